@@ -1,0 +1,132 @@
+"""The exceptions that potstill raises, and the exit code that each gives the command line.
+
+    PotstillError                 1
+    ├── ConfigError               2   a wrong option, file or name: nothing was started
+    │   ├── UnknownName               a name that is not registered, with the nearest one that is
+    │   ├── MissingExtra              a feature whose optional packages are not installed
+    │   └── UnknownPrice              a model without a price row (never priced at zero)
+    ├── ModelError                3   a model could not answer
+    │   ├── ModelTimeout
+    │   ├── KeyRefused                401/403: the key is wrong or absent
+    │   ├── RateLimited               429 after all retries
+    │   ├── ModelUnavailable          connection refused, 5xx after all retries
+    │   ├── BadResponse               the endpoint answered something that is not its dialect
+    │   ├── BadModelFile              not a model file, or its hash is wrong
+    │   └── ContextOverflow           the prompt is longer than the model takes
+    ├── EnvError                  4   an environment could not be used
+    │   ├── TaskNotFound
+    │   ├── BadTask                   a corrupt or unreadable task
+    │   └── EnvCrashed                its worker process died or hung
+    ├── StoreError                5   the store could not be read or written
+    │   ├── DiskFull
+    │   └── SchemaTooNew
+    └── BudgetReached             6   --max-cost was reached; what was recorded is kept
+
+Ctrl-C exits with 130. A message says what happened, what is allowed, and what to type.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PotstillError(Exception):
+    exit_code = 1
+
+
+class ConfigError(PotstillError):
+    exit_code = 2
+
+
+class UnknownName(ConfigError):
+    """A name that nothing is registered under.
+
+    >>> raise UnknownName("agreement rule", "jsn", ["exact", "json"])
+    Traceback (most recent call last):
+    potstill.errors.UnknownName: No agreement rule named 'jsn'. Did you mean 'json'? Available: exact, json.
+    """
+
+    def __init__(self, what: str, name: str, available: Iterable[str]) -> None:
+        names = sorted(available)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        super().__init__(f"No {what} named '{name}'.{hint} Available: {', '.join(names) or 'none'}.")
+        self.name = name
+        self.available = names
+
+
+class MissingExtra(ConfigError):
+    """A feature needs packages of an extra that is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the extra '{extra}'. Type: pip install 'potstill[{extra}]'")
+        self.extra = extra
+
+
+class UnknownPrice(ConfigError):
+    pass
+
+
+class ModelError(PotstillError):
+    exit_code = 3
+
+
+class ModelTimeout(ModelError):
+    pass
+
+
+class KeyRefused(ModelError):
+    pass
+
+
+class RateLimited(ModelError):
+    pass
+
+
+class ModelUnavailable(ModelError):
+    pass
+
+
+class BadResponse(ModelError):
+    pass
+
+
+class BadModelFile(ModelError):
+    pass
+
+
+class ContextOverflow(ModelError):
+    pass
+
+
+class EnvError(PotstillError):
+    exit_code = 4
+
+
+class TaskNotFound(EnvError):
+    pass
+
+
+class BadTask(EnvError):
+    pass
+
+
+class EnvCrashed(EnvError):
+    pass
+
+
+class StoreError(PotstillError):
+    exit_code = 5
+
+
+class DiskFull(StoreError):
+    pass
+
+
+class SchemaTooNew(StoreError):
+    pass
+
+
+class BudgetReached(PotstillError):
+    exit_code = 6
