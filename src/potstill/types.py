@@ -1,7 +1,7 @@
 """The data model: frozen, versioned structs that every layer shares.
 
 What it knows: the shapes of tasks, episodes, steps, model calls and what they cost in tokens.
-What it does not do: I/O, prices (tokens only; dollars are computed in ``measure`` from dated tables), validation of meaning.
+What it does not do: I/O, prices (tokens only; ``measure`` computes dollars from dated tables), validation of meaning.
 
 Words (the field's): a *task* is what is to be done; an *episode* is one attempt, recorded as a *trajectory* of *steps*;
 a *call* is one billed request to a model, with all the samples that it returned.
