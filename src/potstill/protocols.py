@@ -64,6 +64,17 @@ class Model(Protocol):
     async def aclose(self) -> None: ...
 
 
+@runtime_checkable
+class CandidateScorer(Protocol):
+    """A model that can say how likely each of ``Request.admissible`` is (``Capabilities.scores_candidates``).
+
+    Contract: the completion has one reply, whose ``candidates`` hold every admissible action with its log-probability
+    (end-of-generation token left out), most likely first, and whose text is the most likely one.
+    """
+
+    async def score(self, request: Request) -> Completion: ...
+
+
 class TokenCounter(Protocol):
     """Counts tokens as a model would see them (used to price experts 'as' a named model)."""
 
@@ -162,6 +173,8 @@ class ContextQuery(Struct, frozen=True, kw_only=True):
     observation: str = ""
     reasoning: str = ""
     step_index: int = 0
+    history: tuple[str, ...] = ()
+    """The actions so far, oldest first."""
     namespace: str = "default"
 
 

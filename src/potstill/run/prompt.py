@@ -1,0 +1,177 @@
+"""Prompts: pure functions from what happened to messages.
+
+Layout (docs/design/001): one static system message, the goal with the first observation, then the history, which only
+grows; what is valid for this step alone (per-step demonstrations, admissible actions, the instruction) stands in the
+last message. So every prompt without its last message is a prefix of the next one, and prefix caches work.
+"""
+
+from __future__ import annotations
+
+import re
+
+from potstill.run.arms import Agent, Placement, Reasoning
+from potstill.types import Action, Message, Observation, Reply, Struct
+
+DEMONSTRATIONS_HEADING = "Examples from episodes that reached similar goals:"
+
+
+class Turn(Struct, frozen=True, kw_only=True):
+    """One finished step of the history."""
+
+    observation: Observation
+    action: Action
+    reasoning: str = ""
+
+
+class View(Struct, frozen=True, kw_only=True):
+    """Everything that a prompt is made from."""
+
+    agent: Agent
+    instructions: str
+    goal: str
+    plan: str = ""
+    turns: tuple[Turn, ...] = ()
+    observation: Observation
+    task_context: str = ""
+    """Demonstrations frozen for the episode."""
+    step_context: str = ""
+    """Demonstrations for this step only."""
+
+
+def act_messages(view: View, reasoning: str | None = None) -> tuple[Message, ...]:
+    """The prompt for the next action. ``reasoning``: already written by a separate call, which the action follows."""
+    tail = [_step_block(view), _admissible_block(view), _answer_line(view.agent, view.observation, reasoning)]
+    return (*_prefix(view), *_tail(tail))
+
+
+def reason_messages(view: View) -> tuple[Message, ...]:
+    tail = [_step_block(view), _admissible_block(view), "Write one line of reasoning about what to do next."]
+    return (*_prefix(view), *_tail(tail))
+
+
+def plan_messages(view: View) -> tuple[Message, ...]:
+    tail = [_step_block(view), "Write a short plan, a few numbered lines, for reaching the goal. Do not act yet."]
+    return (*_prefix(view), *_tail(tail))
+
+
+def compact_messages(view: View) -> tuple[Message, ...]:
+    """The teacher's compact hand-off: plan, one line for each past action, the last observations in full."""
+    keep = view.agent.compact_observations
+    past = [f"{i + 1}. {_action_text(turn.action)}" for i, turn in enumerate(view.turns)]
+    recent = [_observation_text(turn.observation) for turn in view.turns[-keep:]] if keep else []
+    parts = [
+        f"Goal: {view.goal}",
+        f"Plan:\n{view.plan}" if view.plan else "",
+        "Actions so far:\n" + "\n".join(past) if past else "",
+        "Last observations:\n" + "\n".join(recent) if recent else "",
+        "Now:\n" + _observation_text(view.observation),
+    ]
+    body = "\n\n".join(part for part in parts if part)
+    tail = [_admissible_block(view), _answer_line(view.agent, view.observation, None)]
+    return (_system(view), Message(role="user", content=body), *_tail(tail))
+
+
+def static_messages(view: View) -> int:
+    """How many leading messages stay the same for the whole episode: the system message and the first observation."""
+    return 2
+
+
+def split_reply(reply: Reply, reasoning: Reasoning) -> Reply:
+    """Split ``reasoning: ... action: ...``; an answer without the marker has an empty action, which is invalid."""
+    if reasoning is not Reasoning.WITH_ACTION or reply.tool_calls:
+        return reply
+    head, marker, action = _last_marker(reply.text)
+    thought = re.sub(r"^\s*reasoning:\s*", "", head, flags=re.IGNORECASE).strip()
+    text = action.strip().splitlines()[0].strip() if marker and action.strip() else ""
+    return Reply(
+        text=text,
+        reasoning="\n".join(part for part in (reply.reasoning, thought) if part),
+        finish_reason=reply.finish_reason,
+        logprob=reply.logprob,
+        token_logprobs=reply.token_logprobs,
+    )
+
+
+def _last_marker(text: str) -> tuple[str, str, str]:
+    matches = list(re.finditer(r"^[ \t]*action:[ \t]*", text, flags=re.IGNORECASE | re.MULTILINE))
+    if not matches:
+        return text, "", ""
+    last = matches[-1]
+    return text[: last.start()], "action:", text[last.end() :]
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _prefix(view: View) -> tuple[Message, ...]:
+    messages = [_system(view)]
+    for index, turn in enumerate(view.turns):
+        messages.extend(_observation_messages(view, turn.observation, first=index == 0))
+        messages.append(_action_message(view.agent, turn))
+    messages.extend(_observation_messages(view, view.observation, first=not view.turns))
+    return tuple(messages)
+
+
+def _system(view: View) -> Message:
+    parts = [view.instructions.strip()]
+    if view.task_context and view.agent.placement is Placement.FIRST:
+        parts.append(f"{DEMONSTRATIONS_HEADING}\n\n{view.task_context.strip()}")
+    return Message(role="system", content="\n\n".join(part for part in parts if part))
+
+
+def _observation_messages(view: View, observation: Observation, *, first: bool) -> list[Message]:
+    messages = [
+        Message(role="tool", content=result.text, tool_call_id=result.call_id) for result in observation.tool_results
+    ]
+    head = f"Goal: {view.goal}\n\n" if first and view.goal else ""
+    if first and view.plan:
+        head += f"Plan:\n{view.plan}\n\n"
+    if head or observation.text or not messages:
+        messages.append(Message(role="user", content=head + observation.text, images=observation.images))
+    return messages
+
+
+def _action_message(agent: Agent, turn: Turn) -> Message:
+    text = turn.action.text
+    if turn.reasoning and agent.reasoning is not Reasoning.NONE:
+        text = f"reasoning: {turn.reasoning}\naction: {text}" if text else turn.reasoning
+    return Message(role="assistant", content=text, tool_calls=turn.action.tool_calls)
+
+
+def _step_block(view: View) -> str:
+    blocks = [view.task_context] if view.agent.placement is Placement.LAST else []
+    blocks.append(view.step_context)
+    text = "\n\n".join(block.strip() for block in blocks if block)
+    return f"{DEMONSTRATIONS_HEADING}\n\n{text}" if text else ""
+
+
+def _admissible_block(view: View) -> str:
+    actions = view.observation.admissible
+    if not actions or not view.agent.list_admissible:
+        return ""
+    return "Admissible actions:\n" + "\n".join(f"- {action}" for action in actions)
+
+
+def _answer_line(agent: Agent, observation: Observation, reasoning: str | None) -> str:
+    if observation.admissible is None:
+        return ""
+    if reasoning is not None:
+        return f"Your reasoning: {reasoning}\nAnswer with the next action only."
+    if agent.reasoning is Reasoning.WITH_ACTION:
+        return "Answer with two lines: 'reasoning: ...' and 'action: ...', where the action is one that is admissible."
+    return "Answer with the next action only." if agent.list_admissible else ""
+
+
+def _tail(blocks: list[str]) -> tuple[Message, ...]:
+    text = "\n\n".join(block for block in blocks if block)
+    return (Message(role="user", content=text),) if text else ()
+
+
+def _action_text(action: Action) -> str:
+    calls = "; ".join(f"{call.name}({call.arguments})" for call in action.tool_calls)
+    return calls or " ".join(action.text.split())
+
+
+def _observation_text(observation: Observation) -> str:
+    results = [result.text for result in observation.tool_results]
+    return "\n".join([*results, observation.text] if observation.text else results)

@@ -1,0 +1,106 @@
+"""The two sides of a cascade as the episode loop asks them: prompts in, replies and billed calls out.
+
+What it knows: how a plan, a reasoning and an action are asked for. What it does not do: decide who acts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from potstill.protocols import CandidateScorer, ExpertHandle, Model
+from potstill.run import prompt
+from potstill.run.arms import Agent, Reasoning
+from potstill.types import Answerer, Call, Completion, Message, Purpose, Reply, Request
+
+
+class Side:
+    """One model in one role within one episode. Collects the calls of the current step."""
+
+    def __init__(
+        self, model: Model, answerer: Answerer, agent: Agent, *, seed: int, handle: ExpertHandle | None = None
+    ) -> None:
+        self.model = model
+        self.answerer = answerer
+        self.agent = agent
+        self._seed = seed
+        self._handle = handle
+        self._calls: list[Call] = []
+        self._asked = 0
+
+    def take_calls(self) -> tuple[Call, ...]:
+        """The calls since the last time, oldest first."""
+        calls, self._calls = tuple(self._calls), []
+        return calls
+
+    async def plan(self, view: prompt.View) -> str:
+        view = msgspec.structs.replace(view, agent=self.agent)
+        request = self._request(view, prompt.plan_messages(view), Purpose.PLAN)
+        return (await self._sample(request, 1))[0].text.strip()
+
+    async def act(self, view: prompt.View, n: int, temperature: float, *, likelihood: bool = False) -> list[Reply]:
+        """``n`` actions. With separate reasoning, one reasoning is written and shared by all of them."""
+        view = msgspec.structs.replace(view, agent=self.agent)
+        thought: str | None = None
+        if self.agent.reasoning is Reasoning.SEPARATE:
+            request = self._request(view, prompt.reason_messages(view), Purpose.REASON, stop=("\n",))
+            thought = (await self._sample(request, 1))[0].text.strip()
+        messages = prompt.act_messages(view, thought)
+        replies = await self._act(view, messages, n, temperature, likelihood)
+        if thought is not None:
+            replies = [msgspec.structs.replace(reply, reasoning=thought) for reply in replies]
+        return replies
+
+    async def act_compact(self, view: prompt.View, temperature: float) -> list[Reply]:
+        view = msgspec.structs.replace(view, agent=self.agent)
+        return await self._act(view, prompt.compact_messages(view), 1, temperature, False)
+
+    async def _act(
+        self, view: prompt.View, messages: tuple[Message, ...], n: int, temperature: float, likelihood: bool
+    ) -> list[Reply]:
+        request = self._request(view, messages, Purpose.ACT, temperature=temperature)
+        if likelihood and isinstance(self.model, CandidateScorer):
+            replies: Sequence[Reply] = self._record(await self.model.score(request))
+        else:
+            replies = await self._sample(request, n)
+        return [prompt.split_reply(reply, self.agent.reasoning) for reply in replies]
+
+    def _request(
+        self,
+        view: prompt.View,
+        messages: tuple[Message, ...],
+        purpose: Purpose,
+        *,
+        temperature: float = 0.0,
+        stop: tuple[str, ...] = (),
+    ) -> Request:
+        acting = purpose is Purpose.ACT
+        constrained = acting and self.agent.reasoning is not Reasoning.WITH_ACTION
+        long = not constrained and not view.observation.tools
+        self._asked += 1
+        return Request(
+            messages=messages,
+            tools=view.observation.tools if acting else (),
+            admissible=(view.observation.admissible or ()) if constrained else (),
+            temperature=temperature,
+            max_tokens=self.agent.max_tokens + (self.agent.reasoning_tokens if long else 0),
+            stop=stop,
+            seed=_derive(self._seed, self._asked),
+            static_messages=min(prompt.static_messages(view), len(messages)),
+            purpose=purpose,
+            handle=self._handle,
+        )
+
+    async def _sample(self, request: Request, n: int) -> Sequence[Reply]:
+        return self._record(await self.model.sample(request, n))
+
+    def _record(self, completion: Completion) -> Sequence[Reply]:
+        self._calls.extend(msgspec.structs.replace(call, answerer=self.answerer) for call in completion.calls)
+        return completion.replies
+
+
+def _derive(seed: int, count: int) -> int:
+    """A 31-bit seed for the ``count``-th request of an episode, so that steps differ and reruns repeat."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{count}".encode()).digest()[:4], "big") >> 1
