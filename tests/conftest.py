@@ -1,0 +1,73 @@
+"""What all tests share: where real data lie, and freedom from the developer's own settings."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Properties are checked, never speed: a loaded machine must not fail a test.
+settings.register_profile("potstill", deadline=None, print_blob=True)
+settings.load_profile("potstill")
+
+
+@pytest.fixture(autouse=True)
+def _no_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's POTSTILL_* settings do not reach the tests; the folder with test data does."""
+    for name in [name for name in os.environ if name.startswith("POTSTILL_")]:
+        if name not in {"POTSTILL_TEST_DATA", "POTSTILL_CACHE"}:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with real data (ALFWorld games, recorded episodes); skips where it is absent."""
+    folder = Path(os.environ.get("POTSTILL_TEST_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no test data: set POTSTILL_TEST_DATA to a folder with alfworld/*.tar.zst and tau2_retail/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def alfworld_games(data_dir: Path) -> Callable[[str], Path]:
+    """Call it with a split (``valid_seen``, ``train``): the folder of its games, unpacked once into ``data/``."""
+
+    def unpacked(split: str) -> Path:
+        archive = data_dir / "alfworld" / f"{split}.tar.zst"
+        if not archive.exists():
+            pytest.skip(f"no {split}.tar.zst in the ALFWorld folder of POTSTILL_TEST_DATA")
+        return _unpack(archive, ROOT / "data" / "alfworld" / split)
+
+    return unpacked
+
+
+def _unpack(archive: Path, target: Path) -> Path:
+    """Unpack whole or not at all; several test processes may ask at once."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.is_dir():
+            return target
+        if shutil.which("zstd") is None:
+            pytest.skip("zstd is not installed. Type: apt-get install zstd (or brew install zstd)")
+        partial = target.with_name(f".{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        with subprocess.Popen(["zstd", "-dc", str(archive)], stdout=subprocess.PIPE) as zstd:
+            subprocess.run(["tar", "xf", "-", "-C", str(partial)], stdin=zstd.stdout, check=True)
+        partial.rename(target)
+    return target
