@@ -1,0 +1,172 @@
+"""The ledger: what one billed call costs, part by part.
+
+What it knows: which price row a call is billed by, the tier that its prompt falls into, and how tokens become dollars.
+What it does not do: simulate caches (``cache.py``), add up episodes (``summary.py``), or guess: tokens that nobody
+reported give a cost of ``None``, never zero.
+
+A row adds up twice: ``uncached + read + write`` tokens are the input, and the dollar parts are the whole.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from potstill.measure.prices.rows import TOKENS_PER_RATE, ModelPrice, Rates
+from potstill.measure.prices.table import PriceTable
+from potstill.types import Answerer, Call, Purpose, Struct, Usage
+
+CachePolicy = Literal["reported", "simulated", "none"]
+"""``reported``: cache counts as the endpoint gave them (none given: no hits). ``simulated``: as reported by the model
+that is priced, simulated for others. ``none``: every input token at the full rate."""
+
+NOT_BILLED = frozenset({"KeyRefused", "RateLimited", "ModelUnavailable", "ContextOverflow"})
+"""Errors of requests that a provider turned away: it bills nothing for them. A time-out may have been billed."""
+
+
+class Pricing(Struct, frozen=True, kw_only=True):
+    """How calls are priced where their own list price is not wanted. Names are those of ``PriceTable.price``."""
+
+    student_as: str | None = None
+    teacher_as: str | None = None
+    service: str = "standard"
+    """Service level of models priced by their own name: ``standard``, ``batch``, ``flex``, ``priority``, ``fast``."""
+
+    def name_for(self, call: Call) -> str | None:
+        """The model that ``call`` is priced as, or ``None`` if by its own name."""
+        if call.answerer is Answerer.STUDENT and self.student_as:
+            return self.student_as
+        if call.answerer is Answerer.TEACHER and self.teacher_as:
+            return self.teacher_as
+        return call.priced_as
+
+
+AS_RECORDED = Pricing()
+
+
+class Basis(msgspec.Struct, frozen=True, kw_only=True):
+    """By what a call is priced. ``price`` None: by CPU time at ``cpu_hour_usd``."""
+
+    price: ModelPrice | None
+    priced_as: str | None = None
+    cpu_hour_usd: float | None = None
+
+
+class LedgerRow(Struct, frozen=True, kw_only=True):
+    """One call with its tokens and dollars. Tokens and dollars are ``None`` where they are not known."""
+
+    model: str
+    answerer: Answerer
+    purpose: Purpose
+    priced_as: str | None = None
+    """The model whose price was used, if not its own; ``cpu`` for CPU time."""
+    price_row: str | None = None
+    prices_date: str
+    tier_above_tokens: int | None = None
+    cache: CachePolicy = "reported"
+    usage: Usage | None = None
+    """The tokens as they were priced (after cache simulation, if any)."""
+    uncached_usd: float | None = None
+    read_usd: float | None = None
+    write_usd: float | None = None
+    output_usd: float | None = None
+    compute_usd: float | None = None
+    """CPU time of a local model; it has no token price, so the other parts are zero then."""
+
+    @property
+    def total_usd(self) -> float | None:
+        """The sum of the parts; ``None`` if any is unknown."""
+        parts = (self.uncached_usd, self.read_usd, self.write_usd, self.output_usd, self.compute_usd)
+        known = [part for part in parts if part is not None]
+        return sum(known) if len(known) == len(parts) else None
+
+
+def basis_of(call: Call, table: PriceTable, pricing: Pricing = AS_RECORDED) -> Basis:
+    """By what ``call`` is priced: as another model, by its own list price, or by CPU time, in this order.
+
+    Raises ``UnknownPrice`` if there is none.
+    """
+    name = pricing.name_for(call)
+    if name is not None:
+        return Basis(price=table.price(name), priced_as=name)
+    if table.cpu_hour_usd is not None and not table.has(call.model):
+        return Basis(price=None, priced_as="cpu", cpu_hour_usd=table.cpu_hour_usd)
+    return Basis(price=table.price(call.model, pricing.service))
+
+
+def cost_of(
+    call: Call,
+    table: PriceTable,
+    *,
+    cache: CachePolicy = "reported",
+    pricing: Pricing = AS_RECORDED,
+    usage: Usage | None = None,
+) -> LedgerRow:
+    """The ledger row of one call.
+
+    ``usage`` replaces the recorded tokens, for a cache simulation: on its own a call meets a cold cache, so with
+    ``cache="simulated"`` use ``potstill.measure.cache.ledger``, which walks the calls of an episode in order.
+    Raises ``UnknownPrice`` if the model has no price.
+    """
+    basis = basis_of(call, table, pricing)
+    tokens = usage if usage is not None else call.usage
+    if tokens is not None and cache == "none":
+        tokens = without_cache(tokens)
+    head = LedgerRow(
+        model=call.model,
+        answerer=call.answerer,
+        purpose=call.purpose,
+        priced_as=basis.priced_as,
+        price_row=basis.price.row if basis.price is not None else None,
+        prices_date=table.date,
+        cache=cache,
+        usage=tokens,
+    )
+    if turned_away(call):
+        return _with_parts(head, 0.0, 0.0, 0.0, 0.0, 0.0)
+    if basis.price is None:
+        return _by_cpu(head, call, basis.cpu_hour_usd or 0.0)
+    return head if tokens is None else _by_tokens(head, tokens, basis.price)
+
+
+def turned_away(call: Call) -> bool:
+    """The provider refused the request before answering, and so did not bill it."""
+    return call.usage is None and not call.replies and call.error is not None and call.error.kind in NOT_BILLED
+
+
+def without_cache(usage: Usage) -> Usage:
+    """The same tokens as if nothing were cached."""
+    changes = {"cache_read_tokens": 0, "cache_write_tokens": 0, "cache_write_1h_tokens": 0}
+    return msgspec.structs.replace(usage, **changes)
+
+
+def _by_tokens(head: LedgerRow, usage: Usage, price: ModelPrice) -> LedgerRow:
+    rates, tier = price.rates_for(usage.input_tokens)
+    written_5m = usage.cache_write_tokens - usage.cache_write_1h_tokens
+    row = _with_parts(
+        head,
+        usage.uncached_input_tokens * rates.input / TOKENS_PER_RATE,
+        usage.cache_read_tokens * rates.read_rate / TOKENS_PER_RATE,
+        (written_5m * rates.write_rate + usage.cache_write_1h_tokens * rates.write_1h_rate) / TOKENS_PER_RATE,
+        _output_usd(usage, rates),
+        0.0,
+    )
+    return msgspec.structs.replace(row, tier_above_tokens=tier)
+
+
+def _output_usd(usage: Usage, rates: Rates) -> float:
+    spoken = usage.output_tokens - usage.reasoning_tokens
+    return (spoken * (rates.output or 0.0) + usage.reasoning_tokens * (rates.reasoning_rate or 0.0)) / TOKENS_PER_RATE
+
+
+def _by_cpu(head: LedgerRow, call: Call, cpu_hour_usd: float) -> LedgerRow:
+    if call.cpu_s is None:
+        return head
+    return _with_parts(head, 0.0, 0.0, 0.0, 0.0, call.cpu_s / 3600 * cpu_hour_usd)
+
+
+def _with_parts(row: LedgerRow, uncached: float, read: float, write: float, output: float, compute: float) -> LedgerRow:
+    return msgspec.structs.replace(
+        row, uncached_usd=uncached, read_usd=read, write_usd=write, output_usd=output, compute_usd=compute
+    )
