@@ -1,0 +1,152 @@
+"""One shelf of demonstrations: everything of one namespace and one environment, with a ranker for each key.
+
+What it knows: texts by key, which step belongs to which trajectory, and how the keys' scores become one. What it does
+not do: which trajectories are good enough, budgets, text blocks.
+
+Scores. A key's raw scores (BM25 or cosine, negative ones count as 0) are divided by the largest one among the entries
+that may be shown, so each key lies in [0, 1]. A key is left out if the query has no text for it or nothing scores above
+0, and for the entries that have no text for it (an expert's steps have no reasoning): a missing key neither helps nor
+harms. A step's score is the weighted mean of its trajectory's keys and its own:
+
+    score(s) = sum_k w_k norm_k(s) has_k(s) / sum_k w_k has_k(s)
+
+and a trajectory scores as its best step does (multi-key retrieval of arXiv 2505.00234; its rank-dependent padding of
+missing scores and its index-by-index loops are not taken over).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.distill.context.config import TRAJECTORY_KEYS
+from potstill.distill.context.render import ShownStep
+from potstill.protocols import ContextQuery, Ranker
+from potstill.types import Struct
+
+Floats = NDArray[np.float64]
+HISTORY_ACTIONS = 3
+"""How many of the last actions make the ``history`` key."""
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """What is kept of a trajectory: the texts, not the calls."""
+
+    trajectory_id: str
+    task_id: str
+    kind: str = ""
+    goal: str = ""
+    plan: str = ""
+    steps: tuple[ShownStep, ...]
+
+
+class _Key:
+    """One key's ranker and which of its texts are not empty."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        self.ranker = ranker
+        self._present: list[bool] = []
+        self._array: NDArray[np.bool_] = np.zeros(0, dtype=bool)
+
+    def add(self, texts: Sequence[str]) -> None:
+        self.ranker.add(texts)
+        self._present.extend(bool(text.strip()) for text in texts)
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        if len(self._array) != len(self._present):
+            self._array = np.array(self._present, dtype=bool)
+        return self._array
+
+
+class Shelf:
+    """Entries in the order in which they were added; positions of entries and steps are insertion order."""
+
+    def __init__(self, make_ranker: Callable[[], Ranker], keys: Sequence[str]) -> None:
+        self._keys = {key: _Key(make_ranker()) for key in keys}
+        self.entries: list[Entry] = []
+        self._first_step: list[int] = [0]
+        self._task_codes: dict[str, int] = {}
+        self._entry_tasks: list[int] = []
+        self._arrays: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def add(self, entry: Entry) -> None:
+        texts = {
+            "goal": [entry.goal],
+            "plan": [entry.plan],
+            "observation": [step.observation for step in entry.steps],
+            "reasoning": [step.reasoning for step in entry.steps],
+            "history": [history_text([s.action for s in entry.steps[:i]]) for i in range(len(entry.steps))],
+        }
+        for name, key in self._keys.items():
+            key.add(texts[name])
+        self.entries.append(entry)
+        self._first_step.append(self._first_step[-1] + len(entry.steps))
+        self._entry_tasks.append(self._task_codes.setdefault(entry.task_id, len(self._task_codes)))
+        self._arrays = None
+
+    def layout(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """(first step of each entry, entry of each step, task code of each entry)."""
+        if self._arrays is None:
+            bounds = np.array(self._first_step, dtype=np.int64)
+            owner = np.repeat(np.arange(len(self.entries), dtype=np.int64), np.diff(bounds))
+            self._arrays = bounds[:-1], owner, np.array(self._entry_tasks, dtype=np.int64)
+        return self._arrays
+
+    def eligible(self, task_id: str) -> NDArray[np.bool_]:
+        """Which entries may be shown to a task: all but its own. Shape (entries,)."""
+        return np.asarray(self.layout()[2] != self._task_codes.get(task_id, -1))
+
+    def step_scores(self, query: ContextQuery, eligible: NDArray[np.bool_], weights: dict[str, float]) -> Floats:
+        """The score of every step in [0, 1], shape (steps,); 0 for entries that are not eligible."""
+        _, owner, _ = self.layout()
+        allowed_steps = eligible[owner]
+        total, weight = np.zeros(len(owner)), np.zeros(len(owner))
+        for name, text in query_texts(query).items():
+            key = self._keys.get(name)
+            if key is None or not weights[name] or not text.strip():
+                continue
+            of_entry = name in TRAJECTORY_KEYS
+            normal = _normalised(key, text, eligible if of_entry else allowed_steps)
+            if normal is None:
+                continue
+            present = key.present[owner] if of_entry else key.present
+            total += weights[name] * np.where(present, normal[owner] if of_entry else normal, 0.0)
+            weight += weights[name] * present
+        return np.where(allowed_steps & (weight > 0), total / np.maximum(weight, 1e-12), 0.0)
+
+    def best_steps(self, step_scores: Floats) -> tuple[Floats, NDArray[np.int64]]:
+        """For each entry its best step's score and that step's index in the episode (the first of equals)."""
+        first, owner, _ = self.layout()
+        best = np.maximum.reduceat(step_scores, first)
+        hits = np.flatnonzero(step_scores == best[owner])
+        _, first_hit = np.unique(owner[hits], return_index=True)
+        return best, hits[first_hit] - first
+
+
+def query_texts(query: ContextQuery) -> dict[str, str]:
+    """The query's text for each key."""
+    return {
+        "goal": query.goal,
+        "plan": query.plan,
+        "observation": query.observation,
+        "reasoning": query.reasoning,
+        "history": history_text(query.history),
+    }
+
+
+def history_text(actions: Sequence[str]) -> str:
+    return "\n".join(actions[-HISTORY_ACTIONS:])
+
+
+def _normalised(key: _Key, text: str, eligible: NDArray[np.bool_]) -> Floats | None:
+    """Raw scores over the largest eligible one; None if nothing eligible scores above 0."""
+    raw = np.maximum(key.ranker.scores(text).astype(np.float64), 0.0)
+    raw[~eligible] = 0.0
+    largest = raw.max(initial=0.0)
+    return raw / largest if largest > 0 else None
