@@ -29,6 +29,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from potstill.types import Call
 
 
 class PotstillError(Exception):
@@ -70,6 +74,8 @@ class UnknownPrice(ConfigError):
 
 class ModelError(PotstillError):
     exit_code = 3
+    calls: tuple[Call, ...] = ()
+    """Requests that were answered, and may be billed, before the failure: they belong into the ledger all the same."""
 
 
 class ModelTimeout(ModelError):

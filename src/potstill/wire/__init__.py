@@ -1,0 +1,1 @@
+"""HTTP dialects, one file each: pure functions between ``potstill.types`` and bytes. No sockets, files or prices."""
