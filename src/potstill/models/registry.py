@@ -1,0 +1,163 @@
+"""Opens a model by the text that names it, such as ``openai:gpt-6-luna`` or ``local:smollm2-135m``.
+
+What it knows: which kind a prefix means, and that other packages add kinds (entry points, group ``potstill.models``).
+What it does not do: import a kind before it is opened, read configuration, or fetch weights.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from potstill.errors import ConfigError, UnknownName
+from potstill.models.providers import PROVIDERS
+from potstill.protocols import Model
+from potstill.types import Struct
+
+GROUP = "potstill.models"
+Opener = Callable[..., Model]
+
+
+class ModelKind(Struct, frozen=True, kw_only=True):
+    """A way to name a model."""
+
+    spec: str
+    kind: str
+    description: str
+    available: bool | None = None
+    """Weights are in the cache, or a key is set; None where there is nothing to tell before it is asked."""
+
+
+def open_model(spec: str, **options: Any) -> Model:
+    """The model that ``spec`` names.
+
+    ==========================  ====================================================================================
+    ``http:URL#MODEL``          any OpenAI-compatible endpoint (``URL#MODEL`` alone too)
+    ``PROVIDER:MODEL``          a row of ``models.providers``: ``openai:``, ``anthropic:``, ``deepseek:``, ``vllm:`` ...
+    ``PROVIDER:URL#MODEL``      that provider's facts at another address
+    ``local:NAME_OR_PATH``      llama.cpp in this process: a known name or a GGUF file
+    ``expert``                  the environment's own expert (options ``counter``, ``priced_as``)
+    ``replay:FILE[#MODEL]``     recorded answers
+    ==========================  ====================================================================================
+
+    ``options`` go to the model's constructor. Raises ``UnknownName``, ``ConfigError``, and what the kind itself raises.
+    """
+    if spec.startswith(("http://", "https://")):
+        return _open_http("http", spec, options)
+    prefix, colon, rest = spec.partition(":")
+    if prefix in PROVIDERS:
+        return _open_http(prefix, rest, options)
+    if prefix in _KINDS:
+        if not rest and prefix != "expert":
+            raise ConfigError(f"'{spec}' names no model. Type for example: {_EXAMPLES[prefix]}")
+        return _with_options(spec, _KINDS[prefix], (rest,), options)
+    plugins = _plugins()
+    if prefix in plugins:
+        opener: Opener = plugins[prefix].load()
+        return _with_options(spec, opener, (rest,), options)
+    if not colon and prefix in _local_names():
+        raise ConfigError(f"'{spec}' is a local model. Type: local:{spec}")
+    raise UnknownName("kind of model", prefix, [*_KINDS, *PROVIDERS, *plugins])
+
+
+def list_models() -> list[ModelKind]:
+    """Everything that can be named, for the command line: local models first, then providers, experts, plug-ins."""
+    from potstill.models.packages import known_packages, path_of
+
+    models = [
+        ModelKind(
+            spec=f"local:{package.name}",
+            kind="local",
+            description=f"{package.description} ({package.licence}, {package.size_bytes / 1e6:.0f} MB)",
+            available=path_of(package.name) is not None,
+        )
+        for package in known_packages()
+    ]
+    models.append(ModelKind(spec="local:FILE.gguf", kind="local", description="any GGUF file"))
+    models += [_provider_row(name) for name in PROVIDERS]
+    models.append(
+        ModelKind(spec="expert", kind="expert", description="the environment's own expert, priced as a named model")
+    )
+    models.append(ModelKind(spec="replay:FILE[#MODEL]", kind="replay", description="recorded answers"))
+    for name, plugin in _plugins().items():
+        models.append(ModelKind(spec=f"{name}:...", kind="plug-in", description=plugin.value))
+    return models
+
+
+def _provider_row(name: str) -> ModelKind:
+    from potstill.models.keys import find_key
+
+    provider = PROVIDERS[name]
+    facts = ["one prompt for n samples" if provider.n_shares_prompt else "samples asked for apart"]
+    facts += ["reports its cache"] if provider.reports_cache else []
+    facts += [provider.note] if provider.note else []
+    key = f"key: {provider.key_variables[0]}" if provider.key_variables else ""
+    return ModelKind(
+        spec="http:URL#MODEL" if name == "http" else f"{name}:MODEL",
+        kind="endpoint",
+        description="; ".join([*facts, key] if provider.key_required else facts),
+        available=find_key(provider.key_variables) is not None if provider.key_required else None,
+    )
+
+
+def _open_http(provider: str, rest: str, options: dict[str, Any]) -> Model:
+    from potstill.models.http import HttpModel
+
+    url, _, model = rest.partition("#") if rest.startswith(("http://", "https://")) else ("", "", rest)
+    if not model or (not url and not PROVIDERS[provider].base_url and "base_url" not in options):
+        example = f"{provider}:MODEL" if PROVIDERS[provider].base_url else "http:http://localhost:8000/v1#MODEL"
+        raise ConfigError(
+            f"'{provider}:{rest}' lacks {'an address' if model else 'a model'}. Type for example: {example}"
+        )
+    if url:
+        options = {"base_url": url, **options}
+    return _with_options(f"{provider}:{rest}", HttpModel, (model,), {"provider": provider, **options})
+
+
+def _open_local(rest: str, **options: Any) -> Model:
+    opener: Opener = importlib.import_module("potstill.models.local").open_local
+    return _with_options(f"local:{rest}", opener, (rest,), options)
+
+
+def _open_expert(rest: str, **options: Any) -> Model:
+    from potstill.models.expert import EstimateCounter, ExpertModel
+
+    if rest:
+        raise ConfigError(f"'expert:{rest}' is not a model: the expert is the environment's. Type: expert")
+    counter = options.pop("counter", None) or EstimateCounter()
+    return _with_options("expert", ExpertModel, (counter,), options)
+
+
+def _open_replay(rest: str, **options: Any) -> Model:
+    from potstill.models.replay import ReplayModel
+
+    path, _, model = rest.partition("#")
+    return _with_options(f"replay:{rest}", ReplayModel.from_file, (path,), {"model": model or None, **options})
+
+
+_KINDS: dict[str, Opener] = {"local": _open_local, "expert": _open_expert, "replay": _open_replay}
+_EXAMPLES = {"local": "local:smollm2-135m", "replay": "replay:episodes.jsonl"}
+
+
+def _with_options(spec: str, opener: Opener, arguments: tuple[Any, ...], options: dict[str, Any]) -> Model:
+    """Call the opener; an option that it does not take is the user's error and names what it does take."""
+    parameters = inspect.signature(opener).parameters
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for option in options:
+            if option not in parameters:
+                known = [name for name in list(parameters)[len(arguments) :] if name != "provider"]
+                raise UnknownName(f"option of {spec}", option, known)
+    return opener(*arguments, **options)
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _local_names() -> set[str]:
+    from potstill.models.packages import known_packages
+
+    return {package.name for package in known_packages()}
