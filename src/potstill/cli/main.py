@@ -9,17 +9,18 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
-from potstill import __version__
+from potstill import __version__, config
 from potstill.errors import DiskFull, PotstillError, UnknownName
 
 INTERRUPTED = 130
-USAGE = 2
+WITHOUT_SETTINGS = frozenset({"config", "demo"})
+"""``config`` must work when the settings do not; the demo is the same for everyone."""
 
 
 class Subcommand(NamedTuple):
@@ -101,6 +102,22 @@ def cli(ctx: click.Context, debug: bool) -> None:
     Exit codes: 1 unexpected, 2 wrong option or setting, 3 model, 4 environment, 5 store, 6 budget reached, 130 Ctrl-C.
     """
     ctx.ensure_object(State).debug = debug
+    name = ctx.invoked_subcommand
+    if name is not None and name not in WITHOUT_SETTINGS:
+        ctx.default_map = {name: option_defaults(load(name), config.load().given())}
+
+
+def option_defaults(command: click.Command, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What click takes as defaults: the user's settings under the names of the options that they belong to."""
+    defaults: dict[str, Any] = {}
+    for parameter in command.params:
+        for option in parameter.opts:
+            setting = option.removeprefix("--").replace("-", "_")
+            if option.startswith("--") and setting in given and parameter.name is not None:
+                defaults[parameter.name] = given[setting]
+    if isinstance(command, click.Group):
+        defaults |= {name: option_defaults(nested, given) for name, nested in command.commands.items()}
+    return defaults
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
