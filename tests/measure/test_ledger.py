@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from measure_builders import DATE, call, usage
 from hypothesis import given
 from hypothesis import strategies as st
+from measure_builders import DATE, call, usage
 
 from potstill.errors import UnknownPrice
 from potstill.measure.ledger import Pricing, cost_of

@@ -7,7 +7,7 @@ are in ``statistics``, ``frontier`` and ``breakeven``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -32,6 +32,9 @@ from potstill.types import Trajectory, TrajectoryKind
 
 DEFAULT_OPTIONS = Options()
 
+FindDemonstrations = Callable[[tuple[str, ...]], Iterable[Trajectory]]
+"""Given ids of demonstrations, gives all episodes of the collection that they belong to, failed ones too."""
+
 
 class _Cell(NamedTuple):
     group: str | None
@@ -46,6 +49,7 @@ class _Counted:
 
     cells: dict[_Cell, Tally] = field(default_factory=dict)
     teacher_ids: dict[str, _Cell] = field(default_factory=dict)
+    fetched: set[_Cell] = field(default_factory=set)
     shown: dict[str, None] = field(default_factory=dict)
     shown_in: set[tuple[str | None, str]] = field(default_factory=set)
     examples: dict[tuple[str | None, str], dict[bool, list[Trajectory]]] = field(default_factory=dict)
@@ -57,11 +61,18 @@ class _Arm(NamedTuple):
     tally: Tally
 
 
-def summarise(trajectories: Iterable[Trajectory], table: PriceTable, options: Options = DEFAULT_OPTIONS) -> Measurement:
+def summarise(
+    trajectories: Iterable[Trajectory],
+    table: PriceTable,
+    options: Options = DEFAULT_OPTIONS,
+    *,
+    find_demonstrations: FindDemonstrations | None = None,
+) -> Measurement:
     """Measure episodes, in one streaming pass.
 
     Teacher episodes that were shown as demonstrations, on tasks that no other arm ran, are the cost of collecting
-    demonstrations and not an arm. Raises ``UnknownPrice`` for a model without a price, ``UnknownName`` for a group or
+    demonstrations and not an arm. Where shown episodes are not among those given, ``find_demonstrations`` may fetch
+    their collection. Raises ``UnknownPrice`` for a model without a price, ``UnknownName`` for a group or
     arm that does not exist, ``ConfigError`` if there are no episodes.
     """
     if options.by not in GROUPS:
@@ -70,6 +81,8 @@ def summarise(trajectories: Iterable[Trajectory], table: PriceTable, options: Op
     counted = _count(trajectories, table, options)
     if not counted.cells:
         raise ConfigError("There are no episodes to measure. Record some: potstill demo, or potstill run --help")
+    if find_demonstrations is not None:
+        _fetch_collection(counted, table, options, find_demonstrations)
     arms, collection = _arms_and_collection(counted)
     demonstrations, known = _demonstrations(counted, collection, options)
     rows = [arm.tally.summarise(_label(arm), arm.group, options) for arm in arms]
@@ -94,13 +107,8 @@ def summarise(trajectories: Iterable[Trajectory], table: PriceTable, options: Op
 def _count(trajectories: Iterable[Trajectory], table: PriceTable, options: Options) -> _Counted:
     counted = _Counted()
     for trajectory in trajectories:
-        calls = [call for step in trajectory.steps for call in step.calls]
-        rows = ledger(calls, table, cache=options.cache, pricing=options.pricing)
-        plain = ledger(calls, table, cache="none", pricing=options.pricing)
         cell = _cell(trajectory, options)
-        if cell not in counted.cells:
-            counted.cells[cell] = Tally(kind=trajectory.kind.value)
-        counted.cells[cell].add(trajectory, rows, plain)
+        _add(counted, cell, trajectory, table, options)
         _note_demonstrations(counted, trajectory, cell)
         if options.examples:
             kept = counted.examples.setdefault((cell.group, cell.arm), {True: [], False: []})
@@ -108,6 +116,29 @@ def _count(trajectories: Iterable[Trajectory], table: PriceTable, options: Optio
             if len(half) < (options.examples + trajectory.succeeded) // 2:
                 half.append(trajectory)
     return counted
+
+
+def _add(counted: _Counted, cell: _Cell, trajectory: Trajectory, table: PriceTable, options: Options) -> None:
+    calls = [call for step in trajectory.steps for call in step.calls]
+    rows = ledger(calls, table, cache=options.cache, pricing=options.pricing)
+    plain = ledger(calls, table, cache="none", pricing=options.pricing)
+    if cell not in counted.cells:
+        counted.cells[cell] = Tally(kind=trajectory.kind.value)
+    counted.cells[cell].add(trajectory, rows, plain)
+
+
+def _fetch_collection(counted: _Counted, table: PriceTable, options: Options, find: FindDemonstrations) -> None:
+    """Count the episodes that demonstrations came from, where they were not measured as an arm."""
+    missing = tuple(identifier for identifier in counted.shown if identifier not in counted.teacher_ids)
+    if not missing or options.demonstrations_usd is not None:
+        return
+    for trajectory in find(missing):
+        if trajectory.id in counted.teacher_ids:
+            continue
+        cell = _cell(trajectory, options)._replace(run=f"demonstrations of {trajectory.run_id}")
+        counted.fetched.add(cell)
+        counted.teacher_ids[trajectory.id] = cell
+        _add(counted, cell, trajectory, table, options)
 
 
 def _cell(trajectory: Trajectory, options: Options) -> _Cell:
@@ -138,7 +169,8 @@ def _arms_and_collection(counted: _Counted) -> tuple[list[_Arm], dict[_Cell, Tal
     """Cells merged into arms, and the teacher cells that demonstrations came from."""
     collection = {counted.teacher_ids[i]: None for i in counted.shown if i in counted.teacher_ids}
     others = {e.task for cell, tally in counted.cells.items() if cell not in collection for e in tally.episodes}
-    apart = {cell for cell in collection if others and not any(e.task in others for e in counted.cells[cell].episodes)}
+    apart = {c for c in collection if others and not any(e.task in others for e in counted.cells[c].episodes)}
+    apart |= counted.fetched
     merged: dict[tuple[str | None, str], Tally] = {}
     for cell, tally in counted.cells.items():
         if cell not in apart:

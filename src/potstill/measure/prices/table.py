@@ -4,8 +4,9 @@ What it knows: the compiled snapshot, the user's rows, and how names resolve. Wh
 (``potstill.measure.ledger``) or download anything (``potstill prices update``).
 
 How a name resolves, first match wins: a row of the user; ``provider/model`` or ``provider:model``; a bare name at its
-home provider (``claude-...`` at Anthropic); a bare name that exactly one price is listed for. Anything else is an
-``UnknownPrice``: a model is never priced at zero because it is not known.
+home provider (``claude-...`` at Anthropic); a bare name that exactly one price is listed for. ``http:URL#MODEL`` is
+looked up as MODEL, at its home provider only. Anything else is an ``UnknownPrice``: a model is never priced at zero
+because it is not known.
 """
 
 from __future__ import annotations
@@ -108,10 +109,11 @@ class PriceTable:
         own = self._overrides.models.get(model)
         if own is not None:
             return self._own(model, own, service, depth)
-        name = model.removeprefix("http:").lower()
+        name, _, served = model.lower().removeprefix("http:").partition("#")
+        name = served or name
         if not name.startswith(_LOCAL):
             for candidate in dict.fromkeys((name, dashed_date(name))):
-                found = self._find(candidate)
+                found = self._find(candidate, anywhere=not served)
                 if len(found) == 1 or (found and len({row.periods for _, row in found}) == 1):
                     return self._priced(model, *found[0], service)
                 if found:
@@ -137,7 +139,7 @@ class PriceTable:
             cache=msgspec.structs.replace(rule, **{k: v for k, v in changes.items() if v is not None}),
         )
 
-    def _find(self, name: str) -> list[tuple[ProviderRow, ModelRow]]:
+    def _find(self, name: str, anywhere: bool) -> list[tuple[ProviderRow, ModelRow]]:
         prefixed = self._with_provider(name)
         if prefixed:
             return prefixed
@@ -146,6 +148,8 @@ class PriceTable:
                 row = self._in_provider(provider, name)
                 if row is not None:
                     return [row]
+        if not anywhere:
+            return []  # an endpoint of one's own: what other hosts ask for the same open weights says nothing
         return [
             (provider, row)
             for provider in self.snapshot.providers

@@ -1,0 +1,137 @@
+"""Simulated prompt caches: hand-worked reads and writes, lifetimes, and that warmth never costs more."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from measure_builders import DATE, call, usage
+
+from potstill.measure.cache import MESSAGE_CHARACTERS, PromptCache, ledger
+from potstill.measure.prices import PriceTable
+from potstill.types import Answerer, Call, Usage
+
+TABLE = PriceTable.load(date=DATE)
+TEXT = "x" * (10_000 - MESSAGE_CHARACTERS)
+"""A message that counts 10,000 characters."""
+
+
+def simulated(*calls: Call) -> list[Usage | None]:
+    return [row.usage for row in ledger(calls, TABLE, cache="simulated")]
+
+
+def counts(tokens: Usage | None) -> tuple[int, int, int]:
+    assert tokens is not None
+    return tokens.uncached_input_tokens, tokens.cache_read_tokens, tokens.cache_write_tokens
+
+
+def grown(n: int, model: str = "claude-sonnet-5-5", **fields: object) -> Call:
+    """A prompt of ``n`` equal messages, 2,000 tokens each."""
+    texts = tuple(f"{i}{TEXT[1:]}" for i in range(n))
+    return call(model, tokens=usage(2000 * n, 0), prompt=texts, **fields)
+
+
+def test_anthropic_writes_all_but_the_last_message_and_reads_it_back() -> None:
+    first, second = simulated(grown(2), grown(3))
+    assert counts(first) == (2000, 0, 2000)
+    assert counts(second) == (2000, 2000, 2000)
+
+
+def test_openai_reads_in_blocks_of_128_and_pays_for_writes_where_they_are_listed() -> None:
+    first, second = simulated(grown(2, "gpt-6-luna"), grown(3, "gpt-6-luna"))
+    assert counts(first) == (4000 - 3968, 0, 3968)
+    assert counts(second) == (6000 - 5888, 3968, 5888 - 3968)
+    _, free = simulated(grown(2, "gpt-4.1-mini"), grown(3, "gpt-4.1-mini"))
+    assert counts(free) == (6000 - 3968, 3968, 0)
+
+
+def test_a_changed_message_ends_the_prefix_but_its_own_start_counts_by_tokens() -> None:
+    prompt = ("a" * 9_988, "b" * 5_000 + "c" * 4_988)
+    changed = ("a" * 9_988, "b" * 5_000 + "d" * 4_988)
+    _, second = simulated(
+        call("gpt-4.1-mini", tokens=usage(4000, 0), prompt=prompt),
+        call("gpt-4.1-mini", tokens=usage(4000, 0), prompt=changed),
+    )
+    # 15,000 of 20,000 characters are shared: 3,000 tokens, of which 23 blocks of 128 are read
+    assert counts(second)[1] == 2944
+
+
+def test_short_prefixes_are_never_cached() -> None:
+    small = call("gpt-4.1-mini", tokens=usage(1000, 0), prompt=("hello", "there"))
+    assert [counts(tokens) for tokens in simulated(small, small)] == [(1000, 0, 0)] * 2
+
+
+def test_entries_die_after_five_minutes_without_use_and_live_on_if_used() -> None:
+    def at(*times: float) -> list[int]:
+        return [counts(tokens)[1] for tokens in simulated(*(grown(2, started_at=1000 + t) for t in times))]
+
+    assert at(0, 300) == [0, 2000]
+    assert at(0, 301) == [0, 0]
+    assert at(0, 250, 500, 750) == [0, 2000, 2000, 2000]
+
+
+def test_samples_asked_for_at_once_do_not_read_each_others_prompt() -> None:
+    together = [grown(2, started_at=1000.0, latency_s=2.0), grown(2, started_at=1000.0, latency_s=2.0)]
+    after = grown(2, started_at=1002.0)
+    assert [counts(tokens)[1] for tokens in simulated(*together, after)] == [0, 0, 2000]
+
+
+def test_models_do_not_share_a_cache_but_the_names_of_one_model_do() -> None:
+    other = simulated(grown(2), grown(2, "claude-opus-5-5"), grown(2, "anthropic/claude-sonnet-5-5"))
+    assert [counts(tokens)[1] for tokens in other] == [0, 0, 2000]
+
+
+def test_what_the_priced_model_reported_is_kept_and_what_another_reported_is_not() -> None:
+    reported = usage(4000, 0, cache_read_tokens=1000, cache_reported=True)
+    own = call("claude-sonnet-5-5", tokens=reported, prompt=(TEXT, TEXT))
+    local = call("local:small", Answerer.STUDENT, reported, prompt=(TEXT, TEXT), priced_as="claude-sonnet-5-5")
+    assert [counts(tokens) for tokens in simulated(own, local)] == [(3000, 1000, 0), (2000, 0, 2000)]
+
+
+def test_unknown_tokens_stay_unknown() -> None:
+    assert simulated(call("gpt-4.1-mini", tokens=None, prompt=(TEXT,))) == [None]
+
+
+@st.composite
+def episodes(draw: st.DrawFn) -> list[Call]:
+    model = draw(st.sampled_from(["claude-sonnet-5-5", "gpt-6-luna", "gpt-4.1-mini", "deepseek-flash"]))
+    messages: list[str] = []
+    calls, clock = [], 1000.0
+    for i in range(draw(st.integers(1, 8))):
+        if draw(st.integers(0, 5)) == 0:
+            messages = messages[: draw(st.integers(0, len(messages)))]
+        messages.append(f"{i}" + "y" * draw(st.integers(0, 20_000)))
+        clock += draw(st.floats(0, 500))
+        tokens = usage(sum(map(len, messages)) // 4 + 10, 20)
+        calls.append(call(model, tokens=tokens, prompt=tuple(messages), started_at=clock, latency_s=1.0))
+    return calls
+
+
+@given(episodes())
+def test_simulation_keeps_the_input_and_only_moves_it_between_parts(calls: list[Call]) -> None:
+    for before, after in zip(calls, simulated(*calls), strict=True):
+        assert before.usage is not None
+        assert after is not None
+        assert after.input_tokens == before.usage.input_tokens
+        assert sum(counts(after)) == after.input_tokens
+
+
+@given(episodes())
+def test_entries_that_live_longer_never_cost_more(calls: list[Call]) -> None:
+    def bill(ttl_s: float) -> float:
+        table = PriceTable.load(date=DATE)
+        price = table.price(calls[0].model)
+        rule = msgspec.structs.replace(price.cache, ttl_s=ttl_s)
+        table._resolved[(calls[0].model, "standard")] = msgspec.structs.replace(price, cache=rule)
+        return sum(row.total_usd or 0.0 for row in ledger(calls, table, cache="simulated"))
+
+    assert bill(600.0) <= bill(60.0) * (1 + 1e-12)
+
+
+def test_a_long_episode_reads_nearly_all_of_its_history() -> None:
+    cache = PromptCache()
+    rows = [cache.usage(grown(n), TABLE) for n in range(2, 30)]
+    read = sum(tokens.cache_read_tokens for tokens in rows if tokens is not None)
+    total = sum(tokens.input_tokens for tokens in rows if tokens is not None)
+    assert read / total == pytest.approx(0.87, abs=0.02)
