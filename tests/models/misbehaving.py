@@ -1,6 +1,6 @@
 """A real HTTP server in a process of its own that answers chat completions well or badly, chosen by the path.
 
-Run as a script it prints its port. ``/BEHAVIOUR/v1/chat/completions`` misbehaves as named; ``/stats`` says what came in.
+Run as a script it prints its port. ``/BEHAVIOUR/v1/chat/completions`` misbehaves as named; ``/stats`` says what came.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import msgspec
+
 from potstill.errors import ConfigError, UnknownName
 from potstill.models.providers import PROVIDERS
 from potstill.protocols import Model
@@ -105,6 +107,7 @@ def _provider_row(name: str) -> ModelKind:
 
 def _open_http(provider: str, rest: str, options: dict[str, Any]) -> Model:
     from potstill.models.http import HttpModel
+    from potstill.models.limits import RetryPolicy, Timeouts
 
     url, _, model = rest.partition("#") if rest.startswith(("http://", "https://")) else ("", "", rest)
     if not model or (not url and not PROVIDERS[provider].base_url and "base_url" not in options):
@@ -114,7 +117,21 @@ def _open_http(provider: str, rest: str, options: dict[str, Any]) -> Model:
         )
     if url:
         options = {"base_url": url, **options}
+    for option, struct in (("timeouts", Timeouts), ("retry", RetryPolicy)):
+        if isinstance(options.get(option), dict):
+            options = {**options, option: _converted(option, options[option], struct)}
     return _with_options(f"{provider}:{rest}", HttpModel, (model,), {"provider": provider, **options})
+
+
+def _converted(option: str, value: dict[str, Any], struct: type[Struct]) -> Struct:
+    """An option from a command line or a file as the struct that the model takes."""
+    unknown = sorted(set(value) - set(struct.__struct_fields__))
+    if unknown:
+        raise UnknownName(f"setting of {option}", unknown[0], struct.__struct_fields__)
+    try:
+        return msgspec.convert(value, struct)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{option} = {value} is not valid: {error}.") from None
 
 
 def _open_local(rest: str, **options: Any) -> Model:
