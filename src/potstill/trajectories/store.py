@@ -1,0 +1,321 @@
+"""The store: recorded episodes in one SQLite file, durable once acknowledged.
+
+What it knows: connections, who may write, the public operations. What it does not do: prices, redaction (callers
+redact before they append), HTTP. Synchronous and safe to use from many threads and several processes at once; from
+asyncio, ``await asyncio.wrap_future(store.append_nowait(trajectory))``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+
+import msgspec
+
+from potstill.errors import StoreError
+from potstill.trajectories import connection as connections
+from potstill.trajectories import knowledge, queries, retention, rows
+from potstill.trajectories.knowledge import Counter
+from potstill.trajectories.migrations import migrate, version_of
+from potstill.trajectories.queries import Filters, Summary
+from potstill.trajectories.records import first_unstorable
+from potstill.trajectories.retention import PruneReport, Segment
+from potstill.trajectories.writer import Writer
+from potstill.types import Blob, Outcome, Struct, Trajectory
+
+if TYPE_CHECKING:
+    from potstill.protocols import FloatMatrix
+
+T = TypeVar("T")
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """A run as it was started: its name, its configuration, when (Unix seconds)."""
+
+    run_id: str
+    config: dict[str, Any]
+    created_at: float
+
+
+class Store:
+    """Open with ``Store.open``; close it or use it in a ``with`` block.
+
+    >>> with Store.open("potstill.db") as store:  # doctest: +SKIP
+    ...     store.append(trajectory)
+    ...     store.get(trajectory.id) == trajectory
+    True
+    """
+
+    def __init__(self, path: Path, writer_connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
+        self.path = path
+        self._clock = clock
+        self._readers: deque[sqlite3.Connection] = deque()
+        self._writer = Writer(writer_connection, path)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        create: bool = True,
+        max_bytes: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Store:
+        """Open a store, bringing an older schema to the newest.
+
+        ``max_bytes`` limits the database file: what would make it larger raises ``DiskFull``. ``clock`` gives Unix
+        seconds. Raises ``StoreError`` for a missing file (``create=False``) or one that is no store, ``SchemaTooNew``.
+        """
+        path = Path(path).expanduser().absolute()
+        if not path.exists():
+            if not create:
+                raise StoreError(
+                    f"No store at {path}. Record one with: potstill run --db {path}, or name another with --db."
+                )
+            connections.make_folder(path)
+        with connections.translated(path):
+            connection = connections.connect(path)
+            try:
+                version_of(connection, path)  # before anything is changed in a file that may not be ours
+                connections.prepare_writer(connection, max_bytes)
+                migrate(connection, path)
+            except BaseException:
+                connection.close()
+                raise
+        return cls(path, connection, clock)
+
+    def close(self) -> None:
+        """Write what is queued and close. Not needed for durability of what was acknowledged."""
+        self._writer.close()
+        while self._readers:
+            self._readers.pop().close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # --- episodes ---------------------------------------------------------------------------------------------------
+
+    def append(self, trajectory: Trajectory) -> None:
+        """Store an episode; returns when it is durable (fsync). Idempotent: the same episode again does nothing.
+
+        Raises ``StoreError`` if its id belongs to a different one or a value cannot be kept exactly (NaN, wrong
+        types), ``DiskFull`` when there is no space; the store is as before then.
+        """
+        self.append_nowait(trajectory).result()
+
+    def append_nowait(self, trajectory: Trajectory) -> Future[bool]:
+        """Queue an episode. The future resolves when it is durable: True if it is new, False if it was there.
+
+        Encoding happens here: what cannot be kept raises ``StoreError`` at once. Waits while the queue is full.
+        """
+        prepared = rows.prepare(trajectory)
+        now = self._clock()
+        return self._writer.submit(lambda connection: rows.insert(connection, prepared, now))
+
+    def get(self, id: str) -> Trajectory:
+        """Raises ``StoreError`` if there is no such trajectory or it is damaged."""
+        with self._reading() as connection:
+            row = connection.execute("SELECT seq FROM trajectories WHERE id = ?", (id,)).fetchone()
+            trajectory = None if row is None else rows.read(connection, row[0])
+        if trajectory is None:
+            raise StoreError(f"No trajectory with id {id!r} in {self.path}. Type: potstill trajectories list")
+        return trajectory
+
+    def select(self, **filters: Unpack[Filters]) -> Iterator[Trajectory]:
+        """Episodes that match, in the order in which they were appended, read one at a time.
+
+        Only namespace ``default`` unless ``namespace=`` says otherwise. Which episodes match is fixed at the start.
+        """
+        seqs = [seq for (seq,) in self._rows("seq", filters)]
+        return self._read_all(seqs)
+
+    def _read_all(self, seqs: list[int]) -> Iterator[Trajectory]:
+        for seq in seqs:
+            with self._reading() as connection:
+                trajectory = rows.read(connection, seq)
+            if trajectory is not None:
+                yield trajectory
+
+    def ids(self, **filters: Unpack[Filters]) -> list[str]:
+        return [id for (id,) in self._rows("id", filters)]
+
+    def summaries(self, **filters: Unpack[Filters]) -> list[Summary]:
+        """Light rows for a listing; no bodies are read."""
+        return [queries.summary(row) for row in self._rows(queries.SUMMARY_COLUMNS, filters)]
+
+    def set_outcome(self, id: str, outcome: Outcome) -> None:
+        """Set or replace an outcome that came later (a human, a judge). Raises ``StoreError`` for an unknown id."""
+        body = rows.encode_outcome(outcome, f"the outcome of {id!r}")
+        if not self._write(lambda connection: rows.set_outcome(connection, id, outcome, body)):
+            raise StoreError(f"No trajectory with id {id!r} in {self.path}. Type: potstill trajectories list")
+
+    # --- retention --------------------------------------------------------------------------------------------------
+
+    def remove(self, ids: Iterable[str]) -> PruneReport:
+        """Remove episodes with the content that no other uses, and give their space back. Unknown ids are ignored."""
+        wanted = list(ids)
+        before, removed = connections.files_bytes(self.path), 0
+        for start in range(0, len(wanted), retention.CHUNK):
+            removed += self._remove_chunk(wanted[start : start + retention.CHUNK])
+        if removed:
+            self._writer.submit(retention.give_back, alone=True).result()
+        return PruneReport(removed=removed, bytes_before=before, bytes_after=connections.files_bytes(self.path))
+
+    def _remove_chunk(self, ids: Sequence[str]) -> int:
+        now = self._clock()
+        return self._write(lambda connection: retention.remove_chunk(connection, ids, now))
+
+    def prune(self, before: float, *, namespace: str | None = None) -> PruneReport:
+        """Remove all day segments (UTC) that ended at or before ``before`` (Unix seconds); the day it falls in stays.
+
+        ``namespace`` None: of every tenant. Interrupted, it keeps what it did; type it again.
+        """
+        query = (
+            "SELECT id FROM trajectories WHERE segment < ?1 AND (?2 IS NULL OR namespace = ?2) ORDER BY segment, seq"
+        )
+        with self._reading() as connection:
+            ids = [id for (id,) in connection.execute(query, (rows.segment_of(before), namespace))]
+        return self.remove(ids)
+
+    def segments(self) -> list[Segment]:
+        """What each day holds, oldest first."""
+        query = (
+            "SELECT date(segment * 86400, 'unixepoch'), count(*), sum(step_count) FROM trajectories "
+            "GROUP BY segment ORDER BY segment"
+        )
+        with self._reading() as connection:
+            return [Segment(day=str(d), trajectories=n, steps=s) for d, n, s in connection.execute(query)]
+
+    # --- blobs and runs ---------------------------------------------------------------------------------------------
+
+    def put_blob(self, content: bytes, media_type: str) -> Blob:
+        """Keep bytes under their SHA-256; put them before the episode that shows them. The same bytes are kept once."""
+        blob = Blob(digest=hashlib.sha256(content).hexdigest(), media_type=media_type, size_bytes=len(content))
+        values = (blob.digest, media_type, content, self._clock())
+        self._write(
+            lambda connection: (
+                connection.execute(
+                    "INSERT INTO blobs(digest, media_type, content, touched_at) VALUES (?, ?, ?, ?) "
+                    "ON CONFLICT(digest) DO UPDATE SET touched_at = excluded.touched_at",
+                    values,
+                ).rowcount
+            )
+        )
+        return blob
+
+    def get_blob(self, digest: str) -> bytes:
+        """Raises ``StoreError`` if the store does not hold it, or holds other bytes than the digest says."""
+        with self._reading() as connection:
+            row = connection.execute("SELECT content FROM blobs WHERE digest = ?", (digest,)).fetchone()
+        if row is None:
+            raise StoreError(f"No image or other blob {digest} in {self.path}.")
+        content = bytes(row[0])
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise StoreError(f"Blob {digest} in {self.path} is damaged: its bytes have another hash.")
+        return content
+
+    def put_run(self, run_id: str, config: dict[str, Any], *, replace: bool = False) -> None:
+        """Keep a run's configuration. The same again does nothing; another one needs ``replace=True``."""
+        if (problem := first_unstorable(config)) is not None:
+            raise StoreError(f"Cannot store the configuration of run {run_id!r}: {problem}.")
+        body = msgspec.json.encode(config).decode()
+        now = self._clock()
+
+        def work(connection: sqlite3.Connection) -> bool:
+            row = connection.execute("SELECT config FROM runs WHERE id = ?", (run_id,)).fetchone()
+            if row is not None and row[0] != body and not replace:
+                return bool(msgspec.json.decode(row[0]) == msgspec.json.decode(body))
+            connection.execute(
+                "INSERT INTO runs(id, config, created_at) VALUES (?, ?, ?) "
+                "ON CONFLICT(id) DO UPDATE SET config = excluded.config",
+                (run_id, body, now),
+            )
+            return True
+
+        if not self._write(work):
+            raise StoreError(f"Run {run_id!r} is in the store with another configuration. Use another run id.")
+
+    def runs(self) -> list[Run]:
+        """All runs, oldest first."""
+        with self._reading() as connection:
+            found = connection.execute("SELECT id, config, created_at FROM runs ORDER BY created_at, rowid").fetchall()
+        return [Run(run_id=id, config=msgspec.json.decode(config), created_at=created) for id, config, created in found]
+
+    def get_run(self, run_id: str) -> dict[str, Any]:
+        """A run's configuration. Raises ``StoreError`` if there is no such run."""
+        with self._reading() as connection:
+            row = connection.execute("SELECT config FROM runs WHERE id = ?", (run_id,)).fetchone()
+        if row is None:
+            raise StoreError(f"No run {run_id!r} in {self.path}. It holds: {', '.join(r.run_id for r in self.runs())}.")
+        config: dict[str, Any] = msgspec.json.decode(row[0])
+        return config
+
+    # --- counters and vectors (for retrieval) -----------------------------------------------------------------------
+
+    def bump(self, namespace: str, key: str, *, shown: int = 0, succeeded: int = 0) -> None:
+        self.bump_many(namespace, [(key, shown, succeeded)])
+
+    def bump_many(self, namespace: str, counts: Sequence[tuple[str, int, int]]) -> None:
+        """Add to several counters at once: (key, shown, succeeded)."""
+        self._write(lambda connection: knowledge.bump(connection, namespace, counts))
+
+    def counters(self, namespace: str) -> dict[str, Counter]:
+        with self._reading() as connection:
+            return knowledge.counters(connection, namespace)
+
+    def put_vectors(self, space: str, ids: Sequence[str], matrix: FloatMatrix) -> None:
+        """Keep vectors, shape (len(ids), dimension), float32, under a space such as ``namespace/embedder/key``."""
+        checked = knowledge.checked_matrix(space, ids, matrix)
+        self._write(lambda connection: knowledge.put_vectors(connection, space, ids, checked))
+
+    def vectors(self, space: str) -> tuple[list[str], FloatMatrix]:
+        """Ids and matrix of a space in the order in which they were put; ([], shape (0, 0)) if it is unknown."""
+        with self._reading() as connection:
+            return knowledge.vectors(connection, space)
+
+    def remove_vectors(self, space: str, ids: Sequence[str] | None = None) -> int:
+        """Remove some vectors of a space, or all of it; returns how many went."""
+        return self._write(lambda connection: knowledge.remove_vectors(connection, space, ids))
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        """What SQLite's integrity and foreign-key checks complain about; empty if the file is sound."""
+        with self._reading() as connection:
+            found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            return found + [f"foreign key: {row}" for row in connection.execute("PRAGMA foreign_key_check")]
+
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        result: T = self._writer.submit(work).result()
+        return result
+
+    def _rows(self, columns: str, filters: Filters) -> list[tuple[Any, ...]]:
+        sql, values = queries.statement(columns, filters)
+        with self._reading() as connection:
+            return connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection inside one read transaction, so that everything read belongs to one state of the store."""
+        with connections.translated(self.path):
+            try:
+                connection = self._readers.pop()
+            except IndexError:
+                connection = connections.connect(self.path, readonly=True)
+            try:
+                connection.execute("BEGIN")
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                self._readers.append(connection)

@@ -1,0 +1,126 @@
+"""The one thread that writes: it takes what many callers hand it and commits it in groups.
+
+What it knows: transactions, futures, group commit. What it does not do: SQL of its own beyond BEGIN and COMMIT.
+
+A future is resolved only after the commit that carries its work returned, and commits are synchronous (fsync). While
+one commit waits for the disk the next group collects: many callers share one fsync, a single caller waits for one.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from potstill.errors import StoreError
+from potstill.trajectories.connection import translate
+
+Work = Callable[[sqlite3.Connection], Any]
+"""Must be repeatable: when a group fails, each of its members runs again alone."""
+
+GROUP_LIMIT = 256
+QUEUE_LIMIT = 1024
+"""Callers of ``submit`` wait when this many works are queued: memory stays bounded."""
+
+
+class _Job(msgspec.Struct, frozen=True):
+    work: Work
+    future: Future[Any]
+    alone: bool
+
+
+class Writer:
+    """Owns the writing connection from the moment it is made until ``close``."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_LIMIT)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="potstill-store-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work, *, alone: bool = False) -> Future[Any]:
+        """Queue work. ``alone``: run it outside any transaction of ours (vacuum, checkpoint)."""
+        future: Future[Any] = Future()
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"The store {self._path} is closed.")
+            self._queue.put(_Job(work, future, alone))
+        return future
+
+    def close(self) -> None:
+        """Finish what is queued, then close the connection. May be called twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _loop(self) -> None:
+        stop = False
+        while not stop:
+            group: list[_Job] = []
+            single: _Job | None = None
+            job = self._queue.get()
+            while job is not None:
+                if job.future.set_running_or_notify_cancel():
+                    if job.alone:
+                        single = job
+                        break
+                    group.append(job)
+                if len(group) >= GROUP_LIMIT or self._queue.empty():
+                    break
+                job = self._queue.get()
+            stop = job is None
+            self._run_group(group)
+            if single is not None:
+                self._run_alone(single)
+
+    def _run_group(self, group: list[_Job]) -> None:
+        if not group:
+            return
+        try:
+            results = self._transaction(group)
+        except Exception as error:
+            if len(group) == 1:
+                group[0].future.set_exception(self._translated(error))
+                return
+            for job in group:  # one bad member must not fail the others
+                self._run_group([job])
+            return
+        for job, result in zip(group, results, strict=True):
+            job.future.set_result(result)
+
+    def _transaction(self, group: list[_Job]) -> list[Any]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            results = [job.work(self._connection) for job in group]
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        return results
+
+    def _run_alone(self, job: _Job) -> None:
+        try:
+            result = job.work(self._connection)
+        except Exception as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            job.future.set_exception(self._translated(error))
+            return
+        job.future.set_result(result)
+
+    def _translated(self, error: Exception) -> Exception:
+        return translate(error, self._path) if isinstance(error, sqlite3.Error) else error

@@ -1,0 +1,170 @@
+"""Trajectories for the tests of the store: arbitrary ones (hypothesis) and ones that look like real episodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from potstill.types import (
+    Action,
+    Answerer,
+    Blob,
+    Call,
+    Decision,
+    DemonstrationRef,
+    EscalationMode,
+    FinishReason,
+    Message,
+    Observation,
+    Outcome,
+    OutcomeSource,
+    Reason,
+    Reply,
+    Step,
+    Task,
+    ToolCall,
+    ToolSpec,
+    Trajectory,
+    TrajectoryKind,
+    Usage,
+    Vote,
+)
+
+text = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+number = st.floats(allow_nan=False, allow_infinity=False)
+json_value: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | number | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=5,
+)
+json_object = st.dictionaries(text, json_value, max_size=3)
+
+
+def tuples(of: st.SearchStrategy[Any], max_size: int = 3) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(of, max_size=max_size).map(tuple)
+
+
+blobs = st.builds(
+    Blob, digest=st.text("0123456789abcdef", min_size=64, max_size=64), media_type=text, size_bytes=st.integers(0, 9)
+)
+tool_specs = st.builds(ToolSpec, name=text, description=text, parameters=json_object)
+tool_calls = st.builds(ToolCall, id=text, name=text, arguments=text)
+messages = st.builds(
+    Message,
+    role=st.sampled_from(["system", "user", "assistant", "tool"]),
+    content=text,
+    tool_calls=tuples(tool_calls, 2),
+    tool_call_id=st.none() | text,
+    images=tuples(blobs, 1),
+)
+usages = st.builds(
+    lambda uncached, read, write, output: Usage(
+        input_tokens=uncached + read + write, cache_read_tokens=read, cache_write_tokens=write, output_tokens=output
+    ),
+    *[st.integers(0, 10**6)] * 4,
+)
+replies = st.builds(
+    Reply,
+    text=text,
+    tool_calls=tuples(tool_calls, 1),
+    finish_reason=st.sampled_from(FinishReason),
+    logprob=st.none() | number,
+    candidates=tuples(st.tuples(text, number), 2),
+)
+calls = st.builds(
+    Call,
+    model=text,
+    answerer=st.sampled_from(Answerer),
+    prompt=tuples(messages, 4),
+    tools=tuples(tool_specs, 2),
+    replies=tuples(replies, 2),
+    usage=st.none() | usages,
+    raw_usage=st.none() | json_object,
+    latency_s=number,
+)
+observations = st.builds(
+    Observation,
+    text=text,
+    admissible=st.none() | tuples(text),
+    tools=tuples(tool_specs, 2),
+    images=tuples(blobs, 1),
+    done=st.booleans(),
+)
+decisions = st.builds(
+    Decision,
+    answerer=st.sampled_from(Answerer),
+    reason=st.sampled_from(Reason),
+    mode=st.none() | st.sampled_from(EscalationMode),
+    votes=tuples(st.builds(Vote, key=st.none() | text, text=text)),
+)
+steps = st.builds(
+    Step,
+    index=st.integers(0, 50),
+    observation=observations,
+    action=st.builds(Action, text=text, tool_calls=tuples(tool_calls, 1)),
+    answerer=st.sampled_from(Answerer),
+    reasoning=text,
+    decision=st.none() | decisions,
+    calls=tuples(calls),
+    demonstrations=tuples(st.builds(DemonstrationRef, trajectory_id=text, start=st.just(0), stop=st.integers(1, 5)), 2),
+)
+outcomes = st.builds(
+    Outcome, success=st.none() | st.booleans(), source=st.sampled_from(OutcomeSource), score=st.none() | number
+)
+tasks = st.builds(Task, id=text, environment=text, goal=text, split=text, kind=text, data=json_object)
+trajectories = st.builds(
+    Trajectory,
+    id=text,
+    task=tasks,
+    kind=st.sampled_from(TrajectoryKind),
+    arm=text,
+    run_id=text,
+    namespace=text,
+    seed=st.integers(-(2**63), 2**63 - 1),
+    steps=tuples(steps, 4),
+    final_observation=st.none() | observations,
+    outcome=st.none() | outcomes,
+    started_at=number,
+    metadata=json_object,
+)
+
+ADMISSIBLE = ("go north", "go south", "look", "take the lamp", "open the drawer")
+
+
+def episode(id: str, *, steps: int = 3, words: str = "", **fields: Any) -> Trajectory:
+    """An episode as the loop records it: prompts that only grow, one call a step, its text made unique by ``words``."""
+    history: tuple[Message, ...] = (Message(role="system", content="You are in a house. " * 20),)
+    played = []
+    for i in range(steps):
+        seen = f"{words} You are at place {i} of {id}. " + f"There is a thing numbered {i}. " * 6
+        asked = Message(role="user", content=seen)
+        reply = Reply(text=ADMISSIBLE[i % 5])
+        call = Call(
+            model="scripted:x",
+            answerer=Answerer.TEACHER,
+            prompt=(*history, asked, Message(role="user", content=f"Choose one of: {', '.join(ADMISSIBLE)}")),
+            replies=(reply,),
+            usage=Usage(input_tokens=100 * i + 50, cache_read_tokens=100 * i, output_tokens=4),
+        )
+        played.append(
+            Step(
+                index=i,
+                observation=Observation(text=seen, admissible=ADMISSIBLE),
+                action=Action(text=reply.text),
+                answerer=Answerer.TEACHER,
+                decision=Decision(answerer=Answerer.TEACHER, reason=Reason.TEACHER_ONLY),
+                calls=(call,),
+            )
+        )
+        history = (*history, asked, Message(role="assistant", content=reply.text))
+    given: dict[str, Any] = {
+        "task": Task(id=f"task-{id}", environment="house", goal="find the lamp", split="train"),
+        "kind": TrajectoryKind.TEACHER,
+        "arm": "teacher",
+        "run_id": "r1",
+        "started_at": 1_790_000_000.0,
+        "final_observation": Observation(text="You won.", done=True, score=1.0),
+        "outcome": Outcome(success=True, score=1.0),
+    }
+    return Trajectory(id=id, steps=tuple(played), **{**given, **fields})
