@@ -131,7 +131,7 @@ def test_unknown_tokens_are_an_unknown_cost_and_never_zero() -> None:
 
 
 def test_unknown_models_are_an_error() -> None:
-    with pytest.raises(UnknownPrice, match=r"potstill\.toml"):
+    with pytest.raises(UnknownPrice, match=r"potstill-prices\.toml"):
         cost_of(call("no-such-model", tokens=usage()), TABLE)
 
 

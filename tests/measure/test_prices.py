@@ -67,7 +67,7 @@ def test_unknown_model_names_the_file_and_near_names(table: PriceTable) -> None:
     message = str(caught.value)
     assert "claude-sonet-5-5" in message
     assert "claude-sonnet-5-5" in message
-    assert "potstill.toml" in message
+    assert "potstill-prices.toml" in message
     assert caught.value.exit_code == 2
 
 
@@ -82,8 +82,8 @@ def test_a_name_sold_at_several_prices_must_be_made_clear(table: PriceTable) -> 
         table.price("deepseek-ai/deepseek-v3.1")
 
 
-def test_users_rows(tmp_path: Path) -> None:
-    path = tmp_path / "potstill.toml"
+def test_users_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "potstill-prices.toml"
     path.write_text(
         """
         [prices]
@@ -104,6 +104,9 @@ def test_users_rows(tmp_path: Path) -> None:
     assert own.cache.minimum_tokens == 7
     assert table.price("local:small").row == "anthropic/claude-haiku-5-5"
     assert table.cpu_hour_usd == 0.04
+    (tmp_path / "deeper").mkdir()
+    monkeypatch.chdir(tmp_path / "deeper")
+    assert PriceTable.load(snapshot=PACKAGED).cpu_hour_usd == 0.04
 
 
 @pytest.mark.parametrize(
@@ -179,3 +182,9 @@ def test_snapshot_equals_what_the_compiler_makes_of_the_installed_source() -> No
     if msgspec.json.decode(fresh)["source"] != packaged.source:
         pytest.skip(f"another version of genai-prices is installed than {packaged.source}")
     assert fresh == PACKAGED.read_bytes()
+
+
+def test_an_endpoint_of_ones_own_has_only_its_home_price(table: PriceTable) -> None:
+    assert table.price("http:http://gateway.local/v1#gpt-6-luna").row == "openai/gpt-6-luna"
+    with pytest.raises(UnknownPrice):
+        table.price("http:http://localhost:8000/v1#llama-3.3-70b")

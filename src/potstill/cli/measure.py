@@ -55,7 +55,7 @@ COLUMNS = (
     help="Prompt caching: as reported, simulated where not reported, or none.",
 )
 @click.option(
-    "--prices", type=click.Path(), help="TOML file with your prices. [default: potstill.toml, if it is there]"
+    "--prices", type=click.Path(), help="TOML file with your prices. [default: potstill-prices.toml, if there]"
 )
 @click.option("--date", help="Prices of this day, YYYY-MM-DD. [default: the day of the price table]")
 @click.option("--price-student-as", help="Price the student as this model. [default: as the run was planned]")
@@ -175,8 +175,7 @@ def _planned(configs: list[dict[str, Any]], key: str) -> str | None:
 def _table(options: dict[str, Any]) -> PriceTable:
     from potstill.measure.prices import PriceTable
 
-    own = options["prices"] or ("potstill.toml" if Path("potstill.toml").is_file() else None)
-    return PriceTable.load(own, options["date"], cpu_hour_usd=options["cpu_hour_usd"])
+    return PriceTable.load(options["prices"], options["date"], cpu_hour_usd=options["cpu_hour_usd"])
 
 
 def _collections(store: Store, ids: Iterable[str], namespace: str) -> Iterator[Trajectory]:

@@ -9,7 +9,9 @@ import click
 
 from potstill.cli.output import emit_json, emit_table, json_option, note
 
-_prices_option = click.option("--prices", "own", type=click.Path(), help="TOML file with your own prices.")
+_prices_option = click.option(
+    "--prices", "own", type=click.Path(), help="TOML file with your prices. [default: potstill-prices.toml, if there]"
+)
 _date_option = click.option("--date", help="Prices of this day, YYYY-MM-DD. [default: the day of the price table]")
 _RATES = ("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning")
 

@@ -93,7 +93,7 @@ def _caption(measurement: Measurement) -> str:
 
 def _table(measurement: Measurement) -> str:
     columns = (
-        "arm", "episodes", "seeds", "success", "$ per episode", "$ per success", "$ per success, no cache",
+        "arm", "episodes", "seeds", "success", "$ per episode", "$ per success", "uncached",
         "$ per extra success", "teacher's steps", "teacher's dollars", "cache hits", "steps",
     )  # fmt: skip
     rows = []
@@ -128,7 +128,7 @@ def _versus(measurement: Measurement) -> str:
             (
                 f"{escape(arm.arm)} − {escape(arm.versus.arm)}",
                 f"{success.n}",
-                f"{100 * success.difference:+.1f} pp<small>{_span(success.difference_ci, _points)}</small>",
+                f"{_points(success.difference)} pp<small>{_span(success.difference_ci, _points)}</small>",
                 f"{success.p_mcnemar:.3g}",
                 "–" if cost is None or cost.ratio is None else f"{cost.ratio:.3g}",
                 "–" if cost is None else _span(cost.ratio_ci, "{:.3g}".format),
@@ -249,7 +249,7 @@ def _percent(value: float | None) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
+    return f"{100 * value:+.1f}".replace("-", "−")
 
 
 def _span(interval: tuple[float | None, float | None] | None, form: object) -> str:

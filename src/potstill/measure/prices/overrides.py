@@ -1,4 +1,4 @@
-"""The user's own price rows, from ``potstill.toml`` or a file of prices.
+"""The user's own price rows, from ``potstill-prices.toml`` or a file that ``--prices`` names.
 
     [prices]
     cpu_hour_usd = 0.04                      # local models: US dollars per CPU hour
@@ -9,7 +9,7 @@
     [prices.models."local:smollm2-135m"]
     same_as = "claude-haiku-5-5"             # priced as another model
 
-A file of prices holds the same table, with or without the ``[prices]`` heading. Reading and checking only.
+The ``[prices]`` heading may be left out in a file that holds nothing else. Reading and checking only.
 """
 
 from __future__ import annotations
@@ -21,6 +21,14 @@ import msgspec
 
 from potstill.errors import ConfigError
 from potstill.measure.prices.rows import Rates, Tier
+
+FILE_NAME = "potstill-prices.toml"
+
+
+def find(start: Path | None = None) -> Path | None:
+    """``potstill-prices.toml`` in ``start`` (default: the working folder) or the nearest folder above it."""
+    folder = (start or Path.cwd()).resolve()
+    return next((place / FILE_NAME for place in (folder, *folder.parents) if (place / FILE_NAME).is_file()), None)
 
 
 class TierOverride(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,8 +89,7 @@ def read_overrides(path: Path) -> Overrides:
         raise ConfigError(f"No price file at '{path}'. Name a TOML file with a [prices] table.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"'{path}' is not valid TOML: {error}") from error
-    whole_file = {} if path.name == "potstill.toml" else document
-    return parse_overrides(document.get("prices", whole_file), str(path))
+    return parse_overrides(document.get("prices", document), str(path))
 
 
 def parse_overrides(table: object, where: str) -> Overrides:

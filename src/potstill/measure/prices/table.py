@@ -21,7 +21,7 @@ import msgspec
 from potstill.errors import ConfigError, UnknownPrice
 from potstill.measure.prices.cache_rules import CacheRule, cache_rule
 from potstill.measure.prices.matching import dashed_date, exact_names, matches
-from potstill.measure.prices.overrides import ModelOverride, Overrides, parse_overrides, read_overrides
+from potstill.measure.prices.overrides import FILE_NAME, ModelOverride, Overrides, find, parse_overrides, read_overrides
 from potstill.measure.prices.rows import SNAPSHOT_SCHEMA, ModelPrice, ModelRow, ProviderRow, Snapshot, period_on
 
 PACKAGED = Path(__file__).with_name("prices.json")
@@ -43,7 +43,7 @@ class PriceTable:
     0.1
     """
 
-    def __init__(self, snapshot: Snapshot, date: str, overrides: Overrides, where: str = "potstill.toml") -> None:
+    def __init__(self, snapshot: Snapshot, date: str, overrides: Overrides, where: str = FILE_NAME) -> None:
         self.snapshot = snapshot
         self.date = date
         self.cpu_hour_usd = overrides.cpu_hour_usd
@@ -65,14 +65,14 @@ class PriceTable:
     ) -> PriceTable:
         """Read the prices that hold on ``date`` (default: the day the snapshot was compiled).
 
-        ``path``: a TOML file with the user's rows; ``prices``: the same as a decoded ``[prices]`` table; ``snapshot``:
-        a compiled ``prices.json`` (default: the newer of the packaged and the refreshed one). Raises ``ConfigError``.
+        ``path``: a TOML file with the user's rows (default: ``potstill-prices.toml`` here or in a folder above);
+        ``prices``: the same as a decoded table, instead of a file; ``snapshot``: a compiled ``prices.json`` (default:
+        the newer of the packaged and the refreshed one). Raises ``ConfigError``.
         """
         data = _read_snapshot(Path(snapshot)) if snapshot is not None else _newest()
-        where = str(path) if path is not None else "potstill.toml"
-        overrides = Overrides() if prices is None else parse_overrides(prices, where)
-        if path is not None:
-            overrides = read_overrides(Path(path))
+        own = Path(path) if path is not None else find() if prices is None else None
+        where = FILE_NAME if own is None else str(own)
+        overrides = read_overrides(own) if own is not None else parse_overrides(prices or {}, where)
         if cpu_hour_usd is not None:
             if cpu_hour_usd < 0:
                 raise ConfigError(f"A CPU hour cannot cost {cpu_hour_usd} dollars. Give 0 or more.")

@@ -1,0 +1,106 @@
+"""``potstill measure`` and ``potstill prices`` on a real store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from measure_builders import STUDENT, TEACHER, call, episode, step, usage
+
+from potstill.cli.main import main
+from potstill.trajectories import Store
+from potstill.types import Answerer, TrajectoryKind
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    return int(exit_.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("store") / "p.db"
+    local = call("local:small", Answerer.STUDENT, usage())
+    with Store.open(path) as store:
+        store.put_run("r1", {"price_student_as": STUDENT})
+        for i in range(3):
+            demos = episode("demonstrations", i, split="train", success=i > 0)
+            store.append(type(demos)(**{n: getattr(demos, n) for n in demos.__struct_fields__} | {"run_id": "r0"}))
+        for i in range(6):
+            store.append(episode("teacher", i, success=i < 5))
+            shown = ("demonstrations-train-1-0",)
+            steps = (step(0, Answerer.STUDENT, (local,), shown),)
+            store.append(episode("context", i, success=i < 4, kind=TrajectoryKind.STUDENT, steps=steps))
+    return str(path)
+
+
+def test_json_of_a_run_prices_as_planned_and_finds_its_demonstrations(
+    db: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, "measure", "--db", db, "--run", "r1", "--json")
+    found = json.loads(out)
+    assert code == 0
+    arms = {arm["arm"]: arm for arm in found["arms"]}
+    assert set(arms) == {"teacher", "context"}
+    assert arms["context"]["cost_per_episode_usd"] == pytest.approx(0.00015)
+    assert arms["context"]["priced_as"] == ["local:small priced as anthropic/claude-haiku-5-5"]
+    assert found["demonstrations"] == {"arms": ["demonstrations"], "n": 3, "cost_usd": pytest.approx(0.009)}
+    assert found["break_even_episodes"] == round(0.009 / (0.003 - 0.00015))
+
+
+def test_table_and_files(db: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="needs: pip install 'potstill[report]'")
+    html, plot = tmp_path / "r.html", tmp_path / "p.svg"
+    code, out, err = run(capsys, "measure", "--db", db, "--run", "r1", "--html", str(html), "--plot", str(plot))
+    assert code == 0
+    assert out.splitlines()[0].startswith("arm\tn\tseeds\tsuccess\t")
+    assert "break-even: 3 episodes of 'context' instead of 'teacher'" in err
+    assert "Example episodes" in html.read_text()
+    assert "<svg" in plot.read_text()
+
+
+def test_a_model_without_a_price_is_an_error_that_says_what_to_type(
+    db: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "mine.toml"
+    own.write_text('[prices.models."local:small"]\ninput = 1.0\noutput = 0.0\n')
+    code, out, _ = run(capsys, "measure", "--db", db, "--arm", "context", "--json", "--prices", str(own))
+    assert (code, json.loads(out)["arms"][0]["arm"]) == (0, "context")
+    with Store.open(tmp_path / "q.db") as store:
+        steps = (step(0, Answerer.STUDENT, (call("local:other", Answerer.STUDENT, usage()),)),)
+        store.append(episode("zero-shot", 0, kind=TrajectoryKind.STUDENT, steps=steps))
+    code, out, err = run(capsys, "measure", "--db", str(tmp_path / "q.db"))
+    assert (code, out) == (2, "")
+    assert "local:other" in err
+    assert "--price-student-as" in err
+
+
+def test_no_store_and_no_episodes(tmp_path: Path, capsys: pytest.CaptureFixture[str], db: str) -> None:
+    assert run(capsys, "measure", "--db", str(tmp_path / "absent.db"))[0] == 2
+    code, _, err = run(capsys, "measure", "--db", db, "--run", "no-such-run")
+    assert code == 2
+    assert "no episodes" in err
+
+
+def test_prices_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "prices", "show", TEACHER, "--json", "--date", "2026-11-21")
+    assert code == 0
+    assert json.loads(out)["rates"][0]["cache_read_usd_per_mtok"] == 0.1
+    code, out, _ = run(capsys, "prices", "list", "gpt-6-luna")
+    assert code == 0
+    assert "openai/gpt-6-luna\t0.1\t0.01" in out
+    code, _, err = run(capsys, "prices", "show", "gpt-6-lunar")
+    assert code == 2
+    assert "gpt-6-luna" in err
+
+
+def test_prices_update_writes_a_table_that_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("genai_prices", reason="needs genai-prices: pip install genai-prices")
+    path = tmp_path / "data" / "prices.json"
+    code, _, err = run(capsys, "prices", "update", "--installed", "--output", str(path), "--date", "2026-12-01")
+    assert code == 0
+    assert "prices of 2026-12-01" in err
+    assert json.loads(path.read_text())["date"] == "2026-12-01"
