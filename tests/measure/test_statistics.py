@@ -21,6 +21,7 @@ from potstill.measure.statistics import (
     ratio_interval,
     resample_sums,
     wilson,
+    wilson_by_task,
 )
 
 # Success and dollars per episode on AppWorld, arXiv 2512.02543.
@@ -54,6 +55,16 @@ def test_wilson_at_the_edges() -> None:
     assert wilson(0, 0) is None
     assert (wilson(0, 5) or (1, 1))[0] == 0
     assert (wilson(5, 5) or (0, 0))[1] == 1
+
+
+def test_wilson_by_task_counts_repeated_results_once() -> None:
+    """Ten seeds that repeat each task's result: design effect 100/9, so 100 episodes count as 9."""
+    assert wilson_by_task([10.0] * 8 + [0.0] * 2, [10.0] * 10) == pytest.approx(wilson(7.2, 9))
+    assert wilson_by_task([1.0] * 8 + [0.0] * 2, [1.0] * 10) == wilson(8, 10)
+    assert wilson_by_task([10.0] * 4, [10.0] * 4) == wilson(4, 4)
+    independent = wilson_by_task([5.0, 5.0, 5.0, 5.0], [10.0] * 4)
+    assert independent == wilson(20, 40)
+    assert wilson_by_task([], []) is None
 
 
 @pytest.mark.parametrize(("a", "b", "p"), [(6, 1, 0.125), (0, 0, 1.0), (5, 5, 1.0), (10, 0, 2 / 1024), (0, 5, 0.0625)])

@@ -28,7 +28,7 @@ def normal_quantile(probability: float) -> float:
     return NormalDist().inv_cdf(probability)
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval | None:
+def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval | None:
     """Wilson's score interval for a share (Wilson 1927, JASA 22:209). ``None`` if there are no trials.
 
     >>> [round(bound, 3) for bound in wilson(8, 10)]
@@ -36,15 +36,35 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval | None:
     """
     if n == 0:
         return None
-    if not 0 <= successes <= n:
+    if not 0 <= successes <= n * (1 + 1e-12):
         raise ValueError(f"{successes} successes in {n} trials")
     z = normal_quantile(0.5 + confidence / 2)
-    share, square = successes / n, z * z / n
+    share, square = min(1.0, successes / n), z * z / n
     centre = (share + square / 2) / (1 + square)
     half = z * math.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
     low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
+    high = 1.0 if share == 1.0 else min(1.0, centre + half)
     return low, high
+
+
+def wilson_by_task(successes: Sequence[float], episodes: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """Wilson's interval at the effective sample size of clustered trials; one entry for each task.
+
+    The design effect is the cluster-robust variance of the share over the binomial one (Kish 1965; for Wilson's
+    interval Dean and Pagano 2015, J. Surv. Stat. Methodol. 3:484), never taken below 1. Where every episode or none
+    succeeds the variance says nothing: then a task counts as one trial. With one episode per task it is ``wilson``.
+    """
+    n, tasks = sum(episodes), len(episodes)
+    if n == 0:
+        return None
+    share = sum(successes) / n
+    if tasks < 2 or share in (0.0, 1.0):
+        effective = float(tasks)
+    else:
+        squares = sum((s - share * m) ** 2 for s, m in zip(successes, episodes, strict=True))
+        design = tasks / (tasks - 1) * squares / (n * share * (1 - share))
+        effective = n / max(1.0, design) if n > tasks else float(n)
+    return wilson(share * effective, effective, confidence)
 
 
 def resample_sums(values_TK: Floats, samples: int, seed: int) -> Floats:

@@ -20,7 +20,7 @@ from potstill.measure.measurement import (
     TokenMeans,
     Uncached,
 )
-from potstill.measure.statistics import Interval, ratio_interval, wilson
+from potstill.measure.statistics import Interval, ratio_interval, wilson, wilson_by_task
 from potstill.types import Answerer, Trajectory
 
 _PARTS = ("uncached_usd", "read_usd", "write_usd", "output_usd", "compute_usd")
@@ -149,7 +149,7 @@ class Tally:
             successes=successes,
             success=successes / len(judged) if judged else None,
             success_ci=wilson(successes, len(judged), options.confidence),
-            success_ci_by_task=_closed(_interval([(e.task, float(bool(e.success)), 1.0) for e in judged], options)),
+            success_ci_by_task=_by_task(judged, options),
             unknown_outcomes=n - len(judged),
             errors=self.errors,
             cost_usd=self.cost_usd,
@@ -233,7 +233,10 @@ def _interval(episodes: list[tuple[str, float, float]], options: Options) -> Ope
     )
 
 
-def _closed(interval: OpenInterval | None) -> Interval | None:
-    if interval is None or interval[0] is None or interval[1] is None:
-        return None
-    return interval[0], interval[1]
+def _by_task(episodes: list[Episode], options: Options) -> Interval | None:
+    successes: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    for episode in episodes:
+        successes[episode.task] = successes.get(episode.task, 0.0) + bool(episode.success)
+        counts[episode.task] = counts.get(episode.task, 0.0) + 1.0
+    return wilson_by_task(list(successes.values()), list(counts.values()), options.confidence)
