@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
-from trajectory_strategies import episode, trajectories
+from trajectory_fakes import episode
+from trajectory_strategies import trajectories
 
 from potstill.trajectories.records import Flat, Ref, flatten, inflate
 

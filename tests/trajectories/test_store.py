@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trajectory_strategies import episode, messages, trajectories
+from trajectory_fakes import episode
+from trajectory_strategies import messages, trajectories
 
 from potstill.errors import DiskFull, StoreError
 from potstill.trajectories import Store

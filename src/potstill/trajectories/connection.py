@@ -5,6 +5,7 @@ What it knows: pragmas, durability, SQLite's result codes. What it does not do: 
 
 from __future__ import annotations
 
+import random
 import shutil
 import sqlite3
 import time
@@ -45,7 +46,8 @@ def make_folder(path: Path) -> None:
 
 def prepare_writer(connection: sqlite3.Connection, max_bytes: int | None) -> None:
     """Settings of the writing connection: WAL, durable commits, pages that can be given back."""
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect only while the file is empty
+    if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # possible only while the file is empty
     _enter_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
@@ -68,6 +70,27 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
         if mode != "wal":
             raise StoreError(f"This file system cannot hold a write-ahead log (journal mode stayed '{mode}').")
         return
+
+
+def begin_immediate(connection: sqlite3.Connection) -> None:
+    """Start a writing transaction, waiting for other processes to finish theirs.
+
+    SQLite's own waiting sleeps up to 100 ms between tries and starves beside a busy writer, whose pauses are far
+    shorter; a try every few milliseconds at random times gets its turn.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(random.uniform(0.0002, 0.003))
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 
 
 @contextmanager
@@ -96,6 +119,10 @@ def translate(error: sqlite3.Error, path: Path) -> StoreError:
     if code == sqlite3.SQLITE_CANTOPEN:
         return StoreError(f"The store {path} cannot be opened. Check that its folder exists and may be written.")
     return StoreError(f"The store {path} failed: {error}.")
+
+
+def is_full(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error) and _code(error) == sqlite3.SQLITE_FULL
 
 
 _IO_CODES = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)

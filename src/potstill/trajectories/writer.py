@@ -13,13 +13,14 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from potstill.errors import StoreError
-from potstill.trajectories.connection import translate
+from potstill.trajectories.connection import begin_immediate, is_full, translate
 
 Work = Callable[[sqlite3.Connection], Any]
 """Must be repeatable: when a group fails, each of its members runs again alone."""
@@ -86,23 +87,24 @@ class Writer:
             if single is not None:
                 self._run_alone(single)
 
-    def _run_group(self, group: list[_Job]) -> None:
+    def _run_group(self, group: list[_Job], *, again: bool = False) -> None:
         if not group:
             return
         try:
             results = self._transaction(group)
         except Exception as error:
-            if len(group) == 1:
+            freed = not again and is_full(error) and self._shrink_log()
+            if len(group) == 1 and not freed:
                 group[0].future.set_exception(self._translated(error))
                 return
             for job in group:  # one bad member must not fail the others
-                self._run_group([job])
+                self._run_group([job], again=True)
             return
         for job, result in zip(group, results, strict=True):
             job.future.set_result(result)
 
     def _transaction(self, group: list[_Job]) -> list[Any]:
-        self._connection.execute("BEGIN IMMEDIATE")
+        begin_immediate(self._connection)
         try:
             results = [job.work(self._connection) for job in group]
             self._connection.execute("COMMIT")
@@ -111,6 +113,13 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             raise
         return results
+
+    def _shrink_log(self) -> bool:
+        """On a full disk, move what the log holds into the database and cut it: it may hold pages many times over."""
+        with suppress(sqlite3.Error):
+            busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            return not busy
+        return False
 
     def _run_alone(self, job: _Job) -> None:
         try:
