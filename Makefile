@@ -10,7 +10,7 @@ ARGS ?=
 help:  ## what can be typed
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-demo: $(VENV)/.demo  ## a small real model in a text world: alone, with demonstrations, in a cascade (about 5 minutes)
+demo: $(VENV)/.demo model  ## a small real model in a text world: alone, with demonstrations, in a cascade (about 5 minutes)
 	$(BIN)/potstill demo $(ARGS)
 
 test: $(VENV)/.test model  ## the tests that take minutes: core, local model, environments from wheels
@@ -47,19 +47,19 @@ clean:  ## remove everything that was made here
 model: | $(VENV)/.demo
 	@$(BIN)/potstill models get smollm2-135m
 
-$(BIN)/python: scripts/venv.sh
+$(VENV)/.made: scripts/venv.sh
 	@sh scripts/venv.sh $(VENV)
 	@touch $@
 
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
+$(VENV)/.demo: pyproject.toml | $(VENV)/.made
 	$(PIP) -e '.[demo]'
 	@touch $@
 
-$(VENV)/.check: pyproject.toml | $(BIN)/python
+$(VENV)/.check: pyproject.toml | $(VENV)/.made
 	$(PIP) -e '.[dev]'
 	@touch $@
 
-$(VENV)/.test: pyproject.toml requirements/bfcl.txt | $(BIN)/python
+$(VENV)/.test: pyproject.toml requirements/bfcl.txt | $(VENV)/.made
 	$(PIP) -e '.[test]'
 	$(PIP) --no-deps -r requirements/bfcl.txt
 	@touch $@ $(VENV)/.demo
