@@ -12,7 +12,7 @@ import msgspec
 from potstill.errors import ConfigError
 from potstill.types import Struct
 
-TRAJECTORY_KEYS = ("goal", "plan")
+TRAJECTORY_KEYS = ("goal", "shape", "plan")
 STEP_KEYS = ("observation", "reasoning", "history")
 
 
@@ -47,7 +47,7 @@ class Extent(StrEnum):
 
 
 def _default_weights() -> dict[str, float]:
-    return {"goal": 1.0, "plan": 1.0, "observation": 1.0, "reasoning": 1.0, "history": 0.0}
+    return {"goal": 1.0, "shape": 1.0, "plan": 1.0, "observation": 2.0, "reasoning": 1.0, "history": 1.0}
 
 
 class ContextConfig(Struct, frozen=True, kw_only=True):
@@ -63,7 +63,12 @@ class ContextConfig(Struct, frozen=True, kw_only=True):
     ranker: str = "bm25"
     """``bm25``, ``onnx:PATH`` or ``http:URL#MODEL``, for every key."""
     weights: dict[str, float] = msgspec.field(default_factory=dict)
-    """Weight of each key's score, over the defaults: goal, plan, observation, reasoning 1; history 0."""
+    """Weight of each key's score, over the defaults: observation 2, all others 1. 0 leaves a key out.
+
+    ``shape`` is the goal with the things that it names taken out: on 280 ALFWorld train games the nearest goal was of
+    the same kind in 81 %, with the shape beside it in 98 %. ``history``, the last three actions, raised the share of
+    475 steps whose nearest step did the same kind of action from 69 to 77 %. Both were tuned on train games.
+    """
     budget_tokens: int | None = None
     """Upper bound of the rendered block; windows shrink first, then the last demonstrations go."""
     compact_chars: int = 120

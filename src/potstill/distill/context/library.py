@@ -108,13 +108,11 @@ class DemonstrationLibrary:
             raise ConfigError(f"The library has no key '{missing[0]}'. Indexed: {', '.join(sorted(indexed))}.")
         return config
 
-    def entries(self, query: ContextQuery) -> list[Entry]:
-        """Every trajectory that may be shown to a query, in the order in which they were added."""
+    def shelf_entries(self, query: ContextQuery, start: int = 0) -> list[Entry]:
+        """All of the query's namespace and environment from position ``start`` on, its own task's included."""
         with self._lock:
             shelf = self._shelf(query)
-            if shelf is None:
-                return []
-            return [shelf.entries[i] for i in np.flatnonzero(shelf.eligible(query.task.id))]
+            return [] if shelf is None else shelf.entries[start:]
 
     def retrieve(
         self,

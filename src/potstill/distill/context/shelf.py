@@ -17,12 +17,14 @@ missing scores and its index-by-index loops are not taken over).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 from numpy.typing import NDArray
 
 from potstill.distill.context.config import TRAJECTORY_KEYS
 from potstill.distill.context.render import ShownStep
+from potstill.distill.context.slots import argument_words, shape_of
 from potstill.protocols import ContextQuery, Ranker
 from potstill.types import Struct
 
@@ -67,6 +69,7 @@ class Shelf:
     def __init__(self, make_ranker: Callable[[], Ranker], keys: Sequence[str]) -> None:
         self._keys = {key: _Key(make_ranker()) for key in keys}
         self.entries: list[Entry] = []
+        self._arguments: set[str] = set()
         self._first_step: list[int] = [0]
         self._task_codes: dict[str, int] = {}
         self._entry_tasks: list[int] = []
@@ -76,8 +79,10 @@ class Shelf:
         return len(self.entries)
 
     def add(self, entry: Entry) -> None:
+        arguments = argument_words(step.action for step in entry.steps)
         texts = {
             "goal": [entry.goal],
+            "shape": [shape_of(entry.goal, arguments)],
             "plan": [entry.plan],
             "observation": [step.observation for step in entry.steps],
             "reasoning": [step.reasoning for step in entry.steps],
@@ -86,6 +91,7 @@ class Shelf:
         for name, key in self._keys.items():
             key.add(texts[name])
         self.entries.append(entry)
+        self._arguments |= arguments
         self._first_step.append(self._first_step[-1] + len(entry.steps))
         self._entry_tasks.append(self._task_codes.setdefault(entry.task_id, len(self._task_codes)))
         self._arrays = None
@@ -107,7 +113,7 @@ class Shelf:
         _, owner, _ = self.layout()
         allowed_steps = eligible[owner]
         total, weight = np.zeros(len(owner)), np.zeros(len(owner))
-        for name, text in query_texts(query).items():
+        for name, text in query_texts(query, self._arguments).items():
             key = self._keys.get(name)
             if key is None or not weights[name] or not text.strip():
                 continue
@@ -129,10 +135,11 @@ class Shelf:
         return best, hits[first_hit] - first
 
 
-def query_texts(query: ContextQuery) -> dict[str, str]:
-    """The query's text for each key."""
+def query_texts(query: ContextQuery, arguments: AbstractSet[str] = frozenset()) -> dict[str, str]:
+    """The query's text for each key; ``arguments``: the words that stand for things in the shelf's actions."""
     return {
         "goal": query.goal,
+        "shape": shape_of(query.goal, arguments),
         "plan": query.plan,
         "observation": query.observation,
         "reasoning": query.reasoning,
