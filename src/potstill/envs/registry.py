@@ -51,8 +51,8 @@ class About(NamedTuple):
 
 BUILT_IN = {
     "alfworld": EnvironmentPlugin(
-        environment="potstill.envs.alfworld:AlfworldEnvironment",
-        source="potstill.envs.alfworld:AlfworldTasks",
+        environment="potstill.envs.alfworld.environment:AlfworldEnvironment",
+        source="potstill.envs.alfworld.tasks:AlfworldTasks",
         summary="Household tasks in text, games from a folder (arXiv 2010.03768).",
         extra="alfworld",
     ),

@@ -33,8 +33,8 @@ class BfclEnvironment:
 
     instructions = (
         "You serve a user by calling the tools that are offered. Work out what is needed from the tools' answers, "
-        "call only what the request needs, and when the request is done, or cannot be done with what you have, answer in words "
-        "without calling a tool; the user then goes on."
+        "call only what the request needs, and when the request is done, or cannot be done with what you have, "
+        "answer in words without calling a tool; the user then goes on."
     )
     max_steps = 40
 
