@@ -283,6 +283,8 @@ class Reason(StrEnum):
     CONFIDENT = "confident"
     DISAGREED = "disagreed"
     NOT_CONFIDENT = "not-confident"
+    REPEATED = "repeated"
+    """The student wanted an action that it had already taken in the same situation: a loop that agreement cannot see."""
     INVALID = "invalid"
     """At least one sample was not a valid action, which counts as disagreement."""
     STUDENT_FAILED = "student-failed"

@@ -156,6 +156,20 @@ def test_compact_asks_the_teacher_for_the_compact_view() -> None:
     assert driver.asked[-1] == AskTeacher(view=TeacherView.COMPACT, reason=Reason.DISAGREED)
 
 
+@pytest.mark.parametrize(("escalate", "answerer"), [(True, Answerer.TEACHER), (False, Answerer.STUDENT)])
+def test_samples_that_agree_on_going_round_in_a_circle_are_not_trusted(escalate: bool, answerer: Answerer) -> None:
+    effects = decide_step(cascade(escalate_repeats=escalate), START, EXACT, ADMISSIBLE, tried={"a"})
+    next(effects)
+    try:
+        assert isinstance(effects.send([Reply(text="a")] * 3), AskTeacher)
+        effects.send([Reply(text="c")])
+    except StopIteration as end:
+        decision = end.value.decision
+    assert decision.answerer is answerer
+    assert decision.reason is (Reason.REPEATED if escalate else Reason.AGREED)
+    assert decision.agreement == 1.0
+
+
 def test_likelihood_acts_on_confidence() -> None:
     sure = Reply(text="a", candidates=(("a", math.log(0.6)), ("b", math.log(0.2))))
     assert candidate_confidence(sure) == pytest.approx(0.75)

@@ -78,6 +78,18 @@ def test_compact_view_is_shorter_than_the_history_and_keeps_every_action() -> No
     assert "description 16" not in compact
 
 
+def test_a_short_history_keeps_the_last_turns_and_the_goal() -> None:
+    turns = tuple(Turn(observation=observe(f"saw {i}"), action=Action(text=f"did {i}")) for i in range(5))
+    view = View(agent=Agent(history_turns=2), instructions="", goal="g", turns=turns, observation=observe("now"))
+    text = "\n".join(message.content for message in act_messages(view))
+    assert [f"did {i}" in text for i in range(5)] == [False, False, False, True, True]
+    assert "Goal: g" in text
+    alone = act_messages(
+        View(agent=Agent(history_turns=0), instructions="", goal="g", turns=turns, observation=observe("now"))
+    )
+    assert [message.role for message in alone] == ["system", "user", "user"]
+
+
 def test_reasoning_is_split_from_the_action() -> None:
     reply = split_reply(Reply(text="Reasoning: the mug is dirty\nAction: go to sink 1\n"), Reasoning.WITH_ACTION)
     assert (reply.reasoning, reply.text) == ("the mug is dirty", "go to sink 1")

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Collection, Generator, Hashable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -69,13 +69,24 @@ Steps = Generator[Effect, Answer, Resolution]
 
 
 def decide_step(
-    policy: Policy, state: CascadeState, rule: AgreementRule, admissible: Sequence[str] | None, *, salt: str = ""
+    policy: Policy,
+    state: CascadeState,
+    rule: AgreementRule,
+    admissible: Sequence[str] | None,
+    *,
+    salt: str = "",
+    tried: Collection[Hashable] = (),
 ) -> Steps:
-    """Decide one step. ``salt`` (the task's id) makes random escalation differ between tasks."""
+    """Decide one step.
+
+    ``salt`` (the task's id) makes random escalation differ between tasks. ``tried`` are the keys, under ``rule``, of
+    the actions that were already taken after the same observation in this episode.
+    """
     forced = _forced_teacher(policy, state, salt)
     if forced is not None:
         return (yield from _teacher_acts(policy, state, rule, admissible, forced, _Verdict()))
     verdict = yield from _ask_student(policy, state, rule, admissible)
+    verdict = _without_repeats(policy, verdict, rule, admissible, tried)
     if verdict.reply is not None and verdict.reason in _TRUSTED:
         return _student_acts(policy, state, rule, admissible, verdict)
     untrusted = state.untrusted + 1
@@ -140,6 +151,21 @@ def _ask_student(
             else _confident(policy, answer, rule, admissible)
         )
     return (yield from _vote(policy, rule, admissible))
+
+
+def _without_repeats(
+    policy: Policy,
+    verdict: _Verdict,
+    rule: AgreementRule,
+    admissible: Sequence[str] | None,
+    tried: Collection[Hashable],
+) -> _Verdict:
+    """A trusted action that was tried here before is not trusted; only a cascade has somebody to hand it to."""
+    if policy.kind is not PolicyKind.CASCADE or not policy.escalate_repeats or verdict.reply is None:
+        return verdict
+    if rule.key(verdict.reply, admissible) not in tried:
+        return verdict
+    return verdict._replace(reply=None, reason=Reason.REPEATED)
 
 
 def _acts_alone(policy: Policy, state: CascadeState) -> Reason | None:

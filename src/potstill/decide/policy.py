@@ -51,6 +51,9 @@ class Policy(Struct, frozen=True, kw_only=True):
     """Votes: the least share of samples on one action. Likelihood: the least probability of the best action."""
     temperature: float = 0.7
     rule: str = "exact"
+    escalate_repeats: bool = True
+    """Do not trust an action that was already taken after the same observation: samples that agree on going round in
+    a circle are the failure that agreement cannot see (progress signals: arXiv 2603.26034)."""
     sampling: Sampling = Sampling.TOGETHER
     keep_steps: int = 5
     """``sticky``: how many steps the teacher keeps; ``teacher-first``: how many it takes at the start."""

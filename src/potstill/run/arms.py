@@ -47,6 +47,9 @@ class Agent(Struct, frozen=True, kw_only=True):
     placement: Placement = Placement.FIRST
     list_admissible: bool = True
     """Write the admissible actions into the prompt. Needless where the model is constrained to them."""
+    history_turns: int | None = None
+    """How many past turns the prompt shows; None: all of them, which is what prefix caches reward. Small models copy
+    their own loops from a long history."""
     max_tokens: int = 48
     """Per action; reasoning and plans get ``reasoning_tokens`` more."""
     reasoning_tokens: int = 256

@@ -7,6 +7,7 @@ as data (``Trajectory.error``), never the run; cancelling it raises and records 
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import msgspec
@@ -155,7 +156,12 @@ class _Episode:
     async def _decide(self, block: ContextBlock) -> Resolution:
         view = self._view(block)
         effects = decide_step(
-            self.spec.arm.policy, self.state, self.parts.rule, self.observation.admissible, salt=self.spec.task.id
+            self.spec.arm.policy,
+            self.state,
+            self.parts.rule,
+            self.observation.admissible,
+            salt=self.spec.task.id,
+            tried=self._tried(),
         )
         effect = next(effects)
         while True:
@@ -165,6 +171,13 @@ class _Episode:
             except StopIteration as end:
                 resolution: Resolution = end.value
                 return resolution
+
+    def _tried(self) -> set[Hashable]:
+        """Keys of the actions that were already taken after exactly this observation."""
+        rule, now = self.parts.rule, self.observation
+        same = (turn for turn in self.turns if turn.observation == now)
+        replies = (Reply(text=turn.action.text, tool_calls=turn.action.tool_calls) for turn in same)
+        return {key for reply in replies if (key := rule.key(reply, now.admissible)) is not None}
 
     async def _answer(self, effect: Effect, view: View) -> Answer:
         if isinstance(effect, AskTeacher):

@@ -73,7 +73,7 @@ def compact_messages(view: View) -> tuple[Message, ...]:
 
 def static_messages(view: View) -> int:
     """How many leading messages stay the same for the whole episode: the system message and the first observation."""
-    return 2
+    return 2 if view.agent.history_turns is None else 1
 
 
 def split_reply(reply: Reply, reasoning: Reasoning) -> Reply:
@@ -105,11 +105,22 @@ def _last_marker(text: str) -> tuple[str, str, str]:
 
 def _prefix(view: View) -> tuple[Message, ...]:
     messages = [_system(view)]
-    for index, turn in enumerate(view.turns):
+    turns = shown_turns(view)
+    for index, turn in enumerate(turns):
         messages.extend(_observation_messages(view, turn.observation, first=index == 0))
         messages.append(_action_message(view.agent, turn))
-    messages.extend(_observation_messages(view, view.observation, first=not view.turns))
+    messages.extend(_observation_messages(view, view.observation, first=not turns))
     return tuple(messages)
+
+
+def shown_turns(view: View) -> tuple[Turn, ...]:
+    """The past turns that the prompt shows. Tool results need the calls that they answer, so the last turn stays."""
+    keep = view.agent.history_turns
+    if keep is None:
+        return view.turns
+    if view.observation.tool_results:
+        keep = max(keep, 1)
+    return view.turns[len(view.turns) - keep :] if 0 < keep < len(view.turns) else view.turns if keep else ()
 
 
 def _system(view: View) -> Message:

@@ -1,0 +1,223 @@
+"""From options to a plan: which episodes to record, with what, at which prices. Nothing is opened or spent here."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from potstill.cli.output import emit_table, note
+from potstill.decide import agreement_rule
+from potstill.decide.policy import Policy, Sampling, Signal
+from potstill.distill.context.config import ContextConfig
+from potstill.envs.registry import describe, open_source
+from potstill.errors import ConfigError, UnknownName
+from potstill.measure.ledger import Pricing
+from potstill.measure.prices import PriceTable
+from potstill.run.arms import Agent, Placement, Reasoning, build_arms, digest
+from potstill.run.estimate import Assumptions, estimate_arm
+from potstill.run.runner import RunConfig, choose_tasks
+from potstill.trajectories import Store
+from potstill.types import EscalationMode, Task
+
+CONSTRAINED = ("local:", "ct2:", "torch:")
+"""Models that are held to the admissible actions, so that the prompt need not list them."""
+
+
+class Plan(NamedTuple):
+    """A run that is ready to be played."""
+
+    config: RunConfig
+    tasks: list[Task]
+    context: ContextConfig
+    prices: PriceTable
+    pricing: Pricing
+    db: Path
+    demonstrations_split: str
+    jobs: int = 1
+    max_cost_usd: float | None = None
+
+
+def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
+    """A plan from the command line's options. Raises ``ConfigError`` before anything is opened."""
+    if not options.get("environment"):
+        raise ConfigError("No environment was named. Type for example: --env minigrid")
+    environment_options = _environment_options(options)
+    world = describe(options["environment"], **environment_options)
+    source = open_source(options["environment"], **environment_options)
+    split = options.get("split") or _default_split(source.splits())
+    tasks = choose_tasks(source.tasks(split), options.get("n"), options["seed"])
+    policy = _policy(options, world.rule)
+    student = _agent(options, options.get("student"))
+    teacher = _agent({**options, "list_admissible": True, "history_turns": None}, options.get("teacher"))
+    config = RunConfig(
+        run_id="",
+        environment=options["environment"],
+        environment_options=environment_options,
+        split=split,
+        arms=tuple(build_arms([name.strip() for name in arms.split(",") if name.strip()], policy, student, teacher)),
+        n=len(tasks),
+        seed=options["seed"],
+        seeds=options["seeds"],
+        max_steps=options.get("max_steps") or world.max_steps,
+        instructions=world.instructions,
+        teacher=options.get("teacher"),
+        student=options.get("student"),
+        price_teacher_as=options.get("price_teacher_as"),
+        price_student_as=options.get("price_student_as"),
+        prices_date=str(PriceTable.load().date),
+        namespace=options["namespace"],
+        context=msgspec.to_builtins(_context(options)),
+    )
+    return _finished(msgspec.structs.replace(config, run_id=run_id or _name(config)), tasks, options)
+
+
+def resumed(name: str, options: dict[str, Any]) -> Plan:
+    """The plan of a recorded run. Its settings come from the store; only jobs, budget and folder may be given anew."""
+    with Store.open(Path(options["db"]), create=False) as store:
+        runs = {row.run_id: row for row in store.runs()}
+        if not runs:
+            raise ConfigError(
+                f"The store {options['db']} holds no run to resume. Type: potstill run --env minigrid ..."
+            )
+        run_id = max(runs, key=lambda key: runs[key].created_at) if name == "last" else name
+        if run_id not in runs:
+            raise UnknownName("run", run_id, runs)
+        config = msgspec.convert(store.get_run(run_id), RunConfig)
+    environment_options: dict[str, Any] = dict(config.environment_options)
+    if options.get("directory"):
+        environment_options["directory"] = options["directory"]
+    source = open_source(config.environment, **environment_options)
+    tasks = choose_tasks(source.tasks(config.split), config.n, config.seed)
+    return _finished(config, tasks, options)
+
+
+def _finished(config: RunConfig, tasks: list[Task], options: dict[str, Any]) -> Plan:
+    table = PriceTable.load(cpu_hour_usd=options.get("cpu_hour_usd"))
+    pricing = Pricing(student_as=config.price_student_as, teacher_as=config.price_teacher_as)
+    for model in (config.price_teacher_as, config.price_student_as):
+        if model is not None:
+            table.price(model)
+    if config.teacher == "expert" and config.price_teacher_as is None:
+        note("The expert is not a language model and has no price: give --price-teacher-as MODEL to price it as one.")
+    return Plan(
+        config=config,
+        tasks=tasks,
+        context=msgspec.convert(config.context, ContextConfig),
+        prices=table,
+        pricing=pricing,
+        db=Path(options["db"]),
+        demonstrations_split=options.get("demonstrations_split") or "train",
+        jobs=options["jobs"],
+        max_cost_usd=options.get("max_cost_usd"),
+    )
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _environment_options(options: dict[str, Any]) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    for pair in options.get("environment_options") or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--option '{pair}' is not KEY=VALUE. Type for example: --option level=GoToLocal")
+        parsed[key.strip().replace("-", "_")] = _scalar(value.strip())
+    if options.get("directory"):
+        parsed["directory"] = options["directory"]
+    return parsed
+
+
+def _scalar(text: str) -> str | int | float | bool:
+    try:
+        value = msgspec.json.decode(text.encode())
+    except msgspec.DecodeError:
+        return text
+    return value if isinstance(value, str | int | float | bool) else text
+
+
+def _default_split(splits: Sequence[str]) -> str:
+    for name in ("test", "valid_seen"):
+        if name in splits:
+            return name
+    return splits[-1]
+
+
+def _policy(options: dict[str, Any], rule: str) -> Policy:
+    return Policy(
+        mode=_enum(EscalationMode, options["mode"], "escalation mode"),
+        signal=_enum(Signal, options["signal"], "signal"),
+        samples=options["samples"],
+        threshold=options["threshold"],
+        temperature=options["temperature"],
+        rule=agreement_rule(options.get("rule") or rule).name,
+        sampling=Sampling.TOGETHER
+        if options["sampling"] == "auto"
+        else _enum(Sampling, options["sampling"], "sampling"),
+        escalate_repeats=options["escalate_repeats"],
+        keep_steps=options["keep_steps"],
+        patience=options["patience"],
+        teacher_share=options["teacher_share"],
+        seed=options["seed"],
+    )
+
+
+def _agent(options: dict[str, Any], model: str | None) -> Agent:
+    listed = options.get("list_admissible")
+    return Agent(
+        plan=options["plan"],
+        reasoning=_enum(Reasoning, options["reasoning"], "reasoning"),
+        placement=_enum(Placement, options["placement"], "placement"),
+        history_turns=options.get("history_turns"),
+        list_admissible=not (model or "").startswith(CONSTRAINED) if listed is None else listed,
+    )
+
+
+def _context(options: dict[str, Any]) -> ContextConfig:
+    return ContextConfig(
+        k=options["k"],
+        window=options["window"],
+        mode=options["retrieval"],
+        ranker=options["ranker"],
+        budget_tokens=options.get("context_budget"),
+    )
+
+
+def _enum(kind: type[Any], name: str, what: str) -> Any:
+    try:
+        return kind(name)
+    except ValueError:
+        raise UnknownName(what, name, [member.value for member in kind]) from None
+
+
+def _name(config: RunConfig) -> str:
+    today = datetime.datetime.now(tz=datetime.UTC)
+    return f"{config.environment}-{today:%Y%m%d-%H%M%S}-{digest(config)[:4]}"
+
+
+# --- the estimate ---------------------------------------------------------------------------------------------------
+
+
+def print_estimate(plan: Plan, json_mode: bool) -> None:
+    """Episodes, tokens and dollars of each arm, uncached: what ``--dry-run`` prints."""
+    config = plan.config
+    given = Assumptions(steps=max(1, config.max_steps // 2))
+    student = _token_price(plan, config.price_student_as or config.student)
+    teacher = _token_price(plan, config.price_teacher_as or config.teacher)
+    rows = []
+    for arm in config.arms:
+        estimate = estimate_arm(arm, len(plan.tasks) * config.seeds, given)
+        rows.append((*msgspec.structs.astuple(estimate), estimate.cost_usd(student, teacher)))
+    columns = (*(field.name for field in msgspec.structs.fields(estimate)), "uncached_cost_usd")
+    emit_table(columns, rows, json_mode=json_mode, title=f"{config.run_id}: an estimate, nothing was recorded")
+    note(f"Assumed: {given.steps} steps an episode, {given.escalation:.0%} escalation, nothing cached.")
+
+
+def _token_price(plan: Plan, model: str | None) -> tuple[float, float] | None:
+    if model is None or not plan.prices.has(model):
+        return None
+    rates, _ = plan.prices.price(model).rates_for(0)
+    return (rates.input or 0.0) / 1e6, (rates.output or 0.0) / 1e6

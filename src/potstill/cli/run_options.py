@@ -1,0 +1,92 @@
+"""The options that ``run``, ``distill context`` and ``demo`` share, as decorators. Parsing only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def apply(options: tuple[Decorator, ...]) -> Decorator:
+    """One decorator from many, so that the help lists them in the order in which they stand."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_TARGET: tuple[Decorator, ...] = (
+    click.option("--env", "environment", help="Environment: alfworld, minigrid, textworld, bfcl or a plug-in."),
+    click.option("--tasks", "directory", type=click.Path(), help="Folder with the games, where they are files."),
+    click.option("--option", "environment_options", multiple=True, help="KEY=VALUE for the environment; repeatable."),
+    click.option("--split", help="Which tasks: train, valid_seen, test, ... [default: the environment's test split]"),
+    click.option("--n", type=int, help="How many tasks, drawn by --seed. [default: all]"),
+    click.option("--seed", type=int, default=0, show_default=True, help="First seed."),
+    click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds per task."),
+    click.option("--max-steps", type=click.IntRange(1), help="Steps per episode. [default: the environment's]"),
+    click.option("--teacher", help="expert, http:URL#MODEL, PROVIDER:MODEL, ..."),
+    click.option("--student", help="local:smollm2-135m, local:PATH.gguf, http:URL#MODEL, ..."),
+    click.option("--price-teacher-as", help="Price the teacher as this model (needed for 'expert')."),
+    click.option("--price-student-as", help="Price the student as this model (local students)."),
+    click.option("--db", envvar="POTSTILL_DB", default="potstill.db", show_default=True, help="The store."),
+    click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it."),
+    click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time."),
+    click.option("--cpu-hour-usd", type=float, help="Price local models by CPU time, in dollars an hour."),
+    click.option("--max-cost", "max_cost_usd", type=float, help="Start no new episode after this many dollars."),
+)
+target_options = apply(_TARGET)
+
+policy_options: tuple[Decorator, ...] = (
+    click.option("--mode", default="step", show_default=True, help="Escalation: step, sticky, restart, compact, ..."),
+    click.option(
+        "--signal",
+        default="votes",
+        show_default=True,
+        help="What makes the student trusted: votes or likelihood (of its best action among the admissible ones).",
+    ),
+    click.option("--samples", type=int, default=3, show_default=True, help="Samples N of the student."),
+    click.option("--temperature", type=float, default=0.7, show_default=True, help="Of the student's samples."),
+    click.option("--threshold", type=float, default=1.0, show_default=True, help="Least agreement or likelihood."),
+    click.option("--sampling", default="auto", show_default=True, help="auto (the cheaper), together or sequential."),
+    click.option("--rule", help="Agreement: exact, normalized, json, python-ast. [default: by environment]"),
+    click.option("--keep-steps", type=int, default=5, show_default=True, help="For sticky and teacher-first."),
+    click.option("--patience", type=int, default=3, show_default=True, help="Untrusted steps before a restart."),
+    click.option("--teacher-share", type=float, default=0.0, help="For random-mix without a cascade in the run."),
+    click.option("--reasoning", default="none", show_default=True, help="none, with-action or separate."),
+    click.option("--plan/--no-plan", default=False, help="Write a plan first (language models)."),
+    click.option("--placement", default="first", show_default=True, help="Demonstrations first or last."),
+    click.option("--history", "history_turns", type=click.IntRange(0), help="Past turns in the prompt. [default: all]"),
+    click.option(
+        "--escalate-repeats/--trust-repeats",
+        default=True,
+        show_default=True,
+        help="Whether a cascade hands over when the student repeats an action in the same situation.",
+    ),
+    click.option(
+        "--list-admissible/--no-list-admissible",
+        default=None,
+        help="Write the admissible actions into the "
+        "prompt. [default: only where the student is not constrained to them]",
+    ),
+)
+
+context_options: tuple[Decorator, ...] = (
+    click.option("--k", type=click.IntRange(1), default=3, show_default=True, help="Demonstrations shown."),
+    click.option("--window", type=click.IntRange(0), default=5, show_default=True, help="Steps either side."),
+    click.option("--retrieval", default="per-task", show_default=True, help="per-task (frozen), per-step or hybrid."),
+    click.option(
+        "--demos-split",
+        "demonstrations_split",
+        default="train",
+        show_default=True,
+        help="Split whose teacher episodes are shown; never the one that is tested.",
+    ),
+    click.option("--ranker", default="bm25", show_default=True, help="bm25, onnx:PATH or http:URL#MODEL."),
+    click.option("--context-budget", type=int, help="Most tokens of demonstrations."),
+)

@@ -1,0 +1,257 @@
+"""From options to a run: opens what a run needs, plays it with a progress bar, and says what was recorded.
+
+``run``, ``distill context`` and ``demo`` share it. This is the one place where stores, models, environments and
+demonstrations are put together; what each does lies in the layers above.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import click
+import msgspec
+
+from potstill.cli.output import emit_json, emit_table, note, progress
+from potstill.cli.plan import Plan
+from potstill.distill.context.config import ContextConfig
+from potstill.distill.context.context import RandomDemonstrations, RetrievedDemonstrations
+from potstill.distill.context.control import CopyNearest
+from potstill.distill.context.library import DemonstrationLibrary, build_library
+from potstill.envs.registry import factory
+from potstill.envs.worker import WorkerPool
+from potstill.errors import ConfigError
+from potstill.measure.cache import ledger
+from potstill.measure.ledger import Pricing
+from potstill.measure.prices import PriceTable
+from potstill.models.expert import EstimateCounter, ExpertModel
+from potstill.models.registry import open_model
+from potstill.protocols import Context, Control, Model, TokenCounter
+from potstill.run.arms import Arm, ContextKind
+from potstill.run.recorder import StoreRecorder
+from potstill.run.runner import EpisodeDone, Resources, RunConfig, run_episodes
+from potstill.trajectories import Store
+from potstill.types import Trajectory, TrajectoryKind
+
+
+class Counts(NamedTuple):
+    """What one arm has recorded."""
+
+    arm: str
+    episodes: int
+    successes: int
+    errors: int
+
+
+class Result(NamedTuple):
+    run_id: str
+    played: int
+    arms: list[Counts]
+    spent_usd: float | None
+    duration_s: float
+
+
+def play(plan: Plan, *, quiet: bool = False) -> Result:
+    """Record what the plan asks for and the store does not hold yet."""
+    with Store.open(plan.db) as store:
+        store.put_run(plan.config.run_id, msgspec.to_builtins(plan.config))
+        watch = _Watch(plan)
+        started = time.perf_counter()
+        try:
+            with _bar(plan, quiet) as bar:
+                watch.bar = bar
+                played = asyncio.run(_play(plan, store, watch))
+        except KeyboardInterrupt:
+            hint = f"every finished episode is kept. Type: potstill run --resume {plan.config.run_id} --db {plan.db}"
+            raise click.Abort from InterruptedError(hint)
+        duration_s = time.perf_counter() - started
+        return Result(plan.config.run_id, played, _counts(store, plan.config), watch.spent_usd, duration_s)
+
+
+async def _play(plan: Plan, store: Store, watch: _Watch) -> int:
+    async with _resources(plan, store) as resources:
+        return await run_episodes(
+            plan.config,
+            plan.tasks,
+            resources,
+            jobs=plan.jobs,
+            max_cost_usd=plan.max_cost_usd,
+            on_done=watch.done,
+        )
+
+
+class _Watch:
+    """What the progress bar shows: success so far, steps per second, spend."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.bar: Any = None
+        self.spent_usd: float | None = 0.0
+        self._started = time.perf_counter()
+        self._episodes = self._successes = self._steps = 0
+
+    def done(self, event: EpisodeDone) -> None:
+        self._episodes += 1
+        self._successes += event.trajectory.succeeded
+        self._steps += len(event.trajectory.steps)
+        self.spent_usd = None if self.spent_usd is None or event.cost_usd is None else self.spent_usd + event.cost_usd
+        rate = self._steps / max(1e-9, time.perf_counter() - self._started)
+        shown = {
+            "success": f"{self._successes}/{self._episodes}",
+            "steps": f"{rate:.1f}/s",
+            "spend": "unknown" if self.spent_usd is None else f"${self.spent_usd:.4f}",
+        }
+        # The first event of a resumed run carries the episodes that were there already.
+        self.bar.update(event.done if self._episodes == 1 else 1, **shown)
+
+
+def _bar(plan: Plan, quiet: bool) -> contextlib.AbstractContextManager[Any]:
+    if quiet:
+        return contextlib.nullcontext(_Silent())
+    total = len(plan.tasks) * plan.config.seeds * len(plan.config.arms)
+    return progress(plan.config.run_id, total, unit="episodes")
+
+
+class _Silent:
+    def update(self, advance: float = 0, **shown: object) -> None:
+        """Shows nothing."""
+
+
+# --- resources ------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _resources(plan: Plan, store: Store) -> AsyncIterator[Resources]:
+    config = plan.config
+    async with contextlib.AsyncExitStack() as stack:
+        student = await _opened(stack, _student(config))
+        teacher = await _opened(stack, _teacher(config, student))
+        pool = await stack.enter_async_context(
+            WorkerPool(factory(config.environment, **config.environment_options), plan.jobs)
+        )
+        library = _library(plan, store)
+        yield Resources(
+            recorder=StoreRecorder(store),
+            lease=pool.lease,
+            teacher=teacher,
+            student=student,
+            context=_contexts(config, library),
+            control=lambda arm: _control(library),
+            price=pricer(plan.prices, plan.pricing),
+        )
+
+
+async def _opened(stack: contextlib.AsyncExitStack, model: Model | None) -> Model | None:
+    if model is not None:
+        stack.push_async_callback(model.aclose)
+    return model
+
+
+def _student(config: RunConfig) -> Model | None:
+    if not any(arm.needs_student for arm in config.arms):
+        return None
+    if config.student is None:
+        raise ConfigError("These arms need a student. Type for example: --student local:smollm2-135m")
+    return open_model(config.student)
+
+
+def _teacher(config: RunConfig, student: Model | None) -> Model | None:
+    """An expert's tokens are counted with the student's tokenizer where that is local, else by a stated estimator."""
+    if not any(arm.needs_teacher for arm in config.arms):
+        return None
+    if config.teacher is None:
+        raise ConfigError("These arms need a teacher. Type for example: --teacher expert")
+    if config.teacher != "expert":
+        return open_model(config.teacher)
+    counter: TokenCounter = student if _counts_tokens(student) else EstimateCounter()  # type: ignore[assignment]
+    return ExpertModel(counter, priced_as=config.price_teacher_as)
+
+
+def _counts_tokens(model: Model | None) -> bool:
+    return callable(getattr(model, "count", None))
+
+
+def pricer(table: PriceTable, pricing: Pricing) -> Callable[[Trajectory], float | None]:
+    """A function from an episode to its dollars, with the prompt cache simulated where no endpoint reported it."""
+
+    def price(trajectory: Trajectory) -> float | None:
+        rows = ledger(
+            (call for step in trajectory.steps for call in step.calls), table, cache="simulated", pricing=pricing
+        )
+        costs = [row.total_usd for row in rows]
+        return None if any(cost is None for cost in costs) else sum(cost or 0.0 for cost in costs)
+
+    return price
+
+
+# --- demonstrations -------------------------------------------------------------------------------------------------
+
+
+def _library(plan: Plan, store: Store) -> DemonstrationLibrary | None:
+    config = plan.config
+    if not any(arm.needs_demonstrations for arm in config.arms):
+        return None
+    taught = store.select(
+        environment=config.environment,
+        kind=TrajectoryKind.TEACHER,
+        split=plan.demonstrations_split,
+        namespace=config.namespace,
+        success=True,
+    )
+    library = build_library(taught, plan.context)
+    if len(library) == 0:
+        raise ConfigError(
+            f"The store {plan.db} holds no successful teacher episode of '{config.environment}' in the split "
+            f"'{plan.demonstrations_split}', which demonstrations come from. Type: potstill distill context "
+            f"--env {config.environment} --split {plan.demonstrations_split} --n 100 --teacher expert --db {plan.db}"
+        )
+    return library
+
+
+def _contexts(config: RunConfig, library: DemonstrationLibrary | None) -> Callable[[Arm, int], Context | None]:
+    settings = msgspec.convert(config.context, ContextConfig)
+
+    def context(arm: Arm, seed: int) -> Context | None:
+        if library is None or arm.context is ContextKind.NONE:
+            return None
+        if arm.context is ContextKind.RANDOM:
+            return RandomDemonstrations(library, settings, seed)
+        return RetrievedDemonstrations(library, settings)
+
+    return context
+
+
+def _control(library: DemonstrationLibrary | None) -> Control | None:
+    return None if library is None else CopyNearest(library)
+
+
+# --- what is printed ------------------------------------------------------------------------------------------------
+
+
+def _counts(store: Store, config: RunConfig) -> list[Counts]:
+    rows: dict[str, list[int]] = {arm.name: [0, 0, 0] for arm in config.arms}
+    for summary in store.summaries(run_id=config.run_id):
+        row = rows.setdefault(summary.arm, [0, 0, 0])
+        row[0] += 1
+        row[1] += summary.success is True
+        row[2] += summary.success is None
+    return [Counts(arm, *row) for arm, row in rows.items()]
+
+
+def print_result(result: Result, plan: Plan, json_mode: bool) -> None:
+    if json_mode:
+        emit_json(
+            {
+                "run": result.run_id,
+                "played": result.played,
+                "spent_usd": result.spent_usd,
+                "duration_s": result.duration_s,
+                "arms": [counts._asdict() for counts in result.arms],
+            }
+        )
+        return
+    emit_table(Counts._fields, result.arms, json_mode=False, title=f"run {result.run_id}")
+    note(f"Next: potstill measure --db {plan.db} --run {result.run_id}")
