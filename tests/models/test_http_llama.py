@@ -65,7 +65,8 @@ async def test_one_request_with_n_evaluates_the_prompt_once(server: tuple[str, d
 async def test_samples_asked_apart_read_the_warm_cache(server: tuple[str, dict[str, str]]) -> None:
     url, headers = server
     model = HttpModel("smollm2", base_url=url, headers=headers, max_concurrency=1)
-    completion = await model.sample(REQUEST, n=2)
+    other = Request(messages=(Message(role="user", content="Name a colour that is warm. " * 8),), max_tokens=4)
+    completion = await model.sample(other, n=2)
     await model.aclose()
     first, second = (call.usage for call in completion.calls)
     assert first is not None
