@@ -1,7 +1,7 @@
 # potstill: everything a developer types. Each target makes its own virtual environment and is quick the second time.
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts
 ARGS ?=
 
 .DEFAULT_GOAL := help

@@ -10,4 +10,4 @@ if ! command -v cc >/dev/null 2>&1 || ! command -v c++ >/dev/null 2>&1; then
     exit 0
 fi
 extras=$(echo "$*" | tr ' ' ',')
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e ".[$extras]"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-warn-conflicts -e ".[$extras]"
