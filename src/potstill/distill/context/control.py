@@ -9,6 +9,7 @@ If a small language model does not beat this, its demonstrations did the work (e
 from __future__ import annotations
 
 import difflib
+import re
 import threading
 from collections.abc import Sequence
 
@@ -29,6 +30,7 @@ from potstill.protocols import ContextBlock, ContextQuery
 from potstill.retrieval.lexical import LexicalRanker
 from potstill.types import Action, DemonstrationRef, Struct
 
+_NUMBER = re.compile(r"\d{1,9}")
 REPEAT_PENALTY = 0.3
 """What an action loses for having been done before, unless the demonstration did it again too."""
 
@@ -132,26 +134,32 @@ class CopyNearest:
 
 
 def best_match(wanted: str, admissible: Sequence[str], history: Sequence[str], *, repeats: bool = False) -> str:
-    """The admissible action most like ``wanted``; what was done before loses ``REPEAT_PENALTY`` unless ``repeats``."""
+    """The admissible action most like ``wanted``; what was done before loses ``REPEAT_PENALTY`` unless ``repeats``.
+
+    Of equals the one with the lowest numbers, then the first: ``go to drawer 2`` before ``go to drawer 10``.
+    """
     done = set(history)
 
-    def merit(position: int) -> tuple[float, int]:
-        action = admissible[position]
+    def merit(action: str) -> tuple[float, list[int]]:
         penalty = REPEAT_PENALTY if action in done and not repeats else 0.0
-        return similarity(wanted, action) - penalty, -position
+        return similarity(wanted, action) - penalty, [-int(number) for number in _NUMBER.findall(action)]
 
-    return admissible[max(range(len(admissible)), key=merit)]
+    return max(admissible, key=merit)
 
 
 def similarity(wanted: str, action: str) -> float:
-    """How alike two actions are, in [0, 1]: verb .4, shared words without numbers .4, the strings themselves .2."""
+    """How alike two actions are, in [0, 1]: the verb .4, shared argument words .4, the letters .1, all of it .1.
+
+    Numbers count only in the last part: which drawer it was is another house's matter.
+    """
     if wanted == action:
         return 1.0
     ours, theirs = words(wanted), words(action)
     verb = 0.4 if ours[:1] == theirs[:1] else 0.0
     left, right = _arguments(ours), _arguments(theirs)
     overlap = len(left & right) / len(left | right) if left | right else 1.0
-    return verb + 0.4 * overlap + 0.2 * difflib.SequenceMatcher(None, wanted, action, autojunk=False).ratio()
+    letters = difflib.SequenceMatcher(None, _NUMBER.sub("", wanted), _NUMBER.sub("", action), autojunk=False).ratio()
+    return verb + 0.4 * overlap + 0.1 * letters
 
 
 def _arguments(tokens: list[str]) -> set[str]:
