@@ -61,10 +61,10 @@ def test_a_broken_plugin_is_blamed_by_its_package(install: object, code: str, re
 def test_two_packages_with_one_name_are_both_named(install: object) -> None:
     install("one_agent", "twin = one_agent:A", "class A: pass")  # type: ignore[operator]
     install("two_agent", "twin = two_agent:B", "class B: pass")  # type: ignore[operator]
-    with pytest.raises(ConfigError, match="'twin' is registered by one_agent 1.2 and two_agent 1.2"):
+    with pytest.raises(ConfigError, match=r"'twin' is registered by one_agent 1.2 and two_agent 1.2"):
         plugins.load("environment", "twin")
 
 
 def test_an_unknown_kind_of_plugin_is_a_mistake_of_the_caller() -> None:
-    with pytest.raises(UnknownName, match="No kind of plug-in named 'enviroment'. Did you mean 'environment'"):
+    with pytest.raises(UnknownName, match=r"No kind of plug-in named 'enviroment'. Did you mean 'environment'"):
         plugins.names("enviroment")

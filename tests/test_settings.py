@@ -71,7 +71,7 @@ def test_a_mistake_in_a_variable_or_a_flag_names_it(tmp_path: Path) -> None:
 
 
 def test_a_named_file_that_is_absent_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="POTSTILL_CONFIG names 'absent.toml', which is not a file"):
+    with pytest.raises(ConfigError, match=r"POTSTILL_CONFIG names 'absent.toml', which is not a file"):
         config.load(start=tmp_path, environment={"POTSTILL_CONFIG": "absent.toml"})
 
 
