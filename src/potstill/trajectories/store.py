@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_BEFORE = "segment < ?1 AND (?2 IS NULL OR namespace = ?2)"
+
 
 class Run(Struct, frozen=True, kw_only=True):
     """A run as it was started: its name, its configuration, when (Unix seconds)."""
@@ -180,21 +182,21 @@ class Store:
 
         ``namespace`` None: of every tenant. Interrupted, it keeps what it did; type it again.
         """
-        query = (
-            "SELECT id FROM trajectories WHERE segment < ?1 AND (?2 IS NULL OR namespace = ?2) ORDER BY segment, seq"
-        )
+        query = f"SELECT id FROM trajectories WHERE {_BEFORE} ORDER BY segment, seq"
         with self._reading() as connection:
             ids = [id for (id,) in connection.execute(query, (rows.segment_of(before), namespace))]
         return self.remove(ids)
 
-    def segments(self) -> list[Segment]:
-        """What each day holds, oldest first."""
+    def segments(self, *, before: float | None = None, namespace: str | None = None) -> list[Segment]:
+        """What each day holds, oldest first; with ``before``, only what ``prune(before)`` would remove."""
         query = (
             "SELECT date(segment * 86400, 'unixepoch'), count(*), sum(step_count) FROM trajectories "
-            "GROUP BY segment ORDER BY segment"
+            f"WHERE {_BEFORE} GROUP BY segment ORDER BY segment"
         )
+        last = rows.FAR_DAYS + 1 if before is None else rows.segment_of(before)
         with self._reading() as connection:
-            return [Segment(day=str(d), trajectories=n, steps=s) for d, n, s in connection.execute(query)]
+            found = connection.execute(query, (last, namespace)).fetchall()
+        return [Segment(day=str(day), trajectories=count, steps=steps) for day, count, steps in found]
 
     # --- blobs and runs ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,209 @@
+"""``potstill trajectories``: list, show, export, import, remove and prune recorded episodes.
+
+Callbacks parse and call the store; what is printed is in ``potstill.cli.output`` and ``trajectory_view``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+import click
+
+from potstill.cli.output import emit_json, emit_table, json_option, note
+from potstill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from potstill.trajectories.queries import Filters
+
+F = TypeVar("F", bound=Callable[..., Any])
+FORMATS = ("jsonl", "openai-chat", "parquet")
+KINDS = ("teacher", "student", "cascade", "control")
+COLUMNS = ("id", "task_id", "environment", "arm", "kind", "seed", "success", "steps", "started_at", "run_id")
+
+
+@click.group()
+def trajectories() -> None:
+    """List, show, export, import and remove recorded episodes."""
+
+
+def db_option(command: F) -> F:
+    option = click.option("--db", envvar="POTSTILL_DB", default="potstill.db", show_default=True, help="The store.")
+    return option(command)
+
+
+def filter_options(command: F) -> F:
+    """The options that choose episodes; ``filters_of`` turns them into a filter."""
+    for option in reversed(
+        (
+            click.option("--run", "run_id", metavar="RUN", help="Only this run."),
+            click.option("--arm", help="Only this arm."),
+            click.option("--kind", type=click.Choice(KINDS), help="Only this kind of episode."),
+            click.option("--env", "environment", metavar="ENV", help="Only this environment."),
+            click.option("--split", help="Only tasks of this split."),
+            click.option("--task", "task_id", metavar="TASK", help="Only this task."),
+            click.option("--namespace", default="default", show_default=True, help="The tenant."),
+            click.option("--all-namespaces", is_flag=True, help="Every tenant's episodes."),
+            click.option("--success/--failure", default=None, help="Only episodes that succeeded, or that did not."),
+            click.option("--since", metavar="DATE", help="Started on or after this date (UTC)."),
+            click.option("--until", metavar="DATE", help="Started before this date (UTC)."),
+            click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most N episodes."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def filters_of(options: dict[str, Any]) -> Filters:
+    filters = dict(options)
+    if filters.pop("all_namespaces"):
+        filters["namespace"] = None
+    for name in ("since", "until"):
+        if filters[name] is not None:
+            filters[name] = unix_seconds(filters[name])
+    return filters  # type: ignore[return-value]
+
+
+def unix_seconds(text: str) -> float:
+    """A date or time in ISO 8601, UTC unless it says otherwise. Raises ``ConfigError``."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"'{text}' is not a date. Type it as 2026-11-20 or 2026-11-20T18:30.") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+@contextmanager
+def opened(db: str, *, create: bool = False) -> Iterator[Any]:
+    from potstill.trajectories import Store
+
+    with Store.open(db, create=create) as store:
+        yield store
+
+
+@trajectories.command("list")
+@db_option
+@filter_options
+@json_option
+def list_(db: str, json_mode: bool, **options: Any) -> None:
+    """List episodes, newest first."""
+    with opened(db) as store:
+        found = store.summaries(newest_first=True, **filters_of(options))
+    rows = [[_cell(summary, column) for column in COLUMNS] for summary in found]
+    emit_table(COLUMNS, rows, json_mode=json_mode)
+    if not found:
+        note("No episode matches. Other tenants' episodes need --namespace NAME or --all-namespaces.")
+
+
+def _cell(summary: Any, column: str) -> object:
+    value = getattr(summary, column)
+    if column == "started_at":
+        return _when(value)
+    return str(value) if column == "kind" else value
+
+
+def _when(unix_s: float) -> str | None:
+    if not 0 < unix_s < 253402300800:
+        return None
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@trajectories.command()
+@click.argument("id")
+@db_option
+@json_option
+@click.option("--prompts", is_flag=True, help="Print every call's whole prompt, too.")
+def show(id: str, db: str, json_mode: bool, prompts: bool) -> None:
+    """Print one episode step by step: what was seen and done, who answered, why, and with which tokens."""
+    from potstill.cli.trajectory_view import print_trajectory
+
+    with opened(db) as store:
+        trajectory = store.get(id)
+    if json_mode:
+        emit_json(trajectory)
+    else:
+        print_trajectory(trajectory, prompts=prompts)
+
+
+@trajectories.command()
+@db_option
+@filter_options
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="jsonl", show_default=True)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; stdout if left out.")
+@click.option("--all-outcomes", is_flag=True, help="openai-chat: failed episodes, too.")
+def export(db: str, format_: str, output: Path | None, all_outcomes: bool, **options: Any) -> None:
+    """Write episodes as JSONL (exact), OpenAI chat fine-tuning JSONL, or Parquet (a row a step)."""
+    from potstill.trajectories.export import export as write
+    from potstill.trajectories.export import replacing
+
+    with opened(db) as store:
+        chosen = store.select(**filters_of(options))
+        if output is not None:
+            with replacing(output) as target:
+                count = write(chosen, target, format_, all_outcomes=all_outcomes)
+        elif format_ == "parquet" and sys.stdout.isatty():
+            raise ConfigError("Parquet is not text. Type: -o FILE.parquet")
+        else:
+            count = write(chosen, sys.stdout.buffer, format_, all_outcomes=all_outcomes)
+    note(f"{count} {'steps' if format_ == 'parquet' else 'episodes'} written to {output or 'stdout'}.")
+
+
+@trajectories.command("import")
+@click.argument("file", type=click.File("rb"))
+@db_option
+@click.option("--format", "format_", type=click.Choice(FORMATS[:2]), default="jsonl", show_default=True)
+@click.option("--namespace", help="Put the episodes into this tenant's, whatever the file says.")
+@json_option
+def import_(file: BinaryIO, db: str, format_: str, namespace: str | None, json_mode: bool) -> None:
+    """Read episodes from FILE (- for stdin). Good lines are kept; bad lines are named and give exit code 1."""
+    from potstill.trajectories.importing import import_file
+
+    with opened(db, create=True) as store:
+        report = import_file(store, file, format_, namespace=namespace)
+    for bad in report.bad:
+        note(f"line {bad.line}: {bad.problem}")
+    row = (report.added, report.unchanged, len(report.bad))
+    emit_table(("added", "unchanged", "bad_lines"), [row], json_mode=json_mode)
+    if report.bad:
+        raise click.exceptions.Exit(1)
+
+
+@trajectories.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@db_option
+@json_option
+def rm(ids: tuple[str, ...], db: str, json_mode: bool) -> None:
+    """Remove episodes by id and give their disk space back."""
+    with opened(db) as store:
+        known = set(store.ids(namespace=None))
+        if missing := [id for id in ids if id not in known]:
+            raise ConfigError(f"No trajectory '{missing[0]}'; nothing was removed. Type: potstill trajectories list")
+        report = store.remove(ids)
+    _emit_report(report, json_mode)
+
+
+@trajectories.command()
+@click.option("--before", required=True, metavar="DATE", help="Remove days (UTC) that ended before this date.")
+@click.option("--namespace", help="Only this tenant's; every tenant's if left out.")
+@click.option("--dry-run", is_flag=True, help="List what each day holds; remove nothing.")
+@db_option
+@json_option
+def prune(before: str, namespace: str | None, dry_run: bool, db: str, json_mode: bool) -> None:
+    """Remove old episodes by whole days and give their disk space back."""
+    moment = unix_seconds(before)
+    with opened(db) as store:
+        if dry_run:
+            rows = [(s.day, s.trajectories, s.steps) for s in store.segments(before=moment, namespace=namespace)]
+            emit_table(("day", "episodes", "steps"), rows, json_mode=json_mode)
+            return
+        report = store.prune(moment, namespace=namespace)
+    _emit_report(report, json_mode)
+
+
+def _emit_report(report: Any, json_mode: bool) -> None:
+    row = (report.removed, report.bytes_before, report.bytes_after)
+    emit_table(("removed", "bytes_before", "bytes_after"), [row], json_mode=json_mode)

@@ -1,0 +1,121 @@
+"""``potstill trajectories`` as it is typed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from trajectory_fakes import episode
+
+from potstill.cli.trajectories import trajectories
+from potstill.errors import ConfigError, StoreError
+from potstill.trajectories import Store
+from potstill.types import Decision, DemonstrationRef, Outcome, Reason, Vote
+
+
+@pytest.fixture
+def db(tmp_path):
+    path = tmp_path / "store.db"
+    with Store.open(path) as store:
+        store.append(episode("a", steps=2, started_at=1_700_000_000.0))
+        store.append(episode("b", steps=1, outcome=Outcome(success=False), arm="student"))
+        store.append(episode("c", steps=1, namespace="acme"))
+    return str(path)
+
+
+def call(*words: str, input: bytes | None = None, code: int = 0):
+    result = CliRunner().invoke(trajectories, list(words), input=input, catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def refused(*words: str) -> Exception:
+    result = CliRunner().invoke(trajectories, list(words))
+    assert result.exception is not None
+    return result.exception
+
+
+def test_list_in_a_pipe_is_tab_separated_newest_first(db):
+    lines = call("list", "--db", db).stdout.splitlines()
+    assert lines[0].split("\t")[:2] == ["id", "task_id"]
+    assert [line.split("\t")[0] for line in lines[1:]] == ["b", "a"]
+    assert "2023-11-14T22:13:20Z" in lines[2]
+
+
+def test_list_filters_and_json(db, monkeypatch):
+    monkeypatch.setenv("POTSTILL_DB", db)
+    rows = json.loads(call("list", "--json", "--success").stdout)
+    assert [(row["id"], row["success"], row["steps"]) for row in rows] == [("a", True, 2)]
+    assert len(json.loads(call("list", "--json", "--all-namespaces").stdout)) == 3
+    assert [r["id"] for r in json.loads(call("list", "--json", "--namespace", "acme").stdout)] == ["c"]
+    assert [r["id"] for r in json.loads(call("list", "--json", "--until", "2024-01-01").stdout)] == ["a"]
+    assert "No episode matches" in call("list", "--arm", "none").stderr
+    assert isinstance(refused("list", "--since", "yesterday"), ConfigError)
+
+
+def test_list_without_a_store_makes_none(tmp_path):
+    error = refused("list", "--db", str(tmp_path / "none.db"))
+    assert isinstance(error, StoreError)
+    assert "No store at" in str(error)
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_show_says_who_answered_and_why(tmp_path):
+    import msgspec
+
+    base = episode("x", steps=1)
+    decision = Decision(
+        answerer="teacher", reason=Reason.DISAGREED, agreement=0.5, votes=(Vote(key="look"), Vote(key=None, text="hm"))
+    )
+    shown = (DemonstrationRef(trajectory_id="d1", start=2, stop=5, score=1.5),)
+    step = msgspec.structs.replace(base.steps[0], decision=decision, demonstrations=shown, reasoning="Because.")
+    with Store.open(tmp_path / "s.db") as store:
+        store.append(msgspec.structs.replace(base, steps=(step,), goal="fake\nstep 7\x1b[31m"))
+    out = call("show", "x", "--db", str(tmp_path / "s.db")).stdout
+    for expected in (
+        "teacher, disagreed (agreement 0.50)",
+        "vote: look",
+        "vote: (not valid) hm",
+        "shown: d1 steps 2-5",
+        "reasoning: Because.",
+        "action: go north",
+        "50 tokens in, 4 out",
+        "outcome: success",
+    ):
+        assert expected in out
+    assert [line for line in out.splitlines() if line.startswith("step")] == ["step 0"]
+    assert "\x1b" not in out
+    assert "system: You are in a house" in call("show", "x", "--prompts", "--db", str(tmp_path / "s.db")).stdout
+    assert json.loads(call("show", "x", "--json", "--db", str(tmp_path / "s.db")).stdout)["id"] == "x"
+
+
+def test_export_then_import_then_rm(db, tmp_path):
+    file, other = tmp_path / "out.jsonl", str(tmp_path / "other.db")
+    call("export", "--db", db, "-o", str(file))
+    assert len(file.read_bytes().splitlines()) == 2
+    assert call("export", "--db", db).stdout_bytes == file.read_bytes()
+    assert json.loads(call("import", str(file), "--db", other, "--json").stdout)[0]["added"] == 2
+    bad = call("import", "-", "--db", other, input=b"nonsense\n" + file.read_bytes(), code=1)
+    assert "line 1:" in bad.stderr
+    assert bad.stdout.splitlines()[1] == "0\t2\t1"
+    assert isinstance(refused("rm", "a", "zzz", "--db", other), ConfigError)
+    assert call("rm", "a", "--db", other).stdout.splitlines()[1].startswith("1\t")
+    with Store.open(other) as store:
+        assert store.ids() == ["b"]
+
+
+def test_export_for_fine_tuning_and_parquet(db, tmp_path):
+    line = json.loads(call("export", "--db", db, "--format", "openai-chat").stdout)
+    assert line["messages"][-1]["role"] == "assistant"
+    pytest.importorskip("pyarrow")
+    call("export", "--db", db, "--format", "parquet", "-o", str(tmp_path / "x.parquet"))
+    assert (tmp_path / "x.parquet").read_bytes()[:4] == b"PAR1"
+
+
+def test_prune(db):
+    plan = call("prune", "--before", "2024-01-01", "--dry-run", "--db", db).stdout.splitlines()
+    assert plan[1:] == ["2023-11-14\t1\t2"]
+    assert call("prune", "--before", "2024-01-01", "--db", db).stdout.splitlines()[1].startswith("1\t")
+    with Store.open(db) as store:
+        assert store.ids(namespace=None) == ["b", "c"]
