@@ -103,7 +103,6 @@ def test_a_wrong_name_says_what_to_type(spec: str, said: str) -> None:
 
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
-    pytest.importorskip("xllamacpp")
     path = tmp_path / "x.gguf"
     path.write_text("<html>")
     with pytest.raises(BadModelFile):
