@@ -284,7 +284,7 @@ class Reason(StrEnum):
     DISAGREED = "disagreed"
     NOT_CONFIDENT = "not-confident"
     REPEATED = "repeated"
-    """The student wanted an action that it had already taken in the same situation: a loop that agreement cannot see."""
+    """The student wanted an action already taken in the same situation: a loop that agreement cannot see."""
     INVALID = "invalid"
     """At least one sample was not a valid action, which counts as disagreement."""
     STUDENT_FAILED = "student-failed"

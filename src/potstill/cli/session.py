@@ -24,7 +24,7 @@ from potstill.distill.context.control import CopyNearest
 from potstill.distill.context.library import DemonstrationLibrary, build_library
 from potstill.envs.registry import factory
 from potstill.envs.worker import WorkerPool
-from potstill.errors import ConfigError
+from potstill.errors import ConfigError, UnknownPrice
 from potstill.measure.cache import ledger
 from potstill.measure.ledger import Pricing
 from potstill.measure.prices import PriceTable
@@ -175,12 +175,17 @@ def _counts_tokens(model: Model | None) -> bool:
 
 
 def pricer(table: PriceTable, pricing: Pricing) -> Callable[[Trajectory], float | None]:
-    """A function from an episode to its dollars, with the prompt cache simulated where no endpoint reported it."""
+    """A function from an episode to its dollars, with the prompt cache simulated where no endpoint reported it.
+
+    Unknown is None, never zero: a model without a price, or calls whose tokens nobody counted.
+    """
 
     def price(trajectory: Trajectory) -> float | None:
-        rows = ledger(
-            (call for step in trajectory.steps for call in step.calls), table, cache="simulated", pricing=pricing
-        )
+        calls = [call for step in trajectory.steps for call in step.calls]
+        try:
+            rows = ledger(calls, table, cache="simulated", pricing=pricing)
+        except UnknownPrice:
+            return None
         costs = [row.total_usd for row in rows]
         return None if any(cost is None for cost in costs) else sum(cost or 0.0 for cost in costs)
 
