@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from potstill.envs.alfworld.expert import Expert, Handcoded, Planned
+from potstill.envs.alfworld.expert import Expert, Handcoded, Walkthrough
 from potstill.envs.alfworld.game import Frame, Game, open_game
 from potstill.envs.alfworld.gamefile import GameFile, goal_of, parse_folder, read_game
 from potstill.envs.alfworld.tasks import NAME, game_path, games_root
@@ -24,7 +24,8 @@ class AlfworldEnvironment:
 
     ``directory``: the folder whose subfolders are the splits. ``expert``: ``handcoded`` (ALFWorld's own, which explores
     as a player must) or ``walkthrough`` (the commands in the game's file, replanned where the episode left them: an
-    upper bound that knows where everything is). ``replan``: the hand-coded expert hands over to the planner when it is lost.
+    upper bound that knows where everything is). ``replan``: the same rules help the
+    hand-coded expert where it is lost.
     ``fast``: False plays through textworld's own classes, with the same bytes. ``cache_directory``: where translations
     are kept. The seed of ``reset`` sets the expert's random choices; the game itself has none.
     """
@@ -96,16 +97,14 @@ class AlfworldEnvironment:
 
     @property
     def advice(self) -> str:
-        """Where the expert's last action came from: ``handcoded``, ``walkthrough`` or ``planner``."""
+        """Where the expert's last action came from: ``handcoded``, ``walkthrough`` or ``replanned``."""
         return "" if self._expert is None else self._expert.source.value
 
     def _new_expert(self, path: Path, game: GameFile, seed: int) -> Expert:
-        if self._expert_name == "walkthrough":
-            return Planned(self._game, game.walkthrough)
         parameters = parse_folder(path.parent.parent.name)
-        if parameters is None:
-            return Planned(self._game)
-        return Handcoded(self._game, parameters, seed, replan=self._replan)
+        if parameters is None or self._expert_name == "walkthrough":
+            return Walkthrough(self._game, parameters, game.walkthrough)
+        return Handcoded(self._game, parameters, seed, helped=self._replan)
 
     def _tell(self, command: str | None) -> None:
         self._expert.observe(command, self._current())

@@ -1,8 +1,8 @@
 """Teachers of ALFWorld: its hand-coded expert, and the walkthrough that each game's file holds.
 
 Both may take over in mid-episode: they are told of every step, whoever chose it. The hand-coded expert sees what a
-player sees and a few facts (what is carried, what was done to it, what lies where); the planner, to which both fall back when
-lost, and the walkthrough know where everything is. It does not act; ``AlfworldEnvironment`` asks.
+player sees and a few facts (what is carried, what was done to it, what lies where). The walkthrough, and the rules that
+help either when it is lost, know where everything is. It does not act; ``AlfworldEnvironment`` asks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from potstill.envs.alfworld import libraries
+from potstill.envs.alfworld import libraries, replan
 from potstill.envs.alfworld.game import Fact, Frame, Game
 from potstill.envs.alfworld.gamefile import Parameters
 
@@ -21,8 +21,8 @@ WATCHED = frozenset({"holds", "ishot", "iscool", "isclean", "inreceptacle"})
 """The predicates that the hand-coded expert reads."""
 MAX_EXPERT_STEPS = 10_000
 """The expert's own time-out is left to the runner's step limit."""
-PATIENCE = 2
-"""How often the expert may choose the same command in the same state before it counts as lost."""
+PATIENCE = 3
+"""The expert is lost once it chose the same command in the same state this often, or failed this often in a row."""
 
 
 class Advice(StrEnum):
@@ -30,7 +30,7 @@ class Advice(StrEnum):
 
     HANDCODED = "handcoded"
     WALKTHROUGH = "walkthrough"
-    PLANNER = "planner"
+    REPLANNED = "replanned"
 
 
 class Expert(Protocol):
@@ -41,39 +41,32 @@ class Expert(Protocol):
         """A command (None: the reset) led to this frame."""
 
     def action(self) -> str | None:
-        """The next command in the present state, or None where nothing wins any more."""
+        """The next command in the present state, or None where the expert sees no way."""
 
 
-class Planned:
-    """Commands that win, replanned whenever the episode left the plan."""
+class Walkthrough:
+    """The commands of the game's file; once the episode left them, the rules of ``replan``."""
 
-    def __init__(self, game: Game, walkthrough: tuple[str, ...] = ()) -> None:
+    def __init__(self, game: Game, parameters: Parameters | None, commands: tuple[str, ...] = ()) -> None:
         self._game = game
-        self._commands = list(walkthrough)
-        self._next = 0
-        self._is_walkthrough = bool(walkthrough)
-        self.source = Advice.WALKTHROUGH if walkthrough else Advice.PLANNER
+        self._parameters = parameters
+        self._commands = commands
+        self.source = Advice.WALKTHROUGH
 
     def observe(self, command: str | None, frame: Frame) -> None:
         self._frame = frame
         if command is None:
             return
-        if self._next < len(self._commands) and command.strip() == self._commands[self._next]:
-            self._next += 1
-        else:
-            self._forget()
+        followed = self._commands[:1] == (command.strip(),)
+        self._commands = self._commands[1:] if followed else ()
 
     def action(self) -> str | None:
-        if not self._admissible():
-            self._forget()
-            self._commands = self._game.plan()
-        return self._commands[self._next] if self._admissible() else None
-
-    def _admissible(self) -> bool:
-        return self._next < len(self._commands) and self._commands[self._next] in self._frame.admissible
-
-    def _forget(self) -> None:
-        self._commands, self._next, self.source = [], 0, Advice.PLANNER
+        if self._commands and self._commands[0] in self._frame.admissible:
+            return self._commands[0]
+        self.source = Advice.REPLANNED
+        if self._parameters is None:
+            return None
+        return replan.next_command(self._parameters, self._game.facts(replan.READS), self._frame.admissible)
 
 
 class _Seen(NamedTuple):
@@ -86,57 +79,61 @@ class Handcoded:
     """ALFWorld's ``HandCodedTWAgent``, told of every step as ALFWorld's own wrapper tells it.
 
     Steps are queued and only worked through when an action is asked for. What it carries is set from the facts before
-    each step (its own bookkeeping does not know the command ``move``). Where it raises, names a command that does not
-    exist, or repeats itself in a state that it has been in, the planner takes the rest of the episode.
+    each step (its own bookkeeping does not know the command ``move``). Where it is lost, the rules of ``replan`` take
+    the rest of the episode, unless ``helped`` is False.
     """
 
-    def __init__(self, game: Game, parameters: Parameters, seed: int, *, replan: bool = True) -> None:
+    def __init__(self, game: Game, parameters: Parameters, seed: int, *, helped: bool = True) -> None:
         self._game = game
+        self._parameters = parameters
         self._agent = _agent(parameters)
         self._random = random.Random(seed)
-        self._replan = replan
+        self._helped = helped
         self._queue: list[_Seen] = []
         self._tried: dict[tuple[str, str], int] = {}
+        self._failures = 0
         self._suggestion = "look"
-        self._planned: Planned | None = None
+        self._helper: Walkthrough | None = None
         self.source = Advice.HANDCODED
 
     def observe(self, command: str | None, frame: Frame) -> None:
         self._frame = frame
-        if self._planned is not None:
-            self._planned.observe(command, frame)
-            return
-        if command is None:
+        self._asked = False
+        if self._helper is not None:
+            self._helper.observe(command, frame)
+        elif command is None:
             self._agent.observe(frame.feedback)
         else:
             self._queue.append(_Seen(command, frame, self._game.facts(WATCHED)))
 
     def action(self) -> str | None:
-        if self._planned is None and not self._work_through():
-            self.source = Advice.PLANNER
-            self._planned = Planned(self._game)
-            self._planned.observe(None, self._frame)
-        return self._suggestion if self._planned is None else self._planned.action()
+        if self._helper is None and not self._asked:
+            self._work_through()
+            if self._helped and self._is_lost():
+                self.source = Advice.REPLANNED
+                self._helper = Walkthrough(self._game, self._parameters)
+                self._helper.observe(None, self._frame)
+        self._asked = True
+        return self._suggestion if self._helper is None else self._helper.action()
 
-    def _work_through(self) -> bool:
-        """Tell the agent of the queued steps; False once it is lost."""
+    def _work_through(self) -> None:
+        """Tell the agent of the queued steps. What it cannot say is ``look``, as in ALFWorld's wrapper."""
         for seen in self._queue:
             try:
                 with _seeded(self._random):
                     self._suggestion = _ask(self._agent, seen)
-            except Exception:  # the agent fails in many ways (its own errors, IndexError, KeyError): all mean lost
+            except Exception:  # the agent fails in many ways (its own errors, IndexError, KeyError), all meaning lost
                 self._suggestion = ""
-        self._queue.clear()
+            self._failures = 0 if self._suggestion in seen.frame.admissible else self._failures + 1
         if self._suggestion not in self._frame.admissible:
             self._suggestion = "look"
-            return not self._replan
-        return not self._replan or not self._repeats()
+        self._queue.clear()
 
-    def _repeats(self) -> bool:
-        state = "|".join(map(repr, self._game.facts(WATCHED | {"atlocation", "opened", "istoggled"})))
+    def _is_lost(self) -> bool:
+        state = repr(self._game.facts(WATCHED | {"atlocation", "opened", "istoggled"}))
         key = (state, self._suggestion)
         self._tried[key] = self._tried.get(key, 0) + 1
-        return self._tried[key] > PATIENCE
+        return self._tried[key] >= PATIENCE or self._failures >= PATIENCE
 
 
 def _agent(parameters: Parameters) -> Any:
@@ -155,7 +152,7 @@ def _agent(parameters: Parameters) -> Any:
 
 
 def _ask(agent: Any, seen: _Seen) -> str:
-    agent.policy.inventory = [fact.names[1].strip() for fact in seen.facts if fact.name == "holds"]
+    agent.policy.inventory = [fact.names[1] for fact in seen.facts if fact.name == "holds"]
     state = {"feedback": seen.frame.feedback, "admissible_commands": seen.frame.admissible, "facts": seen.facts}
     command: str = agent.act(state, 0, seen.frame.won, seen.command)
     return command

@@ -1,6 +1,6 @@
 """Playing one game: ``FastGame`` and, through textworld's own classes, ``StockGame``. Both show the same bytes.
 
-A game knows commands, their texts, whether it is won, and a plan from the present state. It knows nothing of tasks,
+A game knows commands, their texts, what is true and whether it is won. It knows nothing of tasks,
 experts or trajectories.
 """
 
@@ -46,9 +46,6 @@ class Game(Protocol):
     def facts(self, predicates: frozenset[str] | None = None) -> list[Fact]:
         """What is true now, of these predicates or of all, sorted."""
 
-    def plan(self) -> list[str]:
-        """Commands that win from the present state, by the planner; empty where it finds none."""
-
     def close(self) -> None: ...
 
 
@@ -67,14 +64,13 @@ class FastGame:
 
     def __init__(self, cache_directory: Path | None = None) -> None:
         self._translator = Translator(cache_directory)
-        self._planner: Any = None
+        self._library: Any = None
 
     def load(self, game: GameFile) -> None:
         self._game = game
         self._grammar: Grammar = compile_grammar(game.grammar)
         self._translation: Translation = _translated(self._translator, game)
-        self._library = self._planner = self._planner or libraries.load("fast_downward").load_lib()
-        self._sas_loaded_for_planning = False
+        self._library = self._library or libraries.load("fast_downward").load_lib()
         self._restart()
         self._entities = self._named_entities()
         self._narrator = Narrator(self._grammar, self._facts, self._entities)
@@ -101,22 +97,10 @@ class FastGame:
             for name, arguments in self._selected(predicates)
         )
 
-    def plan(self) -> list[str]:
-        library = self._library
-        if not self._sas_loaded_for_planning:
-            sas = self._translator.planning_sas(self._game.pddl_domain, self._game.pddl_problem)
-            library.load_sas_replan(sas.encode())
-            self._sas_loaded_for_planning = True
-        if not library.replan(False):
-            return []
-        operators = (libraries.load("fast_downward").Operator * library.get_last_plan_length())()
-        library.get_last_plan(operators)
-        return [self._planned_command(operator.name) for operator in operators]
-
     def close(self) -> None:
-        if self._planner is not None:
-            libraries.load("fast_downward").close_lib(self._planner)
-            self._planner = None
+        if self._library is not None:
+            libraries.load("fast_downward").close_lib(self._library)
+            self._library = None
 
     def _restart(self) -> None:
         self._library.load_sas(self._translation.sas.encode())
@@ -183,17 +167,6 @@ class FastGame:
             for arguments in self._facts.named(name):
                 yield name, arguments
 
-    def _planned_command(self, operator: str) -> str:
-        action, *arguments = operator.split()
-        names = {
-            parameter: self._entities[argument].name
-            for (parameter, _), argument in zip(self._translation.parameters[action], arguments, strict=False)
-        }
-        if action == "gotolocation":
-            return f"go to {names['r']}"
-        template = self._grammar.actions[action].template
-        return template.format(**names)
-
 
 def _translated(translator: Translator, game: GameFile) -> Translation:
     try:
@@ -232,11 +205,6 @@ class StockGame:
     def facts(self, predicates: frozenset[str] | None = None) -> list[Fact]:
         facts = (Fact(fact.name, tuple(fact.names)) for fact in self._state["facts"])
         return sorted(fact for fact in facts if predicates is None or fact.name in predicates)
-
-    def plan(self) -> list[str]:
-        inner = self._environment.unwrapped
-        commands: list[str] = inner._pddl_state.replan(inner._entity_infos)
-        return commands
 
     def close(self) -> None:
         self._environment.close()

@@ -68,10 +68,10 @@ def _restored_argv() -> Iterator[None]:
         sys.argv = argv
 
 
-def pddl_to_sas(domain: str, problem: str, *, optimize: bool) -> tuple[Any, str]:
-    """The planner's parsed task and its SAS text. ``optimize``: the smaller task that only planning can use."""
+def pddl_to_sas(domain: str, problem: str) -> tuple[Any, str]:
+    """The parsed task and its SAS text."""
     with _restored_argv():
-        task, sas = load("fast_downward").pddl2sas(domain, problem, optimize=optimize)
+        task, sas = load("fast_downward").pddl2sas(domain, problem)
     return task, sas
 
 

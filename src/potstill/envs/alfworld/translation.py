@@ -1,7 +1,7 @@
 """PDDL to SAS, the slow part of loading a game: once per domain and problem, then from disk.
 
 It knows what of the planner's parsed task a game needs while it is played, and writes that with the SAS text as JSON.
-It does not play. The smaller task that only planning uses is translated when a plan is first asked for.
+It does not play, and leaves out the second translation that the stock game makes for planning.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Translator:
         self._memory: OrderedDict[str, Translation] = OrderedDict()
 
     def translate(self, domain: str, problem: str) -> Translation:
-        key = _key("play", domain, problem)
+        key = _key(domain, problem)
         if key in self._memory:
             self._memory.move_to_end(key)
             return self._memory[key]
@@ -55,15 +55,6 @@ class Translator:
             self._memory.popitem(last=False)
         return translation
 
-    def planning_sas(self, domain: str, problem: str) -> str:
-        """The optimized SAS text that the planner searches."""
-        key = _key("plan", domain, problem)
-        sas = self._disk.get(key)
-        if sas is None:
-            sas = libraries.pddl_to_sas(domain, problem, optimize=True)[1]
-            self._disk.put(key, sas)
-        return sas
-
     def _from_disk(self, key: str) -> Translation | None:
         text = self._disk.get(key)
         if text is None:
@@ -74,10 +65,10 @@ class Translator:
             return None
 
 
-def _key(purpose: str, domain: str, problem: str) -> str:
+def _key(domain: str, problem: str) -> str:
     digest = hashlib.sha256()
     versions = [f"{name}={version}" for name, version in sorted(libraries.installed_versions().items())]
-    for part in (FORMAT, purpose, *versions, domain, problem):
+    for part in (FORMAT, *versions, domain, problem):
         data = part.encode()
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
@@ -85,7 +76,7 @@ def _key(purpose: str, domain: str, problem: str) -> str:
 
 
 def _translate(domain: str, problem: str) -> Translation:
-    task, sas = libraries.pddl_to_sas(domain, problem, optimize=False)
+    task, sas = libraries.pddl_to_sas(domain, problem)
     return Translation(
         sas=sas,
         types=tuple((kind.name, tuple(kind.supertype_names)) for kind in task.types),
