@@ -89,7 +89,8 @@ def _sweep(connection: sqlite3.Connection, nodes: list[tuple[int, int]], toolset
 def give_back(connection: sqlite3.Connection) -> None:
     """Return free pages to the file system, outside any transaction. Readers at work may delay the last part."""
     while (free := int(connection.execute("PRAGMA freelist_count").fetchone()[0])) > 0:
-        connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        # execute() would stop after the first page and commit it alone: this pragma gives a row without columns a page
+        connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
         if int(connection.execute("PRAGMA freelist_count").fetchone()[0]) >= free:
             break
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
