@@ -81,6 +81,9 @@ def test_similarity_by_hand():
     admissible = ["go to shelf 1", "go to shelf 2", "look"]
     assert best_match("go to shelf 1", admissible, ["go to shelf 1"]) == "go to shelf 2"
     assert best_match("go to shelf 1", admissible, ["go to shelf 1"], repeats=True) == "go to shelf 1"
+    assert best_match("look", admissible, ["look"] * 9, repeats=True) == "look"
+    assert best_match("look", admissible, ["look"] * 9) == "look"  # 1 - .6 is still more than another verb gives
+    assert best_match("go to shelf 1", admissible, ["go to shelf 1", "go to shelf 2"] * 9) == "go to shelf 1"
 
 
 async def test_it_solves_another_house_by_copying():

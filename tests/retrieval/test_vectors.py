@@ -7,6 +7,7 @@ from potstill.errors import ConfigError, MissingExtra
 from potstill.retrieval import faiss_index
 from potstill.retrieval.faiss_index import FaissIndex, open_index
 from potstill.retrieval.vectors import ExactIndex, rebuild, top_k
+from potstill.trajectories.store import Store
 
 
 class Record:
@@ -71,6 +72,15 @@ def test_a_lost_cache_is_rebuilt_from_the_record():
     assert rebuild(record, "nothing", 8)[0] == []
 
 
+def test_the_store_is_a_vector_record(tmp_path):
+    record, rows = Store.open(tmp_path / "store.db"), unit(30, 8)
+    record.put_vectors("default/mini", [f"s{i}" for i in range(30)], rows)
+    ids, index = open_index(record, "default/mini", 8)
+    assert [ids[index.top(row, 1)[0][0]] for row in rows] == [f"s{i}" for i in range(30)]
+    assert open_index(record, "unknown", 8)[0] == []
+    record.close()
+
+
 faiss = pytest.importorskip("faiss", reason="faiss is not installed: pip install 'potstill[faiss]'")
 
 
@@ -123,7 +133,7 @@ def test_a_harmed_index_file_is_rebuilt(tmp_path, harm, monkeypatch):
             path.write_bytes(b"")
     ids, index = open_index(record, "s", 16, path=path, kind="faiss")
     assert [ids[index.top(row, 1)[0][0]] for row in rows[:20]] == [f"a{i}" for i in range(20)]
-    assert FaissIndex.load(path, ids, 16) is not None
+    assert FaissIndex.load(path, ids, rows) is not None
     assert [file.name for file in path.parent.iterdir()] == ["index.faiss"]
 
 
@@ -135,8 +145,11 @@ def test_an_outdated_index_file_is_completed_and_other_ids_are_not_believed(tmp_
     ids, index = open_index(record, "s", 16, path=path, kind="faiss")
     assert len(index) == 300
     assert ids[index.top(rows[250], 1)[0][0]] == "a250"
-    assert FaissIndex.load(path, ["b"] * 300, 16) is None
-    assert FaissIndex.load(path, ids, 8) is None
+    assert FaissIndex.load(path, ["b"] * 300, rows) is None
+    assert FaissIndex.load(path, ids, rows[:, :8]) is None
+    replaced = rows.copy()
+    replaced[3] = rows[4]
+    assert FaissIndex.load(path, ids, replaced) is None
 
 
 def test_faiss_is_chosen_above_the_threshold_only(monkeypatch):

@@ -39,7 +39,7 @@ FAISS_ABOVE = 300_000
 TRAIN_AT = 10_000
 """Rows below which an inverted file is not worth training: a flat faiss index answers."""
 _MAGIC = b"potstill-faiss-1"
-_HEADER = struct.Struct("<16sQ32s32s")  # magic, rows, hash of the ids, hash of the payload
+_HEADER = struct.Struct("<16sQ32s32s")  # magic, rows, hash of the ids and rows, hash of the payload
 _TRAINED = struct.Struct("<Q")  # how the payload begins: rows at the last training
 _log = logging.getLogger(__name__)
 
@@ -134,13 +134,16 @@ class FaissIndex:
 
     # --- file -------------------------------------------------------------------------------------------------------
 
-    def save(self, path: Path, ids: Sequence[str]) -> None:
-        """Write the index so that a kill at any moment leaves the old file or the new one. ``ids``: by position."""
+    def save(self, path: Path, ids: Sequence[str], matrix: FloatMatrix) -> None:
+        """Write the index so that a kill at any moment leaves the old file or the new one.
+
+        ``ids`` and ``matrix``: what the index was made of, by position; the file names them by a hash.
+        """
         if len(ids) != len(self):
             raise ConfigError(f"{len(ids)} ids do not fit an index of {len(self)} rows.")
         with self._lock:
             payload = _TRAINED.pack(self._trained_at) + self._faiss.serialize_index(self._index).tobytes()
-        header = _HEADER.pack(_MAGIC, len(ids), _ids_digest(ids), hashlib.sha256(payload).digest())
+        header = _HEADER.pack(_MAGIC, len(ids), _origin(ids, matrix), hashlib.sha256(payload).digest())
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
         try:
@@ -156,22 +159,22 @@ class FaissIndex:
         _sync_folder(path.parent)
 
     @classmethod
-    def load(cls, path: Path, ids: Sequence[str], dimension: int, **options: int) -> FaissIndex | None:
+    def load(cls, path: Path, ids: Sequence[str], matrix: FloatMatrix, **options: int) -> FaissIndex | None:
         """The index of the first rows of ``ids``, or None if the file is absent, broken or of other vectors."""
-        index = cls(dimension, **options)
+        index = cls(int(matrix.shape[1]), **options)
         try:
             data = path.read_bytes()
         except OSError:
             return None
         if len(data) < _HEADER.size + _TRAINED.size:
             return None
-        magic, count, ids_digest, digest = _HEADER.unpack_from(data)
+        magic, count, origin, digest = _HEADER.unpack_from(data)
         payload = memoryview(data)[_HEADER.size :]
         whole = magic == _MAGIC and hashlib.sha256(payload).digest() == digest
-        if not whole or count > len(ids) or _ids_digest(ids[:count]) != ids_digest:
+        if not whole or count > len(ids) or _origin(ids[:count], matrix[:count]) != origin:
             return None
         loaded = index._faiss.deserialize_index(np.frombuffer(payload[_TRAINED.size :], dtype=np.uint8))
-        if loaded.ntotal != count or loaded.d != dimension:
+        if loaded.ntotal != count or loaded.d != index.dimension:
             return None
         index._index = loaded
         (index._trained_at,) = _TRAINED.unpack_from(payload)
@@ -207,7 +210,7 @@ def open_index(
 
 
 def _open_faiss(ids: list[str], exact: ExactIndex, path: Path | None) -> FaissIndex:
-    index = FaissIndex.load(path, ids, exact.dimension) if path else None
+    index = FaissIndex.load(path, ids, exact.matrix) if path else None
     if index is None:
         if path and path.exists():
             _log.warning("The faiss index %s is broken or of other vectors; it is rebuilt.", path)
@@ -216,15 +219,17 @@ def _open_faiss(ids: list[str], exact: ExactIndex, path: Path | None) -> FaissIn
         return index
     index.add(exact.matrix[len(index) :])
     if path:
-        index.save(path, ids)
+        index.save(path, ids, exact.matrix)
     return index
 
 
-def _ids_digest(ids: Sequence[str]) -> bytes:
+def _origin(ids: Sequence[str], matrix: FloatMatrix) -> bytes:
+    """The hash of ids and rows: a row that was replaced in the record makes the file outdated."""
     digest = hashlib.sha256()
     for identifier in ids:
         raw = identifier.encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "little") + raw)
+    digest.update(np.ascontiguousarray(matrix, dtype=np.float32).data)
     return digest.digest()
 
 
