@@ -1,8 +1,8 @@
 """The next command that leads to the goal from any state, by rules for ALFWorld's six kinds of task.
 
 It reads the facts, so it knows where everything is (a player does not): the oracle where an episode left the
-walkthrough, and the help of an expert that is lost. The planner of fast-downward finds such plans too, in up to half a minute a plan. It
-does not search: rooms have no locks, so each sub-goal is reached by going, opening and acting.
+walkthrough, and the help of an expert that is lost. It does not search: rooms have no locks, so each sub-goal is
+reached by going, opening and acting. (fast-downward's planner finds such plans too, in up to half a minute a plan.)
 """
 
 from __future__ import annotations

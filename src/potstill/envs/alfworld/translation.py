@@ -40,6 +40,11 @@ class Translator:
     def __init__(self, cache_directory: Path | None = None) -> None:
         self._disk = TextCache((cache_directory or default_directory()) / "alfworld-sas")
         self._memory: OrderedDict[str, Translation] = OrderedDict()
+        self.memory_entries = MEMORY_ENTRIES
+
+    def __len__(self) -> int:
+        """How many translations are in memory."""
+        return len(self._memory)
 
     def translate(self, domain: str, problem: str) -> Translation:
         key = _key(domain, problem)
@@ -51,7 +56,7 @@ class Translator:
             translation = _translate(domain, problem)
             self._disk.put(key, msgspec.json.encode(translation).decode())
         self._memory[key] = translation
-        if len(self._memory) > MEMORY_ENTRIES:
+        if len(self._memory) > self.memory_entries:
             self._memory.popitem(last=False)
         return translation
 
