@@ -37,7 +37,7 @@ bench: $(VENV)/.test-all model  ## measure again what the README says (hours; on
 docs: $(VENV)/.test-all  ## the documentation as pages in site/
 	$(BIN)/python scripts/cli_docs.py
 	$(BIN)/python bench/tables.py
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis potstill-demo

@@ -22,6 +22,9 @@ INTERRUPTED = 130
 WITHOUT_SETTINGS = frozenset({"config", "demo"})
 """``config`` must work when the settings do not; the demo is the same for everyone."""
 
+ONLY_WHERE = {"trajectories": frozenset({"db", "namespace"})}
+"""Where most options are filters: a setting must never hide recorded episodes."""
+
 
 class Subcommand(NamedTuple):
     target: str
@@ -104,7 +107,10 @@ def cli(ctx: click.Context, debug: bool) -> None:
     ctx.ensure_object(State).debug = debug
     name = ctx.invoked_subcommand
     if name is not None and name not in WITHOUT_SETTINGS:
-        ctx.default_map = {name: option_defaults(load(name), config.load().given())}
+        given = config.load().given()
+        allowed = ONLY_WHERE.get(name, given.keys())
+        ours = {setting: value for setting, value in given.items() if setting in allowed}
+        ctx.default_map = {name: option_defaults(load(name), ours)}
 
 
 def option_defaults(command: click.Command, given: Mapping[str, Any]) -> dict[str, Any]:
