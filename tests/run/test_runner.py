@@ -8,7 +8,7 @@ from potstill.decide import Policy
 from potstill.errors import BudgetReached, ConfigError, ModelError
 from potstill.run.arms import Agent, Arm, build_arms
 from potstill.run.runner import Resources, RunConfig, choose_tasks, plan_episodes, run_episodes
-from potstill.types import Answerer, EscalationMode, Reason, TrajectoryKind
+from potstill.types import Answerer, Call, EscalationMode, Reason, TrajectoryKind, Usage
 
 from .toy import Memory, ToyEnvironment, ToyModel, lease, task
 
@@ -98,6 +98,23 @@ async def test_failing_student_escalates_and_the_step_says_why() -> None:
     assert cascade.steps[0].error is not None
     assert "30 s" in cascade.steps[0].error.message
     assert alone.error is not None
+    assert [(step.answerer, step.decision.reason) for step in alone.steps] == [(Answerer.NOBODY, Reason.STUDENT_FAILED)]
+
+
+async def test_a_failed_request_stays_on_the_bill() -> None:
+    class Billed(ToyModel):
+        async def sample(self, request, n=1):
+            error = ModelError("half an answer")
+            error.calls = (Call(model="s", answerer=Answerer.NOBODY, usage=Usage(input_tokens=7)),)
+            raise error
+
+    memory = Memory()
+    await run_episodes(config("cascade", n=1), TASKS[:1], resources(memory, Billed("s")))
+    (trajectory,) = memory.kept.values()
+    assert [(c.answerer, c.model) for c in trajectory.steps[0].calls] == [
+        (Answerer.STUDENT, "s"),
+        (Answerer.TEACHER, "expert"),
+    ]
 
 
 async def test_restart_plays_the_task_again_with_the_teacher_alone() -> None:

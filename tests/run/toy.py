@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -113,6 +114,9 @@ class Memory:
     def append(self, trajectory: Trajectory) -> None:
         assert trajectory.id not in self.kept, "an episode was repeated"
         self.kept[trajectory.id] = trajectory
+
+    def put_blob(self, content: bytes, media_type: str) -> None:
+        self.blobs = {**getattr(self, "blobs", {}), hashlib.sha256(content).hexdigest(): content}
 
     def existing(self, run_id: str) -> set[str]:
         return {t.id for t in self.kept.values() if t.run_id == run_id}

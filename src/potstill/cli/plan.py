@@ -12,7 +12,7 @@ import msgspec
 from potstill.cli.output import emit_table, note
 from potstill.decide import agreement_rule
 from potstill.decide.policy import Policy, Sampling, Signal
-from potstill.distill.context.config import ContextConfig
+from potstill.distill.context.config import ContextConfig, Mode
 from potstill.envs.registry import describe, open_source
 from potstill.errors import ConfigError, UnknownName
 from potstill.measure.ledger import Pricing
@@ -180,7 +180,7 @@ def _context(options: dict[str, Any]) -> ContextConfig:
     return ContextConfig(
         k=options["k"],
         window=options["window"],
-        mode=options["retrieval"],
+        mode=_enum(Mode, options["retrieval"], "retrieval mode"),
         ranker=options["ranker"],
         budget_tokens=options.get("context_budget"),
     )

@@ -134,7 +134,7 @@ async def _resources(plan: Plan, store: Store) -> AsyncIterator[Resources]:
         )
         library = _library(plan, store)
         yield Resources(
-            recorder=StoreRecorder(store),
+            recorder=StoreRecorder(store, config.namespace),
             lease=pool.lease,
             teacher=teacher,
             student=student,
@@ -238,7 +238,7 @@ def _control(library: DemonstrationLibrary | None) -> Control | None:
 
 def _counts(store: Store, config: RunConfig) -> list[Counts]:
     rows: dict[str, list[int]] = {arm.name: [0, 0, 0] for arm in config.arms}
-    for summary in store.summaries(run_id=config.run_id):
+    for summary in store.summaries(run_id=config.run_id, namespace=config.namespace):
         row = rows.setdefault(summary.arm, [0, 0, 0])
         row[0] += 1
         row[1] += summary.success is True

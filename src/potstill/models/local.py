@@ -19,7 +19,7 @@ import msgspec
 
 from potstill.errors import ConfigError, UnknownName
 from potstill.models import gguf, grammar, llama_answers, packages, templates
-from potstill.models.likelihood import best_action, draw, every_action
+from potstill.models.likelihood import best_action, drawn_replies, every_action
 from potstill.models.llama_server import CpuMeter, LlamaServer
 from potstill.protocols import Capabilities
 from potstill.types import (
@@ -159,7 +159,7 @@ class LocalModel:
             calls.append(await self._call(request, min(self._server.slots, n - done), seed + done))
         return Completion(replies=tuple(reply for call in calls for reply in call.replies), calls=tuple(calls))
 
-    async def score(self, request: Request, *, mode: ScoreMode | None = None) -> Reply:
+    async def score(self, request: Request, *, mode: ScoreMode | None = None) -> Completion:
         """The likeliest admissible action, and in ``candidates`` the log-probability of each, most likely first.
 
         A log-probability is the sum over the action's own tokens (as the tokenizer splits it), without the
@@ -168,7 +168,8 @@ class LocalModel:
 
         Raises ``ConfigError`` if the request has no admissible actions.
         """
-        return (await self._scored(request, mode or self.score_mode)).replies[0]
+        call = await self._scored(request, mode or self.score_mode)
+        return Completion(replies=call.replies, calls=(call,))
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """The model's token ids of a text that stands alone, control tokens read as plain text."""
@@ -253,13 +254,9 @@ class LocalModel:
     async def _sample_scored(self, request: Request, n: int) -> Completion:
         call = await self._scored(request, "full" if request.temperature > 0 else self.score_mode)
         candidates = call.replies[0].candidates
-        picks = draw(candidates, request.temperature, n, self._seed(request))
-        replies = tuple(
-            Reply(text=text, logprob=logprob, candidates=candidates if index == 0 else ())
-            for index, (text, logprob) in enumerate(picks)
-        )
+        replies = drawn_replies(candidates, request.temperature, n, self._seed(request))
         assert call.usage is not None
-        written = sum(len(self._tokens[text]) for text, _ in picks)
+        written = sum(len(self._tokens[reply.text]) for reply in replies)
         usage = msgspec.structs.replace(call.usage, output_tokens=written)
         return Completion(replies=replies, calls=(msgspec.structs.replace(call, replies=replies, usage=usage),))
 

@@ -6,8 +6,9 @@ as data (``Trajectory.error``), never the run; cancelling it raises and records 
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import msgspec
@@ -29,6 +30,7 @@ from potstill.run.sides import Side
 from potstill.types import (
     Action,
     Answerer,
+    Call,
     Decision,
     DemonstrationRef,
     ErrorRecord,
@@ -62,6 +64,8 @@ class Parts(NamedTuple):
 
     environment: AsyncEnvironment
     rule: AgreementRule
+    keep_blob: Callable[[bytes, str], None] | None = None
+    """Where images of observations go; a trajectory only refers to them."""
     teacher: Side | None = None
     student: Side | None = None
     context: Context | None = None
@@ -101,6 +105,9 @@ class _Episode:
         self.task_context = ContextBlock()
         self.context_error: ErrorRecord | None = None
         self.shown: list[DemonstrationRef] = []
+        self.kept_blobs: set[str] = set()
+        self.lost_calls: list[Call] = []
+        """Calls of samples that failed: they may be on the bill."""
 
     async def play(self) -> None:
         await self._begin()
@@ -112,11 +119,20 @@ class _Episode:
                 left -= 1
 
     async def _begin(self) -> None:
-        self.observation = await self.parts.environment.reset(self.spec.task, self.spec.seed)
+        await self._see(await self.parts.environment.reset(self.spec.task, self.spec.seed))
         self.turns = []
         self.task_context = await self._context_for_task()
         if await self._write_plan():
             self.task_context = await self._context_for_task()
+
+    async def _see(self, observation: Observation) -> None:
+        """Take in an observation, and keep its images while the environment still has them."""
+        for blob in observation.images:
+            if self.parts.keep_blob is not None and blob.digest not in self.kept_blobs:
+                content = await self.parts.environment.read_blob(blob)
+                await asyncio.to_thread(self.parts.keep_blob, content, blob.media_type)
+                self.kept_blobs.add(blob.digest)
+        self.observation = observation
 
     async def _write_plan(self) -> bool:
         """The plan is written once, by the student where there is one; the calls belong to the first step."""
@@ -136,12 +152,12 @@ class _Episode:
         if self.parts.control is not None:
             resolution, block = await self._control(block)
         else:
-            resolution = await self._decide(block)
+            resolution = await self._decide_or_record(block, clock)
         seen, self.state = self.observation, resolution.state
         error: PotstillError | None = None
         if not resolution.restart:
             try:
-                self.observation = await self.parts.environment.step(resolution.action)
+                await self._see(await self.parts.environment.step(resolution.action))
             except EnvError as problem:
                 error = problem
         self._record_step(seen, resolution, block, time.perf_counter() - clock, error)
@@ -152,6 +168,23 @@ class _Episode:
             return True
         self.turns.append(Turn(observation=seen, action=resolution.action, reasoning=resolution.reply.reasoning))
         return False
+
+    async def _decide_or_record(self, block: ContextBlock, clock: float) -> Resolution:
+        """Decide; if nobody can answer, what was tried and billed is recorded before the episode ends."""
+        try:
+            return await self._decide(block)
+        except (ModelError, EnvError) as problem:
+            if isinstance(problem, ModelError):
+                self._keep_lost_calls(problem, Answerer.NOBODY)
+            reason = Reason.TEACHER_FAILED if self.parts.teacher is not None else Reason.STUDENT_FAILED
+            failed = Resolution(
+                action=Action(),
+                reply=Reply(),
+                decision=Decision(answerer=Answerer.NOBODY, reason=reason),
+                state=self.state,
+            )
+            self._record_step(self.observation, failed, block, time.perf_counter() - clock, problem)
+            raise
 
     async def _decide(self, block: ContextBlock) -> Resolution:
         view = self._view(block)
@@ -206,8 +239,12 @@ class _Episode:
         except ModelError as problem:
             if self.parts.teacher is None:
                 raise
+            self._keep_lost_calls(problem, Answerer.STUDENT)
             self.context_error = error_record(problem)
             return Failed(reason=Reason.STUDENT_FAILED)
+
+    def _keep_lost_calls(self, problem: ModelError, answerer: Answerer) -> None:
+        self.lost_calls.extend(msgspec.structs.replace(call, answerer=answerer) for call in problem.calls)
 
     async def _control(self, block: ContextBlock) -> tuple[Resolution, ContextBlock]:
         assert self.parts.control is not None
@@ -235,12 +272,16 @@ class _Episode:
                 reasoning=resolution.reply.reasoning,
                 answerer=resolution.decision.answerer,
                 decision=resolution.decision,
-                calls=tuple(call for side in sides for call in side.take_calls()),
+                calls=(*self._take_lost_calls(), *(call for side in sides for call in side.take_calls())),
                 demonstrations=shown,
                 latency_s=latency_s,
                 error=error_record(error) if error is not None else self.context_error,
             )
         )
+
+    def _take_lost_calls(self) -> tuple[Call, ...]:
+        lost, self.lost_calls = tuple(self.lost_calls), []
+        return lost
 
     # --- context ----------------------------------------------------------------------------------------------------
 

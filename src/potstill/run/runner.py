@@ -76,6 +76,8 @@ class Recorder(Protocol):
 
     def append(self, trajectory: Trajectory) -> None: ...
 
+    def put_blob(self, content: bytes, media_type: str) -> None: ...
+
     def existing(self, run_id: str) -> set[str]: ...
 
     def teacher_share(self, run_id: str, arm: str) -> float | None: ...
@@ -224,6 +226,7 @@ class _Session:
         arm, resources = spec.arm, self.resources
         return Parts(
             environment=environment,
+            keep_blob=resources.recorder.put_blob,
             rule=agreement_rule(arm.policy.rule),
             teacher=self._side(Answerer.TEACHER, resources.teacher, spec, environment) if arm.needs_teacher else None,
             student=self._side(Answerer.STUDENT, resources.student, spec, environment) if arm.needs_student else None,

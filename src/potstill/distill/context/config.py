@@ -30,6 +30,9 @@ class Mode(StrEnum):
 class Style(StrEnum):
     FULL = "full"
     """Whole observations, reasoning where there is any, actions."""
+    TRANSCRIPT = "transcript"
+    """Exactly as the plain template shows the student's own history: what was seen, then the action behind ``>``. Small
+    models copy, and they copy best from what looks the same."""
     COMPACT = "compact"
     """The first line of each observation, cut to ``compact_chars``, and the action: for small models."""
 

@@ -65,7 +65,23 @@ def _apart(match: re.Match[str]) -> str:
     return "< " if match.group() == "<" else " >"
 
 
+def _transcript(item: ShownDemonstration) -> str:
+    """The episode as ``models.templates.plain`` would show it, with stored lines kept from forging it."""
+    lines = [f"Goal: {neutral(item.goal)}", ""] if item.goal else []
+    for step in item.steps:
+        lines += [_unforged(line) for line in neutral(step.observation).split("\n  ") if line]
+        lines.append(f"> {neutral(step.action)}")
+    return "\n".join(lines)
+
+
+def _unforged(line: str) -> str:
+    """A stored line that looks like an action or a goal of ours is moved one space to the right."""
+    return f" {line}" if line.startswith((">", "Goal:")) else line
+
+
 def _block(number: int, item: ShownDemonstration, style: Style, compact_chars: int) -> str:
+    if style is Style.TRANSCRIPT:
+        return _transcript(item)
     lines = [f"Example {number}" + (f" (from step {item.start + 1})" if item.start else "")]
     lines += _field("goal", item.goal)
     if style is Style.FULL:
