@@ -54,14 +54,14 @@ def _open(world: World, description: Any) -> str | None:
     return _unlock(world, door) if door.object.is_locked else macro.open_door(door)
 
 
-def _unlock(world: World, door: Thing) -> str | None:
+def _unlock(world: World, door: Thing, without: tuple[Thing, ...] = ()) -> str | None:
     """Fetch the key of a locked door that can be reached, or open the door with it."""
     held = world.carrying
     if held is not None and held.kind == "key" and held.colour == door.colour:
         return macro.open_door(door)
     keys = [thing for thing in world.things() if thing.kind == "key" and thing.colour == door.colour]
     if not keys:
-        return _discover(world, without=door)
+        return _discover(world, without=(*without, door))
     return _drop(world) or _approach(world, keys, macro.pick_up)
 
 
@@ -69,20 +69,20 @@ def _put_next(world: World, instruction: Any) -> str | None:
     held = world.carrying
     targets = [t for t in _known(world, instruction.desc_fixed) if held is None or t.object is not held.object]
     if not targets:
-        return _discover(world)
-    if held is not None and any(held.object is wanted for wanted in instruction.desc_move.obj_set):
-        near = _nearest(world, targets, beside=True)
+        return _drop(world) if _is_one_of(held, instruction.desc_fixed) else _discover(world)
+    near = _nearest(world, targets, beside=True)
+    if _is_one_of(held, instruction.desc_move):
         return macro.put_next_to(near) if near is not None else _drop(world)
-    if _nearest(world, targets) is None:  # make way before both hands are needed
-        return _free(world, targets)
+    if near is None:  # make way or room before both hands are needed
+        standing = _nearest(world, [target for target in targets if target.object.can_pickup()])
+        return _free(world, targets) if standing is None else _drop(world) or macro.pick_up(standing)
     return _fetch(world, instruction.desc_move)
 
 
 def _fetch(world: World, description: Any) -> str | None:
     """Pick up a thing of a description, hands free first."""
     known = _known(world, description)
-    held = world.carrying
-    if held is not None and any(held.object is wanted for wanted in description.obj_set):
+    if _is_one_of(world.carrying, description):
         return _drop(world)  # it only counts when it is picked up now
     if not known:
         return _discover(world)
@@ -100,8 +100,8 @@ def _approach(world: World, things: Sequence[Thing], words: Any) -> str | None:
     return str(words(near)) if near is not None else _free(world, things)
 
 
-def _discover(world: World, without: Thing | None = None) -> str | None:
-    """See more: walk, open a door, unlock one (but ``without``: its key is what is sought), move what is in the way."""
+def _discover(world: World, without: tuple[Thing, ...] = ()) -> str | None:
+    """See more: walk, open a door, unlock one (none of ``without``: their keys are sought), move what is in the way."""
     if world.frontier(world.reach()) is not None:
         return macro.EXPLORE
     doors = [thing for thing in world.things() if thing.is_door and not thing.object.is_open]
@@ -110,11 +110,12 @@ def _discover(world: World, without: Thing | None = None) -> str | None:
     if shut is not None:
         return macro.open_door(shut)
     way = _free(world, unlocked, unseen=True)
-    if way is not None or without is not None:
+    if way is not None:
         return way
-    locked = [door for door in doors if door.object.is_locked]
+    sought = [door.object for door in without]
+    locked = [door for door in doors if door.object.is_locked and not any(door.object is other for other in sought)]
     near = _nearest(world, locked)
-    return _unlock(world, near) if near is not None else _free(world, locked, unseen=True)
+    return _unlock(world, near, without) if near is not None else _free(world, locked, unseen=True)
 
 
 def _free(world: World, targets: Sequence[Thing], *, unseen: bool = False) -> str | None:
@@ -135,6 +136,10 @@ def _free(world: World, targets: Sequence[Thing], *, unseen: bool = False) -> st
 
 def _drop(world: World) -> str | None:
     return macro.DROP_IT if world.carrying is not None else None
+
+
+def _is_one_of(thing: Thing | None, description: Any) -> bool:
+    return thing is not None and any(thing.object is wanted for wanted in description.obj_set)
 
 
 def _known(world: World, description: Any) -> list[Thing]:
