@@ -7,7 +7,7 @@ are in the prefix cache. Shared beginnings ("go to cabinet ...") are evaluated o
 The best action alone is found best first: log-probabilities only fall along a path, so the first complete action that
 is taken off the queue beats all that are still in it.
 
-Knows trees and the one question it asks of the server. Does not know messages, templates or replies.
+Knows trees and the one question it asks of the server. Does not know messages or templates.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from potstill.errors import BadResponse
-from potstill.types import Struct
+from potstill.types import Reply, Struct
 
 TOP = 400
 """Alternatives read per node; an action's token outside them costs one more evaluation."""
@@ -79,6 +79,16 @@ def draw(candidates: Sequence[tuple[str, float]], temperature: float, n: int, se
     best = candidates[0][1]
     weights = [math.exp((logprob - best) / temperature) for _, logprob in candidates]
     return random.Random(seed).choices(list(candidates), weights=weights, k=n)
+
+
+def drawn_replies(
+    candidates: tuple[tuple[str, float], ...], temperature: float, n: int, seed: int
+) -> tuple[Reply, ...]:
+    """``n`` draws as replies; the first carries all candidates."""
+    return tuple(
+        Reply(text=text, logprob=logprob, candidates=candidates if index == 0 else ())
+        for index, (text, logprob) in enumerate(draw(candidates, temperature, n, seed))
+    )
 
 
 async def every_action(server: Completer, prompt: Tokens, actions: Mapping[str, Tokens], timeout_s: float) -> Scores:

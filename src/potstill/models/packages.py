@@ -125,7 +125,7 @@ def get(name: str, *, progress: Progress | None = None) -> Path:
     say = progress or (lambda line: None)
     target = _target(package)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(target.with_suffix(".lock")):
+    with exclusive(target.with_suffix(".lock")):
         if (path := path_of(name)) is not None:
             return path
         if package.notice:
@@ -244,7 +244,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Iterator[None]:
     """Hold a lock between processes for the time of a fetch. The system frees it if the holder dies."""
     with path.open("a+b") as file:
         if sys.platform == "win32":
