@@ -75,7 +75,27 @@ def test_stored_text_forges_no_line(text):
     ]
 
 
-@given(st.lists(st.text(), min_size=4, max_size=4), st.sampled_from(list(Style)))
+@given(st.lists(st.text(), min_size=3, max_size=3))
+def test_a_transcript_has_no_action_or_goal_but_its_own(texts):
+    goal, observation, action = texts
+    steps = (ShownStep(observation=observation, action=action),) * 2
+    block = render([ShownDemonstration(goal=goal, steps=steps)] * 2, Style.TRANSCRIPT)
+    lines = block.split("\n")
+    assert sum(line.startswith(">") for line in lines) == 4
+    assert sum(line.startswith("Goal:") for line in lines) == (2 if goal else 0)
+    assert len(block.splitlines()) == len(lines)
+
+
+def test_a_transcript_looks_like_the_plain_template():
+    steps = (
+        ShownStep(observation="You see a door.", action="open the door"),
+        ShownStep(observation="Open.", action="go"),
+    )
+    text = render([ShownDemonstration(goal="leave", steps=steps)], Style.TRANSCRIPT)
+    assert text == "Goal: leave\n\nYou see a door.\n> open the door\nOpen.\n> go"
+
+
+@given(st.lists(st.text(), min_size=4, max_size=4), st.sampled_from([Style.FULL, Style.COMPACT]))
 def test_every_line_is_ours_or_indented(texts, style):
     goal, plan, observation, action = texts
     steps = (ShownStep(observation=observation, reasoning=plan, action=action),) * 2
