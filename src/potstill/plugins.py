@@ -32,6 +32,14 @@ def names(what: str) -> list[str]:
     return sorted({entry.name for entry in _entries(what)})
 
 
+def origin(what: str, name: str) -> str:
+    """The package and version that registered a name; nothing is loaded. Raises ``UnknownName``."""
+    for entry in _entries(what):
+        if entry.name == name:
+            return _package(entry)
+    raise UnknownName(what, name, names(what))
+
+
 def load(what: str, name: str, built_in: Iterable[str] = ()) -> Any:
     """The object that a package registered under this name.
 

@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from potstill.errors import BadModelFile, ConfigError, PotstillError, UnknownName
-from potstill.models import registry
 from potstill.models.expert import ExpertModel
 from potstill.models.http import HttpModel
 from potstill.models.limits import RetryPolicy
@@ -31,8 +30,8 @@ def echo(rest: str, *, loud: bool = False) -> Model:
 
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = EntryPoint(name="echo", value=f"{__name__}:echo", group=registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [entry] if group == registry.GROUP else [])
+    entry = EntryPoint(name="echo", value=f"{__name__}:echo", group="potstill.models")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [entry] if group == entry.group else [])
 
 
 @pytest.mark.parametrize(

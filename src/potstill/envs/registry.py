@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
 import msgspec
 
+from potstill import plugins
 from potstill.errors import ConfigError, MissingExtra, UnknownName
 from potstill.protocols import Environment, TaskSource
 from potstill.types import Struct
 
-GROUP = "potstill.environments"
+GROUP = plugins.GROUPS["environment"]
 
 
 class EnvironmentPlugin(Struct, frozen=True, kw_only=True):
@@ -91,15 +91,15 @@ class Factory(Struct, frozen=True, kw_only=True):
 
 def environment_names() -> list[str]:
     """All names, sorted; nothing of them is imported."""
-    return sorted({*BUILT_IN, *(point.name for point in entry_points(group=GROUP))})
+    return sorted({*BUILT_IN, *plugins.names("environment")})
 
 
 def plugin(name: str) -> EnvironmentPlugin:
     """Where an environment lives. Raises ``UnknownName``."""
     if name in BUILT_IN:
         return BUILT_IN[name]
-    for point in entry_points(group=GROUP, name=name):
-        found = point.load()
+    if name in plugins.names("environment"):
+        found = plugins.load("environment", name)
         if not isinstance(found, EnvironmentPlugin):
             raise ConfigError(f"The entry point '{name}' of {GROUP} must be an EnvironmentPlugin, not {found!r}.")
         return found

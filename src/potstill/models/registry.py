@@ -9,17 +9,16 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import msgspec
 
+from potstill import plugins
 from potstill.errors import ConfigError, UnknownName
 from potstill.models.providers import PROVIDERS
 from potstill.protocols import Model
 from potstill.types import Struct
 
-GROUP = "potstill.models"
 Opener = Callable[..., Model]
 
 
@@ -56,13 +55,13 @@ def open_model(spec: str, **options: Any) -> Model:
         if not rest and prefix != "expert":
             raise ConfigError(f"'{spec}' names no model. Type for example: {_EXAMPLES[prefix]}")
         return _with_options(spec, _KINDS[prefix], (rest,), options)
-    plugins = _plugins()
-    if prefix in plugins:
-        opener: Opener = plugins[prefix].load()
+    added = plugins.names("model")
+    if prefix in added:
+        opener: Opener = plugins.load("model", prefix)
         return _with_options(spec, opener, (rest,), options)
     if not colon and prefix in _local_names():
         raise ConfigError(f"'{spec}' is a local model. Type: local:{spec}")
-    raise UnknownName("kind of model", prefix, [*_KINDS, *PROVIDERS, *plugins])
+    raise UnknownName("kind of model", prefix, [*_KINDS, *PROVIDERS, *added])
 
 
 def list_models() -> list[ModelKind]:
@@ -84,8 +83,8 @@ def list_models() -> list[ModelKind]:
         ModelKind(spec="expert", kind="expert", description="the environment's own expert, priced as a named model")
     )
     models.append(ModelKind(spec="replay:FILE[#MODEL]", kind="replay", description="recorded answers"))
-    for name, plugin in _plugins().items():
-        models.append(ModelKind(spec=f"{name}:...", kind="plug-in", description=plugin.value))
+    for name in plugins.names("model"):
+        models.append(ModelKind(spec=f"{name}:...", kind="plug-in", description=plugins.origin("model", name)))
     return models
 
 
@@ -168,10 +167,6 @@ def _with_options(spec: str, opener: Opener, arguments: tuple[Any, ...], options
                 known = [name for name in list(parameters)[len(arguments) :] if name != "provider"]
                 raise UnknownName(f"option of {spec}", option, known)
     return opener(*arguments, **options)
-
-
-def _plugins() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
 def _local_names() -> set[str]:
