@@ -12,11 +12,13 @@ import msgspec
 from potstill.cli.output import emit_table, note
 from potstill.decide import agreement_rule
 from potstill.decide.policy import Policy, Sampling, Signal
-from potstill.distill.context.config import ContextConfig, Mode
+from potstill.decide.sampling import TokenPrice, sampling_cost
+from potstill.distill.context.config import ContextConfig, Mode, Style
 from potstill.envs.registry import describe, open_source
 from potstill.errors import ConfigError, UnknownName
 from potstill.measure.ledger import Pricing
 from potstill.measure.prices import PriceTable
+from potstill.models.providers import shares_prompt
 from potstill.run.arms import Agent, Placement, Reasoning, build_arms, digest
 from potstill.run.estimate import Assumptions, estimate_arm
 from potstill.run.runner import RunConfig, choose_tasks
@@ -46,6 +48,7 @@ def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
     if not options.get("environment"):
         raise ConfigError("No environment was named. Type for example: --env minigrid")
     environment_options = _environment_options(options)
+    student_options = _pairs(options.get("student_options"), "--student-option template=plain")
     world = describe(options["environment"], **environment_options)
     source = open_source(options["environment"], **environment_options)
     split = options.get("split") or _default_split(source.splits())
@@ -66,6 +69,7 @@ def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
         instructions=world.instructions,
         teacher=options.get("teacher"),
         student=options.get("student"),
+        student_options=student_options,
         price_teacher_as=options.get("price_teacher_as"),
         price_student_as=options.get("price_student_as"),
         prices_date=str(PriceTable.load().date),
@@ -119,13 +123,18 @@ def _finished(config: RunConfig, tasks: list[Task], options: dict[str, Any]) -> 
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
-def _environment_options(options: dict[str, Any]) -> dict[str, Any]:
+def _pairs(given: Sequence[str] | None, example: str) -> dict[str, Any]:
     parsed: dict[str, Any] = {}
-    for pair in options.get("environment_options") or ():
+    for pair in given or ():
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise ConfigError(f"--option '{pair}' is not KEY=VALUE. Type for example: --option level=GoToLocal")
+            raise ConfigError(f"'{pair}' is not KEY=VALUE. Type for example: {example}")
         parsed[key.strip().replace("-", "_")] = _scalar(value.strip())
+    return parsed
+
+
+def _environment_options(options: dict[str, Any]) -> dict[str, Any]:
+    parsed = _pairs(options.get("environment_options"), "--option level=GoToLocal")
     if options.get("directory"):
         parsed["directory"] = options["directory"]
     return parsed
@@ -154,15 +163,35 @@ def _policy(options: dict[str, Any], rule: str) -> Policy:
         threshold=options["threshold"],
         temperature=options["temperature"],
         rule=agreement_rule(options.get("rule") or rule).name,
-        sampling=Sampling.TOGETHER
-        if options["sampling"] == "auto"
-        else _enum(Sampling, options["sampling"], "sampling"),
+        sampling=_sampling(options),
         escalate_repeats=options["escalate_repeats"],
         keep_steps=options["keep_steps"],
         patience=options["patience"],
         teacher_share=options["teacher_share"],
         seed=options["seed"],
     )
+
+
+def _sampling(options: dict[str, Any]) -> Sampling:
+    """``auto``: whichever way of asking for N samples has the lower expected price; together where there is none."""
+    if options["sampling"] != "auto":
+        return Sampling(_enum(Sampling, options["sampling"], "sampling"))
+    student, table = options.get("student"), PriceTable.load()
+    name = options.get("price_student_as") or student
+    if not student or not name or not table.has(name):
+        return Sampling.TOGETHER
+    given = Assumptions()
+    rates, _ = table.price(name).rates_for(0)
+    prompt = given.system_tokens + given.context_tokens + given.turn_tokens * given.steps // 2
+    return sampling_cost(
+        TokenPrice(uncached=rates.input, cache_read=rates.read_rate, output=rates.output or 0.0),
+        samples=options["samples"],
+        input_tokens=prompt + given.tail_tokens,
+        cached_tokens=prompt,
+        output_tokens=given.output_tokens,
+        disagreement=given.escalation,
+        shares_prompt=shares_prompt(student),
+    ).cheaper
 
 
 def _agent(options: dict[str, Any], model: str | None) -> Agent:
@@ -181,6 +210,7 @@ def _context(options: dict[str, Any]) -> ContextConfig:
         k=options["k"],
         window=options["window"],
         mode=_enum(Mode, options["retrieval"], "retrieval mode"),
+        style=_enum(Style, options["style"], "style"),
         ranker=options["ranker"],
         budget_tokens=options.get("context_budget"),
     )

@@ -32,6 +32,7 @@ _TARGET: tuple[Decorator, ...] = (
     click.option("--max-steps", type=click.IntRange(1), help="Steps per episode. [default: the environment's]"),
     click.option("--teacher", help="expert, http:URL#MODEL, PROVIDER:MODEL, ..."),
     click.option("--student", help="local:smollm2-135m, local:PATH.gguf, http:URL#MODEL, ..."),
+    click.option("--student-option", "student_options", multiple=True, help="KEY=VALUE for the student; repeatable."),
     click.option("--price-teacher-as", help="Price the teacher as this model (needed for 'expert')."),
     click.option("--price-student-as", help="Price the student as this model (local students)."),
     click.option("--db", envvar="POTSTILL_DB", default="potstill.db", show_default=True, help="The store."),
@@ -86,6 +87,9 @@ context_options: tuple[Decorator, ...] = (
         default="train",
         show_default=True,
         help="Split whose teacher episodes are shown; never the one that is tested.",
+    ),
+    click.option(
+        "--style", default="full", show_default=True, help="full, compact, or transcript (for template=plain)."
     ),
     click.option("--ranker", default="bm25", show_default=True, help="bm25, onnx:PATH or http:URL#MODEL."),
     click.option("--context-budget", type=int, help="Most tokens of demonstrations."),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from potstill.cli.plan import Plan
 from potstill.distill.context.config import ContextConfig
 from potstill.distill.context.context import RandomDemonstrations, RetrievedDemonstrations
 from potstill.distill.context.control import CopyNearest
-from potstill.distill.context.library import DemonstrationLibrary, build_library
+from potstill.distill.context.library import DemonstrationLibrary, Utility, build_library
 from potstill.envs.registry import factory
 from potstill.envs.worker import WorkerPool
 from potstill.errors import ConfigError, UnknownPrice
@@ -35,7 +35,10 @@ from potstill.run.arms import Arm, ContextKind
 from potstill.run.recorder import StoreRecorder
 from potstill.run.runner import EpisodeDone, Resources, RunConfig, run_episodes
 from potstill.trajectories import Store
-from potstill.types import Trajectory, TrajectoryKind
+from potstill.types import DemonstrationRef, Trajectory, TrajectoryKind
+
+COUNTED = "demonstration/"
+"""Prefix of the store's counters that hold how often an episode was shown and how often that succeeded."""
 
 
 class Counts(NamedTuple):
@@ -138,7 +141,7 @@ async def _resources(plan: Plan, store: Store) -> AsyncIterator[Resources]:
             lease=pool.lease,
             teacher=teacher,
             student=student,
-            context=_contexts(config, library),
+            context=_contexts(config, library, store),
             control=lambda arm: _control(library),
             price=pricer(plan.prices, plan.pricing),
         )
@@ -155,7 +158,7 @@ def _student(config: RunConfig) -> Model | None:
         return None
     if config.student is None:
         raise ConfigError("These arms need a student. Type for example: --student local:smollm2-135m")
-    return open_model(config.student)
+    return open_model(config.student, **config.student_options)
 
 
 def _teacher(config: RunConfig, student: Model | None) -> Model | None:
@@ -207,6 +210,13 @@ def _library(plan: Plan, store: Store) -> DemonstrationLibrary | None:
         success=True,
     )
     library = build_library(taught, plan.context)
+    library.restore_utility(
+        {
+            key.removeprefix(COUNTED): Utility(shown=count.shown, succeeded=count.succeeded)
+            for key, count in store.counters(config.namespace).items()
+            if key.startswith(COUNTED)
+        }
+    )
     if len(library) == 0:
         raise ConfigError(
             f"The store {plan.db} holds no successful teacher episode of '{config.environment}' in the split "
@@ -216,7 +226,29 @@ def _library(plan: Plan, store: Store) -> DemonstrationLibrary | None:
     return library
 
 
-def _contexts(config: RunConfig, library: DemonstrationLibrary | None) -> Callable[[Arm, int], Context | None]:
+class _Counted:
+    """A context whose utility counts also go into the store, so that later runs can rank by them."""
+
+    def __init__(self, inner: Context, store: Store, namespace: str) -> None:
+        self._inner = inner
+        self._store = store
+        self._namespace = namespace
+        self.for_task = inner.for_task
+        self.for_step = inner.for_step
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    async def observe(self, shown: Sequence[DemonstrationRef], success: bool) -> None:
+        await self._inner.observe(shown, success)
+        counts = [(COUNTED + id, 1, int(success)) for id in sorted({ref.trajectory_id for ref in shown})]
+        await asyncio.to_thread(self._store.bump_many, self._namespace, counts)
+
+
+def _contexts(
+    config: RunConfig, library: DemonstrationLibrary | None, store: Store
+) -> Callable[[Arm, int], Context | None]:
     settings = msgspec.convert(config.context, ContextConfig)
 
     def context(arm: Arm, seed: int) -> Context | None:
@@ -224,7 +256,7 @@ def _contexts(config: RunConfig, library: DemonstrationLibrary | None) -> Callab
             return None
         if arm.context is ContextKind.RANDOM:
             return RandomDemonstrations(library, settings, seed)
-        return RetrievedDemonstrations(library, settings)
+        return _Counted(RetrievedDemonstrations(library, settings), store, config.namespace)
 
     return context
 

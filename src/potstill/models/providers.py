@@ -164,3 +164,15 @@ def provider_named(name: str) -> Provider:
     if name not in PROVIDERS:
         raise UnknownName("provider", name, PROVIDERS)
     return PROVIDERS[name]
+
+
+def shares_prompt(spec: str) -> bool:
+    """Whether ``n`` samples of the model ``spec`` are billed as one prompt; False where that is not known.
+
+    >>> shares_prompt("local:smollm2-135m"), shares_prompt("anthropic:claude-haiku-5-5")
+    (True, False)
+    """
+    provider = spec.partition(":")[0]
+    if provider in ("local", "ct2", "torch"):
+        return True
+    return provider in PROVIDERS and PROVIDERS[provider].n_shares_prompt

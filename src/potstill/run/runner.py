@@ -40,6 +40,8 @@ class RunConfig(Struct, frozen=True, kw_only=True):
     instructions: str = ""
     teacher: str | None = None
     student: str | None = None
+    student_options: dict[str, str | int | float | bool | None] = msgspec.field(default_factory=dict)
+    """How the student is opened (``template``, ``threads``, ...)."""
     price_teacher_as: str | None = None
     price_student_as: str | None = None
     prices_date: str | None = None
