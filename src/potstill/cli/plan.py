@@ -162,6 +162,7 @@ def _policy(options: dict[str, Any], rule: str) -> Policy:
         samples=options["samples"],
         threshold=options["threshold"],
         temperature=options["temperature"],
+        alone_temperature=options["alone_temperature"],
         rule=agreement_rule(options.get("rule") or rule).name,
         sampling=_sampling(options),
         escalate_repeats=options["escalate_repeats"],

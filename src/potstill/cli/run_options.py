@@ -52,7 +52,10 @@ policy_options: tuple[Decorator, ...] = (
         help="What makes the student trusted: votes or likelihood (of its best action among the admissible ones).",
     ),
     click.option("--samples", type=int, default=3, show_default=True, help="Samples N of the student."),
-    click.option("--temperature", type=float, default=0.7, show_default=True, help="Of the student's samples."),
+    click.option("--temperature", type=float, default=0.7, show_default=True, help="Of the samples that vote."),
+    click.option(
+        "--alone-temperature", type=float, default=0.1, show_default=True, help="Of an answer without a vote."
+    ),
     click.option("--threshold", type=float, default=1.0, show_default=True, help="Least agreement or likelihood."),
     click.option("--sampling", default="auto", show_default=True, help="auto (the cheaper), together or sequential."),
     click.option("--rule", help="Agreement: exact, normalized, json, python-ast. [default: by environment]"),

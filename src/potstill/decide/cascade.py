@@ -139,7 +139,8 @@ def _ask_student(
 ) -> Generator[Effect, Answer, _Verdict]:
     alone = _acts_alone(policy, state)
     if alone is not None:
-        answer = yield AskStudent(n=1, temperature=policy.temperature, likelihood=policy.signal is Signal.LIKELIHOOD)
+        likelihood = policy.signal is Signal.LIKELIHOOD
+        answer = yield AskStudent(n=1, temperature=policy.alone_temperature, likelihood=likelihood)
         return (
             _Verdict(reason=answer.reason) if isinstance(answer, Failed) else _single(answer, alone, rule, admissible)
         )

@@ -50,6 +50,9 @@ class Policy(Struct, frozen=True, kw_only=True):
     threshold: float = 1.0
     """Votes: the least share of samples on one action. Likelihood: the least probability of the best action."""
     temperature: float = 0.7
+    """Of the samples that vote."""
+    alone_temperature: float = 0.1
+    """Of the student's answer where no vote is taken (arXiv 2512.02543 acts at 0.1)."""
     rule: str = "exact"
     escalate_repeats: bool = True
     """Do not trust an action that was already taken after the same observation: samples that agree on going round in
@@ -68,7 +71,7 @@ class Policy(Struct, frozen=True, kw_only=True):
             raise ConfigError(f"samples is {self.samples}; allowed: 1 or more. Type for example: --samples 3")
         if not 0.0 <= self.threshold <= 1.0:
             raise ConfigError(f"threshold is {self.threshold}; allowed: 0 to 1. Type for example: --threshold 1.0")
-        if self.temperature < 0.0:
+        if min(self.temperature, self.alone_temperature) < 0.0:
             raise ConfigError(f"temperature is {self.temperature}; allowed: 0 or more. Type for example: 0.7")
         if not 0.0 <= self.teacher_share <= 1.0:
             raise ConfigError(f"teacher share is {self.teacher_share}; allowed: 0 to 1. Type for example: 0.25")
