@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -213,6 +214,21 @@ def test_a_step_after_the_end_or_before_the_start_is_an_error(
     play(environment, one_of_each[1], 0)
     with pytest.raises(EnvError, match="over"):
         environment.step(Action(text="look"))
+
+
+def test_opening_and_closing_many_games_does_not_crash_the_process(directory: Path, cache: Path) -> None:
+    program = f"""
+from pathlib import Path
+from potstill.envs.alfworld.environment import AlfworldEnvironment
+from potstill.envs.alfworld.tasks import AlfworldTasks
+for task in AlfworldTasks({str(directory)!r}).tasks("valid_seen")[:2] * 4:
+    environment = AlfworldEnvironment({str(directory)!r}, cache_directory={str(cache)!r})
+    environment.reset(task, 0)
+    environment.close()
+    environment.close()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_unknown_expert_names_those_that_exist(directory: Path) -> None:

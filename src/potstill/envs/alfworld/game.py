@@ -70,7 +70,7 @@ class FastGame:
         self._game = game
         self._grammar: Grammar = compile_grammar(game.grammar)
         self._translation: Translation = _translated(self._translator, game)
-        self._library = self._library or libraries.load("fast_downward").load_lib()
+        self._library = self._library or libraries.borrow_engine()
         self._restart()
         self._entities = self._named_entities()
         self._narrator = Narrator(self._grammar, self._facts, self._entities)
@@ -99,7 +99,7 @@ class FastGame:
 
     def close(self) -> None:
         if self._library is not None:
-            libraries.load("fast_downward").close_lib(self._library)
+            libraries.return_engine(self._library)
             self._library = None
 
     def _restart(self) -> None:

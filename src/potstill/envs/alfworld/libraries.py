@@ -113,6 +113,19 @@ def shown_names(entities: dict[str, Any]) -> dict[str, str]:
     return {identifier: demangler.demangle_alfred_name(identifier) for identifier in entities}
 
 
+_free_engines: list[Any] = []
+
+
+def borrow_engine() -> Any:
+    """A copy of fast-downward's shared library; it holds one game. Give it back with ``return_engine``."""
+    return _free_engines.pop() if _free_engines else load("fast_downward").load_lib()
+
+
+def return_engine(engine: Any) -> None:
+    """Keep the library for the next game: unloading it (fast-downward's ``close_lib``) crashes the process later."""
+    _free_engines.append(engine)
+
+
 def stock_environment() -> Any:
     """textworld's and alfworld's own classes, with the facts that the expert needs."""
     textworld = load("textworld")
