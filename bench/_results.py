@@ -19,6 +19,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
+ARGUMENTS = tuple(sys.argv)
+"""As the bench was started: libraries that are called later may change ``sys.argv``."""
 RESERVED = {"name", "command", "commit", "machine", "n", "seeds", "prices_date", "rows"}
 
 
@@ -65,9 +67,9 @@ def write(
 
 def command() -> str:
     """The command that made the result, seen from the repository's root; absolute paths lose their folders."""
-    script = Path(sys.argv[0]).resolve()
+    script = Path(ARGUMENTS[0]).resolve()
     shown = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
-    return " ".join(["python", shown, *(_portable(argument) for argument in sys.argv[1:])])
+    return " ".join(["python", shown, *(_portable(argument) for argument in ARGUMENTS[1:])])
 
 
 def _portable(argument: str) -> str:
