@@ -21,7 +21,7 @@ WATCHED = frozenset({"holds", "ishot", "iscool", "isclean", "inreceptacle"})
 """The predicates that the hand-coded expert reads."""
 MAX_EXPERT_STEPS = 10_000
 """The expert's own time-out is left to the runner's step limit."""
-PATIENCE = 3
+PATIENCE = 2
 """The expert is lost once it chose the same command in the same state this often, or failed this often in a row."""
 
 

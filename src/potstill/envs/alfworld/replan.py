@@ -25,6 +25,7 @@ class Treatment(NamedTuple):
     predicate: str
     verb: str
     stations: tuple[str, ...]
+    """Kinds of places, the first that the room has."""
 
 
 TREATMENTS = {
@@ -59,13 +60,15 @@ class World:
             if place not in self._full and (place_kind, kind) in self._can_contain
         ]
 
-    def at(self, place: str, command: str) -> str | None:
-        """The command, or what must be done before it: go there, open it. None where that does not help."""
-        if command in self.admissible:
-            return command
-        for first in (f"go to {place}", f"open {place}"):
-            if first in self.admissible:
-                return first
+    def reach(self, options: Sequence[tuple[str, str]]) -> str | None:
+        """The first of the (place, command) options that can be done now, else what brings the first of them nearer."""
+        for _, command in options:
+            if command in self.admissible:
+                return command
+        for place, _ in options:
+            for nearer in (f"go to {place}", f"open {place}"):
+                if nearer in self.admissible:
+                    return nearer
         return None
 
 
@@ -90,32 +93,34 @@ def _fetch(parameters: Parameters, world: World) -> str | None:
     treated = world.treated[treatment.predicate] if treatment else set(world.lies_in)
     wanted = [thing for thing in world.lies_in if _class(thing) == parameters.object.lower()]
     wanted = [thing for thing in wanted if world.lies_in[thing] != target or thing not in treated]
-    wanted.sort(
-        key=lambda thing: (thing not in treated, f"take {thing} from {world.lies_in[thing]}" not in world.admissible)
-    )
-    return _first(world.at(world.lies_in[thing], f"take {thing} from {world.lies_in[thing]}") for thing in wanted)
+    wanted.sort(key=lambda thing: thing not in treated)
+    return world.reach([(world.lies_in[thing], f"take {thing} from {world.lies_in[thing]}") for thing in wanted])
 
 
 def _put_down(world: World, thing: str) -> str | None:
     here = sorted(command for command in world.admissible if command.startswith(f"move {thing} to "))
-    return _first([*here, *(world.at(place, f"move {thing} to {place}") for place in world.takers(thing))])
+    return here[0] if here else world.reach([(place, f"move {thing} to {place}") for place in world.takers(thing)])
 
 
 def _use_lamp(parameters: Parameters, world: World) -> str | None:
     lamps = [thing for thing in world.lies_in if _class(thing) == parameters.receptacle.lower()]
-    return _first(world.at(world.lies_in[lamp], f"use {lamp}") for lamp in lamps)
+    return world.reach([(world.lies_in[lamp], f"use {lamp}") for lamp in lamps])
 
 
 def _treat(treatment: Treatment, world: World, thing: str) -> str | None:
-    stations = [place for place in world.places if _class(place) in treatment.stations]
-    return _first(world.at(place, f"{treatment.verb} {thing} with {place}") for place in stations)
+    for station in treatment.stations:
+        places = [place for place in world.places if _class(place) == station]
+        if places:
+            return world.reach([(place, f"{treatment.verb} {thing} with {place}") for place in places])
+    return None
 
 
 def _deliver(parameters: Parameters, world: World, thing: str) -> str | None:
     best = _best_target(parameters, world)
     targets = [place for place in world.takers(thing) if _class(place) == parameters.receptacle.lower()]
-    targets.sort(key=lambda place: place != best)
-    return _first(world.at(place, f"move {thing} to {place}") for place in targets) or _put_down(world, thing)
+    if best in targets and parameters.kind == "pick_two_obj_and_place":
+        targets = [best]
+    return world.reach([(place, f"move {thing} to {place}") for place in targets]) or _put_down(world, thing)
 
 
 def _best_target(parameters: Parameters, world: World) -> str:
@@ -130,7 +135,3 @@ def _best_target(parameters: Parameters, world: World) -> str:
 def _class(name: str) -> str:
     """``drawer`` of ``drawer 3``."""
     return name.rpartition(" ")[0]
-
-
-def _first(commands: Iterable[str | None]) -> str | None:
-    return next((command for command in commands if command is not None), None)
