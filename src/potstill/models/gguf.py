@@ -65,7 +65,7 @@ def inspect(path: str | Path) -> GgufInfo:
             return _Reader(path, data, size).read()
     except OSError as error:
         raise BadModelFile(f"Cannot read the model file {path}: {error.strerror or error}.") from error
-    except (struct.error, UnicodeDecodeError, IndexError, RecursionError) as error:
+    except (struct.error, OverflowError, ValueError, IndexError, RecursionError) as error:
         raise BadModelFile(f"{path} is a broken or cut-off GGUF file ({error}). Fetch it again.") from error
 
 

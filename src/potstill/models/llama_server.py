@@ -8,6 +8,7 @@ it reads a prompt. Only this process holds the key to the port. Does not know pr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import importlib
 import json
@@ -47,8 +48,6 @@ class LlamaServer:
         self._key = secrets.token_hex(16)
         self._server: Any = _start(path, threads, context_tokens, slots, self._key)
         self.url: str = self._server.listening_address
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._sync_lock = threading.Lock()
         self._sync: http.client.HTTPConnection | None = None
 
@@ -73,14 +72,8 @@ class LlamaServer:
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """A short question to the server (tokenize, apply-template): one JSON object."""
-        try:
-            async with self._client().post(self._address(path), json=body, headers=self.headers) as response:
-                text = await response.text()
-                if response.status != 200:
-                    raise self._error(response.status, text)
-        except aiohttp.ClientError as error:
-            raise ModelUnavailable(f"The local model {self.path.name} is gone: {error!r}.") from error
-        return self._object(text)
+        async with self._asked(path, body) as response:
+            return self._object(await response.text())
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """``post`` without an event loop (``get`` where there is no body), over one kept connection."""
@@ -106,9 +99,6 @@ class LlamaServer:
 
     async def aclose(self) -> None:
         """Stop the server and free its memory."""
-        session, self._session = self._session, None
-        if session is not None and self._loop is asyncio.get_running_loop():
-            await session.close()
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
@@ -118,36 +108,33 @@ class LlamaServer:
             self._sync = self._server = None
 
     async def _events(self, path: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        try:
-            async with self._client().post(self._address(path), json=body, headers=self.headers) as response:
-                if response.status != 200:
-                    raise self._error(response.status, await response.text())
-                async for line in _lines(response.content):
-                    if line.startswith(b"error:"):
-                        raise self._error(500, line[6:].decode())
-                    if not line.startswith(b"data:") or line.strip() == b"data: [DONE]":
-                        continue
-                    event = self._object(line[5:].decode())
-                    if "error" in event:
-                        raise self._error(500, json.dumps(event))
-                    if "prompt_progress" not in event or event.get("completion_probabilities"):
-                        yield event
-        except aiohttp.ClientError as error:
-            raise ModelUnavailable(f"The local model {self.path.name} is gone: {error!r}.") from error
+        async with self._asked(path, body) as response:
+            async for line in _lines(response.content):
+                if line.startswith(b"error:"):
+                    raise self._error(500, line[6:].decode())
+                if not line.startswith(b"data:") or line.strip() == b"data: [DONE]":
+                    continue
+                event = self._object(line[5:].decode())
+                if "error" in event:
+                    raise self._error(500, json.dumps(event))
+                if "prompt_progress" not in event or event.get("completion_probabilities"):
+                    yield event
 
-    def _client(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
+    @contextlib.asynccontextmanager
+    async def _asked(self, path: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request on a connection of its own: the server closes them after a stream, and loops come and go."""
         if self._server is None:
             raise ModelUnavailable(f"The local model {self.path.name} was closed.")
-        if self._session is None or self._loop is not loop or self._session.closed:
-            timeout = aiohttp.ClientTimeout(total=None, sock_read=None)
-            connector = aiohttp.TCPConnector(limit=0, force_close=True)  # it closes after each stream
-            self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, read_bufsize=1 << 20)
-            self._loop = loop
-        return self._session
-
-    def _address(self, path: str) -> str:
-        return self.url + path
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), read_bufsize=1 << 20) as session,
+                session.post(self.url + path, json=body, headers=self.headers) as response,
+            ):
+                if response.status != 200:
+                    raise self._error(response.status, await response.text())
+                yield response
+        except aiohttp.ClientError as error:
+            raise ModelUnavailable(f"The local model {self.path.name} is gone: {error!r}.") from error
 
     def _object(self, text: str) -> dict[str, Any]:
         try:
@@ -171,6 +158,10 @@ class LlamaServer:
             )
         if "ontext size" in message:
             return ContextOverflow(f"{self.path.name} ran out of context while it wrote: {message}.")
+        if "empty grammar stack" in message:
+            return BadResponse(
+                f"{self.path.name} cannot write one of the admissible actions: its tokenizer lacks a character of it."
+            )
         return BadResponse(f"llama.cpp refused the request with {status}: {message}.")
 
 

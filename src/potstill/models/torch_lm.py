@@ -10,6 +10,7 @@ Knows requests and texts. The passes are in ``torch_engine``, the conversion in 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import threading
 import time
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+import msgspec
 
 from potstill.errors import ConfigError, ModelTimeout, ModelUnavailable, UnknownName
 from potstill.models import templates
@@ -129,14 +132,14 @@ class TorchModel:
         )
         return Completion(replies=replies, calls=(call,))
 
-    async def score(self, request: Request) -> Reply:
+    async def score(self, request: Request) -> Completion:
         """The likeliest admissible action, every action's log-probability in ``candidates``, most likely first.
 
         Sums over the action's own tokens without the end-of-generation token.
         """
         if not request.admissible:
             raise ConfigError("Likelihood scoring needs Request.admissible: the actions to choose from.")
-        return (await self._in_turn(lambda check: self._score(request, 1, check, greedy=True)))[0][0]
+        return await self.sample(msgspec.structs.replace(request, temperature=0.0))
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """The model's token ids of a text that stands alone."""
@@ -170,7 +173,7 @@ class TorchModel:
             raise ConfigError("The request renders to an empty prompt. Give it at least one message with text.")
         return ids
 
-    def _score(self, request: Request, n: int, check: Check, greedy: bool = False) -> tuple[tuple[Reply, ...], Usage]:
+    def _score(self, request: Request, n: int, check: Check) -> tuple[tuple[Reply, ...], Usage]:
         gap = " " if self.template == "plain" else ""
         actions: dict[str, Tokens] = {}
         for action in dict.fromkeys(request.admissible):
@@ -180,8 +183,7 @@ class TorchModel:
         prompt = self._prompt(request)
         steps, cached = self._engine.score(prompt, actions, check)
         candidates = ranked(actions, steps)
-        temperature = 0.0 if greedy else request.temperature
-        replies = drawn_replies(candidates, temperature, n, self._seed(request))
+        replies = drawn_replies(candidates, request.temperature, n, self._seed(request))
         written = sum(len(actions[reply.text]) for reply in replies)
         return replies, _usage(len(prompt), cached, written)
 
@@ -215,7 +217,7 @@ class TorchModel:
         )
         return Reply(
             text=text.strip(),
-            logprob=sum(logprob for _, logprob in kept),
+            logprob=math.fsum(logprob for _, logprob in kept),
             token_logprobs=tokens,
             finish_reason=FinishReason.STOP if complete else FinishReason.LENGTH,
         )
