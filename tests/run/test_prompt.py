@@ -32,28 +32,33 @@ def test_all_but_the_last_message_is_a_prefix_of_the_next_prompt(
             turns=turns[:i],
             observation=turns[i].observation if i < len(turns) else observe("last"),
             task_context=frozen,
-            step_context=f"{varying}{i}",
+            step_context=f"{varying}{i}" if agent.placement is Placement.LAST else "",
         )
         for i in range(len(turns) + 1)
     ]
     prompts = [act_messages(view) for view in views]
     for before, after in pairwise(prompts):
-        assert after[: len(before) - 1] == before[:-1]
+        kept = len(before) - (1 if agent.placement is Placement.FIRST else 2)
+        assert after[:kept] == before[:kept]
 
 
-def test_frozen_demonstrations_stand_first_and_varying_ones_last() -> None:
-    view = View(
-        agent=Agent(),
-        instructions="Act.",
-        goal="g",
-        observation=observe("o"),
-        task_context="FROZEN",
-        step_context="NOW",
-    )
-    messages = act_messages(view)
-    assert "FROZEN" in messages[0].content
-    assert "NOW" in messages[-1].content
-    assert "- look\n- go" in messages[-1].content
+def test_demonstrations_stand_first_or_just_before_the_present_observation() -> None:
+    turn = Turn(observation=observe("past"), action=Action(text="look"))
+    for placement in Placement:
+        view = View(
+            agent=Agent(placement=placement),
+            instructions="Act.",
+            goal="g",
+            turns=(turn,),
+            observation=observe("present"),
+            task_context="FROZEN",
+            step_context="VARYING",
+        )
+        messages = act_messages(view)
+        where = 0 if placement is Placement.FIRST else -2
+        assert "FROZEN" in messages[where].content
+        assert messages[where].content.endswith("VARYING" if placement is Placement.FIRST else "VARYING\n\npresent")
+        assert "- look\n- go" in messages[-1].content
 
 
 def test_tool_results_answer_their_calls() -> None:

@@ -40,6 +40,7 @@ def open_model(spec: str, **options: Any) -> Model:
     ``PROVIDER:MODEL``          a row of ``models.providers``: ``openai:``, ``anthropic:``, ``deepseek:``, ``vllm:`` ...
     ``PROVIDER:URL#MODEL``      that provider's facts at another address
     ``local:NAME_OR_PATH``      llama.cpp in this process: a known name or a GGUF file
+    ``torch:NAME_OR_PATH``      the same weights in PyTorch, fast at scoring actions (extra ``lm``)
     ``expert``                  the environment's own expert (options ``counter``, ``priced_as``)
     ``replay:FILE[#MODEL]``     recorded answers
     ==========================  ====================================================================================
@@ -138,6 +139,11 @@ def _open_local(rest: str, **options: Any) -> Model:
     return _with_options(f"local:{rest}", opener, (rest,), options)
 
 
+def _open_torch(rest: str, **options: Any) -> Model:
+    opener: Opener = importlib.import_module("potstill.models.torch_lm").open_torch
+    return _with_options(f"torch:{rest}", opener, (rest,), options)
+
+
 def _open_expert(rest: str, **options: Any) -> Model:
     from potstill.models.expert import EstimateCounter, ExpertModel
 
@@ -154,8 +160,13 @@ def _open_replay(rest: str, **options: Any) -> Model:
     return _with_options(f"replay:{rest}", ReplayModel.from_file, (path,), {"model": model or None, **options})
 
 
-_KINDS: dict[str, Opener] = {"local": _open_local, "expert": _open_expert, "replay": _open_replay}
-_EXAMPLES = {"local": "local:smollm2-135m", "replay": "replay:episodes.jsonl"}
+_KINDS: dict[str, Opener] = {
+    "local": _open_local,
+    "torch": _open_torch,
+    "expert": _open_expert,
+    "replay": _open_replay,
+}
+_EXAMPLES = {"local": "local:smollm2-135m", "torch": "torch:smollm2-135m", "replay": "replay:episodes.jsonl"}
 
 
 def _with_options(spec: str, opener: Opener, arguments: tuple[Any, ...], options: dict[str, Any]) -> Model:

@@ -33,7 +33,11 @@ class Reasoning(StrEnum):
 
 
 class Placement(StrEnum):
-    """Where demonstrations stand in the prompt. First keeps the prefix cache warm if they are frozen."""
+    """Where demonstrations stand in the prompt.
+
+    First, in the system message: the prefix cache stays warm if they are frozen for the task, and breaks at every
+    step if they are retrieved per step. Last, before the present observation: the history stays cached either way.
+    """
 
     FIRST = "first"
     LAST = "last"

@@ -1,8 +1,10 @@
 """Prompts: pure functions from what happened to messages.
 
-Layout (docs/design/001): one static system message, the goal with the first observation, then the history, which only
-grows; what is valid for this step alone (per-step demonstrations, admissible actions, the instruction) stands in the
-last message. So every prompt without its last message is a prefix of the next one, and prefix caches work.
+Layout (docs/design/001): one system message, the goal with the first observation, then the history, which only grows;
+what is valid for this step alone (admissible actions, the instruction) stands in the last message. So every prompt
+without its last message is a prefix of the next one, and prefix caches work. Demonstrations stand first, in the system
+message: free to repeat if they are frozen for the task, and a new prefix at every step if they are not (the layout of
+arXiv 2505.00234). Placed last, just before the present observation, they cost their own tokens only.
 """
 
 from __future__ import annotations
@@ -40,18 +42,18 @@ class View(Struct, frozen=True, kw_only=True):
 
 def act_messages(view: View, reasoning: str | None = None) -> tuple[Message, ...]:
     """The prompt for the next action. ``reasoning``: already written by a separate call, which the action follows."""
-    tail = [_step_block(view), _admissible_block(view), _answer_line(view.agent, view.observation, reasoning)]
-    return (*_prefix(view), *_tail(tail))
+    tail = [_admissible_block(view), _answer_line(view.agent, view.observation, reasoning)]
+    return (*_until_now(view), *_tail(tail))
 
 
 def reason_messages(view: View) -> tuple[Message, ...]:
-    tail = [_step_block(view), _admissible_block(view), "Write one line of reasoning about what to do next."]
-    return (*_prefix(view), *_tail(tail))
+    tail = [_admissible_block(view), "Write one line of reasoning about what to do next."]
+    return (*_until_now(view), *_tail(tail))
 
 
 def plan_messages(view: View) -> tuple[Message, ...]:
-    tail = [_step_block(view), "Write a short plan, a few numbered lines, for reaching the goal. Do not act yet."]
-    return (*_prefix(view), *_tail(tail))
+    tail = ["Write a short plan, a few numbered lines, for reaching the goal. Do not act yet."]
+    return (*_until_now(view), *_tail(tail))
 
 
 def compact_messages(view: View) -> tuple[Message, ...]:
@@ -103,14 +105,27 @@ def _last_marker(text: str) -> tuple[str, str, str]:
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
-def _prefix(view: View) -> tuple[Message, ...]:
+def _until_now(view: View) -> tuple[Message, ...]:
+    """System, history and the present observation. Demonstrations that stand last stand before that observation, so
+    that what follows them is the student's own situation and not the next line of somebody else's."""
     messages = [_system(view)]
     turns = shown_turns(view)
     for index, turn in enumerate(turns):
         messages.extend(_observation_messages(view, turn.observation, first=index == 0))
         messages.append(_action_message(view.agent, turn))
-    messages.extend(_observation_messages(view, view.observation, first=not turns))
-    return tuple(messages)
+    now = _observation_messages(view, view.observation, first=not turns)
+    shown = _shown(view, Placement.LAST)
+    if shown:
+        results = [message for message in now if message.role == "tool"]
+        texts = [message for message in now if message.role != "tool"]
+        now = [*results, _joined(shown, texts)]
+    return (*messages, *now)
+
+
+def _joined(shown: str, texts: list[Message]) -> Message:
+    parts = [shown, *(message.content for message in texts)]
+    images = tuple(image for message in texts for image in message.images)
+    return Message(role="user", content="\n\n".join(part for part in parts if part), images=images)
 
 
 def shown_turns(view: View) -> tuple[Turn, ...]:
@@ -124,9 +139,7 @@ def shown_turns(view: View) -> tuple[Turn, ...]:
 
 
 def _system(view: View) -> Message:
-    parts = [view.instructions.strip()]
-    if view.task_context and view.agent.placement is Placement.FIRST:
-        parts.append(f"{DEMONSTRATIONS_HEADING}\n\n{view.task_context.strip()}")
+    parts = [view.instructions.strip(), _shown(view, Placement.FIRST)]
     return Message(role="system", content="\n\n".join(part for part in parts if part))
 
 
@@ -149,10 +162,11 @@ def _action_message(agent: Agent, turn: Turn) -> Message:
     return Message(role="assistant", content=text, tool_calls=turn.action.tool_calls)
 
 
-def _step_block(view: View) -> str:
-    blocks = [view.task_context] if view.agent.placement is Placement.LAST else []
-    blocks.append(view.step_context)
-    text = "\n\n".join(block.strip() for block in blocks if block)
+def _shown(view: View, placement: Placement) -> str:
+    """The demonstrations, if this is where they stand."""
+    if view.agent.placement is not placement:
+        return ""
+    text = "\n\n".join(block.strip() for block in (view.task_context, view.step_context) if block)
     return f"{DEMONSTRATIONS_HEADING}\n\n{text}" if text else ""
 
 
