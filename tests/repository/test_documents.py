@@ -12,6 +12,7 @@ import pytest
 import cli_docs
 import tables
 from potstill.cli import main as command_line
+from potstill.measure.prices import PriceTable
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*tables.documents(), ROOT / "AGENTS.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
@@ -67,6 +68,15 @@ def test_quoted_commands_and_their_options_exist() -> None:
         except (click.ClickException, KeyError) as error:
             wrong.append(f"{page}: {line}: {error}")
     assert wrong == []
+
+
+def test_quoted_models_have_a_price() -> None:
+    table = PriceTable.load()
+    named = {
+        name for _, line in quoted_commands() for name in re.findall(r"--price-(?:teacher|student)-as[ =](\S+)", line)
+    }
+    assert len(named) > 1
+    assert [name for name in named if not table.has(name)] == []
 
 
 def parse(arguments: list[str]) -> None:
