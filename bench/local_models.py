@@ -2,7 +2,8 @@
 
 For SmolLM2-135M in llama.cpp (``local:``) and in PyTorch (``torch:``, where installed): prompts of about 300, 1,000 and
 2,000 tokens, read cold; 30 household actions scored behind the cached prompt (all, and the best only); one and four
-samples from one request. Wall clock and CPU seconds, the best of the repetitions: on a busy machine the CPU seconds are the figure.
+samples from one request. Wall clock and CPU seconds, the best of the repetitions: on a busy machine the CPU seconds
+are the figure.
 
     python bench/local_models.py [--model smollm2-135m] [--repeat 3]
 """

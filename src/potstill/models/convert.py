@@ -68,6 +68,7 @@ def _convert(path: Path, folder: Path) -> None:
 
 def load_transformers() -> Any:
     """The transformers package, quiet. Raises ``MissingExtra``."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: threads that wait do not spin
     try:
         for name in ("torch", "accelerate", "gguf"):
             importlib.import_module(name)

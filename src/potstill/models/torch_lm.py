@@ -1,4 +1,4 @@
-"""A small language model in PyTorch: three times the prompt speed of llama.cpp on a CPU, and exact likelihoods.
+"""A small language model in PyTorch: twice the prompt speed of llama.cpp on a CPU, and exact likelihoods.
 
 Satisfies ``protocols.Model``. Requests with admissible actions are answered by scoring every action in one pass behind
 the cached prompt; others by decoding, where ``local`` is faster. Takes the names and GGUF files that ``local`` takes,
