@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# libgomp reads this once, when it is loaded. Without it two threads that wait for each other spin, and a busy machine
+# answers from a local model forty times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Properties are checked, never speed: a loaded machine must not fail a test.
