@@ -7,16 +7,13 @@ What it knows: windows can shrink, and the last demonstrations can go. What it d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from potstill.distill.context.config import ContextConfig, Extent
+from potstill.distill.context.demonstration import Demonstration
 from potstill.distill.context.render import render
 from potstill.protocols import TokenCounter
-
-if TYPE_CHECKING:
-    from potstill.distill.context.library import Demonstration
 
 SMALLEST = 1
 """Size to which windows shrink before a demonstration is dropped: one step each side, or the first two steps."""

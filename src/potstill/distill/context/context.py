@@ -17,7 +17,8 @@ from typing import Protocol
 import msgspec
 
 from potstill.distill.context.config import ContextConfig, Extent, Mode
-from potstill.distill.context.library import Demonstration, DemonstrationLibrary
+from potstill.distill.context.demonstration import Demonstration
+from potstill.distill.context.library import DemonstrationLibrary
 from potstill.distill.context.render import render
 from potstill.protocols import ContextBlock, ContextQuery
 from potstill.types import DemonstrationRef

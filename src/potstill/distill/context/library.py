@@ -17,6 +17,7 @@ import numpy as np
 
 from potstill.distill.context.budget import EstimatedTokens, fit
 from potstill.distill.context.config import ContextConfig, Extent
+from potstill.distill.context.demonstration import Demonstration
 from potstill.distill.context.render import ShownDemonstration, ShownStep, action_text
 from potstill.distill.context.shelf import Entry, Floats, Shelf
 from potstill.errors import ConfigError
@@ -35,16 +36,6 @@ class Refusal(StrEnum):
     EMPTY = "empty"
     KNOWN = "known"
     """A trajectory with this id is in the library already."""
-
-
-class Demonstration(Struct, frozen=True, kw_only=True):
-    """A window of one trajectory. ``matched`` is the index in the episode of the step that was found."""
-
-    ref: DemonstrationRef
-    shown: ShownDemonstration
-    matched: int = 0
-    kind: str = ""
-    task_id: str = ""
 
 
 class Utility(Struct, frozen=True, kw_only=True):
