@@ -29,7 +29,7 @@ STUDENT = (
         "--price-student-as",
         "claude-haiku-5-5",
     ),
-    *("--style", "transcript", "--k", "3", "--max-steps", "8", "--temperature", "1.0"),
+    *("--style", "transcript", "--k", "3", "--max-steps", "6", "--temperature", "1.0"),
 )
 ARMS = "zero-shot,context,context+cascade"
 
