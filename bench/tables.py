@@ -4,7 +4,7 @@
     <!-- /bench -->
 
 ``columns`` chooses and names columns (default: all), ``where`` filters rows, ``table`` takes another list of the file
-than ``rows`` (``differences``). A column that has an interval beside it (``success`` and ``success_ci``) is shown with
+than ``rows`` (``differences``). Rows that have none of the chosen columns but the first are left out. A column that has an interval beside it (``success`` and ``success_ci``) is shown with
 it. Under each table stand n, seeds, the day of the prices, the machine, the commit and the command that repeats it.
 
 ``python bench/tables.py`` writes, ``python bench/tables.py --check`` fails where a table is stale.
@@ -47,7 +47,9 @@ def _body(name: str, options: str, results: Path) -> str:
     rows = _where(result[chosen.get("table", "rows")], chosen.get("where", ""))
     if not rows:
         raise ValueError(f"bench:{name}: no row fits {chosen.get('where')!r}")
-    return f"\n{_table(rows, _columns(rows, chosen.get('columns', '')))}\n\n{_footer(result)}\n\n"
+    columns = _columns(rows, chosen.get("columns", ""))
+    told = [row for row in rows if not set(list(columns)[1:]).isdisjoint(row)]
+    return f"\n{_table(told or rows, columns)}\n\n{_footer(result)}\n\n"
 
 
 def _where(rows: Sequence[Mapping[str, Any]], condition: str) -> list[Mapping[str, Any]]:

@@ -83,6 +83,15 @@ def test_rows_and_other_lists_can_be_chosen(results: Path) -> None:
     assert "0.23 [0.1, 0.36]" in text
 
 
+def test_rows_that_say_nothing_about_the_chosen_columns_are_left_out(tmp_path: Path) -> None:
+    rows = [{"what": "speed", "median_s": 1.0}, {"what": "wins", "won": 3}, {"what": "broken", "median_s": None}]
+    _results.write("mixed", rows, folder=tmp_path)
+    text = tables.render('<!-- bench:mixed columns="what,median_s" -->\n<!-- /bench -->', tmp_path)
+    assert "| speed | 1 |" in text
+    assert "| broken | - |" in text, "measured but unknown is shown"
+    assert "wins" not in text
+
+
 @pytest.mark.parametrize(
     ("options", "message"), [('columns="x"', "no column"), ('where="k=7"', "no row"), ('rows="1"', "unknown options")]
 )
