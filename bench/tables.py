@@ -4,8 +4,9 @@
     <!-- /bench -->
 
 ``columns`` chooses and names columns (default: all), ``where`` filters rows, ``table`` takes another list of the file
-than ``rows`` (``differences``). Rows that have none of the chosen columns but the first are left out. A column that has an interval beside it (``success`` and ``success_ci``) is shown with
-it. Under each table stand n, seeds, the day of the prices, the machine, the commit and the command that repeats it.
+than ``rows`` (``differences``). Rows that have none of the chosen columns but the first are left out. A column that has
+an interval beside it (``success`` and ``success_ci``) is shown with it. Under each table stand n, seeds, the day of the
+prices, the machine, the commit and the command that repeats it.
 
 ``python bench/tables.py`` writes, ``python bench/tables.py --check`` fails where a table is stale.
 """
