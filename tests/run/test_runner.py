@@ -1,6 +1,7 @@
 """Runs: arms on the same tasks, resumable without repeating or losing, broken episodes kept as data."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -8,7 +9,7 @@ from potstill.decide import Policy
 from potstill.errors import BudgetReached, ConfigError, ModelError
 from potstill.run.arms import Agent, Arm, build_arms
 from potstill.run.runner import Resources, RunConfig, choose_tasks, plan_episodes, run_episodes
-from potstill.types import Answerer, Call, EscalationMode, Reason, TrajectoryKind, Usage
+from potstill.types import Answerer, Call, EscalationMode, Reason, Trajectory, TrajectoryKind, Usage
 
 from .toy import Memory, ToyEnvironment, ToyModel, lease, task
 
@@ -46,7 +47,12 @@ async def test_arms_play_the_same_tasks_and_the_mirror_comes_last() -> None:
 
 
 async def test_interrupted_run_resumes_without_repeating_or_losing() -> None:
-    memory, run = Memory(), config("zero-shot", "cascade", seeds=2)
+    class Slow(Memory):
+        def append(self, trajectory: Trajectory) -> None:
+            time.sleep(0.02)
+            super().append(trajectory)
+
+    memory, run = Slow(), config("zero-shot", "cascade", seeds=2)
     seen = 0
 
     def stop_after_five(event: object) -> None:

@@ -208,12 +208,21 @@ class _Session:
             prices_date=self.config.prices_date,
         )
         trajectory = await run_episode(spec, self._parts(spec, environment))
-        await asyncio.shield(asyncio.to_thread(self.resources.recorder.append, trajectory))
+        await self._append(trajectory)
         cost = self.resources.price(trajectory)
         self.spent_usd += cost or 0.0
         self.done += 1
         self.played += 1
         self.on_done(EpisodeDone(trajectory, cost, self.done, self.total))
+
+    async def _append(self, trajectory: Trajectory) -> None:
+        """Keep an episode that is complete, also if the run is being cancelled: then wait until it is durable."""
+        writing = asyncio.ensure_future(asyncio.to_thread(self.resources.recorder.append, trajectory))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await writing
+            raise
 
     def _with_share(self, arm: Arm, seed: int) -> Arm:
         if arm.share_from is None:
