@@ -102,6 +102,17 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
     assert 3 <= recorded(db) < 90
 
 
+def test_images_of_observations_are_kept_once(tmp_path: Path) -> None:
+    db = tmp_path / "images.db"
+    run = ("run", *WORLD, "--option", "images=true", "--n", "2", "--teacher", "expert", "--arm", "teacher")
+    done = potstill(*run, "--run", "k", "--db", str(db))
+    assert done.returncode == 0, done.stderr
+    with Store.open(db) as store:
+        images = [image for t in store.select(run_id="k") for step in t.steps for image in step.observation.images]
+        assert images
+        assert all(store.get_blob(image.digest).startswith(b"\x89PNG") for image in images)
+
+
 def test_a_dry_run_estimates_and_records_nothing(tmp_path: Path) -> None:
     db = tmp_path / "dry.db"
     done = potstill(
@@ -174,7 +185,10 @@ def test_a_real_model_votes_in_the_cascade_and_every_sample_is_kept(taught: Path
     with Store.open(taught) as store:
         cascade = list(store.select(run_id="llm", arm="context+cascade"))
         mixed = list(store.select(run_id="llm", arm="random-mix"))
+        counted = store.counters("default")
     steps = [step for trajectory in cascade for step in trajectory.steps]
+    shown = {f"demonstration/{ref.trajectory_id}" for step in steps for ref in step.demonstrations}
+    assert shown <= set(counted)
     assert all(len(step.decision.votes) == 3 for step in steps)
     assert all(len(step.calls[0].replies) == 3 for step in steps), "one request, one prompt, three samples"
     assert any(call.usage.cache_read_tokens for step in steps[1:] for call in step.calls if call.usage)
