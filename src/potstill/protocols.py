@@ -75,6 +75,7 @@ class CandidateScorer(Protocol):
     async def score(self, request: Request) -> Completion: ...
 
 
+@runtime_checkable
 class TokenCounter(Protocol):
     """Counts tokens as a model would see them (used to price experts 'as' a named model)."""
 

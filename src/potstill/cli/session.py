@@ -169,12 +169,8 @@ def _teacher(config: RunConfig, student: Model | None) -> Model | None:
         raise ConfigError("These arms need a teacher. Type for example: --teacher expert")
     if config.teacher != "expert":
         return open_model(config.teacher)
-    counter: TokenCounter = student if _counts_tokens(student) else EstimateCounter()  # type: ignore[assignment]
+    counter = student if isinstance(student, TokenCounter) else EstimateCounter()
     return ExpertModel(counter, priced_as=config.price_teacher_as)
-
-
-def _counts_tokens(model: Model | None) -> bool:
-    return callable(getattr(model, "count", None))
 
 
 def pricer(table: PriceTable, pricing: Pricing) -> Callable[[Trajectory], float | None]:
