@@ -4,7 +4,7 @@
     potstill run --env alfworld --tasks DIR --split valid_seen --n 40 --seeds 2 --student torch:smollm2-135m \\
         --teacher expert --price-teacher-as claude-sonnet-5-5 --price-student-as claude-haiku-5-5 --db alf.db \\
         --arm zero-shot,random-demos,context,cascade,context+cascade,random-mix,copy-nearest,teacher --run arms
-    python bench/alfworld.py --db alf.db --run arms
+    python bench/alfworld_arms.py --db alf.db --run arms
 
 Recording takes hours and resumes; this script only measures, with simulated prompt caches and without any.
 """
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--db", type=Path, required=True)
     parser.add_argument("--run", required=True)
-    parser.add_argument("--name", default="alfworld")
+    parser.add_argument("--name", default="alfworld_arms")
     options = parser.parse_args()
     with Store.open(options.db, create=False) as store:
         config = run_config(store.get_run(options.run))
