@@ -72,7 +72,7 @@ async def measure(spec: str, repeat: int) -> list[dict[str, Any]]:
         print(rows[-1])
 
     for size in PROMPT_TOKENS:
-        found = await best(repeat, lambda i, size=size: model.sample(request(size, salt=size + i, max_tokens=1)))  # type: ignore[misc]
+        found = await best(repeat, lambda i, size=size: model.sample(request(size, salt=size + i, max_tokens=1)))
         assert found[0].usage is not None
         row("read a new prompt", *found, found[0].usage.uncached_input_tokens)
         asked = request(size, salt=size + repeat - 1, admissible=ACTIONS)
@@ -82,7 +82,7 @@ async def measure(spec: str, repeat: int) -> list[dict[str, Any]]:
             row(f"find the best of {len(ACTIONS)} actions, prompt cached", *found, None)
     written = request(300, salt=repeat - 1, temperature=1.0, max_tokens=24, seed=SEED)
     for n in (1, 4):
-        found = await best(repeat, lambda i, n=n: model.sample(written, n))  # type: ignore[misc]
+        found = await best(repeat, lambda i, n=n: model.sample(written, n))
         assert found[0].usage is not None
         row(f"write {n} samples", *found, found[0].usage.output_tokens)
     await model.aclose()

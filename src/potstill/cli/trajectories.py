@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import click
 
@@ -65,7 +65,7 @@ def filters_of(options: dict[str, Any]) -> Filters:
     for name in ("since", "until"):
         if filters[name] is not None:
             filters[name] = unix_seconds(filters[name])
-    return filters  # type: ignore[return-value]
+    return cast("Filters", filters)
 
 
 def unix_seconds(text: str) -> float:
