@@ -72,8 +72,21 @@ def test_cached_beginnings_change_nothing(engine: TorchEngine) -> None:
     assert cached[0] == 0
     assert cached[1] == len(PROMPT) - 1
     assert cached[2] == 40
-    assert cached[3] == len(PROMPT) - 1
-    assert cached[4] == len(PROMPT) - 1  # the longer one was cropped in place by the question before
+    assert cached[3] == len(PROMPT)  # asked before: from memory, no pass
+    assert cached[4] == len(PROMPT) + 2  # behind the second one
+
+
+def test_a_question_asked_again_is_answered_from_memory(engine: TorchEngine) -> None:
+    prompt = [2, 4, 6, 8] * 12
+    first, _ = engine.score(prompt, ACTIONS, no_check)
+    engine.score(PROMPT, ACTIONS, no_check)
+    again, cached = engine.score(prompt, ACTIONS, no_check)
+    assert again == first
+    assert cached == len(prompt)
+    fewer, cached = engine.score(prompt, {"c": ACTIONS["c"]}, no_check)
+    assert set(fewer) == {(8,)}
+    assert cached < len(prompt), "other actions are another question"
+    assert fewer[8,] == pytest.approx(first[8,], abs=1e-4)
 
 
 def test_greedy_decoding_follows_the_likeliest_token(engine: TorchEngine) -> None:

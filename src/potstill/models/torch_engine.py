@@ -8,7 +8,9 @@ messages or requests. Not for use from two threads at once.
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ CHUNK_TOKENS = 256
 KEPT_PROMPTS = 4
 SHARED_TOKENS = 32
 """A shared beginning shorter than this is not worth a copy."""
+KEPT_SCORES = 10_000
+"""Scored prompts whose numbers are kept, about a kilobyte each. An agent that goes round in a circle, and arms or seeds
+that come through the same states, ask the same question again."""
 
 Check = Callable[[], None]
 """Called between passes; raises to stop."""
@@ -57,6 +62,7 @@ class TorchEngine:
         self._kinds = set(getattr(config, "layer_types", None) or ())
         self._window: int | None = getattr(config, "sliding_window", None)
         self._prefixes: list[Prefix] = []
+        self._scores: dict[bytes, array[float]] = {}
 
     def score(
         self, prompt: Sequence[int], actions: Mapping[str, Tokens], check: Check
@@ -64,24 +70,31 @@ class TorchEngine:
         """The log-probability of the last token of every beginning of an action; how many prompt tokens were cached.
 
         One pass over the whole tree: each node attends to the prompt and its own ancestors, so that nothing is
-        evaluated twice (the tree attention of SpecInfer, arXiv 2305.09781 section 4.2, used for scoring).
+        evaluated twice (the tree attention of SpecInfer, arXiv 2305.09781 section 4.2, used for scoring). A question
+        that was asked before is answered from memory, all of its prompt counted as cached.
         """
         tree = children(actions)
         nodes = sorted(tree, key=lambda node: (len(node), node))
+        edges = [(row, node, token) for row, node in enumerate(nodes) for token in sorted(tree[node])]
+        beginnings = [(*node, token) for _, node, token in edges]
         self._fits(len(prompt) + max(map(len, actions.values())))
+        key = _digest([prompt, *beginnings])
+        if key in self._scores:
+            return dict(zip(beginnings, self._scores[key], strict=True)), len(prompt)
         with self.torch.inference_mode():
             prefix, cached = self._prefix(prompt, check)
             logprobs_NV = self._tree(prefix, prompt[-1], nodes)
             prefix.crop(len(prompt) - 1)
-        steps = {}
-        for row, node in enumerate(nodes):
-            for token in tree[node]:
-                steps[(*node, token)] = float(logprobs_NV[row, token])
-        return steps, cached
+        scores = array("d", (float(logprobs_NV[row, token]) for row, _, token in edges))
+        if len(self._scores) >= KEPT_SCORES:
+            del self._scores[next(iter(self._scores))]
+        self._scores[key] = scores
+        return dict(zip(beginnings, scores, strict=True)), cached
 
     def clear(self) -> None:
-        """Forget all prefixes."""
+        """Forget all prefixes and scores."""
         self._prefixes.clear()
+        self._scores.clear()
 
     def _tree(self, prefix: Prefix, last: int, nodes: Sequence[Tokens]) -> Any:
         """Next-token log-probabilities after each node, shape (nodes, vocabulary). The first node is the root."""
@@ -202,6 +215,14 @@ class TorchEngine:
                 f"The prompt and its answer have up to {tokens} tokens, the model takes {self.context_tokens}. "
                 f"Shorten the prompt."
             )
+
+
+def _digest(texts: Sequence[Sequence[int]]) -> bytes:
+    """Names token sequences. Each is preceded by its length, so that no two lists read the same."""
+    found = hashlib.sha256()
+    for tokens in texts:
+        found.update(array("q", [len(tokens), *tokens]).tobytes())
+    return found.digest()
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:
