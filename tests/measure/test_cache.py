@@ -89,6 +89,13 @@ def test_what_the_priced_model_reported_is_kept_and_what_another_reported_is_not
     assert [counts(tokens) for tokens in simulated(own, local)] == [(3000, 1000, 0), (2000, 0, 2000)]
 
 
+def test_samples_billed_apart_read_what_the_first_one_wrote() -> None:
+    local = call("local:small", Answerer.STUDENT, usage(4000, 0), prompt=(TEXT, TEXT), priced_as="claude-sonnet-5-5")
+    three = msgspec.structs.replace(local, replies=local.replies * 3)
+    # 4,000 tokens in two messages: the first half is written once, then read twice; the second half is fresh each time
+    assert [counts(tokens) for tokens in simulated(three)] == [(6000, 4000, 2000)]
+
+
 def test_unknown_tokens_stay_unknown() -> None:
     assert simulated(call("gpt-4.1-mini", tokens=None, prompt=(TEXT,))) == [None]
 

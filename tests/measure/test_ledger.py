@@ -13,6 +13,8 @@ from measure_builders import DATE, call, usage
 from potstill.errors import UnknownPrice
 from potstill.measure.ledger import Pricing, cost_of
 from potstill.measure.prices import PriceTable
+from potstill.measure.prices.cache_rules import cache_rule
+from potstill.models.providers import provider_named
 from potstill.types import Answerer, Call, ErrorRecord, Usage
 from potstill.wire.usage import normalise_usage
 
@@ -173,3 +175,33 @@ def test_reasoning_with_its_own_rate() -> None:
     tokens = usage(1000, 300, reasoning_tokens=200)
     row = cost_of(call("openrouter/perplexity/sonar-deep-research", tokens=tokens), TABLE)
     assert row.output_usd == pytest.approx((100 * 8 + 200 * 3) / 1e6)
+
+
+def samples(n: int, tokens: Usage, priced_as: str) -> Call:
+    """``n`` samples of a local model that read the prompt once."""
+    made = call("local:small", Answerer.STUDENT, tokens, priced_as=priced_as)
+    return msgspec.structs.replace(made, replies=made.replies * n)
+
+
+def test_samples_that_the_priced_provider_bills_apart_pay_for_the_prompt_each_time() -> None:
+    five = samples(5, usage(1000, 50), "claude-haiku-5-5")
+    row = cost_of(five, TABLE)
+    # 5 x 1,000 in x $0.1 + 50 out x $0.5, per million
+    assert row.total_usd == pytest.approx(5 * 1000 * 0.1e-6 + 50 * 0.5e-6)
+    assert row.usage is not None
+    assert row.usage.input_tokens == 5000
+
+
+def test_samples_of_a_provider_that_bills_one_prompt_pay_for_it_once() -> None:
+    row = cost_of(samples(5, usage(1000, 50), "gpt-4.1-mini"), TABLE)
+    assert row.total_usd == pytest.approx(1000 * 0.4e-6 + 50 * 1.6e-6)
+
+
+def test_many_samples_of_a_short_prompt_stay_in_the_tier_of_short_prompts() -> None:
+    row = cost_of(samples(5, usage(30_000, 50), "claude-haiku-5-5"), TABLE)
+    assert row.tier_above_tokens is None, "each request has 30,000 tokens; the tier begins above 100,000"
+
+
+def test_both_tables_agree_on_who_bills_one_prompt_for_n_samples() -> None:
+    for name, model in (("openai", "gpt-4.1-mini"), ("mistral", "mistral-small-latest"), ("anthropic", "claude-x")):
+        assert cache_rule(name, model).n_shares_prompt == provider_named(name).n_shares_prompt

@@ -182,7 +182,8 @@ def _sampling(options: dict[str, Any]) -> Sampling:
     if not student or not name or not table.has(name):
         return Sampling.TOGETHER
     given = Assumptions()
-    rates, _ = table.price(name).rates_for(0)
+    price = table.price(name)
+    rates, _ = price.rates_for(0)
     prompt = given.system_tokens + given.context_tokens + given.turn_tokens * given.steps // 2
     return sampling_cost(
         TokenPrice(uncached=rates.input, cache_read=rates.read_rate, output=rates.output or 0.0),
@@ -191,7 +192,7 @@ def _sampling(options: dict[str, Any]) -> Sampling:
         cached_tokens=prompt,
         output_tokens=given.output_tokens,
         disagreement=given.escalation,
-        shares_prompt=shares_prompt(student),
+        shares_prompt=shares_prompt(student) if name == student else price.cache.n_shares_prompt,
     ).cheaper
 
 

@@ -16,7 +16,16 @@ from collections.abc import Iterable
 
 import msgspec
 
-from potstill.measure.ledger import AS_RECORDED, CachePolicy, LedgerRow, Pricing, basis_of, cost_of, turned_away
+from potstill.measure.ledger import (
+    AS_RECORDED,
+    CachePolicy,
+    LedgerRow,
+    Pricing,
+    basis_of,
+    cost_of,
+    requests_of,
+    turned_away,
+)
 from potstill.measure.prices.cache_rules import CacheRule
 from potstill.measure.prices.rows import ModelPrice
 from potstill.measure.prices.table import PriceTable
@@ -67,9 +76,10 @@ class PromptCache:
         if basis.price is None or (call.usage.cache_reported and basis.priced_as is None):
             return call.usage
         timed = basis.priced_as is None and call.started_at > 0
-        return self._simulate(call, call.usage, basis.price, timed)
+        return self._simulate(call, call.usage, basis.price, timed, requests_of(call, basis))
 
-    def _simulate(self, call: Call, usage: Usage, price: ModelPrice, timed: bool) -> Usage:
+    def _simulate(self, call: Call, usage: Usage, price: ModelPrice, timed: bool, requests: int) -> Usage:
+        """The first of ``requests`` equal requests meets the cache as it is, the others what the first one left."""
         rule = price.cache
         parts = _parts(call)
         total = sum(_characters(part) for part in parts) or 1
@@ -86,7 +96,8 @@ class PromptCache:
         charged = rule.explicit or price.rates.cache_write is not None
         return msgspec.structs.replace(
             usage,
-            cache_read_tokens=read,
+            input_tokens=usage.input_tokens * requests,
+            cache_read_tokens=read + (requests - 1) * stored,
             cache_write_tokens=stored - read if charged else 0,
             cache_write_1h_tokens=0,
         )

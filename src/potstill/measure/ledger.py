@@ -110,7 +110,8 @@ def cost_of(
     Raises ``UnknownPrice`` if the model has no price.
     """
     basis = basis_of(call, table, pricing)
-    tokens = usage if usage is not None else call.usage
+    requests = requests_of(call, basis)
+    tokens = usage if usage is not None else _apart(call.usage, requests)
     if tokens is not None and cache == "none":
         tokens = without_cache(tokens)
     head = LedgerRow(
@@ -127,7 +128,25 @@ def cost_of(
         return _with_parts(head, 0.0, 0.0, 0.0, 0.0, 0.0)
     if basis.price is None:
         return _by_cpu(head, call, basis.cpu_hour_usd or 0.0)
-    return head if tokens is None else _by_tokens(head, tokens, basis.price)
+    return head if tokens is None else _by_tokens(head, tokens, basis.price, requests)
+
+
+def requests_of(call: Call, basis: Basis) -> int:
+    """How many requests the model that is priced would have needed for what one call gave.
+
+    A model of one's own reads the prompt once for n samples. Priced as a model whose provider bills the prompt for each
+    sample, such a call is n requests. Calls priced by their own name were billed as they were made.
+    """
+    if basis.price is None or basis.priced_as is None or basis.price.cache.n_shares_prompt:
+        return 1
+    return max(1, len(call.replies))
+
+
+def _apart(usage: Usage | None, requests: int) -> Usage | None:
+    """The tokens of ``requests`` requests with the same prompt; of the repeated ones nothing is known to be cached."""
+    if usage is None or requests == 1:
+        return usage
+    return msgspec.structs.replace(usage, input_tokens=usage.input_tokens * requests)
 
 
 def turned_away(call: Call) -> bool:
@@ -141,8 +160,8 @@ def without_cache(usage: Usage) -> Usage:
     return msgspec.structs.replace(usage, **changes)
 
 
-def _by_tokens(head: LedgerRow, usage: Usage, price: ModelPrice) -> LedgerRow:
-    rates, tier = price.rates_for(usage.input_tokens)
+def _by_tokens(head: LedgerRow, usage: Usage, price: ModelPrice, requests: int) -> LedgerRow:
+    rates, tier = price.rates_for(usage.input_tokens // requests)
     written_5m = usage.cache_write_tokens - usage.cache_write_1h_tokens
     row = _with_parts(
         head,

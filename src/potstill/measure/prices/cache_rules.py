@@ -1,4 +1,4 @@
-"""How each provider's prompt cache behaves: shortest prefix, lifetime, what is written. Kept by hand.
+"""How each provider bills a prompt that it has read before: its cache, and n samples of one request. Kept by hand.
 
 What it knows: rules, by provider and model name, each with the page that states it. What it does not do: prices (the
 table has those) or matching prompts (``potstill.measure.cache`` does).
@@ -18,12 +18,15 @@ class CacheRule(msgspec.Struct, frozen=True, kw_only=True):
     ``minimum_tokens``: shorter prefixes are never cached. ``ttl_s``: seconds an entry lives after its last use.
     ``block_tokens``: hits are multiples of it. ``explicit``: only what the client marks is written, at whole messages
     (then the last message, which changes with each step, is not written); otherwise the whole prompt is, by tokens.
+    ``n_shares_prompt``: n samples asked for in one request are billed as one prompt; elsewhere each sample is a request
+    of its own, and all but the first read the cache.
     """
 
     minimum_tokens: int = 1024
     ttl_s: float = 300.0
     block_tokens: int = 1
     explicit: bool = False
+    n_shares_prompt: bool = False
     source: str = ""
 
 
@@ -55,8 +58,10 @@ _BY_PROVIDER: dict[str, tuple[tuple[str, CacheRule], ...]] = {
         ("", _anthropic(1024)),
     ),
     # 1,024 tokens, then steps of 128; dropped after 5 to 10 minutes without use.
-    "openai": (("", CacheRule(block_tokens=128, source=_OPENAI)),),
-    "azure": (("", CacheRule(block_tokens=128, source=_OPENAI)),),
+    "openai": (("", CacheRule(block_tokens=128, n_shares_prompt=True, source=_OPENAI)),),
+    "azure": (("", CacheRule(block_tokens=128, n_shares_prompt=True, source=_OPENAI)),),
+    # Its API reference: input tokens are billed once for n completions. Of its cache it publishes no more than that.
+    "mistral": (("", CacheRule(n_shares_prompt=True, source="https://docs.mistral.ai/api")),),
     # Implicit caching. The lifetime is not published ("a few minutes" by the vendor's staff).
     "google": (
         ("pro", CacheRule(minimum_tokens=4096, source=_GOOGLE)),

@@ -46,7 +46,8 @@ class TierOverride(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class ModelOverride(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One row that the user wrote. Either ``same_as`` or rates with at least ``input``.
 
-    ``minimum_cache_tokens`` and ``cache_ttl_s`` set the cache rule; ``provider`` takes over a known provider's.
+    ``minimum_cache_tokens``, ``cache_ttl_s`` and ``n_shares_prompt`` (n samples are billed as one prompt) set the cache
+    rule; ``provider`` takes over a known provider's.
     """
 
     same_as: str | None = None
@@ -60,6 +61,7 @@ class ModelOverride(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tiers: tuple[TierOverride, ...] = ()
     minimum_cache_tokens: int | None = None
     cache_ttl_s: float | None = None
+    n_shares_prompt: bool | None = None
 
     def rates(self) -> Rates:
         return _rates(self)

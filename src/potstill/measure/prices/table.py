@@ -126,7 +126,11 @@ class PriceTable:
                 raise ConfigError(f'In {self._where}, the same_as of [prices.models."{model}"] goes round in a circle.')
             return msgspec.structs.replace(self._resolve(row.same_as, service, depth + 1), model=model)
         rule = cache_rule(row.provider, model)
-        changes = {"minimum_tokens": row.minimum_cache_tokens, "ttl_s": row.cache_ttl_s}
+        changes = {
+            "minimum_tokens": row.minimum_cache_tokens,
+            "ttl_s": row.cache_ttl_s,
+            "n_shares_prompt": row.n_shares_prompt,
+        }
         return ModelPrice(
             model=model,
             provider=row.provider,
