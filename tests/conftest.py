@@ -27,7 +27,7 @@ settings.load_profile("potstill")
 def _no_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's POTSTILL_* settings do not reach the tests; the folder with test data does."""
     for name in [name for name in os.environ if name.startswith("POTSTILL_")]:
-        if name not in {"POTSTILL_TEST_DATA", "POTSTILL_CACHE", "POTSTILL_CACHE_DIR"}:
+        if name not in {"POTSTILL_TEST_DATA", "POTSTILL_CACHE"}:
             monkeypatch.delenv(name)
 
 

@@ -23,9 +23,7 @@ from potstill.types import Struct
 FILE_NAME = "potstill.toml"
 PATH_VARIABLE = "POTSTILL_CONFIG"
 PREFIX = "POTSTILL_"
-NOT_SETTINGS = frozenset(
-    {PATH_VARIABLE, "POTSTILL_CACHE", "POTSTILL_CACHE_DIR", "POTSTILL_DEBUG", "POTSTILL_TEST_DATA"}
-)
+NOT_SETTINGS = frozenset({PATH_VARIABLE, "POTSTILL_CACHE", "POTSTILL_DEBUG", "POTSTILL_TEST_DATA"})
 """Variables with the prefix that other parts read and that have no option; those that end in ``_KEY`` are keys."""
 
 

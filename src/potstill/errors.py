@@ -60,11 +60,19 @@ class UnknownName(ConfigError):
         self.available = names
 
 
-class MissingExtra(ConfigError):
-    """A feature needs packages of an extra that is not installed."""
+def one_of(what: str, name: str, allowed: Iterable[str]) -> None:
+    """Raise ``UnknownName`` unless ``name`` is allowed."""
+    names = list(allowed)
+    if name not in names:
+        raise UnknownName(what, name, names)
 
-    def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the extra '{extra}'. Type: pip install 'potstill[{extra}]'")
+
+class MissingExtra(ConfigError):
+    """A feature needs packages of an extra that is not installed. ``also``: what pip is asked for beside the extra."""
+
+    def __init__(self, feature: str, extra: str, also: str = "") -> None:
+        command = f"pip install 'potstill[{extra}]'" + (f" && pip install {also}" if also else "")
+        super().__init__(f"{feature} needs the extra '{extra}'. Type: {command}")
         self.extra = extra
 
 

@@ -24,7 +24,9 @@ ODD = Factory(name="worlds:Odd")
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    """A worker finds what its owner can import: here by the owner's ``sys.path`` alone."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 
 @pytest.fixture
@@ -190,6 +192,7 @@ def owner() -> tuple[subprocess.Popen[str], int]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        cwd=Path(__file__).parent,
     )
     assert process.stdout is not None
     return process, int(process.stdout.readline())

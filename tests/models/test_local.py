@@ -245,3 +245,12 @@ async def test_the_plain_template_answers_on_the_cue(weights: Path) -> None:
         assert "\n" not in free.replies[0].text
     finally:
         await model.aclose()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("act_by", "likelyhood"), ("score_mode", "best"), ("template", "chatml")]
+)
+def test_an_unknown_choice_names_what_is_allowed(weights: Path, option: str, value: str) -> None:
+    choice: dict[str, object] = {option: value}
+    with pytest.raises(UnknownName, match="Available: "):
+        open_local(weights, **choice)  # type: ignore[arg-type]

@@ -37,7 +37,14 @@ ARMS = "zero-shot,context,context+cascade"
 @click.command()
 @click.option("--n", type=click.IntRange(1, 100), default=20, show_default=True, help="Tasks per arm.")
 @click.option("--arm", "arms", default=ARMS, show_default=True, help="Arms to compare, as in 'potstill run'.")
-@click.option("--dir", "directory", type=click.Path(file_okay=False), default="potstill-demo", show_default=True)
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False),
+    default="potstill-demo",
+    show_default=True,
+    help="Folder for the record and report.html.",
+)
 @json_option
 @click.pass_context
 def demo(ctx: click.Context, n: int, arms: str, directory: str, json_mode: bool) -> None:

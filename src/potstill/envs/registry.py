@@ -37,6 +37,8 @@ class EnvironmentPlugin(Struct, frozen=True, kw_only=True):
     """The agreement rule that fits its actions."""
     extra: str = ""
     """The extra of potstill that installs what it needs."""
+    also: str = ""
+    """What pip must be asked for beside the extra."""
 
 
 class About(NamedTuple):
@@ -62,6 +64,7 @@ BUILT_IN = {
         summary="Multi-turn function calling with real tools and checked state (BFCL v3/v4).",
         rule="json",
         extra="bfcl",
+        also="--no-deps bfcl-eval==2026.3.23",
     ),
     "minigrid": EnvironmentPlugin(
         environment="potstill.envs.minigrid:MinigridEnvironment",
@@ -160,7 +163,7 @@ def _load(target: str, name: str = "") -> Any:
         own = bool(error.name) and module_name.startswith(str(error.name))
         if own or not (name in BUILT_IN and BUILT_IN[name].extra):
             raise ConfigError(f"There is no module '{error.name}' for the environment '{name or target}'.") from error
-        raise MissingExtra(f"The environment '{name}'", BUILT_IN[name].extra) from error
+        raise MissingExtra(f"The environment '{name}'", BUILT_IN[name].extra, BUILT_IN[name].also) from error
     if not hasattr(module, attribute):
         raise UnknownName(f"attribute of {module_name}", attribute, [n for n in vars(module) if n[0].isupper()])
     return getattr(module, attribute)

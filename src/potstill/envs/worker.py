@@ -114,6 +114,7 @@ class WorkerEnvironment:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C at the terminal is the owner's business alone
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
         )
         self._drain = asyncio.create_task(self._keep_stderr(self._process))
         await self._receive(self._timeouts.start_s, frames.Ready, "start")

@@ -13,11 +13,11 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
-from potstill.errors import ConfigError, UnknownName
+from potstill.errors import ConfigError, UnknownName, one_of
 from potstill.models import gguf, grammar, llama_answers, packages, templates
 from potstill.models.likelihood import best_action, drawn_replies, every_action
 from potstill.models.llama_server import CpuMeter, LlamaServer
@@ -61,6 +61,8 @@ def open_local(
     """
     info = gguf.inspect(find_weights(name_or_path))
     chosen = _template(template, info)
+    one_of("way to act (act_by)", act_by, get_args(ActBy))
+    one_of("score mode", score_mode, get_args(ScoreMode))
     if samples < 1 or context_tokens < 16:
         raise ConfigError(f"samples must be >= 1 and context_tokens >= 16; got {samples} and {context_tokens}.")
     if info.context_tokens is not None:
@@ -94,8 +96,7 @@ def default_threads() -> int:
 
 
 def _template(choice: TemplateChoice, info: gguf.GgufInfo) -> templates.Template:
-    if choice not in ("auto", "chat", "plain"):
-        raise UnknownName("template", choice, ["auto", "chat", "plain"])
+    one_of("template", choice, get_args(TemplateChoice))
     if choice == "auto":
         return "chat" if info.chat_template else "plain"
     if choice == "chat" and not info.chat_template:
@@ -263,8 +264,7 @@ class LocalModel:
     async def _scored(self, request: Request, mode: ScoreMode) -> Call:
         if not request.admissible:
             raise ConfigError("Likelihood scoring needs Request.admissible: the actions to choose from.")
-        if mode not in ("full", "argmax"):
-            raise UnknownName("score mode", mode, ["full", "argmax"])
+        one_of("score mode", mode, get_args(ScoreMode))
         _refuse_images(request)
         started, began, meter = time.time(), time.perf_counter(), self._meter.start()
         cpu_s = 0.0

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from potstill.errors import ConfigError, ModelTimeout, ModelUnavailable, UnknownName
+from potstill.errors import ConfigError, ModelTimeout, ModelUnavailable, one_of
 from potstill.models import templates
 from potstill.models.convert import checkpoint, load_transformers, offline
 from potstill.models.likelihood import Tokens, drawn_replies, ranked
@@ -50,8 +50,7 @@ def open_torch(
 
     Options as in ``local.open_local``. Raises ``UnknownName``, ``MissingExtra``, ``BadModelFile``, ``ConfigError``.
     """
-    if template not in ("auto", "chat", "plain"):
-        raise UnknownName("template", template, ["auto", "chat", "plain"])
+    one_of("template", template, ("auto", "chat", "plain"))
     load_transformers()
     path = Path(name_or_path).expanduser()
     folder = checkpoint(path if path.is_dir() else find_weights(name_or_path))

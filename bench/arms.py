@@ -1,0 +1,139 @@
+"""Whole episodes: success, cost per success and teacher share of every arm of recorded runs, with paired differences.
+
+    potstill distill context --env alfworld --tasks DIR --split train --n 330 --seed 1 --teacher expert --db alf.db
+    potstill run --env alfworld --tasks DIR --split valid_seen --n 12 --seeds 2 --student torch:smollm2-135m \\
+        --student-option template=plain --style transcript --history 6 --window 1 --retrieval per-step \\
+        --teacher expert --price-teacher-as claude-sonnet-5-5 --price-student-as gpt-4.1-mini --samples 5 \\
+        --arm zero-shot,random-demos,context,cascade,context+cascade,random-mix,copy-nearest,teacher \\
+        --db alf.db --run arms
+    python bench/arms.py --db alf.db --run arms --name alfworld_arms
+
+Several runs on the same tasks and seeds go into one table: ``--run arms --run likelihood=likelihood``, where the word
+after ``=`` is put behind the names of that run's arms. Recording takes an hour or more and resumes; this script only
+measures, with simulated prompt caches and without any.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import _results
+from potstill.measure.ledger import Pricing
+from potstill.measure.measurement import ArmSummary, Options
+from potstill.measure.prices import PriceTable
+from potstill.measure.statistics import paired_difference
+from potstill.measure.summary import summarise
+from potstill.run.runner import RunConfig
+from potstill.trajectories import Store
+from potstill.types import Trajectory
+
+AGAINST = {
+    "context": ("zero-shot", "random-demos", "copy-nearest"),
+    "cascade": ("zero-shot", "random-mix", "teacher"),
+    "context+cascade": ("context", "cascade", "random-mix", "teacher"),
+}
+"""Which arms each arm is compared with, where both were recorded (in the same mode, or in none)."""
+
+
+def main() -> None:
+    options = parsed()
+    runs = [tuple(run.partition("=")[::2]) for run in options.run]
+    with Store.open(options.db, create=False) as store:
+        configs = [run_config(store.get_run(run)) for run, _ in runs]
+        episodes = [labelled(e, label) for run, label in runs for e in store.select(run_id=run)]
+    first = configs[0]
+    teacher_as = options.price_teacher_as or first.price_teacher_as
+    student_as = options.price_student_as or first.price_student_as
+    pricing = Pricing(student_as=student_as, teacher_as=teacher_as)
+    measured = summarise(episodes, PriceTable.load(), Options(cache="simulated", pricing=pricing))
+    extra = {
+        "runs": [run for run, _ in runs],
+        "student": first.student,
+        "priced_as": {"teacher": teacher_as, "student": student_as},
+        "differences": list(differences(episodes)),
+    }
+    rows = [row(arm) for arm in measured.arms]
+    tasks = len({episode.task.id for episode in episodes})
+    seeds = list(range(first.seed, first.seed + first.seeds))
+    _results.write(options.name, rows, n=tasks, seeds=seeds, prices_date=measured.prices_date, extra=extra)
+
+
+def labelled(episode: Trajectory, label: str) -> Trajectory:
+    return msgspec.structs.replace(episode, arm=f"{episode.arm} {label}") if label else episode
+
+
+def run_config(stored: dict[str, Any]) -> RunConfig:
+    return msgspec.convert(stored, RunConfig)
+
+
+def row(arm: ArmSummary) -> dict[str, Any]:
+    return {
+        "arm": arm.arm,
+        "n": arm.n,
+        "steps_mean": arm.steps_mean,
+        "success": arm.success,
+        "success_ci": arm.success_ci,
+        "teacher_step_share": arm.teacher_step_share,
+        "cost_of_pass_usd": arm.cost_of_pass_usd,
+        "cost_of_pass_ci_usd": arm.cost_of_pass_ci_usd,
+        "uncached_cost_of_pass_usd": arm.uncached.cost_of_pass_usd,
+        "cache_hit_rate": arm.cache_hit_rate,
+    }
+
+
+def differences(episodes: Sequence[Trajectory]) -> Iterator[dict[str, Any]]:
+    """Success of one arm minus another's on the same tasks and seeds; the interval resamples tasks."""
+    success: dict[str, dict[tuple[str, int], float]] = {}
+    for episode in episodes:
+        success.setdefault(episode.arm, {})[episode.task.id, episode.seed] = float(episode.succeeded)
+    for of in success:
+        for against in opponents(of, success):
+            paired = paired_difference(success[of], success[against])
+            if paired is not None:
+                yield {
+                    "of": of,
+                    "against": against,
+                    "n": paired.n,
+                    "difference": paired.difference,
+                    "difference_ci": paired.difference_ci,
+                    "p_mcnemar": paired.p_mcnemar,
+                }
+
+
+def opponents(of: str, arms: Mapping[str, object]) -> Iterator[str]:
+    """The recorded arms that ``of`` is compared with: of its own mode and label if there is one, else the plain one."""
+    base, suffix = split(of)
+    for against in AGAINST.get(base, ()):
+        for name in (against + suffix, against):
+            if name in arms:
+                yield name
+                break
+
+
+def split(name: str) -> tuple[str, str]:
+    """``context+cascade@sticky label`` into its kind and the rest.
+
+    >>> split("context+cascade@sticky votes")
+    ('context+cascade', '@sticky votes')
+    """
+    end = min((name.index(mark) for mark in "@ " if mark in name), default=len(name))
+    return name[:end], name[end:]
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--db", type=Path, required=True)
+    parser.add_argument("--run", action="append", required=True, help="NAME or NAME=LABEL; repeatable")
+    parser.add_argument("--name", default="arms")
+    parser.add_argument("--price-teacher-as", help="instead of the run's own setting")
+    parser.add_argument("--price-student-as", help="instead of the run's own setting")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
