@@ -31,9 +31,10 @@ format: $(VENV)/.check  ## put the code into its format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.test-all model  ## measure again what the README says (hours; one: make bench NAME=store)
-	@set -e; for name in $(if $(NAME),$(NAME),$$(cd bench && ls [a-z]*.py | sed 's/\.py$$//' | grep -v '^tables$$')); do \
+bench: $(VENV)/.test-all model  ## measure speeds again; ALFWORLD=DIR: and all of the README (hours); NAME=store: one
+	@set -e; for name in $(or $(NAME),store retrieval environments local_models); do \
 	  echo "bench/$$name.py"; $(BIN)/python bench/$$name.py $(ARGS); done
+	$(if $(ALFWORLD),VENV=$(VENV) sh bench/alfworld.sh $(ALFWORLD))
 	$(BIN)/python bench/tables.py
 
 docs: $(VENV)/.test-all  ## the documentation as pages in site/

@@ -16,20 +16,15 @@ student="--student torch:smollm2-135m --student-option template=plain --style tr
 student="$student --retrieval per-step --teacher expert --price-teacher-as claude-sonnet-5-5 --price-student-as gpt-4.1-mini"
 pair="context+cascade,random-mix"
 
-# A run that is there goes on; what is finished is not repeated.
-record() {
-  name=$1; shift
-  "$bin/potstill" run --resume "$name" --db "$db" 2>/dev/null || "$bin/potstill" run $world --run "$name" --db "$db" "$@"
-}
-
 "$bin/python" bench/alfworld_speed.py "$games"
 "$bin/potstill" distill context $world --split train --n 330 --seed 1 --teacher expert --run demos --db "$db"
 "$bin/potstill" distill context $world --split valid_seen --teacher expert --run states --db "$db"
 "$bin/python" bench/agreement.py --db "$db" --name alfworld_agreement --seeds 2
 "$bin/python" bench/agreement.py --db "$db" --name alfworld_agreement_gemma --model torch:gemma3-270m
 "$bin/python" bench/sweep.py --db "$db" --name context_sweep
-record arms $student --split valid_seen --n 12 --seeds 2 --samples 5 \
+"$bin/potstill" run $world $student --db "$db" --run arms --split valid_seen --n 12 --seeds 2 --samples 5 \
   --arm "context,$pair,zero-shot,random-demos,cascade,copy-nearest,teacher"
-record likelihood $student --split valid_seen --n 12 --seeds 2 --signal likelihood --threshold 0.7 --arm "$pair"
+"$bin/potstill" run $world $student --db "$db" --run likelihood --split valid_seen --n 12 --seeds 2 \
+  --signal likelihood --threshold 0.7 --arm "$pair"
 "$bin/python" bench/arms.py --db "$db" --name alfworld_arms --run arms --run likelihood=likelihood
 "$bin/python" bench/tables.py
