@@ -248,6 +248,11 @@ def test_runs(store):
         store.get_run("r2")
     with pytest.raises(StoreError, match="only finite"):
         store.put_run("r3", {"x": math.nan})
+    store.put_run("theirs", {"namespace": "acme"})
+    assert [run.run_id for run in store.runs(namespace="acme")] == ["theirs"]
+    assert [run.run_id for run in store.runs(namespace="default")] == ["r1"]
+    with pytest.raises(StoreError, match=r"It holds: r1\.$"):
+        store.get_run("theirs", namespace="default")
 
 
 def test_counters_add_up(store):

@@ -185,6 +185,27 @@ def test_a_store_of_schema_1_opens_and_is_brought_forward(tmp_path):
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
 
 
+def test_a_store_of_schema_1_is_read_without_touching_it(tmp_path):
+    path = tmp_path / "old.db"
+    old = write_v1(path)
+    before = path.read_bytes()
+    with Store.read(path) as store:
+        assert list(store.select()) == old
+        assert store.check() == []
+        with pytest.raises(StoreError, match="opened for reading"):
+            store.append(episode("new", steps=2))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["old.db"]
+
+
+def test_a_store_is_read_while_another_process_writes_it(tmp_path):
+    with Store.open(tmp_path / "s.db") as writer, Store.read(tmp_path / "s.db") as reader:
+        writer.append(episode("a", steps=2))
+        assert reader.ids() == ["a"]
+        writer.append(episode("b", steps=2))
+        assert reader.ids() == ["a", "b"]
+
+
 def test_a_migration_that_fails_changes_nothing(tmp_path):
     old = write_v1(tmp_path / "old.db")
 

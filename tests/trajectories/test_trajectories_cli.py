@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from trajectory_fakes import episode
 
+from potstill.cli.main import main
 from potstill.cli.trajectories import trajectories
 from potstill.errors import ConfigError, StoreError
 from potstill.trajectories import Store
@@ -96,9 +98,6 @@ def test_export_then_import_then_rm(db, tmp_path):
     assert len(file.read_bytes().splitlines()) == 2
     assert call("export", "--db", db).stdout_bytes == file.read_bytes()
     assert json.loads(call("import", str(file), "--db", other, "--json").stdout)[0]["added"] == 2
-    bad = call("import", "-", "--db", other, input=b"nonsense\n" + file.read_bytes(), code=1)
-    assert "line 1:" in bad.stderr
-    assert bad.stdout.splitlines()[1] == "0\t2\t1"
     assert isinstance(refused("rm", "a", "zzz", "--db", other), ConfigError)
     assert call("rm", "a", "--db", other).stdout.splitlines()[1].startswith("1\t")
     with Store.open(other) as store:
@@ -119,3 +118,65 @@ def test_prune(db):
     assert call("prune", "--before", "2024-01-01", "--db", db).stdout.splitlines()[1].startswith("1\t")
     with Store.open(db) as store:
         assert store.ids(namespace=None) == ["b", "c"]
+    assert call("prune", "--before", "2100-01-01", "--db", db).stdout.splitlines()[1].startswith("1\t")
+    with Store.open(db) as store:
+        assert store.ids(namespace=None) == ["c"]
+    call("prune", "--before", "2100-01-01", "--all-namespaces", "--db", db)
+    with Store.open(db) as store:
+        assert store.ids(namespace=None) == []
+
+
+def typed(capsys, *words: str) -> tuple[int, str, str]:
+    """The whole command line, with its exit code."""
+    with pytest.raises(SystemExit) as exit_:
+        main(list(words))
+    captured = capsys.readouterr()
+    return int(exit_.value.code or 0), captured.out, captured.err
+
+
+def test_an_import_keeps_the_good_lines_and_names_the_bad_ones(db, tmp_path, capsys):
+    file, other = tmp_path / "out.jsonl", str(tmp_path / "other.db")
+    call("export", "--db", db, "-o", str(file))
+    file.write_bytes(b"nonsense\n" + file.read_bytes())
+    code, out, err = typed(capsys, "trajectories", "import", str(file), "--db", other)
+    assert (code, out.splitlines()[1]) == (1, "2\t0\t1")
+    first, last = err.splitlines()
+    assert first.startswith("line 1: ")
+    assert last == f"error: 1 line of {file} could not be read; the other episodes are kept"
+
+
+def test_an_import_of_another_kind_of_file_is_a_few_lines(tmp_path, capsys):
+    file = tmp_path / "noise.bin"
+    file.write_bytes(bytes(range(256)) * 300)
+    code, out, err = typed(capsys, "trajectories", "import", str(file), "--db", str(tmp_path / "s.db"))
+    assert (code, out.splitlines()[1]) == (1, "0\t0\t301")
+    assert len(err.splitlines()) == 11
+    assert err.splitlines()[-1].startswith(f"error: No line of {file} is an episode (301 bad lines, the first 10")
+
+
+def test_no_command_shows_or_removes_an_episode_of_another_tenant(db):
+    """Not even by its id, and without telling whether it exists."""
+    assert "No trajectory with id 'c' and namespace 'default'" in str(refused("show", "c", "--db", db))
+    assert isinstance(refused("rm", "c", "--db", db), ConfigError)
+    assert isinstance(refused("rm", "a", "--namespace", "acme", "--db", db), ConfigError)
+    assert call("show", "c", "--namespace", "acme", "--db", db).stdout.startswith("episode: c")
+    with Store.open(db) as store:
+        assert len(store.ids(namespace=None)) == 3
+    call("rm", "c", "--namespace", "acme", "--db", db)
+    with Store.open(db) as store:
+        assert store.ids(namespace=None) == ["a", "b"]
+
+
+READING = (["list"], ["show", "a"], ["export"], ["prune", "--before", "2024-01-01", "--dry-run"])
+
+
+@pytest.mark.parametrize("words", READING, ids=lambda words: words[0])
+def test_commands_that_read_change_no_file(db, tmp_path, words):
+    empty, before = tmp_path / "empty.db", Path(db).read_bytes()
+    empty.touch()
+    assert "is empty" in str(refused(*words, "--db", str(empty)))
+    assert "No store at" in str(refused(*words, "--db", str(tmp_path / "none.db")))
+    call(*words, "--db", db)
+    assert empty.stat().st_size == 0
+    assert Path(db).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.db", "store.db"]

@@ -6,8 +6,7 @@ Callbacks parse and call the store; what is printed is in ``potstill.cli.output`
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -15,14 +14,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 import click
 
 from potstill.cli.output import emit_json, emit_table, json_option, note
-from potstill.errors import ConfigError
+from potstill.errors import ConfigError, PotstillError
 
 if TYPE_CHECKING:
+    from potstill.trajectories import Store
+    from potstill.trajectories.importing import ImportReport
     from potstill.trajectories.queries import Filters
 
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("jsonl", "openai-chat", "parquet")
 KINDS = ("teacher", "student", "cascade", "control")
+NAMED_LINES = 10
+"""So many bad lines of an import are named; all are counted."""
+IMPORT_HELP = "potstill trajectories import --help"
 COLUMNS = ("id", "task_id", "environment", "arm", "kind", "seed", "success", "steps", "started_at", "run_id")
 
 
@@ -77,12 +81,22 @@ def unix_seconds(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-@contextmanager
-def opened(db: str, *, create: bool = False) -> Iterator[Any]:
+def namespace_option(command: F) -> F:
+    option = click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it.")
+    return option(command)
+
+
+def reading(db: str) -> Store:
+    """The store, of which nothing is changed."""
     from potstill.trajectories import Store
 
-    with Store.open(db, create=create) as store:
-        yield store
+    return Store.read(db)
+
+
+def writing(db: str, *, create: bool = False) -> Store:
+    from potstill.trajectories import Store
+
+    return Store.open(db, create=create)
 
 
 @trajectories.command("list")
@@ -91,8 +105,10 @@ def opened(db: str, *, create: bool = False) -> Iterator[Any]:
 @json_option
 def list_(db: str, json_mode: bool, **options: Any) -> None:
     """List episodes, newest first."""
-    with opened(db) as store:
-        found = store.summaries(newest_first=True, **filters_of(options))
+    chosen = filters_of(options)
+    chosen["newest_first"] = True
+    with reading(db) as store:
+        found = store.summaries(**chosen)
     rows = [[_cell(summary, column) for column in COLUMNS] for summary in found]
     emit_table(COLUMNS, rows, json_mode=json_mode)
     if not found:
@@ -115,14 +131,15 @@ def _when(unix_s: float) -> str | None:
 @trajectories.command()
 @click.argument("id")
 @db_option
+@namespace_option
 @json_option
 @click.option("--prompts", is_flag=True, help="Print every call's whole prompt, too.")
-def show(id: str, db: str, json_mode: bool, prompts: bool) -> None:
+def show(id: str, db: str, namespace: str, json_mode: bool, prompts: bool) -> None:
     """Print one episode step by step: what was seen and done, who answered, why, and with which tokens."""
     from potstill.cli.trajectory_view import print_trajectory
 
-    with opened(db) as store:
-        trajectory = store.get(id)
+    with reading(db) as store:
+        trajectory = store.get(id, namespace=namespace)
     if json_mode:
         emit_json(trajectory)
     else:
@@ -140,7 +157,7 @@ def export(db: str, format_: str, output: Path | None, all_outcomes: bool, **opt
     from potstill.trajectories.export import export as write
     from potstill.trajectories.export import replacing
 
-    with opened(db) as store:
+    with reading(db) as store:
         chosen = store.select(**filters_of(options))
         if output is not None:
             with replacing(output) as target:
@@ -162,45 +179,62 @@ def import_(file: BinaryIO, db: str, format_: str, namespace: str | None, json_m
     """Read episodes from FILE (- for stdin). Good lines are kept; bad lines are named and give exit code 1."""
     from potstill.trajectories.importing import import_file
 
-    with opened(db, create=True) as store:
+    with writing(db, create=True) as store:
         report = import_file(store, file, format_, namespace=namespace)
-    for bad in report.bad:
-        note(f"line {bad.line}: {bad.problem}")
     row = (report.added, report.unchanged, len(report.bad))
     emit_table(("added", "unchanged", "bad_lines"), [row], json_mode=json_mode)
     if report.bad:
-        raise click.exceptions.Exit(1)
+        raise PotstillError(_bad_lines(report, "stdin" if file.name == "<stdin>" else file.name))
+
+
+def _bad_lines(report: ImportReport, name: str) -> str:
+    """One sentence on what could not be read; the first few lines are named before it."""
+    for bad in report.bad[:NAMED_LINES]:
+        note(f"line {bad.line}: {bad.problem}")
+    count = len(report.bad)
+    more = f", the first {NAMED_LINES} are named above" if count > NAMED_LINES else ""
+    if not report.added and not report.unchanged:
+        return f"No line of {name} is an episode ({count} bad lines{more}). Type for its formats: {IMPORT_HELP}"
+    lines = "1 line" if count == 1 else f"{count} lines"
+    return f"{lines} of {name} could not be read{more}; the other episodes are kept"
 
 
 @trajectories.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @db_option
+@namespace_option
 @json_option
-def rm(ids: tuple[str, ...], db: str, json_mode: bool) -> None:
+def rm(ids: tuple[str, ...], db: str, namespace: str, json_mode: bool) -> None:
     """Remove episodes by id and give their disk space back."""
-    with opened(db) as store:
-        known = set(store.ids(namespace=None))
+    with writing(db) as store:
+        known = set(store.ids(namespace=namespace))
         if missing := [id for id in ids if id not in known]:
-            raise ConfigError(f"No trajectory '{missing[0]}'; nothing was removed. Type: potstill trajectories list")
+            raise ConfigError(
+                f"No trajectory '{missing[0]}' in namespace '{namespace}'; nothing was removed. "
+                "Type: potstill trajectories list"
+            )
         report = store.remove(ids)
     _emit_report(report, json_mode)
 
 
 @trajectories.command()
 @click.option("--before", required=True, metavar="DATE", help="Remove days (UTC) that ended before this date.")
-@click.option("--namespace", help="Only this tenant's; every tenant's if left out.")
+@namespace_option
+@click.option("--all-namespaces", is_flag=True, help="Every tenant's episodes.")
 @click.option("--dry-run", is_flag=True, help="List what each day holds; remove nothing.")
 @db_option
 @json_option
-def prune(before: str, namespace: str | None, dry_run: bool, db: str, json_mode: bool) -> None:
+def prune(before: str, namespace: str, all_namespaces: bool, dry_run: bool, db: str, json_mode: bool) -> None:
     """Remove old episodes by whole days and give their disk space back."""
     moment = unix_seconds(before)
-    with opened(db) as store:
-        if dry_run:
-            rows = [(s.day, s.trajectories, s.steps) for s in store.segments(before=moment, namespace=namespace)]
-            emit_table(("day", "episodes", "steps"), rows, json_mode=json_mode)
-            return
-        report = store.prune(moment, namespace=namespace)
+    tenant = None if all_namespaces else namespace
+    if dry_run:
+        with reading(db) as store:
+            rows = [(s.day, s.trajectories, s.steps) for s in store.segments(before=moment, namespace=tenant)]
+        emit_table(("day", "episodes", "steps"), rows, json_mode=json_mode)
+        return
+    with writing(db) as store:
+        report = store.prune(moment, namespace=tenant)
     _emit_report(report, json_mode)
 
 

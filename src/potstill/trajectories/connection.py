@@ -37,6 +37,16 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def must_hold_a_store(path: Path) -> None:
+    """Raise ``StoreError`` where there is no file or an empty one; SQLite would make a database of either."""
+    if not path.exists():
+        raise StoreError(f"No store at {path}. Record one with: potstill run --db {path}, or name another with --db.")
+    if not path.is_file():
+        raise StoreError(f"{path} is not a file. Name a store with --db.")
+    if path.stat().st_size == 0 and not Path(f"{path}-wal").exists():
+        raise StoreError(f"{path} is empty, so it is no store. Record one there: potstill run --db {path}")
+
+
 def make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

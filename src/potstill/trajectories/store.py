@@ -7,13 +7,14 @@ asyncio, ``await asyncio.wrap_future(store.append_nowait(trajectory))``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -23,11 +24,11 @@ from potstill.errors import StoreError
 from potstill.trajectories import connection as connections
 from potstill.trajectories import knowledge, queries, retention, rows
 from potstill.trajectories.knowledge import Counter
-from potstill.trajectories.migrations import migrate, version_of
+from potstill.trajectories.migrations import MIGRATIONS, migrate, version_of
 from potstill.trajectories.queries import Filters, Summary
 from potstill.trajectories.records import first_unstorable
 from potstill.trajectories.retention import PruneReport, Segment
-from potstill.trajectories.writer import Writer
+from potstill.trajectories.writer import NoWriter, Writer
 from potstill.types import Blob, Outcome, Struct, Trajectory
 
 if TYPE_CHECKING:
@@ -55,11 +56,12 @@ class Store:
     True
     """
 
-    def __init__(self, path: Path, writer_connection: sqlite3.Connection, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, writer: Writer | NoWriter, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self._clock = clock
         self._readers: deque[sqlite3.Connection] = deque()
-        self._writer = Writer(writer_connection, path)
+        self._writer = writer
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
     def open(
@@ -76,11 +78,9 @@ class Store:
         seconds. Raises ``StoreError`` for a missing file (``create=False``) or one that is no store, ``SchemaTooNew``.
         """
         path = Path(path).expanduser().absolute()
-        if not path.exists():
-            if not create:
-                raise StoreError(
-                    f"No store at {path}. Record one with: potstill run --db {path}, or name another with --db."
-                )
+        if not create:
+            connections.must_hold_a_store(path)
+        elif not path.exists():
             connections.make_folder(path)
         with connections.translated(path):
             connection = connections.connect(path)
@@ -91,13 +91,47 @@ class Store:
             except BaseException:
                 connection.close()
                 raise
-        return cls(path, connection, clock)
+        return cls(path, Writer(connection, path), clock)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Store:
+        """Open a store that nothing is written into: a file that is none is neither made nor touched.
+
+        A store of an older schema is read from a temporary copy. What would write raises ``StoreError``. Raises as
+        ``open``.
+        """
+        path = Path(path).expanduser().absolute()
+        connections.must_hold_a_store(path)
+        with connections.translated(path):
+            connection = connections.connect(path, readonly=True)
+            try:
+                newest = version_of(connection, path) == len(MIGRATIONS)
+                store = cls(path, NoWriter(path)) if newest else cls._of_copy(connection, path)
+            except BaseException:
+                connection.close()
+                raise
+        store._readers.append(connection) if newest else connection.close()
+        return store
+
+    @classmethod
+    def _of_copy(cls, connection: sqlite3.Connection, path: Path) -> Store:
+        """A store to read, of a copy that may be brought to the newest schema."""
+        folder = tempfile.TemporaryDirectory(prefix="potstill-")
+        copied = Path(folder.name) / path.name
+        with contextlib.closing(sqlite3.connect(copied)) as target:
+            connection.backup(target)
+        cls.open(copied).close()
+        store = cls(copied, NoWriter(path))
+        store._copy = folder
+        return store
 
     def close(self) -> None:
         """Write what is queued and close. Not needed for durability of what was acknowledged."""
         self._writer.close()
         while self._readers:
             self._readers.pop().close()
+        if self._copy is not None:
+            self._copy.cleanup()
 
     def __enter__(self) -> Store:
         return self
@@ -124,13 +158,15 @@ class Store:
         now = self._clock()
         return self._writer.submit(lambda connection: rows.insert(connection, prepared, now))
 
-    def get(self, id: str) -> Trajectory:
-        """Raises ``StoreError`` if there is no such trajectory or it is damaged."""
+    def get(self, id: str, *, namespace: str | None = None) -> Trajectory:
+        """Raises ``StoreError`` if there is no such trajectory, in this namespace if one is given, or it is damaged."""
+        query = "SELECT seq FROM trajectories WHERE id = ?1 AND (?2 IS NULL OR namespace = ?2)"
         with self._reading() as connection:
-            row = connection.execute("SELECT seq FROM trajectories WHERE id = ?", (id,)).fetchone()
+            row = connection.execute(query, (id, namespace)).fetchone()
             trajectory = None if row is None else rows.read(connection, row[0])
         if trajectory is None:
-            raise StoreError(f"No trajectory with id {id!r} in {self.path}. Type: potstill trajectories list")
+            tenant = "" if namespace is None else f" and namespace {namespace!r}"
+            raise StoreError(f"No trajectory with id {id!r}{tenant} in {self.path}. Type: potstill trajectories list")
         return trajectory
 
     def select(self, **filters: Unpack[Filters]) -> Iterator[Trajectory]:
@@ -247,20 +283,21 @@ class Store:
         if not self._write(work):
             raise StoreError(f"Run {run_id!r} is in the store with another configuration. Use another run id.")
 
-    def runs(self) -> list[Run]:
-        """All runs, oldest first."""
+    def runs(self, *, namespace: str | None = None) -> list[Run]:
+        """All runs, oldest first; with ``namespace``, only those whose configuration names this tenant."""
         with self._reading() as connection:
             found = connection.execute("SELECT id, config, created_at FROM runs ORDER BY created_at, rowid").fetchall()
-        return [Run(run_id=id, config=msgspec.json.decode(config), created_at=created) for id, config, created in found]
+        runs = [Run(run_id=id, config=msgspec.json.decode(config), created_at=at) for id, config, at in found]
+        return [run for run in runs if namespace in (None, run.config.get("namespace", queries.DEFAULT_NAMESPACE))]
 
-    def get_run(self, run_id: str) -> dict[str, Any]:
-        """A run's configuration. Raises ``StoreError`` if there is no such run."""
-        with self._reading() as connection:
-            row = connection.execute("SELECT config FROM runs WHERE id = ?", (run_id,)).fetchone()
-        if row is None:
-            raise StoreError(f"No run {run_id!r} in {self.path}. It holds: {', '.join(r.run_id for r in self.runs())}.")
-        config: dict[str, Any] = msgspec.json.decode(row[0])
-        return config
+    def get_run(self, run_id: str, *, namespace: str | None = None) -> dict[str, Any]:
+        """A run's configuration. Raises ``StoreError`` if there is no such run, in this namespace if one is given."""
+        runs = self.runs(namespace=namespace)
+        for run in runs:
+            if run.run_id == run_id:
+                return run.config
+        held = ", ".join(run.run_id for run in runs) or "none"
+        raise StoreError(f"No run {run_id!r} in {self.path}. It holds: {held}.")
 
     # --- counters and vectors (for retrieval) -----------------------------------------------------------------------
 
@@ -306,7 +343,7 @@ class Store:
         with self._reading() as connection:
             return connection.execute(sql, values).fetchall()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """A connection inside one read transaction, so that everything read belongs to one state of the store."""
         with connections.translated(self.path):

@@ -36,6 +36,19 @@ class _Job(msgspec.Struct, frozen=True):
     alone: bool
 
 
+class NoWriter:
+    """Stands in for the writer of a store that was opened for reading."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def submit(self, work: Work, *, alone: bool = False) -> Future[Any]:
+        raise StoreError(f"The store {self._path} was opened for reading: nothing is written into it.")
+
+    def close(self) -> None:
+        """There is nothing to finish."""
+
+
 class Writer:
     """Owns the writing connection from the moment it is made until ``close``."""
 
