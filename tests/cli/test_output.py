@@ -39,6 +39,24 @@ def test_a_terminal_gets_a_table_for_people() -> None:
     assert "\t" not in shown
 
 
+NARROW = """
+from potstill.cli.output import emit_table
+emit_table(["arm", "success_ci", "cost_of_pass_usd", "steps_mean"],
+           [["context+cascade", "0.21 to 0.94", 0.5, 3.25]], json_mode=False, left_out_first=["steps_mean"])
+"""
+
+
+def test_a_narrow_terminal_wraps_headings_then_leaves_columns_out_and_says_so() -> None:
+    wide, narrow, least = (plain(in_terminal(NARROW, COLUMNS=width)).splitlines() for width in ("80", "58", "49"))
+    assert ["arm", "success_ci", "cost_of_pass_usd", "steps_mean"] in [line.split() for line in wide]
+    assert "_" not in "".join(narrow)
+    row = ["context+cascade", "0.21", "to", "0.94", "0.5", "3.25"]
+    assert row in [line.split() for line in narrow]
+    assert row[:-1] in [line.split() for line in least]
+    assert least[-1] == "left out on this narrow terminal, but there with --json and in a pipe: steps_mean"
+    assert "left out" not in "".join(narrow)
+
+
 def test_json_on_a_terminal_is_still_json() -> None:
     assert len(json.loads(plain(in_terminal(TABLE.format(json_mode=True))))) == 2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from measure_builders import STUDENT, TEACHER, call, episode, step, usage
 
@@ -78,11 +79,55 @@ def test_a_model_without_a_price_is_an_error_that_says_what_to_type(
     assert "--price-student-as" in err
 
 
-def test_no_store_and_no_episodes(tmp_path: Path, capsys: pytest.CaptureFixture[str], db: str) -> None:
-    assert run(capsys, "measure", "--db", str(tmp_path / "absent.db"))[0] == 2
-    code, _, err = run(capsys, "measure", "--db", db, "--run", "no-such-run")
-    assert code == 2
-    assert "no episodes" in err
+def test_without_a_store_nothing_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    absent, empty = tmp_path / "absent.db", tmp_path / "empty.db"
+    empty.touch()
+    for path, said in ((absent, "No store at"), (empty, "is empty")):
+        code, out, err = run(capsys, "measure", "--db", str(path))
+        assert (code, out, len(err.splitlines())) == (5, "", 1)
+        assert said in err
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.db"]
+    assert empty.stat().st_size == 0
+
+
+def test_a_name_that_no_episode_has_is_told_with_those_there_are(db: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, said in (
+        (("--run", "r2"), "No run named 'r2'. Did you mean 'r1'? Available: r0, r1."),
+        (("--run", "r1", "--split", "tset"), "No split named 'tset'. Did you mean 'test'? Available: test."),
+        (("--run", "r1", "--arm", "demonstrations"), "Available: context, teacher."),
+        (("--namespace", "acme"), "There are no episodes of namespace 'acme'"),
+        (("--demos-cost-usd", "-3"), "Demonstrations cannot cost -3 dollars"),
+    ):
+        code, out, err = run(capsys, "measure", "--db", db, *options)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert said in err
+
+
+def test_measuring_changes_no_file(db: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path(db).read_bytes()
+    assert run(capsys, "measure", "--db", db, "--run", "r1")[0] == 0
+    assert Path(db).read_bytes() == before
+
+
+def test_pooled_runs_of_different_configuration_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "pool.db")
+    with Store.open(path) as store:
+        for name, k in (("few", 1), ("many", 3)):
+            arms = [{"name": "teacher"}, {"name": "context", "context": "retrieved"}]
+            store.put_run(name, {"run_id": name, "n": k, "arms": arms, "context": {"k": k}})
+            for arm, kind in (("teacher", TrajectoryKind.TEACHER), ("context", TrajectoryKind.STUDENT)):
+                one = episode(arm, k, kind=kind)
+                store.append(msgspec.structs.replace(one, run_id=name, config_digest=name))
+    code, out, _ = run(capsys, "measure", "--db", path, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert [arm["runs"] for arm in found["arms"]] == [["few", "many"], ["few", "many"]]
+    said = "'context' pools runs of different configuration (context.k: 1, 3): 'few', 'many'; choose one with --run"
+    assert [note for note in found["notes"] if "pools" in note] == [said]
+    html = tmp_path / "r.html"
+    assert f"note: {said}" in run(capsys, "measure", "--db", path, "--html", str(html))[2]
+    assert "pools runs of different configuration (context.k: 1, 3)" in html.read_text()
+    assert "pools" not in run(capsys, "measure", "--db", path, "--run", "few")[2]
 
 
 def test_prices_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

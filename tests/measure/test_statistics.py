@@ -130,6 +130,14 @@ def test_paired_difference_by_hand() -> None:
     assert paired_difference(a, {}) is None
 
 
+def test_tasks_that_all_agree_give_no_interval_of_their_difference() -> None:
+    """Resampling equal values only ever gives that value: [0, 0] from two tasks would be certainty from nothing."""
+    won = {("a", 0): 1.0, ("b", 0): 1.0}
+    found = paired_difference(won, won)
+    assert found is not None
+    assert (found.n, found.difference, found.difference_ci) == (2, 0.0, None)
+
+
 def test_paired_cost_ratio_by_hand() -> None:
     a = {("x", 0): 1.0, ("y", 0): 2.0}
     b = {("x", 0): 2.0, ("y", 0): 4.0, ("z", 0): 9.0}

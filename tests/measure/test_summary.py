@@ -14,6 +14,7 @@ from potstill.errors import ConfigError, UnknownName, UnknownPrice
 from potstill.measure.ledger import Pricing
 from potstill.measure.measurement import ArmSummary, Measurement, Options
 from potstill.measure.prices import PriceTable
+from potstill.measure.report import render_html
 from potstill.measure.summary import summarise
 from potstill.types import Answerer, ErrorRecord, Outcome, Trajectory, TrajectoryKind
 
@@ -124,6 +125,40 @@ def test_break_even_by_hand() -> None:
     assert found is not None
     assert found.episodes == pytest.approx(4 * T_USD / (T_USD - S_USD))
     assert found.episodes_if_served == pytest.approx(0, abs=1e-9)
+
+
+def test_break_even_is_unknown_without_demonstrations_and_never_without_a_success(measured: Measurement) -> None:
+    """Zero would say that an arm which fails every task has paid for itself already."""
+    assert arms(measured)["zero-shot"].break_even is None
+    student = call(STUDENT, Answerer.STUDENT, usage())
+    steps = (step(0, Answerer.STUDENT, (student,), ("teacher-train-1-0",)),)
+    kind = TrajectoryKind.STUDENT
+    losing = [episode("context", i, success=False, kind=kind, steps=steps) for i in range(10)]
+    only = summarise([*(t for t in study() if t.arm == "teacher"), *losing], TABLE)
+    assert only.break_even is not None
+    assert only.break_even.saving_per_episode_usd > 0
+    assert (only.break_even.episodes, only.break_even.episodes_if_served, only.break_even_episodes) == (None,) * 3
+    assert "Never: <b>context</b> never succeeded" in render_html(only)
+
+
+@pytest.mark.parametrize("cost", [-3.0, float("nan"), float("inf")])
+def test_demonstrations_cannot_have_a_negative_or_endless_cost(cost: float) -> None:
+    with pytest.raises(ConfigError, match="cannot cost"):
+        summarise(study(), TABLE, Options(demonstrations_usd=cost))
+
+
+@pytest.mark.parametrize("arm", ["teacher", "zero-shot", "cascade"])
+def test_an_arm_alone_is_the_arm_beside_others(measured: Measurement, arm: str) -> None:
+    """Its demonstrations do not come back as episodes of the teacher when the arms that used them are left out."""
+    alone = arms(summarise(study(), TABLE, Options(arms=(arm,))))
+    assert list(alone) == [arm]
+    told = ("n", "successes", "cost_per_episode_usd", "cost_of_pass_ci_usd", "steps_mean")
+    assert [getattr(alone[arm], key) for key in told] == [getattr(arms(measured)[arm], key) for key in told]
+
+
+def test_broken_episodes_are_mentioned() -> None:
+    broken = episode("teacher", 20, error=ErrorRecord(kind="KeyRefused", message="401"))
+    assert any("1 of 11 in 'teacher'" in note for note in summarise([*study(), broken], TABLE).notes)
 
 
 def test_demonstrations_that_were_not_given_are_fetched_or_unknown() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from potstill.measure.measurement import ArmSummary, Measurement, Options
     from potstill.measure.prices import PriceTable
     from potstill.trajectories import Store
+    from potstill.trajectories.queries import Summary
     from potstill.types import Trajectory
 
 COLUMNS = (
@@ -37,7 +38,21 @@ COLUMNS = (
     "cache_hit_rate",
     "steps_mean",
     "break_even_episodes",
+    "errors",
 )
+LEFT_OUT_FIRST = (
+    "steps_mean",
+    "cache_hit_rate",
+    "errors",
+    "marginal_usd_per_success",
+    "uncached_cost_of_pass_usd",
+    "seeds",
+    "break_even_episodes",
+    "teacher_step_share",
+    "cost_of_pass_ci_usd",
+    "teacher_cost_share",
+)
+"""Columns that a narrow terminal does without."""
 
 
 @click.command()
@@ -74,9 +89,7 @@ def measure(db: str, run_id: str | None, arms: tuple[str, ...], json_mode: bool,
     """
     from potstill.trajectories import Store
 
-    if not Path(db).exists():
-        raise click.UsageError(f"No store at '{db}'. Record episodes (potstill demo) or name it with --db.")
-    with Store.open(db) as store:
+    with Store.read(db) as store:
         measurement = _measure(store, run_id, arms, options)
     for kind, path in (("html", options["html"]), ("plot", options["plot"])):
         if path is not None:
@@ -90,7 +103,8 @@ def show(measurement: Measurement, *, json_mode: bool) -> None:
         emit_json(measurement.to_json())
         return
     title = f"Prices of {measurement.prices_date} ({measurement.prices_source}), cache: {measurement.options.cache}"
-    emit_table(COLUMNS, [_row(arm) for arm in measurement.arms], json_mode=False, title=title)
+    rows = [_row(arm) for arm in measurement.arms]
+    emit_table(COLUMNS, rows, json_mode=False, title=title, left_out_first=LEFT_OUT_FIRST)
     even = measurement.break_even
     if even is not None:
         note(_break_even_line(measurement))
@@ -117,10 +131,12 @@ def _interval(interval: tuple[float | None, float | None] | None) -> str | None:
 
 
 def _break_even_line(measurement: Measurement) -> str:
+    from potstill.measure.breakeven import why_never
+
     even = measurement.break_even
     assert even is not None
     if even.episodes is None:
-        return f"break-even: never, '{even.arm}' does not cost less than '{even.reference_arm}'"
+        return f"break-even: never, {why_never(even, repr(even.arm), repr(even.reference_arm))}"
     served = (
         "" if even.episodes_if_served is None else f" ({even.episodes_if_served:.0f} if their tasks were served work)"
     )
@@ -137,23 +153,49 @@ def _measure(store: Store, run_id: str | None, arms: tuple[str, ...], options: d
     from potstill.measure.summary import summarise
 
     namespace = options["namespace"]
+    _must_exist(store, run_id, arms, options)
     selected = store.select(run_id=run_id, split=options["split"], namespace=namespace)
-    episodes = (episode for episode in selected if not arms or episode.arm in arms)
     return summarise(
-        episodes,
+        selected,
         _table(options),
-        _options(store, run_id, options),
+        _options(store, run_id, arms, options),
         find_demonstrations=lambda ids: _collections(store, ids, namespace),
+        run_configs={run.run_id: run.config for run in store.runs(namespace=namespace)},
     )
 
 
-def _options(store: Store, run_id: str | None, options: dict[str, Any]) -> Options:
+def _must_exist(store: Store, run_id: str | None, arms: tuple[str, ...], options: dict[str, Any]) -> None:
+    """A name of a run, split or arm that no episode has is a slip: say which there are, after the options before it."""
+    from potstill.errors import ConfigError, UnknownName
+
+    found = store.summaries(namespace=options["namespace"])
+    if not found:
+        raise ConfigError(
+            f"There are no episodes of namespace '{options['namespace']}' in {store.path}. "
+            f"Record some: potstill run --db {store.path}, or potstill demo"
+        )
+    filters: tuple[tuple[str, tuple[str | None, ...], Callable[[Summary], str]], ...] = (
+        ("run", (run_id,), lambda row: row.run_id),
+        ("split", (options["split"],), lambda row: row.split),
+        ("arm", arms, lambda row: row.arm or row.kind.value),
+    )
+    for what, wanted, name_of in filters:
+        names = {name_of(row) for row in found}
+        chosen = {name for name in wanted if name is not None}
+        for name in sorted(chosen - names):
+            raise UnknownName(what, name, names)
+        found = [row for row in found if not chosen or name_of(row) in chosen]
+
+
+def _options(store: Store, run_id: str | None, arms: tuple[str, ...], options: dict[str, Any]) -> Options:
     from potstill.measure.ledger import Pricing
     from potstill.measure.measurement import Options
 
-    planned = [run.config for run in store.runs() if run_id in (None, run.run_id)]
+    runs = store.runs(namespace=options["namespace"])
+    planned = [run.config for run in runs if run_id in (None, run.run_id)]
     return Options(
         by=options["by"],
+        arms=arms,
         cache=options["cache"],
         pricing=Pricing(
             student_as=options["price_student_as"] or _planned(planned, "price_student_as"),

@@ -29,17 +29,23 @@ _ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def emit_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, json_mode: bool, title: str | None = None
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    json_mode: bool,
+    title: str | None = None,
+    left_out_first: Sequence[str] = (),
 ) -> None:
     """Print rows to stdout: JSON list of objects, a table on a terminal, or tab-separated lines with a header.
 
     Column names are the JSON keys, so units stand in them (``cost_usd``). ``None`` is unknown: null, ``-`` or empty.
+    A terminal too narrow for the table does without the columns of ``left_out_first``, in that order; a note says so.
     """
     table = [list(row) for row in rows]
     if json_mode:
         emit_json([dict(zip(columns, row, strict=True)) for row in table])
     elif sys.stdout.isatty():
-        _emit_rich(columns, table, title)
+        _emit_rich(columns, table, title, left_out_first)
     else:
         lines = [columns, *([_plain(value) for value in row] for row in table)]
         click.echo("\n".join("\t".join(line) for line in lines))
@@ -91,18 +97,56 @@ def _shown(value: object) -> str:
     return visible(value) if isinstance(value, str) else _scalar(value)
 
 
-def _emit_rich(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None) -> None:
+def _emit_rich(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None, left_out_first: Sequence[str]
+) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    console = _console(sys.stdout)
+    cells = [[_shown(value) for value in row] for row in rows]
+    shown, wrapped = _that_fit(columns, cells, left_out_first, console.width)
     table = Table(title=None if title is None else Text(title), box=box.SIMPLE_HEAD, title_justify="left")
-    for index, column in enumerate(columns):
+    for index in shown:
         numeric = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
-        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_shown(value)) for value in row))
-    _console(sys.stdout).print(table)
+        heading = columns[index].replace("_", " ") if wrapped else columns[index]
+        width = _least_width(columns[index], [row[index] for row in cells]) if wrapped else None
+        table.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold", width=width)
+    for row in cells:
+        table.add_row(*(Text(row[index]) for index in shown))
+    console.print(table)
+    if missing := [name for index, name in enumerate(columns) if index not in shown]:
+        note(f"left out on this narrow terminal, but there with --json and in a pipe: {', '.join(missing)}")
+
+
+_BETWEEN = 3
+"""Characters between two columns, and around the table."""
+
+
+def _that_fit(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], left_out_first: Sequence[str], width: int
+) -> tuple[list[int], bool]:
+    """Indices of the columns that a terminal holds, and whether their headings are wrapped at each word.
+
+    Where even the others do not fit, all of them are kept and their cells are folded.
+    """
+    kept = list(range(len(columns)))
+    by_column = [[row[index] for row in cells] for index in kept]
+    whole = [max(map(len, [name, *column])) for name, column in zip(columns, by_column, strict=True)]
+    if not left_out_first or sum(whole) + _BETWEEN * (len(kept) + 1) <= width:
+        return kept, False
+    least = [_least_width(name, column) for name, column in zip(columns, by_column, strict=True)]
+    for name in (None, *left_out_first):
+        kept = [index for index in kept if columns[index] != name]
+        if sum(least[index] for index in kept) + _BETWEEN * (len(kept) + 1) <= width:
+            return kept, True
+    return kept, False
+
+
+def _least_width(heading: str, cells: Sequence[str]) -> int:
+    """Characters that a column needs if its heading is wrapped between words and its cells are not."""
+    return max(len(text) for text in (*heading.split("_"), *cells))
 
 
 def _console(stream: TextIO) -> Console:

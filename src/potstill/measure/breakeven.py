@@ -15,7 +15,7 @@ class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
 
     ``episodes``: demonstrations are pure overhead. ``episodes_if_served``: their tasks counted as served work, so that
     only what they cost beyond serving them with the teacher is overhead. ``None``: never (the student arm is not
-    cheaper).
+    cheaper, or it never succeeded, so that its episodes replace nothing).
     """
 
     arm: str
@@ -59,10 +59,11 @@ def break_even(
     demonstration_episodes: int | None,
     teacher_usd: float,
     student_usd: float,
+    succeeds: bool = True,
 ) -> BreakEven:
-    """Both variants of ``break_even_episodes`` for one arm."""
+    """Both variants of ``break_even_episodes`` for one arm; ``succeeds`` False: it never did, and never pays."""
     if_served = None
-    if demonstration_episodes is not None:
+    if succeeds and demonstration_episodes is not None:
         if_served = break_even_episodes(
             demonstrations_usd, teacher_usd, student_usd, demonstration_episodes=demonstration_episodes
         )
@@ -72,9 +73,16 @@ def break_even(
         demonstrations_usd=demonstrations_usd,
         demonstration_episodes=demonstration_episodes,
         saving_per_episode_usd=teacher_usd - student_usd,
-        episodes=break_even_episodes(demonstrations_usd, teacher_usd, student_usd),
+        episodes=break_even_episodes(demonstrations_usd, teacher_usd, student_usd) if succeeds else None,
         episodes_if_served=if_served,
     )
+
+
+def why_never(even: BreakEven, arm: str, reference: str) -> str:
+    """Why demonstrations are never paid for, as a clause; ``arm`` and ``reference`` as they are to be written."""
+    if even.saving_per_episode_usd > 0:
+        return f"{arm} never succeeded"
+    return f"{arm} does not cost less than {reference}"
 
 
 def net_saving_usd(demonstrations_usd: float, teacher_usd: float, student_usd: float, episodes: float) -> float:

@@ -28,6 +28,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     by: str = "arm"
     """Split each arm by: ``arm`` (not at all), ``environment``, ``kind`` (of task), ``split`` or ``student``."""
+    arms: tuple[str, ...] = ()
+    """Only these; the others still tell which teacher episodes were demonstrations. Empty: all."""
     cache: CachePolicy = "simulated"
     pricing: Pricing = AS_RECORDED
     confidence: float = 0.95
@@ -97,6 +99,7 @@ class ArmSummary(msgspec.Struct, frozen=True, kw_only=True):
     arm: str
     group: str | None
     kind: str
+    runs: tuple[str, ...] = ()
     n: int
     tasks: int
     seeds: int

@@ -12,6 +12,7 @@ from importlib import resources
 
 from potstill.errors import MissingExtra
 from potstill.measure import plot
+from potstill.measure.breakeven import why_never
 from potstill.measure.measurement import ArmSummary, Measurement
 from potstill.types import Step, Trajectory
 
@@ -146,7 +147,7 @@ def _break_even(measurement: Measurement) -> str:
         return ""
     names = f"<b>{escape(even.arm)}</b>", f"<b>{escape(even.reference_arm)}</b>"
     if even.episodes is None:
-        return f"<h2>Break-even</h2><p>Never: {names[0]} does not cost less than {names[1]}.</p>"
+        return f"<h2>Break-even</h2><p>Never: {why_never(even, *names)}.</p>"
     served = "" if even.episodes_if_served is None else f", or {even.episodes_if_served:.0f} if they were served work"
     return (
         f"<h2>Break-even</h2><p>Demonstrations of {_usd(even.demonstrations_usd)} have paid for themselves after "

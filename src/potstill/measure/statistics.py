@@ -128,7 +128,7 @@ class PairedDifference(msgspec.Struct, frozen=True, kw_only=True):
     success_b: float
     difference: float
     difference_ci: Interval | None
-    """Bootstrap over tasks."""
+    """Bootstrap over tasks; ``None`` where every task has the same difference, for then resampling shows no spread."""
     only_a: int
     """Pairs in which only A succeeded; with ``only_b`` the discordant pairs."""
     only_b: int
@@ -155,7 +155,8 @@ def paired_difference(
         differences.setdefault(key[0], []).append(float(a[key]) - float(b[key]))
     sums = [sum(values) for values in differences.values()]
     counts = [float(len(values)) for values in differences.values()]
-    interval = ratio_interval(sums, counts, samples=samples, confidence=confidence, seed=seed)
+    alike = len({total / count for total, count in zip(sums, counts, strict=True)}) < 2
+    interval = None if alike else ratio_interval(sums, counts, samples=samples, confidence=confidence, seed=seed)
     only_a = sum(1 for key in shared if a[key] > b[key])
     only_b = sum(1 for key in shared if a[key] < b[key])
     low_high = None if interval is None or interval[0] is None or interval[1] is None else (interval[0], interval[1])

@@ -7,8 +7,10 @@ are in ``statistics``, ``frontier`` and ``breakeven``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -25,9 +27,11 @@ from potstill.measure.measurement import (
     Options,
     Versus,
 )
+from potstill.measure.notes import notes
+from potstill.measure.pooling import RunConfigs, pooling_note
 from potstill.measure.prices.table import PriceTable
 from potstill.measure.statistics import check_confidence, paired_cost_ratio, paired_difference
-from potstill.measure.tally import Tally
+from potstill.measure.tally import Tally, task_key
 from potstill.types import Trajectory, TrajectoryKind
 
 DEFAULT_OPTIONS = Options()
@@ -51,6 +55,9 @@ class _Counted:
     teacher_ids: dict[str, _Cell] = field(default_factory=dict)
     fetched: set[_Cell] = field(default_factory=set)
     shown: dict[str, None] = field(default_factory=dict)
+    shown_elsewhere: set[str] = field(default_factory=set)
+    """By arms that are not measured."""
+    tasks_elsewhere: set[str] = field(default_factory=set)
     shown_in: set[tuple[str | None, str]] = field(default_factory=set)
     examples: dict[tuple[str | None, str], dict[bool, list[Trajectory]]] = field(default_factory=dict)
 
@@ -67,17 +74,17 @@ def summarise(
     options: Options = DEFAULT_OPTIONS,
     *,
     find_demonstrations: FindDemonstrations | None = None,
+    run_configs: RunConfigs = MappingProxyType({}),
 ) -> Measurement:
     """Measure episodes, in one streaming pass.
 
     Teacher episodes that were shown as demonstrations, on tasks that no other arm ran, are the cost of collecting
     demonstrations and not an arm. Where shown episodes are not among those given, ``find_demonstrations`` may fetch
-    their collection. Raises ``UnknownPrice`` for a model without a price, ``UnknownName`` for a group or
-    arm that does not exist, ``ConfigError`` if there are no episodes.
+    their collection. ``run_configs`` are the runs' configurations, to say in what runs of one arm differ. Raises
+    ``UnknownPrice`` for a model without a price, ``UnknownName`` for a group or arm that does not exist,
+    ``ConfigError`` if there are no episodes or an option cannot be.
     """
-    if options.by not in GROUPS:
-        raise UnknownName("way to group", options.by, GROUPS)
-    check_confidence(options.confidence)
+    _check(options)
     counted = _count(trajectories, table, options)
     if not counted.cells:
         raise ConfigError("There are no episodes to measure. Record some: potstill demo, or potstill run --help")
@@ -96,9 +103,18 @@ def summarise(
         frontier=tuple(row.arm for row in rows if row.on_frontier),
         demonstrations=demonstrations,
         break_even=_chosen_break_even(rows, options),
-        notes=_notes(rows, options, known),
+        notes=notes(rows, options, known, _pooled(arms, run_configs)),
         examples=tuple(t for kept in counted.examples.values() for half in kept.values() for t in half),
     )
+
+
+def _check(options: Options) -> None:
+    if options.by not in GROUPS:
+        raise UnknownName("way to group", options.by, GROUPS)
+    check_confidence(options.confidence)
+    cost = options.demonstrations_usd
+    if cost is not None and not (math.isfinite(cost) and cost >= 0):
+        raise ConfigError(f"Demonstrations cannot cost {cost:g} dollars. Give 0 or more.")
 
 
 # --- counting ---------------------------------------------------------------------------------------------------------
@@ -108,6 +124,9 @@ def _count(trajectories: Iterable[Trajectory], table: PriceTable, options: Optio
     counted = _Counted()
     for trajectory in trajectories:
         cell = _cell(trajectory, options)
+        if options.arms and cell.arm not in options.arms:
+            _note_elsewhere(counted, trajectory)
+            continue
         _add(counted, cell, trajectory, table, options)
         _note_demonstrations(counted, trajectory, cell)
         if options.examples:
@@ -162,14 +181,24 @@ def _note_demonstrations(counted: _Counted, trajectory: Trajectory, cell: _Cell)
             counted.shown_in.add((cell.group, cell.arm))
 
 
+def _note_elsewhere(counted: _Counted, trajectory: Trajectory) -> None:
+    shown = {one.trajectory_id for step in trajectory.steps for one in step.demonstrations}
+    counted.shown_elsewhere |= shown
+    if trajectory.kind is not TrajectoryKind.TEACHER:
+        counted.tasks_elsewhere.add(task_key(trajectory))
+
+
 # --- which cells are arms ---------------------------------------------------------------------------------------------
 
 
 def _arms_and_collection(counted: _Counted) -> tuple[list[_Arm], dict[_Cell, Tally]]:
     """Cells merged into arms, and the teacher cells that demonstrations came from."""
     collection = {counted.teacher_ids[i]: None for i in counted.shown if i in counted.teacher_ids}
-    others = {e.task for cell, tally in counted.cells.items() if cell not in collection for e in tally.episodes}
-    apart = {c for c in collection if others and not any(e.task in others for e in counted.cells[c].episodes)}
+    shown = [*counted.shown, *counted.shown_elsewhere]
+    candidates = {counted.teacher_ids[i]: None for i in shown if i in counted.teacher_ids}
+    others = {e.task for cell, tally in counted.cells.items() if cell not in candidates for e in tally.episodes}
+    others |= counted.tasks_elsewhere
+    apart = {c for c in candidates if others and not any(e.task in others for e in counted.cells[c].episodes)}
     apart |= counted.fetched
     merged: dict[tuple[str | None, str], Tally] = {}
     for cell, tally in counted.cells.items():
@@ -180,6 +209,11 @@ def _arms_and_collection(counted: _Counted) -> tuple[list[_Arm], dict[_Cell, Tal
             merged[key].merge(tally)
     arms = [_Arm(group, name, tally) for (group, name), tally in merged.items()]
     return arms, {cell: counted.cells[cell] for cell in collection}
+
+
+def _pooled(arms: list[_Arm], configs: RunConfigs) -> list[str]:
+    found = (pooling_note(arm.name, _label(arm), arm.tally.kind, arm.tally.runs, configs) for arm in arms)
+    return [note for note in found if note is not None]
 
 
 def _label(arm: _Arm) -> str:
@@ -270,16 +304,16 @@ def _with_break_even(
     if reference is None or row.cost_per_episode_usd is None or reference.cost_per_episode_usd is None:
         return row
     uses = any(_label(arm) == row.arm and (arm.group, arm.name) in counted.shown_in for arm in arms)
-    if uses and (demonstrations is None or demonstrations.cost_usd is None):
-        return row
-    paid = demonstrations if uses else None
+    if not uses or demonstrations is None or demonstrations.cost_usd is None:
+        return row  # nothing has to be paid back, or nobody knows how much
     computed = break_even(
         row.arm,
         reference.arm,
-        demonstrations_usd=(paid.cost_usd or 0.0) if paid is not None else 0.0,
-        demonstration_episodes=paid.n if paid is not None else 0,
+        demonstrations_usd=demonstrations.cost_usd,
+        demonstration_episodes=demonstrations.n,
         teacher_usd=reference.cost_per_episode_usd,
         student_usd=row.cost_per_episode_usd,
+        succeeds=row.successes > 0,
     )
     return msgspec.structs.replace(row, break_even=computed)
 
@@ -293,24 +327,3 @@ def _chosen_break_even(rows: list[ArmSummary], options: Options) -> BreakEven | 
     candidates = [row for row in rows if row.break_even is not None and row.break_even.demonstrations_usd > 0]
     best = max(candidates, key=lambda row: (row.success or 0.0, -(row.cost_per_episode_usd or 0.0)), default=None)
     return None if best is None else best.break_even
-
-
-def _notes(rows: list[ArmSummary], options: Options, demonstrations_known: bool) -> tuple[str, ...]:
-    """What a reader must know before believing the numbers."""
-    notes = [note for row in rows for note in row.priced_as]
-    if options.cache == "simulated":
-        notes.append("prompt caches are simulated where the priced model did not report its own")
-    if options.cache == "none":
-        notes.append("prompt caches are left out: every input token at the full rate")
-    missing = [row.arm for row in rows if row.calls_without_cost]
-    if missing:
-        notes.append(f"cost unknown for calls without token counts, in: {', '.join(missing)}")
-    if any(row.calls_estimated for row in rows):
-        notes.append("some token counts are estimates of ours, not the provider's")
-    if any(row.unknown_outcomes for row in rows):
-        notes.append("episodes without an outcome are left out of success and cost of pass")
-    if any(row.seeds > 1 for row in rows):
-        notes.append("success_ci takes episodes as independent; success_ci_by_task does not")
-    if not demonstrations_known:
-        notes.append("the cost of the demonstrations is unknown: their episodes were not among those measured")
-    return tuple(dict.fromkeys(notes))

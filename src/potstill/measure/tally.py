@@ -61,6 +61,8 @@ class Tally:
     cacheable_tokens: int = 0
     cacheable_read: int = 0
     priced_as: dict[str, None] = field(default_factory=dict)
+    runs: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Name of each run -> fingerprints of the configurations that its episodes carry."""
 
     def add(self, trajectory: Trajectory, rows: list[LedgerRow], uncached: list[LedgerRow]) -> None:
         """Count an episode with its ledger, as billed and as if nothing were cached."""
@@ -70,11 +72,12 @@ class Tally:
             self.step_latency_s += step.latency_s
             self.call_latency_s += sum(call.latency_s for call in step.calls)
         self.errors += trajectory.error is not None
+        fingerprint = f"{trajectory.config_digest} {trajectory.student} {trajectory.teacher}"
+        self.runs.setdefault(trajectory.run_id, {})[fingerprint] = None
         self.episode_latency_s += trajectory.duration_s
         for row, plain in zip(rows, uncached, strict=True):
             self._add_call(row, plain)
-        task = f"{trajectory.task.environment}/{trajectory.task.id}"
-        episode = Episode(task, trajectory.seed, _success(trajectory), _total(rows), _total(uncached))
+        episode = Episode(task_key(trajectory), trajectory.seed, _success(trajectory), _total(rows), _total(uncached))
         self.episodes.append(episode)
 
     def _add_call(self, row: LedgerRow, plain: LedgerRow) -> None:
@@ -123,6 +126,9 @@ class Tally:
                 setattr(self, name, [a + b for a, b in zip(mine, value, strict=True)])
             elif name == "priced_as":
                 mine.update(value)
+            elif name == "runs":
+                for run, fingerprints in value.items():
+                    mine.setdefault(run, {}).update(fingerprints)
             elif name != "kind":
                 setattr(self, name, mine + value)
 
@@ -142,6 +148,7 @@ class Tally:
             arm=arm,
             group=group,
             kind=self.kind,
+            runs=tuple(self.runs),
             n=n,
             tasks=len({episode.task for episode in self.episodes}),
             seeds=len(seeds),
@@ -183,6 +190,11 @@ class Tally:
             cost_of_pass_ci_usd=_pass_interval([(e.task, e.uncached_usd, e.success) for e in judged], options),
             teacher_cost_share=_over(self.uncached_teacher_usd, total),
         )
+
+
+def task_key(trajectory: Trajectory) -> str:
+    """A task by its environment and id: what episodes of several arms, runs and seeds have in common."""
+    return f"{trajectory.task.environment}/{trajectory.task.id}"
 
 
 def _success(trajectory: Trajectory) -> bool | None:
