@@ -148,7 +148,12 @@ def test_the_budget_stops_a_run_with_its_own_exit_code(tmp_path: Path) -> None:
         (("--option", "lvl=GoToLocal"), 2, "lvl"),
         (("--env", "alfworld", "--tasks", "nowhere"), 4, "There is no folder nowhere"),
         (("--student", "local:missing.gguf", "--arm", "zero-shot"), 3, "Cannot read the model file missing.gguf"),
-        (("--resume", "nothing"), 5, "No store at"),
+        (("--resume", "nothing"), 2, "--env, --option, --n, --arm, --teacher, --price-teacher-as, --student cannot be"),
+        (("--arm", "context", "--demos-split", "test"), 2, "shown its own exam"),
+        (("--sampling", "twice"), 2, "Available: auto, sequential, together"),
+        (("--arm", "cascade", "--signal", "likelihood"), 2, "weighs every admissible action"),
+        (("--arm", "cascade", "--signal", "likelihood", "--reasoning", "with-action"), 2, "--reasoning separate"),
+        (("--split", "exam"), 4, "exam"),
     ],
 )
 def test_wrong_input_is_one_line_and_an_exit_code(
@@ -161,6 +166,33 @@ def test_wrong_input_is_one_line_and_an_exit_code(
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
+
+
+def test_a_run_is_resumed_as_it_was_started_and_by_its_own_tenant(tmp_path: Path) -> None:
+    db = tmp_path / "r.db"
+    command = [*WORLD, "--arm", "copy-nearest", "--n", "3", "--split", "train", "--demos-split", "test", "--run", "x"]
+    nothing = potstill("run", *command, "--db", str(db))
+    assert "in the split 'test', which demonstrations come from" in nothing.stderr
+    with Store.open(db) as store:
+        assert not store.runs(), "a run that could not begin leaves nothing to resume"
+    teach = ("distill", "context", *WORLD, "--split", "test", "--n", "5", "--teacher", "expert", "--db", str(db))
+    assert potstill(*teach).returncode == 0
+    assert potstill("run", *command, "--db", str(db)).returncode == 0
+    with Store.open(db) as store:
+        config = store.get_run("x")
+        shown = {ref.trajectory_id for t in store.select(run_id="x") for step in t.steps for ref in step.demonstrations}
+        assert {store.get(id).task.split for id in shown} == {"test"}
+    assert config["demonstrations_split"] == "test"
+    assert potstill("run", "--resume", "x", "--db", str(db)).returncode == 0
+    foreign = potstill("run", "--resume", "x", "--namespace", "other", "--db", str(db))
+    assert foreign.returncode == 2
+    assert "holds no run to resume" in foreign.stderr
+
+
+def test_an_expert_acts_also_where_the_student_reasons(tmp_path: Path) -> None:
+    command = ("--n", "2", "--teacher", "expert", "--arm", "teacher", "--reasoning", "with-action", "--plan")
+    done = potstill("run", *WORLD, *command, "--db", str(tmp_path / "e.db"), "--json")
+    assert json.loads(done.stdout)["arms"] == [{"arm": "teacher", "episodes": 2, "successes": 2, "errors": 0}]
 
 
 @pytest.mark.llm
@@ -176,7 +208,7 @@ def test_a_real_model_votes_in_the_cascade_and_every_sample_is_kept(taught: Path
     command = [
         *("run", *WORLD, "--n", "2", "--teacher", "expert", "--student", "local:smollm2-135m", "--run", "llm"),
         *("--student-option", "template=plain", "--style", "transcript", "--k", "2", "--max-steps", "4"),
-        *("--arm", "context+cascade,random-mix", "--price-student-as", "claude-haiku-5-5", "--db", str(taught)),
+        *("--arm", "context+cascade,random-mix", "--price-student-as", "gpt-4.1-mini", "--db", str(taught)),
     ]
     done = subprocess.run(
         [sys.executable, "-m", "potstill", *command], capture_output=True, text=True, env=environment(), timeout=300

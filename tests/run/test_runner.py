@@ -6,7 +6,16 @@ import time
 import pytest
 
 from potstill.decide import Policy
-from potstill.errors import BudgetReached, ConfigError, ModelError
+from potstill.errors import (
+    BadResponse,
+    BudgetReached,
+    ConfigError,
+    ContextOverflow,
+    KeyRefused,
+    ModelError,
+    ModelUnavailable,
+    UnknownPrice,
+)
 from potstill.run.arms import Agent, Arm, build_arms
 from potstill.run.runner import Resources, RunConfig, choose_tasks, plan_episodes, run_episodes
 from potstill.types import Answerer, Call, EscalationMode, Reason, Trajectory, TrajectoryKind, Usage
@@ -105,6 +114,62 @@ async def test_failing_student_escalates_and_the_step_says_why() -> None:
     assert "30 s" in cascade.steps[0].error.message
     assert alone.error is not None
     assert [(step.answerer, step.decision.reason) for step in alone.steps] == [(Answerer.NOBODY, Reason.STUDENT_FAILED)]
+
+
+class Failing(ToyModel):
+    """Answers ``fine`` requests, then raises."""
+
+    def __init__(self, error: ModelError, fine: int = 0) -> None:
+        super().__init__("s", ["open blue"])
+        self.error, self.fine = error, fine
+
+    async def sample(self, request, n=1):
+        if len(self.requests) >= self.fine:
+            raise self.error
+        return await super().sample(request, n)
+
+
+@pytest.mark.parametrize("arm", ["zero-shot", "cascade"])
+@pytest.mark.parametrize("error", [KeyRefused("401"), ModelUnavailable("no one listens"), BadResponse("HTML")])
+async def test_a_model_that_never_answers_stops_the_run_and_leaves_no_episode(arm: str, error: ModelError) -> None:
+    memory, run = Memory(), config(arm)
+    with pytest.raises(type(error), match=str(error)):
+        await run_episodes(run, TASKS, resources(memory, Failing(error)))
+    assert not memory.kept, "an episode in which nothing was answered is played again, not counted as a failure"
+    assert await run_episodes(run, TASKS, resources(memory, ToyModel("s", ["open red"]))) == 4
+
+
+async def test_a_student_that_stays_away_stops_a_cascade_after_three_episodes() -> None:
+    memory = Memory()
+    with pytest.raises(ModelUnavailable):
+        await run_episodes(config("cascade"), TASKS, resources(memory, Failing(ModelUnavailable("gone"), fine=1)))
+    assert [t.succeeded for t in memory.kept.values()] == [True] * 3, "the teacher carried them, and that was paid"
+
+
+async def test_a_key_that_is_withdrawn_stops_the_run_at_once_and_keeps_the_episode() -> None:
+    memory = Memory()
+    with pytest.raises(KeyRefused):
+        await run_episodes(config("zero-shot"), TASKS, resources(memory, Failing(KeyRefused("401"), fine=2)))
+    (kept,) = memory.kept.values()
+    assert kept.error is not None
+    assert (kept.error.kind, len(kept.steps)) == ("KeyRefused", 3)
+
+
+async def test_prompts_that_are_too_long_are_failed_episodes_and_never_stop_a_run() -> None:
+    memory = Memory()
+    await run_episodes(config("zero-shot"), TASKS, resources(memory, Failing(ContextOverflow("9,000 tokens"))))
+    assert {t.error.kind for t in memory.kept.values() if t.error} == {"ContextOverflow"}
+    assert len(memory.kept) == 4
+
+
+async def test_a_budget_is_for_all_sittings_and_needs_known_costs() -> None:
+    memory, run = Memory(), config("zero-shot")
+    priced = resources(memory, ToyModel("s", ["open red"]), price=lambda trajectory: 0.4)
+    with pytest.raises(BudgetReached, match="1 of 4 episodes"):
+        await run_episodes(run, TASKS, priced, max_cost_usd=1.0, spent_usd=0.7)
+    unpriced = resources(memory, ToyModel("s", ["open red"]))
+    with pytest.raises(UnknownPrice, match="2 of 4 episodes are recorded"):
+        await run_episodes(run, TASKS, unpriced, max_cost_usd=1.0)
 
 
 async def test_a_failed_request_stays_on_the_bill() -> None:

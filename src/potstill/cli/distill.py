@@ -7,7 +7,17 @@ from typing import Any
 import click
 
 from potstill.cli.output import json_option, note
-from potstill.cli.run_options import apply, context_options, policy_options, target_options
+from potstill.cli.run_options import (
+    apply,
+    context_options,
+    defaults,
+    policy_options,
+    record_options,
+    student_options,
+    teacher_options,
+    typed_options,
+    world_options,
+)
 
 
 @click.group()
@@ -16,12 +26,10 @@ def distill() -> None:
 
 
 @distill.command()
-@target_options
-@apply(policy_options)
-@apply(context_options)
-@click.option("--run", "run_id", help="Name of the run; made from date and configuration if not given.")
-@click.option("--resume", is_flag=False, flag_value="last", help="Continue a collection by name, or the last one.")
-@click.option("--dry-run", is_flag=True, help="Say what would be recorded and its estimated cost, and stop.")
+@apply(world_options)
+@click.option("--split", default="train", show_default=True, help="Which tasks: never those that will be tested.")
+@apply(teacher_options)
+@apply(record_options)
 @json_option
 def context(run_id: str | None, resume: str | None, dry_run: bool, json_mode: bool, **options: Any) -> None:
     """Record teacher episodes; the complete, successful ones are the demonstrations of later runs (arXiv 2512.02543).
@@ -31,8 +39,11 @@ def context(run_id: str | None, resume: str | None, dry_run: bool, json_mode: bo
     """
     from potstill.cli import plan as planning
 
-    options["split"] = options.get("split") or options["demonstrations_split"]
-    plan = planning.planned(run_id, options, "teacher") if resume is None else planning.resumed(resume, options)
+    if resume is not None:
+        plan = planning.resumed(resume, options, typed_options())
+    else:
+        unused = defaults(student_options, policy_options, context_options)
+        plan = planning.planned(run_id, {**unused, **options}, "teacher")
     if dry_run:
         planning.print_estimate(plan, json_mode)
         return

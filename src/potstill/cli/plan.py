@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +11,11 @@ import msgspec
 
 from potstill.cli.output import emit_table, note
 from potstill.decide import agreement_rule
-from potstill.decide.policy import Policy, Sampling, Signal
+from potstill.decide.policy import Policy, PolicyKind, Sampling, Signal
 from potstill.decide.sampling import TokenPrice, sampling_cost
 from potstill.distill.context.config import ContextConfig, Mode, Style
 from potstill.envs.registry import describe, open_source
-from potstill.errors import ConfigError, UnknownName
+from potstill.errors import ConfigError, UnknownName, one_of
 from potstill.measure.ledger import Pricing
 from potstill.measure.prices import PriceTable
 from potstill.models.providers import shares_prompt
@@ -25,8 +25,11 @@ from potstill.run.runner import RunConfig, choose_tasks
 from potstill.trajectories import Store
 from potstill.types import EscalationMode, Task
 
-CONSTRAINED = ("local:", "ct2:", "torch:")
+CONSTRAINED = ("local:", "torch:")
 """Models that are held to the admissible actions, so that the prompt need not list them."""
+LIKELIHOOD_THRESHOLD = 0.7
+"""Default of ``--threshold`` for ``--signal likelihood``: on 40 expert states of ALFWorld train games SmolLM2-135M
+was right in all 17 in which it was so sure (docs/log.md)."""
 
 
 class Plan(NamedTuple):
@@ -38,9 +41,7 @@ class Plan(NamedTuple):
     prices: PriceTable
     pricing: Pricing
     db: Path
-    demonstrations_split: str
     jobs: int = 1
-    max_cost_usd: float | None = None
 
 
 def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
@@ -55,7 +56,7 @@ def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
     tasks = choose_tasks(source.tasks(split), options.get("n"), options["seed"])
     policy = _policy(options, world.rule)
     student = _agent(options, options.get("student"))
-    teacher = _agent({**options, "list_admissible": True, "history_turns": None}, options.get("teacher"))
+    teacher = _teacher_agent(options)
     config = RunConfig(
         run_id="",
         environment=options["environment"],
@@ -75,28 +76,65 @@ def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
         prices_date=str(PriceTable.load().date),
         namespace=options["namespace"],
         context=msgspec.to_builtins(_context(options)),
+        demonstrations_split=options["demonstrations_split"],
+        max_cost_usd=options.get("max_cost_usd"),
     )
+    _check(config)
     return _finished(msgspec.structs.replace(config, run_id=run_id or _name(config)), tasks, options)
 
 
-def resumed(name: str, options: dict[str, Any]) -> Plan:
-    """The plan of a recorded run. Its settings come from the store; only jobs, budget and folder may be given anew."""
-    with Store.open(Path(options["db"]), create=False) as store:
-        runs = {row.run_id: row for row in store.runs()}
-        if not runs:
+def _check(config: RunConfig) -> None:
+    """What no single option can know."""
+    if any(arm.needs_demonstrations for arm in config.arms) and config.split == config.demonstrations_split:
+        raise ConfigError(
+            f"--demos-split is '{config.split}', the split that is tested: a student would be shown its own exam. "
+            "Name another split with --split or --demos-split."
+        )
+    for arm in config.arms:
+        weighs = arm.policy.signal is Signal.LIKELIHOOD and arm.policy.kind is PolicyKind.CASCADE
+        if weighs and arm.student_agent.reasoning is Reasoning.WITH_ACTION:
             raise ConfigError(
-                f"The store {options['db']} holds no run to resume. Type: potstill run --env minigrid ..."
+                "--signal likelihood weighs actions and nothing else, so reasoning cannot be written in the same "
+                "answer. Type: --reasoning separate or --reasoning none"
             )
-        run_id = max(runs, key=lambda key: runs[key].created_at) if name == "last" else name
-        if run_id not in runs:
-            raise UnknownName("run", run_id, runs)
-        config = msgspec.convert(store.get_run(run_id), RunConfig)
+
+
+RESUME_TAKES = frozenset({"db", "namespace", "jobs", "max_cost_usd", "directory", "cpu_hour_usd"})
+"""Options that do not change what a run records: these may be given with ``--resume``."""
+
+
+def resumed(name: str, options: dict[str, Any], given: Mapping[str, str]) -> Plan:
+    """The plan of a recorded run. Its settings come from the store.
+
+    ``given``: the options that were typed, as parameter and flag; those that would change the run are refused.
+    """
+    changed = [flag for parameter, flag in given.items() if parameter not in RESUME_TAKES]
+    if changed:
+        raise ConfigError(
+            f"{', '.join(changed)} cannot be given with --resume: a resumed run keeps its settings. Leave it away, or "
+            "start a new run without --resume."
+        )
+    with Store.open(Path(options["db"]), create=False) as store:
+        config = _stored(store, name, options["namespace"])
+    if options.get("max_cost_usd") is not None:
+        config = msgspec.structs.replace(config, max_cost_usd=options["max_cost_usd"])
     environment_options: dict[str, Any] = dict(config.environment_options)
     if options.get("directory"):
         environment_options["directory"] = options["directory"]
     source = open_source(config.environment, **environment_options)
     tasks = choose_tasks(source.tasks(config.split), config.n, config.seed)
     return _finished(config, tasks, options)
+
+
+def _stored(store: Store, name: str, namespace: str) -> RunConfig:
+    """A run of this namespace by name, or the last one."""
+    runs = [row for row in store.runs() if row.config.get("namespace", "default") == namespace]
+    if not runs:
+        raise ConfigError(f"{store.path} holds no run to resume. Type: potstill run --env minigrid ...")
+    chosen = runs[-1:] if name == "last" else [row for row in runs if row.run_id == name]
+    if not chosen:
+        raise UnknownName("run", name, [row.run_id for row in runs])
+    return msgspec.convert(chosen[0].config, RunConfig)
 
 
 def _finished(config: RunConfig, tasks: list[Task], options: dict[str, Any]) -> Plan:
@@ -114,9 +152,7 @@ def _finished(config: RunConfig, tasks: list[Task], options: dict[str, Any]) -> 
         prices=table,
         pricing=pricing,
         db=Path(options["db"]),
-        demonstrations_split=options.get("demonstrations_split") or "train",
         jobs=options["jobs"],
-        max_cost_usd=options.get("max_cost_usd"),
     )
 
 
@@ -160,7 +196,7 @@ def _policy(options: dict[str, Any], rule: str) -> Policy:
         mode=_enum(EscalationMode, options["mode"], "escalation mode"),
         signal=_enum(Signal, options["signal"], "signal"),
         samples=options["samples"],
-        threshold=options["threshold"],
+        threshold=_threshold(options),
         temperature=options["temperature"],
         alone_temperature=options["alone_temperature"],
         rule=agreement_rule(options.get("rule") or rule).name,
@@ -173,10 +209,17 @@ def _policy(options: dict[str, Any], rule: str) -> Policy:
     )
 
 
+def _threshold(options: dict[str, Any]) -> float:
+    if options["threshold"] is not None:
+        return float(options["threshold"])
+    return LIKELIHOOD_THRESHOLD if options["signal"] == Signal.LIKELIHOOD else 1.0
+
+
 def _sampling(options: dict[str, Any]) -> Sampling:
     """``auto``: whichever way of asking for N samples has the lower expected price; together where there is none."""
     if options["sampling"] != "auto":
-        return Sampling(_enum(Sampling, options["sampling"], "sampling"))
+        one_of("sampling", options["sampling"], ["auto", *Sampling])
+        return Sampling(options["sampling"])
     student, table = options.get("student"), PriceTable.load()
     name = options.get("price_student_as") or student
     if not student or not name or not table.has(name):
@@ -198,13 +241,24 @@ def _sampling(options: dict[str, Any]) -> Sampling:
 
 def _agent(options: dict[str, Any], model: str | None) -> Agent:
     listed = options.get("list_admissible")
+    reasoning = _enum(Reasoning, options["reasoning"], "reasoning")
+    # An answer that begins with reasoning is free text, also for models that could be held to the actions.
+    free = reasoning is Reasoning.WITH_ACTION or not (model or "").startswith(CONSTRAINED)
     return Agent(
         plan=options["plan"],
-        reasoning=_enum(Reasoning, options["reasoning"], "reasoning"),
+        reasoning=reasoning,
         placement=_enum(Placement, options["placement"], "placement"),
         history_turns=options.get("history_turns"),
-        list_admissible=not (model or "").startswith(CONSTRAINED) if listed is None else listed,
+        list_admissible=free if listed is None else listed,
     )
+
+
+def _teacher_agent(options: dict[str, Any]) -> Agent:
+    """The teacher reads the whole history. An expert is no language model: it writes neither plans nor reasoning."""
+    own: dict[str, Any] = {"list_admissible": True, "history_turns": None}
+    if options.get("teacher") == "expert":
+        own |= {"plan": False, "reasoning": Reasoning.NONE.value}
+    return _agent({**options, **own}, options.get("teacher"))
 
 
 def _context(options: dict[str, Any]) -> ContextConfig:

@@ -7,11 +7,21 @@ from typing import Any
 import click
 
 from potstill.cli.output import json_option
-from potstill.cli.run_options import apply, context_options, policy_options, target_options
+from potstill.cli.run_options import (
+    apply,
+    context_options,
+    policy_options,
+    record_options,
+    student_options,
+    teacher_options,
+    typed_options,
+    world_options,
+)
 
 
 @click.command()
-@target_options
+@apply(world_options)
+@click.option("--split", help="Which tasks: train, valid_seen, test, ... [default: the environment's test split]")
 @click.option(
     "--arm",
     "arms",
@@ -20,16 +30,11 @@ from potstill.cli.run_options import apply, context_options, policy_options, tar
     help="Comma-separated: teacher, zero-shot, random-demos, context, cascade, context+cascade, random-mix, "
     "copy-nearest. NAME@MODE sets an escalation mode (context+cascade@sticky).",
 )
+@apply(teacher_options)
+@apply(student_options)
 @apply(policy_options)
 @apply(context_options)
-@click.option("--run", "run_id", help="Name of the run; made from date and configuration if not given.")
-@click.option(
-    "--resume",
-    is_flag=False,
-    flag_value="last",
-    help="Continue a run by name, or the last one: its settings come from the store.",
-)
-@click.option("--dry-run", is_flag=True, help="Say what would be recorded and its estimated cost, and stop.")
+@apply(record_options)
 @json_option
 def run(arms: str, run_id: str | None, resume: str | None, dry_run: bool, json_mode: bool, **options: Any) -> None:
     """Record every arm on the same tasks and seeds.
@@ -42,7 +47,11 @@ def run(arms: str, run_id: str | None, resume: str | None, dry_run: bool, json_m
     """
     from potstill.cli import plan as planning
 
-    plan = planning.planned(run_id, options, arms) if resume is None else planning.resumed(resume, options)
+    plan = (
+        planning.planned(run_id, options, arms)
+        if resume is None
+        else planning.resumed(resume, options, typed_options())
+    )
     if dry_run:
         planning.print_estimate(plan, json_mode)
         return

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -21,27 +22,65 @@ def apply(options: tuple[Decorator, ...]) -> Decorator:
     return decorate
 
 
-_TARGET: tuple[Decorator, ...] = (
+def defaults(*groups: tuple[Decorator, ...]) -> dict[str, Any]:
+    """The defaults of options that a command does not show, because they change nothing in it."""
+    command = click.command()(apply(tuple(option for group in groups for option in group))(lambda: None))
+    return command.make_context("defaults", []).params
+
+
+def typed_options() -> dict[str, str]:
+    """The options that the user typed, parameter by flag; neither defaults nor settings from files or variables."""
+    context = click.get_current_context()
+    about = {"resume", "dry_run", "json_mode"}
+    return {
+        parameter.name: parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name is not None
+        and parameter.name not in about
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    }
+
+
+world_options: tuple[Decorator, ...] = (
     click.option("--env", "environment", help="Environment: alfworld, minigrid, textworld, bfcl or a plug-in."),
     click.option("--tasks", "directory", type=click.Path(), help="Folder with the games, where they are files."),
     click.option("--option", "environment_options", multiple=True, help="KEY=VALUE for the environment; repeatable."),
-    click.option("--split", help="Which tasks: train, valid_seen, test, ... [default: the environment's test split]"),
     click.option("--n", type=int, help="How many tasks, drawn by --seed. [default: all]"),
     click.option("--seed", type=int, default=0, show_default=True, help="First seed."),
     click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds per task."),
     click.option("--max-steps", type=click.IntRange(1), help="Steps per episode. [default: the environment's]"),
+)
+
+teacher_options: tuple[Decorator, ...] = (
     click.option("--teacher", help="expert, http:URL#MODEL, PROVIDER:MODEL, ..."),
+    click.option("--price-teacher-as", help="Price the teacher as this model (needed for 'expert')."),
+    click.option("--reasoning", default="none", show_default=True, help="none, with-action or separate."),
+    click.option("--plan/--no-plan", default=False, help="Write a plan first (language models)."),
+)
+
+student_options: tuple[Decorator, ...] = (
     click.option("--student", help="local:smollm2-135m, local:PATH.gguf, http:URL#MODEL, ..."),
     click.option("--student-option", "student_options", multiple=True, help="KEY=VALUE for the student; repeatable."),
-    click.option("--price-teacher-as", help="Price the teacher as this model (needed for 'expert')."),
     click.option("--price-student-as", help="Price the student as this model (local students)."),
+)
+
+record_options: tuple[Decorator, ...] = (
     click.option("--db", envvar="POTSTILL_DB", default="potstill.db", show_default=True, help="The store."),
     click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it."),
     click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time."),
     click.option("--cpu-hour-usd", type=float, help="Price local models by CPU time, in dollars an hour."),
-    click.option("--max-cost", "max_cost_usd", type=float, help="Start no new episode after this many dollars."),
+    click.option(
+        "--max-cost", "max_cost_usd", type=float, help="Start no new episode once the run has cost so many dollars."
+    ),
+    click.option("--run", "run_id", help="Name of the run; made from date and configuration if not given."),
+    click.option(
+        "--resume",
+        is_flag=False,
+        flag_value="last",
+        help="Continue a run by name, or the last one: its settings come from the store.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Say what would be recorded and its estimated cost, and stop."),
 )
-target_options = apply(_TARGET)
 
 policy_options: tuple[Decorator, ...] = (
     click.option("--mode", default="step", show_default=True, help="Escalation: step, sticky, restart, compact, ..."),
@@ -56,14 +95,14 @@ policy_options: tuple[Decorator, ...] = (
     click.option(
         "--alone-temperature", type=float, default=0.1, show_default=True, help="Of an answer without a vote."
     ),
-    click.option("--threshold", type=float, default=1.0, show_default=True, help="Least agreement or likelihood."),
+    click.option(
+        "--threshold", type=float, help="Least agreement or likelihood. [default: 1.0 for votes, 0.7 for likelihood]"
+    ),
     click.option("--sampling", default="auto", show_default=True, help="auto (the cheaper), together or sequential."),
     click.option("--rule", help="Agreement: exact, normalized, json, python-ast. [default: by environment]"),
     click.option("--keep-steps", type=int, default=5, show_default=True, help="For sticky and teacher-first."),
     click.option("--patience", type=int, default=3, show_default=True, help="Untrusted steps before a restart."),
     click.option("--teacher-share", type=float, default=0.0, help="For random-mix without a cascade in the run."),
-    click.option("--reasoning", default="none", show_default=True, help="none, with-action or separate."),
-    click.option("--plan/--no-plan", default=False, help="Write a plan first (language models)."),
     click.option("--placement", default="first", show_default=True, help="Demonstrations first or last."),
     click.option("--history", "history_turns", type=click.IntRange(0), help="Past turns in the prompt. [default: all]"),
     click.option(

@@ -18,19 +18,20 @@ import msgspec
 
 from potstill.cli.output import emit_json, emit_table, note, progress
 from potstill.cli.plan import Plan
+from potstill.decide.policy import PolicyKind, Signal
 from potstill.distill.context.config import ContextConfig
 from potstill.distill.context.context import RandomDemonstrations, RetrievedDemonstrations
 from potstill.distill.context.control import CopyNearest
 from potstill.distill.context.library import DemonstrationLibrary, Utility, build_library
 from potstill.envs.registry import factory
 from potstill.envs.worker import WorkerPool
-from potstill.errors import ConfigError, UnknownPrice
+from potstill.errors import BudgetReached, ConfigError, ModelError, UnknownPrice
 from potstill.measure.cache import ledger
 from potstill.measure.ledger import Pricing
 from potstill.measure.prices import PriceTable
 from potstill.models.expert import EstimateCounter, ExpertModel
 from potstill.models.registry import open_model
-from potstill.protocols import Context, Control, Model, TokenCounter
+from potstill.protocols import CandidateScorer, Context, Control, Model, TokenCounter
 from potstill.run.arms import Arm, ContextKind
 from potstill.run.recorder import StoreRecorder
 from potstill.run.runner import EpisodeDone, Resources, RunConfig, run_episodes
@@ -61,7 +62,6 @@ class Result(NamedTuple):
 def play(plan: Plan, *, quiet: bool = False) -> Result:
     """Record what the plan asks for and the store does not hold yet."""
     with Store.open(plan.db) as store:
-        store.put_run(plan.config.run_id, msgspec.to_builtins(plan.config))
         watch = _Watch(plan)
         started = time.perf_counter()
         try:
@@ -69,22 +69,37 @@ def play(plan: Plan, *, quiet: bool = False) -> Result:
                 watch.bar = bar
                 played = asyncio.run(_play(plan, store, watch))
         except KeyboardInterrupt:
-            hint = f"every finished episode is kept. Type: potstill run --resume {plan.config.run_id} --db {plan.db}"
-            raise click.Abort from InterruptedError(hint)
+            raise click.Abort from InterruptedError(_how_to_resume(plan))
+        except (ModelError, BudgetReached):
+            note(_how_to_resume(plan))
+            raise
         duration_s = time.perf_counter() - started
         return Result(plan.config.run_id, played, _counts(store, plan.config), watch.spent_usd, duration_s)
 
 
+def _how_to_resume(plan: Plan) -> str:
+    return f"Every finished episode is kept. To go on, type: potstill run --resume {plan.config.run_id} --db {plan.db}"
+
+
 async def _play(plan: Plan, store: Store, watch: _Watch) -> int:
+    """The run is registered once all that it needs is open, so that a mistyped name leaves no run behind."""
     async with _resources(plan, store) as resources:
+        store.put_run(plan.config.run_id, msgspec.to_builtins(plan.config))
         return await run_episodes(
             plan.config,
             plan.tasks,
             resources,
             jobs=plan.jobs,
-            max_cost_usd=plan.max_cost_usd,
+            max_cost_usd=plan.config.max_cost_usd,
+            spent_usd=_spent(plan, store, resources) if plan.config.max_cost_usd is not None else 0.0,
             on_done=watch.done,
         )
+
+
+def _spent(plan: Plan, store: Store, resources: Resources) -> float:
+    """What the run's earlier sittings cost, as far as it is known."""
+    recorded = store.select(run_id=plan.config.run_id, namespace=plan.config.namespace)
+    return sum(resources.price(episode) or 0.0 for episode in recorded)
 
 
 class _Watch:
@@ -158,7 +173,16 @@ def _student(config: RunConfig) -> Model | None:
         return None
     if config.student is None:
         raise ConfigError("These arms need a student. Type for example: --student local:smollm2-135m")
-    return open_model(config.student, **config.student_options)
+    student = open_model(config.student, **config.student_options)
+    weighs = any(
+        arm.policy.kind is PolicyKind.CASCADE and arm.policy.signal is Signal.LIKELIHOOD for arm in config.arms
+    )
+    if weighs and not (isinstance(student, CandidateScorer) and student.capabilities.scores_candidates):
+        raise ConfigError(
+            f"--signal likelihood needs a student that weighs every admissible action; {config.student} cannot. "
+            "Type: --student local:NAME or --student torch:NAME, or --signal votes"
+        )
+    return student
 
 
 def _teacher(config: RunConfig, student: Model | None) -> Model | None:
@@ -201,7 +225,7 @@ def _library(plan: Plan, store: Store) -> DemonstrationLibrary | None:
     taught = store.select(
         environment=config.environment,
         kind=TrajectoryKind.TEACHER,
-        split=plan.demonstrations_split,
+        split=config.demonstrations_split,
         namespace=config.namespace,
         success=True,
     )
@@ -216,8 +240,8 @@ def _library(plan: Plan, store: Store) -> DemonstrationLibrary | None:
     if len(library) == 0:
         raise ConfigError(
             f"The store {plan.db} holds no successful teacher episode of '{config.environment}' in the split "
-            f"'{plan.demonstrations_split}', which demonstrations come from. Type: potstill distill context "
-            f"--env {config.environment} --split {plan.demonstrations_split} --n 100 --teacher expert --db {plan.db}"
+            f"'{config.demonstrations_split}', which demonstrations come from. Type: potstill distill context "
+            f"--env {config.environment} --split {config.demonstrations_split} --n 100 --teacher expert --db {plan.db}"
         )
     return library
 

@@ -237,8 +237,8 @@ class _Episode:
         try:
             return await student.act(view, effect.n, effect.temperature, likelihood=effect.likelihood)
         except ModelError as problem:
-            if self.parts.teacher is None:
-                raise
+            if self.parts.teacher is None or student.health.hopeless:
+                raise  # a wrong address or key is a mistake to mend, not a reason to pay the teacher
             self._keep_lost_calls(problem, Answerer.STUDENT)
             self.context_error = error_record(problem)
             return Failed(reason=Reason.STUDENT_FAILED)

@@ -18,11 +18,11 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from potstill.decide import agreement_rule
-from potstill.errors import BudgetReached, ConfigError, PotstillError
+from potstill.errors import BudgetReached, ConfigError, PotstillError, UnknownPrice
 from potstill.protocols import AsyncEnvironment, Context, Control, Model
 from potstill.run.arms import Arm, digest
 from potstill.run.episode import EpisodeSpec, Parts, run_episode
-from potstill.run.sides import Side
+from potstill.run.sides import Health, Side
 from potstill.types import Answerer, Struct, Task, Trajectory
 
 
@@ -49,10 +49,14 @@ class RunConfig(Struct, frozen=True, kw_only=True):
     environment_options: dict[str, str | int | float | bool | None] = msgspec.field(default_factory=dict)
     context: dict[str, object] = msgspec.field(default_factory=dict)
     """The context's own configuration, as it was given to it."""
+    demonstrations_split: str = "train"
+    """Split whose teacher episodes are shown."""
+    max_cost_usd: float | None = None
+    """The budget of the whole run; it decides how much is recorded, not what."""
 
     @property
     def digest(self) -> str:
-        return digest(msgspec.structs.replace(self, run_id=""))
+        return digest(msgspec.structs.replace(self, run_id="", max_cost_usd=None))
 
 
 class Planned(NamedTuple):
@@ -133,16 +137,19 @@ async def run_episodes(
     *,
     jobs: int = 1,
     max_cost_usd: float | None = None,
+    spent_usd: float = 0.0,
     on_done: Callable[[EpisodeDone], None] = lambda event: None,
 ) -> int:
     """Play what the store does not hold yet; returns how many episodes were played.
 
-    Raises ``BudgetReached`` once the money is spent: no new episode is started, those in play are finished and kept.
+    ``max_cost_usd`` is for the whole run: ``spent_usd`` is what its earlier sittings cost. Raises ``BudgetReached``
+    once the money is spent: no new episode is started, those in play are finished and kept. Raises the ``ModelError``
+    of a model that never answers, refuses the key, or fails in three episodes in a row.
     """
     planned = plan_episodes(config, tasks)
     have = resources.recorder.existing(config.run_id)
     left = [episode for episode in planned if episode.trajectory_id not in have]
-    session = _Session(config, resources, len(planned), len(planned) - len(left), max_cost_usd, on_done)
+    session = _Session(config, resources, len(planned), len(planned) - len(left), max_cost_usd, spent_usd, on_done)
     # A mirror arm needs the finished share of the arm that it mirrors, so it waits for all of those.
     for mirrors in (False, True):
         await session.play([e for e in left if (e.arm.share_from is not None) is mirrors], jobs)
@@ -159,6 +166,7 @@ class _Session:
         total: int,
         done: int,
         max_cost_usd: float | None,
+        spent_usd: float,
         on_done: Callable[[EpisodeDone], None],
     ) -> None:
         self.config = config
@@ -167,8 +175,9 @@ class _Session:
         self.done = done
         self.played = 0
         self.max_cost_usd = max_cost_usd
-        self.spent_usd = 0.0
+        self.spent_usd = spent_usd
         self.on_done = on_done
+        self.health = {Answerer.STUDENT: Health(), Answerer.TEACHER: Health()}
 
     async def play(self, episodes: list[Planned], jobs: int) -> None:
         queue = iter(episodes)
@@ -187,8 +196,7 @@ class _Session:
         if self._over_budget() and next(queue, None) is not None:
             raise BudgetReached(
                 f"Spent ${self.spent_usd:.4f}, the limit of --max-cost {self.max_cost_usd} is reached. "
-                f"{self.done} of {self.total} episodes are recorded. "
-                f"Type: potstill run --resume {self.config.run_id} --max-cost N to go on."
+                f"{self.done} of {self.total} episodes are recorded. A higher --max-cost goes on."
             )
 
     def _over_budget(self) -> bool:
@@ -208,12 +216,23 @@ class _Session:
             prices_date=self.config.prices_date,
         )
         trajectory = await run_episode(spec, self._parts(spec, environment))
+        outage = next((error for health in self.health.values() if (error := health.after_episode())), None)
+        if outage is not None and not _answered(trajectory):
+            raise outage  # nothing happened that is worth a record: the episode is played when the run goes on
         await self._append(trajectory)
         cost = self.resources.price(trajectory)
         self.spent_usd += cost or 0.0
         self.done += 1
         self.played += 1
         self.on_done(EpisodeDone(trajectory, cost, self.done, self.total))
+        if outage is not None:
+            raise outage
+        if cost is None and self.max_cost_usd is not None:
+            raise UnknownPrice(
+                f"--max-cost {self.max_cost_usd} cannot be kept: what the last episode cost is not known (a model "
+                f"without a price, or an endpoint that reports no tokens). {self.done} of {self.total} episodes are "
+                "recorded. Add the price to potstill-prices.toml or give --price-student-as, or leave --max-cost away."
+            )
 
     async def _append(self, trajectory: Trajectory) -> None:
         """Keep an episode that is complete, also if the run is being cancelled: then wait until it is durable."""
@@ -249,4 +268,9 @@ class _Session:
         if model is None:
             raise ConfigError(f"Arm '{spec.arm.name}' needs a {answerer.value}. Type: --{answerer.value} MODEL")
         agent = spec.arm.teacher_agent if answerer is Answerer.TEACHER else spec.arm.student_agent
-        return Side(model, answerer, agent, seed=spec.seed, handle=environment)
+        health = self.health[answerer]
+        return Side(model, answerer, agent, seed=spec.seed, handle=environment, health=health)
+
+
+def _answered(trajectory: Trajectory) -> bool:
+    return any(call.replies for step in trajectory.steps for call in step.calls)

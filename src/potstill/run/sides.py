@@ -6,26 +6,72 @@ What it knows: how a plan, a reasoning and an action are asked for. What it does
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 
+from potstill.errors import BadResponse, KeyRefused, ModelError, ModelTimeout, ModelUnavailable, RateLimited
 from potstill.protocols import CandidateScorer, ExpertHandle, Model
 from potstill.run import prompt
 from potstill.run.arms import Agent, Reasoning
 from potstill.types import Answerer, Call, Completion, Message, Purpose, Reply, Request
+
+OUTAGES = (BadResponse, KeyRefused, ModelTimeout, ModelUnavailable, RateLimited)
+"""Errors that say something about an endpoint, not about one request."""
+PATIENCE = 3
+"""Episodes in a row that an outage may spoil before the run is stopped."""
+
+
+class Health:
+    """Whether a model answers, over all episodes of one sitting."""
+
+    def __init__(self) -> None:
+        self._answered = False
+        self._asked = False
+        self._outage: ModelError | None = None
+        self._spoiled = 0
+
+    def saw(self, error: ModelError | None) -> None:
+        """Take note of how one request ended; None: it was answered."""
+        self._asked = True
+        if error is None:
+            self._answered = True
+        if error is None or isinstance(error, OUTAGES):
+            self._outage = error
+
+    @property
+    def hopeless(self) -> bool:
+        """It cannot be reached and has never answered: its address, key or name is wrong."""
+        return self._outage is not None and not self._answered
+
+    def after_episode(self) -> ModelError | None:
+        """The error for which the run must stop: a refused key, a model that never answered, a lasting outage."""
+        asked, self._asked = self._asked, False
+        if not asked:
+            return None
+        self._spoiled = self._spoiled + 1 if self._outage is not None else 0
+        lasting = isinstance(self._outage, KeyRefused) or self.hopeless or self._spoiled >= PATIENCE
+        return self._outage if lasting else None
 
 
 class Side:
     """One model in one role within one episode. Collects the calls of the current step."""
 
     def __init__(
-        self, model: Model, answerer: Answerer, agent: Agent, *, seed: int, handle: ExpertHandle | None = None
+        self,
+        model: Model,
+        answerer: Answerer,
+        agent: Agent,
+        *,
+        seed: int,
+        handle: ExpertHandle | None = None,
+        health: Health | None = None,
     ) -> None:
         self.model = model
         self.answerer = answerer
         self.agent = agent
         self._seed = seed
+        self.health = health or Health()
         self._handle = handle
         self._calls: list[Call] = []
         self._asked = 0
@@ -62,7 +108,7 @@ class Side:
     ) -> list[Reply]:
         request = self._request(view, messages, Purpose.ACT, temperature=temperature)
         if likelihood and isinstance(self.model, CandidateScorer):
-            replies: Sequence[Reply] = self._record(await self.model.score(request))
+            replies: Sequence[Reply] = await self._recorded(self.model.score(request))
         else:
             replies = await self._sample(request, n)
         return [prompt.split_reply(reply, self.agent.reasoning) for reply in replies]
@@ -94,9 +140,15 @@ class Side:
         )
 
     async def _sample(self, request: Request, n: int) -> Sequence[Reply]:
-        return self._record(await self.model.sample(request, n))
+        return await self._recorded(self.model.sample(request, n))
 
-    def _record(self, completion: Completion) -> Sequence[Reply]:
+    async def _recorded(self, asked: Awaitable[Completion]) -> Sequence[Reply]:
+        try:
+            completion = await asked
+        except ModelError as error:
+            self.health.saw(error)
+            raise
+        self.health.saw(None)
         self._calls.extend(msgspec.structs.replace(call, answerer=self.answerer) for call in completion.calls)
         return completion.replies
 
