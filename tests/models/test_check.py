@@ -107,10 +107,38 @@ async def test_an_endpoint_without_extras_passes(endpoint: Endpoint) -> None:
     await model.aclose()
     assert statuses(report)["n samples"] is Status.OK
     assert statuses(report)["shared prompt"] is Status.ABSENT
-    # The table does not know this endpoint, so it claims log-probabilities and the probe says that there are none.
-    assert statuses(report)["log-probabilities"] is Status.FAILED
+    assert statuses(report)["log-probabilities"] is Status.ABSENT
+    assert report.passed
     assert report.latency_s is not None
     assert report.output_tokens_per_s is not None
+
+
+async def test_a_claim_about_an_endpoint_is_held_against_it(endpoint: Endpoint) -> None:
+    model = HttpModel("m", base_url=endpoint.url("ok"), logprobs=True)
+    report = await check_model(model)
+    await model.aclose()
+    assert [finding.check for finding in report.findings if finding.status is Status.FAILED] == ["log-probabilities"]
+
+
+@pytest.mark.parametrize(
+    ("claims", "error", "status"),
+    [
+        (Capabilities(), ModelError("400: unknown field 'logprobs'"), Status.ABSENT),
+        (Capabilities(logprobs=True), ModelError("400: unknown field 'logprobs'"), Status.FAILED),
+        (Capabilities(), KeyRefused("401"), Status.FAILED),
+    ],
+)
+async def test_a_refused_extra_is_a_fact_and_a_refused_claim_a_failure(
+    claims: Capabilities, error: ModelError, status: Status
+) -> None:
+    def answer(request: Request, index: int) -> Reply:
+        if request.top_logprobs:
+            raise error
+        return good(request, index)
+
+    report = await check_model(ScriptedModel(answer, capabilities=claims))
+    assert statuses(report)["log-probabilities"] is status
+    assert report.passed is (status is Status.ABSENT)
 
 
 async def test_quick_is_one_request(endpoint: Endpoint) -> None:

@@ -14,11 +14,12 @@ import pytest
 from potstill.errors import BadModelFile, ConfigError, PotstillError, UnknownName
 from potstill.models.expert import ExpertModel
 from potstill.models.http import HttpModel
-from potstill.models.limits import RetryPolicy
+from potstill.models.limits import RetryPolicy, Timeouts
 from potstill.models.providers import PROVIDERS
 from potstill.models.registry import list_models, open_model
 from potstill.models.replay import ReplayModel
 from potstill.models.scripted import ScriptedModel
+from potstill.options import checked_options
 from potstill.protocols import Model
 from potstill.types import Answerer, Call, Reply
 
@@ -61,6 +62,46 @@ def test_options_reach_the_model() -> None:
         open_model("openai:q", timeouts={"total": 3})
     with pytest.raises(ConfigError, match="timeouts"):
         open_model("openai:q", timeouts={"total_s": "long"})
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "said"),
+    [
+        ("openai:q", {"max_concurrency": "abc"}, "'max_concurrency' of openai:q is 'abc'; it must be a whole number"),
+        ("openai:q", {"headers": "X-Key"}, "'headers' of openai:q is 'X-Key'; it must be a JSON object"),
+        ("openai:q", {"omit": "seed"}, "a JSON list"),
+        ("openai:q", {"n_shares_prompt": "yes"}, "true or false"),
+        ("openai:q", {"idle_s": "long"}, "timeouts = "),
+        (
+            "local:smollm2-135m",
+            {"threads": "abc"},
+            "'threads' of local:smollm2-135m is 'abc'; it must be a whole number",
+        ),
+        ("local:smollm2-135m", {"samples": 2.5}, "a whole number"),
+        ("local:smollm2-135m", {"timeout_s": "abc"}, "a number"),
+        ("openai:q", {"rng": "abc"}, "only Python code can give"),
+        ("replay:x.jsonl", {"wrap": 3}, "true or false"),
+    ],
+)
+def test_a_value_of_a_wrong_type_names_the_option(spec: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        open_model(spec, **options)
+
+
+def test_text_that_looks_like_a_number_stays_text_where_text_is_asked_for() -> None:
+    assert checked_options("x", HttpModel, {"priced_as": 4, "max_concurrency": 4}) == {
+        "priced_as": "4",
+        "max_concurrency": 4,
+    }
+
+
+def test_time_outs_can_be_typed_one_by_one() -> None:
+    """The hint of a time-out says so: ``idle_s=600``."""
+    model = open_model("http:http://h/v1#q", idle_s=600, timeouts={"total_s": 900.0})
+    assert isinstance(model, HttpModel)
+    assert model._transport._timeouts == Timeouts(idle_s=600, total_s=900)
+    with pytest.raises(UnknownName, match="Did you mean 'idle_s'"):
+        open_model("http:http://h/v1#q", idl_s=600)
 
 
 def test_experts_and_recordings(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from imports import Import, imports, modules
 
 LAYERS = [
     ("types", "errors"),
-    ("protocols", "plugins", "config"),
+    ("protocols", "plugins", "options", "config"),
     ("wire",),
     ("models", "envs", "retrieval", "trajectories"),
     ("decide",),
     ("measure",),
-    ("record", "run"),
+    ("run",),
     ("distill",),
     ("serve",),
     ("cli",),

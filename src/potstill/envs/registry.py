@@ -17,6 +17,7 @@ import msgspec
 
 from potstill import plugins
 from potstill.errors import ConfigError, MissingExtra, UnknownName
+from potstill.options import checked_options
 from potstill.protocols import Environment, TaskSource
 from potstill.types import Struct
 
@@ -178,9 +179,13 @@ def _split(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str
         if option not in for_environment | for_source:
             raise UnknownName(f"option of the environment '{name}'", option, for_environment | for_source)
     return (
-        {key: value for key, value in options.items() if key in for_environment},
-        {key: value for key, value in options.items() if key in for_source},
+        _typed(name, found.environment, {key: value for key, value in options.items() if key in for_environment}),
+        _typed(name, found.source, {key: value for key, value in options.items() if key in for_source}),
     )
+
+
+def _typed(name: str, target: str, options: dict[str, Any]) -> dict[str, Any]:
+    return checked_options(f"the environment '{name}'", _load(target, name), options) if options else options
 
 
 def _parameters(kind: Any) -> list[inspect.Parameter]:

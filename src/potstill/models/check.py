@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
-from potstill.errors import ModelError
+from potstill.errors import BadResponse, ModelError
 from potstill.protocols import Capabilities, Model
 from potstill.types import Answerer, Call, Completion, Message, Request, Struct, ToolSpec
 
@@ -95,16 +95,29 @@ async def check_model(model: Model, *, n: int = 3, quick: bool = False, max_toke
     findings = [await probe.one_sample()]
     if not quick:
         for check in probe.checks():
-            findings.append(await _guarded(check))
+            findings.append(await _guarded(check, model.capabilities))
     return probe.report(findings)
 
 
-async def _guarded(check: Callable[[], Awaitable[Finding]]) -> Finding:
+OPTIONAL = {
+    "admissible_actions": ("admissible actions", "constrained"),
+    "log_probabilities": ("log-probabilities", "logprobs"),
+    "candidate_scores": ("candidate scores", "scores_candidates"),
+    "tools": ("tools", "tools"),
+}
+"""Checks of what a model need not have: the name that is told, and the claim that makes its absence a failure."""
+
+
+async def _guarded(check: Callable[[], Awaitable[Finding]], claims: Capabilities) -> Finding:
     try:
         return await check()
     except ModelError as error:
-        name = getattr(check, "__name__", "check").replace("_", " ")
-        return Finding(check=name, status=Status.FAILED, detail=f"{type(error).__name__}: {error}")
+        method = getattr(check, "__name__", "check")
+        name, claim = OPTIONAL.get(method, (method.replace("_", " "), ""))
+        # An endpoint that turns the request itself down lacks the feature; one that is out of reach may have it.
+        refused = type(error) in (ModelError, BadResponse) and claim and not getattr(claims, claim)
+        status = Status.ABSENT if refused else Status.FAILED
+        return Finding(check=name, status=status, detail=f"{type(error).__name__}: {error}")
 
 
 class _Probe:

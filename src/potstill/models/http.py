@@ -47,6 +47,8 @@ class HttpModel:
         base_url: str | None = None,
         key_variable: str | None = None,
         n_shares_prompt: bool | None = None,
+        tools: bool | None = None,
+        logprobs: bool | None = None,
         priced_as: str | None = None,
         context_tokens: int | None = None,
         timeouts: Timeouts | None = None,
@@ -76,14 +78,15 @@ class HttpModel:
         dialect = self._provider.dialect
         self._dialect = msgspec.structs.replace(
             dialect,
+            logprobs=dialect.logprobs if logprobs is None else logprobs,
             omit=dialect.omit | frozenset(omit),
             extra={**dialect.extra, **(extra or {})},
             cache_breakpoints=model.startswith(self._provider.breakpoint_models or ("\0",)),
         )
         self._capabilities = Capabilities(
             n_shares_prompt=shares,
-            tools=self._provider.tools,
-            logprobs=self._provider.logprobs,
+            tools=self._provider.tools if tools is None else tools,
+            logprobs=self._provider.logprobs if logprobs is None else logprobs,
             reports_cache=self._provider.reports_cache,
             images=read_blob is not None,
             context_tokens=context_tokens,

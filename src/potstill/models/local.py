@@ -65,6 +65,8 @@ def open_local(
     one_of("score mode", score_mode, get_args(ScoreMode))
     if samples < 1 or context_tokens < 16:
         raise ConfigError(f"samples must be >= 1 and context_tokens >= 16; got {samples} and {context_tokens}.")
+    if (threads is not None and threads < 1) or not timeout_s > 0:
+        raise ConfigError(f"threads must be >= 1 and timeout_s above 0; got {threads} and {timeout_s}.")
     if info.context_tokens is not None:
         context_tokens = min(context_tokens, info.context_tokens)
     server = LlamaServer(info.path, threads=threads or default_threads(), context_tokens=context_tokens, slots=samples)

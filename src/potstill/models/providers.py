@@ -18,7 +18,8 @@ CHECKED = "2026-11"
 
 
 class Provider(Struct, frozen=True, kw_only=True):
-    """One endpoint. What a user knows better is passed where a model is opened (``n_shares_prompt=True``)."""
+    """One endpoint. What a user knows better is passed where a model is opened: ``n_shares_prompt=True``, ``tools``,
+    ``logprobs``."""
 
     name: str
     base_url: str = ""
@@ -42,7 +43,7 @@ _TABLE = (
         key_variables=("POTSTILL_HTTP_KEY",),
         key_required=False,
         max_n=128,
-        logprobs=True,
+        tools=False,
         note="any OpenAI-compatible endpoint: http:URL#MODEL",
     ),
     Provider(
@@ -173,6 +174,6 @@ def shares_prompt(spec: str) -> bool:
     (True, False)
     """
     provider = spec.partition(":")[0]
-    if provider in ("local", "ct2", "torch"):
+    if provider in ("local", "torch"):
         return True
     return provider in PROVIDERS and PROVIDERS[provider].n_shares_prompt

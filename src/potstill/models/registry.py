@@ -15,7 +15,9 @@ import msgspec
 
 from potstill import plugins
 from potstill.errors import ConfigError, UnknownName
+from potstill.models.limits import RetryPolicy, Timeouts
 from potstill.models.providers import PROVIDERS
+from potstill.options import checked_options
 from potstill.protocols import Model
 from potstill.types import Struct
 
@@ -107,7 +109,6 @@ def _provider_row(name: str) -> ModelKind:
 
 def _open_http(provider: str, rest: str, options: dict[str, Any]) -> Model:
     from potstill.models.http import HttpModel
-    from potstill.models.limits import RetryPolicy, Timeouts
 
     url, _, model = rest.partition("#") if rest.startswith(("http://", "https://")) else ("", "", rest)
     if not model or (not url and not PROVIDERS[provider].base_url and "base_url" not in options):
@@ -117,10 +118,20 @@ def _open_http(provider: str, rest: str, options: dict[str, Any]) -> Model:
         )
     if url:
         options = {"base_url": url, **options}
+    options = _gathered("timeouts", options, Timeouts)
     for option, struct in (("timeouts", Timeouts), ("retry", RetryPolicy)):
         if isinstance(options.get(option), dict):
             options = {**options, option: _converted(option, options[option], struct)}
     return _with_options(f"{provider}:{rest}", HttpModel, (model,), {"provider": provider, **options})
+
+
+def _gathered(option: str, options: dict[str, Any], struct: type[Struct]) -> dict[str, Any]:
+    """Fields of a struct that were given as options of their own (``idle_s=300``) put into the option for it."""
+    given = {name: options[name] for name in struct.__struct_fields__ if name in options}
+    if not given or not isinstance(options.get(option) or {}, dict):
+        return options
+    rest = {name: value for name, value in options.items() if name not in given}
+    return {**rest, option: {**(options.get(option) or {}), **given}}
 
 
 def _converted(option: str, value: dict[str, Any], struct: type[Struct]) -> Struct:
@@ -176,8 +187,9 @@ def _with_options(spec: str, opener: Opener, arguments: tuple[Any, ...], options
         for option in options:
             if option not in parameters:
                 known = [name for name in list(parameters)[len(arguments) :] if name != "provider"]
+                known += Timeouts.__struct_fields__ if "timeouts" in known else ()
                 raise UnknownName(f"option of {spec}", option, known)
-    return opener(*arguments, **options)
+    return opener(*arguments, **checked_options(spec, opener, options))
 
 
 def _local_names() -> set[str]:

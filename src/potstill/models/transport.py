@@ -198,10 +198,12 @@ class Transport:
             return ModelTimeout(f"No connection to {self._url} within {self._timeouts.connect_s:g} s. Is it reachable?")
         if isinstance(error, aiohttp.SocketTimeoutError):
             return ModelTimeout(
-                f"{self._url} was silent for {self._timeouts.idle_s:g} s. Raise idle_s if that is normal"
+                f"{self._url} was silent for {self._timeouts.idle_s:g} s. Raise its option idle_s (idle_s=600) "
+                "if that is normal"
             )
         return ModelTimeout(
-            f"{self._url} did not finish its answer within {self._timeouts.total_s:g} s. Raise total_s if it may"
+            f"{self._url} did not finish its answer within {self._timeouts.total_s:g} s. Raise its option "
+            "total_s (total_s=900) if it may"
         )
 
     def _refusal(self, response: aiohttp.ClientResponse, payload: bytes) -> Exception:
