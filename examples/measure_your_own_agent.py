@@ -3,12 +3,11 @@
 Run it: python examples/measure_your_own_agent.py
 """
 
-import tempfile
 from pathlib import Path
 
 from potstill.measure.prices import PriceTable
 from potstill.measure.summary import summarise
-from potstill.trajectories import Store
+from potstill.trajectories.jsonl import write_jsonl
 from potstill.types import Action, Answerer, Call, Observation, Outcome, Step, Task, Trajectory, TrajectoryKind, Usage
 
 MODEL = "claude-sonnet-4-5"
@@ -41,12 +40,13 @@ def trajectory(task: str, success: bool, calls: list[tuple[int, int, int]]) -> T
     )
 
 
-with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "mine.db") as store:
-    for episode in EPISODES:
-        store.append(trajectory(*episode))
-    measurement = summarise(store.select(), PriceTable.load(None, "2026-01-01"))
+episodes = [trajectory(*episode) for episode in EPISODES]
+measurement = summarise(episodes, PriceTable.load(None, "2026-01-01"))
 
 arm = measurement.arms[0]
 low, high = arm.success_ci
 print(f"{arm.arm}: {arm.successes} of {arm.n} succeeded, interval {low:.2f} to {high:.2f}")
 print(f"a success costs ${arm.cost_of_pass_usd:.4f}; {arm.cache_hit_rate:.0%} of input tokens came from the cache")
+
+with Path("episodes.jsonl").open("wb") as file:
+    print(f"{write_jsonl(episodes, file)} episodes written to episodes.jsonl")
