@@ -147,9 +147,11 @@ def report(error: Exception) -> int:
         case click.Abort():
             hint = str(error.__cause__ or "") or "what was recorded is kept; 'potstill run --resume' continues a run"
             return _say(f"interrupted: {hint}", INTERRUPTED)
+        case click.UsageError():
+            where = error.ctx.command_path if error.ctx is not None else "potstill"
+            return _say(f"error: {error.format_message()} Type: {where} --help", error.exit_code)
         case click.ClickException():
-            error.show()
-            return error.exit_code
+            return _say(f"error: {error.format_message()}", error.exit_code)
         case PotstillError():
             return _say(f"error: {error}", error.exit_code)
         case BrokenPipeError():

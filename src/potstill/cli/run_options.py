@@ -70,7 +70,10 @@ record_options: tuple[Decorator, ...] = (
     click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time."),
     click.option("--cpu-hour-usd", type=float, help="Price local models by CPU time, in dollars an hour."),
     click.option(
-        "--max-cost", "max_cost_usd", type=float, help="Start no new episode once the run has cost so many dollars."
+        "--max-cost",
+        "max_cost_usd",
+        type=click.FloatRange(0, min_open=True),
+        help="Start no new episode once the run has cost so many dollars.",
     ),
     click.option("--run", "run_id", help="Name of the run; made from date and configuration if not given."),
     click.option(
@@ -121,7 +124,13 @@ policy_options: tuple[Decorator, ...] = (
 
 context_options: tuple[Decorator, ...] = (
     click.option("--k", type=click.IntRange(1), default=3, show_default=True, help="Demonstrations shown."),
-    click.option("--window", type=click.IntRange(0), default=5, show_default=True, help="Steps either side."),
+    click.option(
+        "--window",
+        type=click.IntRange(0),
+        default=5,
+        show_default=True,
+        help="Steps either side, where demonstrations belong to a step (per-step, hybrid).",
+    ),
     click.option("--retrieval", default="per-task", show_default=True, help="per-task (frozen), per-step or hybrid."),
     click.option(
         "--demos-split",
@@ -134,5 +143,5 @@ context_options: tuple[Decorator, ...] = (
         "--style", default="full", show_default=True, help="full, compact, or transcript (for template=plain)."
     ),
     click.option("--ranker", default="bm25", show_default=True, help="bm25, onnx:PATH or http:URL#MODEL."),
-    click.option("--context-budget", type=int, help="Most tokens of demonstrations."),
+    click.option("--context-budget", type=click.IntRange(0), help="Most tokens of demonstrations."),
 )

@@ -57,6 +57,8 @@ class Result(NamedTuple):
     arms: list[Counts]
     spent_usd: float | None
     duration_s: float
+    broken: tuple[str, ...] = ()
+    """What went wrong in episodes of this sitting that ended with an error, one line each."""
 
 
 def play(plan: Plan, *, quiet: bool = False) -> Result:
@@ -74,7 +76,8 @@ def play(plan: Plan, *, quiet: bool = False) -> Result:
             note(_how_to_resume(plan))
             raise
         duration_s = time.perf_counter() - started
-        return Result(plan.config.run_id, played, _counts(store, plan.config), watch.spent_usd, duration_s)
+        counts = _counts(store, plan.config)
+        return Result(plan.config.run_id, played, counts, watch.spent_usd, duration_s, tuple(watch.broken))
 
 
 def _how_to_resume(plan: Plan) -> str:
@@ -110,11 +113,14 @@ class _Watch:
         self.spent_usd: float | None = 0.0
         self._started = time.perf_counter()
         self._episodes = self._successes = self._steps = 0
+        self.broken: list[str] = []
 
     def done(self, event: EpisodeDone) -> None:
         self._episodes += 1
         self._successes += event.trajectory.succeeded
         self._steps += len(event.trajectory.steps)
+        if event.trajectory.error is not None:
+            self.broken.append(f"{event.trajectory.id} ({event.trajectory.task.id}): {event.trajectory.error.message}")
         self.spent_usd = None if self.spent_usd is None or event.cost_usd is None else self.spent_usd + event.cost_usd
         rate = self._steps / max(1e-9, time.perf_counter() - self._started)
         shown = {
@@ -306,9 +312,12 @@ def print_result(result: Result, plan: Plan, json_mode: bool) -> None:
                 "played": result.played,
                 "spent_usd": result.spent_usd,
                 "duration_s": result.duration_s,
+                "broken": result.broken,
                 "arms": [counts._asdict() for counts in result.arms],
             }
         )
         return
     emit_table(Counts._fields, result.arms, json_mode=False, title=f"run {result.run_id}")
+    if result.broken:
+        note(f"{len(result.broken)} episodes ended with an error and count as failures. The first, {result.broken[0]}")
     note(f"Next: potstill measure --db {plan.db} --run {result.run_id}")

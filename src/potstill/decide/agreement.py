@@ -71,18 +71,18 @@ def _admissible_form(normalized: str, admissible: Sequence[str]) -> str | None:
     return next((action for action in admissible if normalize_text(action) == normalized), None)
 
 
-class Json(Exact):
+class Json(Normalized):
     """Tool calls: names and normalised arguments must be equal, order of keys and ``1`` against ``1.0`` aside.
 
-    A text without tool calls counts as the answer in words: two of them agree if their normalised texts do.
+    A text without tool calls counts as the answer in words: two of them agree as under ``normalized``.
     """
 
     name = "json"
 
     def key(self, reply: Reply, admissible: Sequence[str] | None) -> Hashable | None:
         if not reply.tool_calls:
-            text = normalize_text(reply.text)
-            return ("text", text) if text else None
+            text = super().key(reply, admissible)
+            return None if text is None else ("text", text)
         keys = [_call_key(call) for call in reply.tool_calls]
         return None if any(key is None for key in keys) else tuple(keys)
 

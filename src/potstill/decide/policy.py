@@ -75,8 +75,10 @@ class Policy(Struct, frozen=True, kw_only=True):
             raise ConfigError(f"temperature is {self.temperature}; allowed: 0 or more. Type for example: 0.7")
         if not 0.0 <= self.teacher_share <= 1.0:
             raise ConfigError(f"teacher share is {self.teacher_share}; allowed: 0 to 1. Type for example: 0.25")
-        if self.keep_steps < 1 or self.patience < 1:
-            raise ConfigError("keep_steps and patience must be 1 or more. Type for example: --keep-steps 5")
+        for name, value in (("keep_steps", self.keep_steps), ("patience", self.patience)):
+            if value < 1:
+                option = "--" + name.replace("_", "-")
+                raise ConfigError(f"{name} is {value}; allowed: 1 or more. Type for example: {option} 3")
 
 
 class CascadeState(Struct, frozen=True, kw_only=True):

@@ -105,10 +105,6 @@ _BASE: dict[str, tuple[PolicyKind, ContextKind]] = {
 }
 
 
-def arm_names() -> list[str]:
-    return list(_BASE)
-
-
 def build_arms(names: list[str], policy: Policy, student: Agent, teacher: Agent) -> list[Arm]:
     """Arms by name, in an order in which each finds what it needs (``random-mix`` after the cascade it mirrors).
 
@@ -128,6 +124,8 @@ def _build(name: str, names: list[str], policy: Policy, student: Agent, teacher:
     if base not in _BASE:
         raise UnknownName("arm", base, _BASE)
     kind, context = _BASE[base]
+    if mode_name and kind not in (PolicyKind.CASCADE, PolicyKind.RANDOM_MIX):
+        raise ConfigError(f"'{name}': only cascades escalate, '{base}' does not. Type: --arm {base}")
     mode = _mode(mode_name) if mode_name else policy.mode
     samples = policy.samples if kind is PolicyKind.CASCADE else 1
     return Arm(

@@ -292,13 +292,18 @@ class _Episode:
         return await self._ask_context(first=False)
 
     async def _ask_context(self, *, first: bool) -> ContextBlock:
-        """Context may fail without ending the episode: the step records why, and the teacher answers it."""
+        """Context may fail without ending the episode where a teacher can answer: the step records why.
+
+        An arm without a teacher would go on as another arm, without demonstrations; there the failure is raised.
+        """
         context = self.parts.context
         if context is None:
             return ContextBlock()
         try:
             return await (context.for_task(self._query()) if first else context.for_step(self._query()))
-        except (PotstillError, ValueError, LookupError, OSError) as problem:
+        except (PotstillError, OSError) as problem:
+            if self.parts.teacher is None:
+                raise
             self.context_error = error_record(problem)
             return ContextBlock()
 

@@ -191,8 +191,8 @@ class _Session:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(jobs, len(episodes))):
                     group.create_task(worker())
-        except* PotstillError as problems:
-            raise problems.exceptions[0] from None
+        except* Exception as problems:
+            raise _first(problems) from None
         if self._over_budget() and next(queue, None) is not None:
             raise BudgetReached(
                 f"Spent ${self.spent_usd:.4f}, the limit of --max-cost {self.max_cost_usd} is reached. "
@@ -270,6 +270,11 @@ class _Session:
         agent = spec.arm.teacher_agent if answerer is Answerer.TEACHER else spec.arm.student_agent
         health = self.health[answerer]
         return Side(model, answerer, agent, seed=spec.seed, handle=environment, health=health)
+
+
+def _first(problems: ExceptionGroup[Exception]) -> Exception:
+    """What stopped the run: an error with a sentence for the user before any other."""
+    return next((error for error in problems.exceptions if isinstance(error, PotstillError)), problems.exceptions[0])
 
 
 def _answered(trajectory: Trajectory) -> bool:
