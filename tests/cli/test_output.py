@@ -7,7 +7,7 @@ import json
 import pytest
 from terminal import ANSI, in_pipe, in_terminal, plain
 
-from potstill.cli.output import progress
+from potstill.cli.output import progress, visible
 
 TABLE = """
 from potstill.cli.output import emit_table
@@ -91,6 +91,11 @@ with progress("demo", total=3, unit="episodes") as bar:
     for done in (1, 2, 3):
         bar.update(1, success=f"{done}/3", steps_per_s=1.23456)
 """
+
+
+def test_stored_text_cannot_turn_the_direction_of_what_is_read() -> None:
+    assert visible("safe \u202egnp.exe\u2066 \x1b") == "safe \\u202egnp.exe\\u2066 \\x1b"
+    assert visible("\u05d0\u05d1 \u0645") == "\u05d0\u05d1 \u0645", "other scripts are only text"
 
 
 def test_progress_on_a_terminal_is_a_bar() -> None:

@@ -6,6 +6,7 @@ import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from measure_builders import DATE, STUDENT, call, episode, step, usage
@@ -113,6 +114,24 @@ def test_plots_are_files_of_their_kind_and_repeatable(
     write_plot(measured, second)
     assert first.read_bytes().startswith(magic)
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_names_in_a_plot_do_not_overlap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Six arms at almost the same place, and one in each far corner."""
+    pytest.importorskip("matplotlib", reason="needs: pip install 'potstill[report]'")
+    from matplotlib.axes import Axes
+
+    drawn: list[Any] = []
+    original = Axes.annotate
+    monkeypatch.setattr(Axes, "annotate", lambda *a, **k: drawn.append(original(*a, **k)) or drawn[-1])
+    crowd = [episode(f"context+cascade@mode-{i}", task, success=task > 2) for i in range(6) for task in range(9)]
+    corners = [episode("always", 0), episode("never", 0, success=False, kind=TrajectoryKind.STUDENT)]
+    write_plot(summarise([*crowd, *corners], PriceTable.load(date=DATE)), tmp_path / "plot.png")
+    boxes = [name.get_window_extent() for name in drawn]
+    frame = drawn[0].axes.get_window_extent()
+    assert len(boxes) == 8
+    assert [a for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)] == []
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 for box in boxes)
 
 
 def test_a_plot_needs_an_ending_that_can_be_drawn(measured: Measurement, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ nothing else; it prints them so that they can be repeated.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -57,11 +59,13 @@ def demo(ctx: click.Context, n: int, arms: str, directory: str, json_mode: bool)
     db = str(folder / "demo.db")
     started = time.perf_counter()
     note("1/3  The teacher solves 60 training tasks; its episodes become demonstrations.")
-    _invoke(ctx, distill_context, [*WORLD, "--n", "60", "--teacher", "expert", "--run", "teacher", "--db", db])
+    with _stdout_for_json_only(json_mode):
+        _invoke(ctx, distill_context, [*WORLD, "--n", "60", "--teacher", "expert", "--run", "teacher", "--db", db])
     note(f"2/3  The student acts on {n} other tasks: {arms.replace(',', ', ')}.")
     run_id = f"students-{n}-{hash_of(arms):04x}"
     target = [*WORLD, *STUDENT, "--n", str(n), "--teacher", "expert", "--arm", arms, "--run", run_id, "--db", db]
-    _invoke(ctx, run, target)
+    with _stdout_for_json_only(json_mode):
+        _invoke(ctx, run, target)
     note("3/3  What it cost and what it achieved.")
     report = folder / "report.html"
     _invoke(ctx, measure, ["--db", db, "--run", run_id, "--html", str(report), *(["--json"] if json_mode else [])])
@@ -69,6 +73,11 @@ def demo(ctx: click.Context, n: int, arms: str, directory: str, json_mode: bool)
     note(f"  potstill trajectories list --db {db} --run {run_id}")
     note(f"  potstill trajectories show ID --db {db}")
     note(f"The same by hand: potstill run {shlex.join(target)}")
+
+
+def _stdout_for_json_only(json_mode: bool) -> contextlib.AbstractContextManager[object]:
+    """With ``--json`` stdout is one document, that of ``measure``: tables on the way to it go to stderr."""
+    return contextlib.redirect_stdout(sys.stderr) if json_mode else contextlib.nullcontext()
 
 
 def _invoke(ctx: click.Context, command: click.Command, arguments: list[str]) -> None:

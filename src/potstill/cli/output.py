@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 json_option = click.option("--json", "json_mode", is_flag=True, help="Print JSON instead of a table.")
 """Decorator: the ``--json`` that every command with data takes, as the argument ``json_mode``."""
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_CONTROL_AND_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_TURNING = "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"
+"""Marks that turn the direction of the text after them, so that it reads as something else (Unicode TR 36)."""
+_CONTROL = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNING}]")
+_CONTROL_AND_BREAKS = re.compile(rf"[\x00-\x1f\x7f-\x9f{_TURNING}]")
 _ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -69,7 +71,12 @@ def note(text: str) -> None:
 
 def visible(text: str) -> str:
     """The text with every control character except tab and newline shown as an escape."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return _CONTROL.sub(lambda match: _escape(match[0]), text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return _ESCAPES.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
 def _plain(value: object) -> str:
@@ -77,7 +84,7 @@ def _plain(value: object) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else _scalar(value)
-    return _CONTROL_AND_BREAKS.sub(lambda match: _ESCAPES.get(match[0], f"\\x{ord(match[0]):02x}"), text)
+    return _CONTROL_AND_BREAKS.sub(lambda match: _escape(match[0]), text)
 
 
 def _scalar(value: object) -> str:
