@@ -13,7 +13,7 @@ from potstill.cli.main import main
 from potstill.cli.trajectories import trajectories
 from potstill.errors import ConfigError, StoreError
 from potstill.trajectories import Store
-from potstill.types import Decision, DemonstrationRef, Outcome, Reason, Vote
+from potstill.types import Decision, DemonstrationRef, ErrorRecord, Outcome, Reason, Vote
 
 
 @pytest.fixture
@@ -54,6 +54,15 @@ def test_list_filters_and_json(db, monkeypatch):
     assert [r["id"] for r in json.loads(call("list", "--json", "--until", "2024-01-01").stdout)] == ["a"]
     assert "No episode matches" in call("list", "--arm", "none").stderr
     assert isinstance(refused("list", "--since", "yesterday"), ConfigError)
+
+
+def test_list_says_which_episodes_broke_and_how(tmp_path):
+    with Store.open(tmp_path / "s.db") as store:
+        store.append(
+            episode("a", steps=1, outcome=None, error=ErrorRecord(kind="BadTask", message="game 7 is cut off"))
+        )
+    (row,) = json.loads(call("list", "--json", "--db", str(tmp_path / "s.db")).stdout)
+    assert (row["success"], row["error"]) == (None, "BadTask")
 
 
 def test_list_without_a_store_makes_none(tmp_path):

@@ -27,7 +27,9 @@ KINDS = ("teacher", "student", "cascade", "control")
 NAMED_LINES = 10
 """So many bad lines of an import are named; all are counted."""
 IMPORT_HELP = "potstill trajectories import --help"
-COLUMNS = ("id", "task_id", "environment", "arm", "kind", "seed", "success", "steps", "started_at", "run_id")
+COLUMNS = ("id", "task_id", "environment", "arm", "kind", "seed", "success", "error", "steps", "started_at", "run_id")
+LEFT_OUT_FIRST = ("run_id", "environment", "kind", "started_at", "task_id", "steps", "seed", "error")
+"""Columns that a narrow terminal does without; an id that is cut over several lines cannot be copied."""
 
 
 @click.group()
@@ -110,7 +112,7 @@ def list_(db: str, json_mode: bool, **options: Any) -> None:
     with reading(db) as store:
         found = store.summaries(**chosen)
     rows = [[_cell(summary, column) for column in COLUMNS] for summary in found]
-    emit_table(COLUMNS, rows, json_mode=json_mode)
+    emit_table(COLUMNS, rows, json_mode=json_mode, left_out_first=LEFT_OUT_FIRST)
     if not found:
         note("No episode matches. Other tenants' episodes need --namespace NAME or --all-namespaces.")
 

@@ -49,9 +49,14 @@ class Summary(Struct, frozen=True, kw_only=True):
     started_at: float
     run_id: str
     namespace: str
+    error: str | None = None
+    """The kind of error that the episode broke with."""
 
 
-SUMMARY_COLUMNS = "id, task_id, environment, split, arm, kind, seed, success, step_count, started_at, run_id, namespace"
+SUMMARY_COLUMNS = (
+    "id, task_id, environment, split, arm, kind, seed, success, step_count, started_at, run_id, namespace, "
+    "CASE WHEN json_valid(header) THEN json_extract(header, '$.error.kind') END"
+)
 
 _EQUAL = ("run_id", "arm", "kind", "environment", "task_id", "split", "namespace")
 _KNOWN = frozenset(Filters.__annotations__)
