@@ -85,6 +85,8 @@ def test_every_setting_is_explained_and_the_template_is_a_valid_file(tmp_path: P
     tomllib.loads(config.template())
     given = "\n".join(line.removeprefix("# ") for line in config.template().splitlines() if " = " in line)
     assert tomllib.loads(given).keys() == set(config.Settings.__struct_fields__)
+    (tmp_path / "potstill.toml").write_text(given)
+    assert config.load(start=tmp_path, environment={}).settings.jobs == 1, "every value is of the setting's type"
 
 
 def test_the_command_line_shows_and_starts_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 
@@ -139,10 +139,12 @@ def find(start: Path | None = None, environment: Mapping[str, str] | None = None
 def template() -> str:
     """A file with every setting, commented out, to start from."""
     lines = ["# Settings of potstill. Flags and POTSTILL_* variables win over this file.", ""]
-    defaults = Settings()
+    defaults, types = Settings(), get_type_hints(Settings)
     for name in Settings.__struct_fields__:
         value = getattr(defaults, name)
-        shown = '""' if value is None else msgspec.json.encode(value).decode()
+        if value is None:  # something of the right type, to be replaced
+            value = 1 if types[name] == int | None else 1.0 if types[name] == float | None else ""
+        shown = msgspec.json.encode(value).decode()
         lines += [f"# {HELP[name]}", f"# {name} = {shown}", ""]
     return "\n".join(lines)
 

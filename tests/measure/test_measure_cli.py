@@ -103,6 +103,14 @@ def test_a_name_that_no_episode_has_is_told_with_those_there_are(db: str, capsys
         assert said in err
 
 
+def test_a_report_that_cannot_be_written_says_which(
+    db: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "absent" / "r.html"
+    code, _, err = run(capsys, "measure", "--db", db, "--run", "r1", "--html", str(target))
+    assert (code, err) == (1, f"error: Cannot write --html {target}: No such file or directory.\n")
+
+
 def test_measuring_changes_no_file(db: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = Path(db).read_bytes()
     assert run(capsys, "measure", "--db", db, "--run", "r1")[0] == 0

@@ -165,7 +165,9 @@ def test_an_import_of_another_kind_of_file_is_a_few_lines(tmp_path, capsys):
 
 def test_no_command_shows_or_removes_an_episode_of_another_tenant(db):
     """Not even by its id, and without telling whether it exists."""
-    assert "No trajectory with id 'c' and namespace 'default'" in str(refused("show", "c", "--db", db))
+    assert "No trajectory 'c' in namespace 'default'" in str(refused("show", "c", "--db", db))
+    with Store.open(db) as store, pytest.raises(StoreError, match="id 'c' and namespace 'default'"):
+        store.get("c", namespace="default")
     assert isinstance(refused("rm", "c", "--db", db), ConfigError)
     assert isinstance(refused("rm", "a", "--namespace", "acme", "--db", db), ConfigError)
     assert call("show", "c", "--namespace", "acme", "--db", db).stdout.startswith("episode: c")

@@ -240,6 +240,16 @@ def _collections(store: Store, ids: Iterable[str], namespace: str) -> Iterator[T
 
 
 def _write(kind: str, path: Path, measurement: Measurement) -> None:
+    from potstill.errors import PotstillError
+
+    try:
+        _write_file(kind, path, measurement)
+    except OSError as error:
+        raise PotstillError(f"Cannot write --{kind} {path}: {error.strerror or error}.") from error
+    note(f"wrote {path}")
+
+
+def _write_file(kind: str, path: Path, measurement: Measurement) -> None:
     if kind == "html":
         from potstill.measure.report import render_html
 
@@ -249,4 +259,3 @@ def _write(kind: str, path: Path, measurement: Measurement) -> None:
         from potstill.measure.plot import write_plot
 
         write_plot(measurement, path)
-    note(f"wrote {path}")

@@ -6,7 +6,7 @@ Callbacks parse and call the store; what is printed is in ``potstill.cli.output`
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -141,6 +141,7 @@ def show(id: str, db: str, namespace: str, json_mode: bool, prompts: bool) -> No
     from potstill.cli.trajectory_view import print_trajectory
 
     with reading(db) as store:
+        _must_be_there(store, [id], namespace)
         trajectory = store.get(id, namespace=namespace)
     if json_mode:
         emit_json(trajectory)
@@ -201,6 +202,15 @@ def _bad_lines(report: ImportReport, name: str) -> str:
     return f"{lines} of {name} could not be read{more}; the other episodes are kept"
 
 
+def _must_be_there(store: Store, ids: Sequence[str], namespace: str) -> None:
+    known = set(store.ids(namespace=namespace))
+    if missing := [id for id in ids if id not in known]:
+        raise ConfigError(
+            f"No trajectory '{missing[0]}' in namespace '{namespace}'. Type: potstill trajectories list"
+            + ("" if namespace == "default" else f" --namespace {namespace}")
+        )
+
+
 @trajectories.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @db_option
@@ -209,12 +219,7 @@ def _bad_lines(report: ImportReport, name: str) -> str:
 def rm(ids: tuple[str, ...], db: str, namespace: str, json_mode: bool) -> None:
     """Remove episodes by id and give their disk space back."""
     with writing(db) as store:
-        known = set(store.ids(namespace=namespace))
-        if missing := [id for id in ids if id not in known]:
-            raise ConfigError(
-                f"No trajectory '{missing[0]}' in namespace '{namespace}'; nothing was removed. "
-                "Type: potstill trajectories list"
-            )
+        _must_be_there(store, ids, namespace)
         report = store.remove(ids)
     _emit_report(report, json_mode)
 

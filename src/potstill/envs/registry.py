@@ -177,6 +177,8 @@ def _split(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str
     for_source = _accepted(_load(found.source, name)) if found.source else set()
     for option in options:
         if option not in for_environment | for_source:
+            if option == "directory":
+                raise ConfigError(f"The environment '{name}' has no games in files: leave out --tasks DIR.")
             raise UnknownName(f"option of the environment '{name}'", option, for_environment | for_source)
     return (
         _typed(name, found.environment, {key: value for key, value in options.items() if key in for_environment}),

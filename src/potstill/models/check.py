@@ -155,7 +155,11 @@ class _Probe:
         self._first = completion.calls[-1] if completion.calls else None
         if len(completion.replies) != 1:
             return _found("one sample", False, f"{len(completion.replies)} replies instead of 1")
-        return _found("one sample", True, f"finished by {completion.replies[0].finish_reason.value}")
+        reply = completion.replies[0]
+        detail = f"finished by {reply.finish_reason.value}"
+        if not reply.text.strip() and not reply.tool_calls:
+            return Finding(check="one sample", status=Status.UNKNOWN, detail=f"an empty answer, {detail}")
+        return _found("one sample", True, detail)
 
     async def n_samples(self) -> Finding:
         self._several = await self._sample(self._base, self._n)

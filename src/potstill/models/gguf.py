@@ -66,7 +66,9 @@ def inspect(path: str | Path) -> GgufInfo:
     except OSError as error:
         raise BadModelFile(f"Cannot read the model file {path}: {error.strerror or error}.") from error
     except (struct.error, OverflowError, ValueError, IndexError, RecursionError) as error:
-        raise BadModelFile(f"{path} is a broken or cut-off GGUF file ({error}). Fetch it again.") from error
+        # struct's own words speak of buffers; they mean that the file ends where a number should stand.
+        why = "it ends within its header" if "requires a buffer" in str(error) else error
+        raise BadModelFile(f"{path} is a broken or cut-off GGUF file ({why}). Fetch it again.") from error
 
 
 class _Reader:

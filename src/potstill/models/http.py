@@ -159,7 +159,8 @@ class HttpModel:
         try:
             decoded = decode_response(answer.body)
         except BadResponse as error:
-            explained = self._explained(error, key)
+            where = BadResponse(f"{self._name}: {error}. Is this the base URL of an OpenAI-compatible API?")
+            explained = self._explained(where, key)
             calls.append(msgspec.structs.replace(call, error=_record(explained)))
             raise explained from None
         calls.append(_filled(call, decoded))

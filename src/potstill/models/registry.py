@@ -81,6 +81,8 @@ def list_models() -> list[ModelKind]:
         for package in known_packages()
     ]
     models.append(ModelKind(spec="local:FILE.gguf", kind="local", description="any GGUF file"))
+    torch = "a local model by name, file or folder in PyTorch: fast at scoring actions (extra lm)"
+    models.append(ModelKind(spec="torch:NAME_OR_PATH", kind="local", description=torch))
     models += [_provider_row(name) for name in PROVIDERS]
     models.append(
         ModelKind(spec="expert", kind="expert", description="the environment's own expert, priced as a named model")
