@@ -24,6 +24,7 @@ PRINTS = {
     "a success costs $0.0102; 48% of input tokens came from the cache\n"
     "3 episodes written to episodes.jsonl\n",
     "own_environment.py": "",
+    "own_model.py": "",
 }
 
 
@@ -61,6 +62,15 @@ def test_the_guide_to_an_agent_of_ones_own_is_followed_to_its_end(tmp_path: Path
         assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].startswith("today\t3\t")
     assert "today" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_guide_to_a_model_of_ones_own_is_followed_to_its_end(tmp_path: Path) -> None:
+    commands = quoted("guides/own-model.md", "bash", "models check").replace("\\\n", " ").strip().splitlines()
+    assert len(commands) == 2
+    done = [run("-m", *shlex.split(line.removeprefix("PYTHONPATH=. ")), cwd=tmp_path) for line in commands]
+    assert [one.returncode for one in done] == [0, 0], done[-1].stderr
+    assert "admissible actions\tok" in done[0].stdout
+    assert done[1].stdout.splitlines()[1].split("\t")[:2] == ["zero-shot", "6"]
 
 
 def test_the_line_of_the_format_is_imported_and_measured(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def open_model(spec: str, **options: Any) -> Model:
     ``torch:NAME_OR_PATH``      the same weights in PyTorch, fast at scoring actions (extra ``lm``)
     ``expert``                  the environment's own expert (options ``counter``, ``priced_as``)
     ``replay:FILE[#MODEL]``     recorded answers
+    ``python:MODULE:FUNC#NAME`` what a function of yours opens: ``FUNC(NAME, **options)``
     ==========================  ====================================================================================
 
     ``options`` go to the model's constructor. Raises ``UnknownName``, ``ConfigError``, and what the kind itself raises.
@@ -88,6 +89,7 @@ def list_models() -> list[ModelKind]:
         ModelKind(spec="expert", kind="expert", description="the environment's own expert, priced as a named model")
     )
     models.append(ModelKind(spec="replay:FILE[#MODEL]", kind="replay", description="recorded answers"))
+    models.append(ModelKind(spec="python:MODULE:FUNCTION#NAME", kind="python", description="a model of your own"))
     for name in plugins.names("model"):
         models.append(ModelKind(spec=f"{name}:...", kind="plug-in", description=plugins.origin("model", name)))
     return models
@@ -173,13 +175,36 @@ def _open_replay(rest: str, **options: Any) -> Model:
     return _with_options(f"replay:{rest}", ReplayModel.from_file, (path,), {"model": model or None, **options})
 
 
+def _open_python(rest: str, **options: Any) -> Model:
+    target, _, name = rest.partition("#")
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError(f"'python:{rest}' names no function. Type for example: {_EXAMPLES['python']}")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"There is no module '{error.name}' for 'python:{rest}'. Is its folder on PYTHONPATH?"
+        ) from error
+    if not callable(getattr(module, attribute, None)):
+        functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise UnknownName(f"function of {module_name}", attribute, functions)
+    return _with_options(f"python:{rest}", getattr(module, attribute), (name,), options)
+
+
 _KINDS: dict[str, Opener] = {
     "local": _open_local,
     "torch": _open_torch,
     "expert": _open_expert,
     "replay": _open_replay,
+    "python": _open_python,
 }
-_EXAMPLES = {"local": "local:smollm2-135m", "torch": "torch:smollm2-135m", "replay": "replay:episodes.jsonl"}
+_EXAMPLES = {
+    "local": "local:smollm2-135m",
+    "torch": "torch:smollm2-135m",
+    "replay": "replay:episodes.jsonl",
+    "python": "python:own_model:open_matcher#words",
+}
 
 
 def _with_options(spec: str, opener: Opener, arguments: tuple[Any, ...], options: dict[str, Any]) -> Model:
