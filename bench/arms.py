@@ -16,7 +16,7 @@ measures, with simulated prompt caches and without any.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,10 @@ AGAINST = {
 """Which arms each arm is compared with, where both were recorded (in the same mode, or in none)."""
 
 
+Played = Mapping[tuple[str, int], Trajectory]
+"""An arm's episodes by task and seed."""
+
+
 def main() -> None:
     options = parsed()
     runs = [tuple(run.partition("=")[::2]) for run in options.run]
@@ -59,7 +63,7 @@ def main() -> None:
     }
     rows = [row(arm) for arm in measured.arms]
     tasks = len({episode.task.id for episode in episodes})
-    seeds = list(range(first.seed, first.seed + first.seeds))
+    seeds = sorted({episode.seed for episode in episodes})
     _results.write(options.name, rows, n=tasks, seeds=seeds, prices_date=measured.prices_date, extra=extra)
 
 
@@ -87,22 +91,34 @@ def row(arm: ArmSummary) -> dict[str, Any]:
 
 
 def differences(episodes: Sequence[Trajectory]) -> Iterator[dict[str, Any]]:
-    """Success of one arm minus another's on the same tasks and seeds; the interval resamples tasks."""
-    success: dict[str, dict[tuple[str, int], float]] = {}
+    """One arm minus another on the same tasks and seeds, in success and in steps; the intervals resample tasks."""
+    by_arm: dict[str, dict[tuple[str, int], Trajectory]] = {}
     for episode in episodes:
-        success.setdefault(episode.arm, {})[episode.task.id, episode.seed] = float(episode.succeeded)
-    for of in success:
-        for against in opponents(of, success):
-            paired = paired_difference(success[of], success[against])
-            if paired is not None:
-                yield {
-                    "of": of,
-                    "against": against,
-                    "n": paired.n,
-                    "difference": paired.difference,
-                    "difference_ci": paired.difference_ci,
-                    "p_mcnemar": paired.p_mcnemar,
-                }
+        by_arm.setdefault(episode.arm, {})[episode.task.id, episode.seed] = episode
+    for of in by_arm:
+        for against in opponents(of, by_arm):
+            yield from paired(of, by_arm[of], against, by_arm[against])
+
+
+def paired(of: str, ours: Played, against: str, theirs: Played) -> Iterator[dict[str, Any]]:
+    values: dict[str, Callable[[Trajectory], float]] = {
+        "success": lambda episode: float(episode.succeeded),
+        "steps": lambda episode: float(len(episode.steps)),
+    }
+    for what, value in values.items():
+        found = paired_difference(
+            {key: value(episode) for key, episode in ours.items()},
+            {key: value(episode) for key, episode in theirs.items()},
+        )
+        if found is not None:
+            yield {
+                "of": of,
+                "against": against,
+                "in": what,
+                "n": found.n,
+                "difference": found.difference,
+                "difference_ci": found.difference_ci,
+            }
 
 
 def opponents(of: str, arms: Mapping[str, object]) -> Iterator[str]:

@@ -147,6 +147,8 @@ class Usage(Struct, frozen=True, kw_only=True):
     """The endpoint itself said what came from its cache. If False, cached prices can only be simulated."""
     estimated: bool = False
     """The counts are ours (a tokenizer or a stated estimator), not the provider's."""
+    counted_by: str = ""
+    """Who counted, where the counts are estimated: a model whose tokenizer it was, or an estimator."""
 
     def __post_init__(self) -> None:
         counts = (

@@ -23,7 +23,7 @@ DATE = "2026-11-21"
 TEACHER, STUDENT = "claude-sonnet-5-5", "claude-haiku-5-5"
 
 
-def usage(input_tokens: int = 1000, output_tokens: int = 100, **counts: int | bool) -> Usage:
+def usage(input_tokens: int = 1000, output_tokens: int = 100, **counts: int | bool | str) -> Usage:
     return Usage(input_tokens=input_tokens, output_tokens=output_tokens, **counts)
 
 

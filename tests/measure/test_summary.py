@@ -233,10 +233,12 @@ def test_caches_policies() -> None:
 
 
 def test_priced_as_is_always_said() -> None:
-    expert = call("expert:rooms", tokens=usage(), priced_as=TEACHER)
+    expert = call("expert:rooms", tokens=usage(estimated=True, counted_by="local:small"), priced_as=TEACHER)
     found = summarise([episode("teacher", 0, steps=(step(0, Answerer.TEACHER, (expert,)),))], TABLE)
-    assert found.arms[0].priced_as == ("expert:rooms priced as anthropic/claude-sonnet-5-5",)
-    assert "expert:rooms priced as anthropic/claude-sonnet-5-5" in found.notes
+    assert found.arms[0].priced_as == (
+        "expert:rooms priced as anthropic/claude-sonnet-5-5, tokens counted by local:small",
+    )
+    assert "expert:rooms priced as anthropic/claude-sonnet-5-5, tokens counted by local:small" in found.notes
     dearer = summarise(study(), TABLE, Options(pricing=Pricing(student_as="claude-opus-5-5")))
     assert arms(dearer)["zero-shot"].cost_per_episode_usd == pytest.approx(0.006)
 

@@ -33,7 +33,7 @@ STUDENT = (
     ),
     *("--style", "transcript", "--k", "3", "--max-steps", "6", "--temperature", "1.0"),
 )
-ARMS = "zero-shot,context,context+cascade"
+ARMS = "zero-shot,context,context+cascade,copy-nearest"
 
 
 @click.command()

@@ -85,7 +85,8 @@ class Tally:
         self._add_tokens(row)
         if row.priced_as is not None:
             target = "CPU time" if row.price_row is None else row.price_row
-            self.priced_as[f"{row.model} priced as {target}"] = None
+            counted = f", tokens counted by {row.usage.counted_by}" if row.usage and row.usage.counted_by else ""
+            self.priced_as[f"{row.model} priced as {target}{counted}"] = None
         total, plain_total = row.total_usd, plain.total_usd
         if total is None or plain_total is None:
             self.without_cost += 1

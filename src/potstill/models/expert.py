@@ -59,7 +59,8 @@ class ExpertModel:
     """Answers with ``await request.handle.expert_action()``; billed as if ``priced_as`` had read and written it.
 
     Deterministic: ``n`` samples are the same action ``n`` times and one call, whose output counts ``n`` times.
-    Usage has ``estimated=True``. Errors of the environment pass through as they are: they end the episode.
+    Usage says who counted, and every table says it too. Errors of the environment pass through as they are: they end
+    the episode.
 
     Raises ``ConfigError`` where the request carries no handle, or the environment has no expert.
     """
@@ -78,11 +79,6 @@ class ExpertModel:
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(n_shares_prompt=True, tools=True, constrained=True)
-
-    @property
-    def counter_name(self) -> str:
-        """Who counted the tokens; every table that shows their price says it."""
-        return self._counter.name
 
     async def sample(self, request: Request, n: int = 1) -> Completion:
         if n < 1:
@@ -121,6 +117,7 @@ class ExpertModel:
             input_tokens=sum(map(self._message_tokens, request.messages)) + self._tools_tokens(request.tools),
             output_tokens=n * (self._count(reply.text) + self._calls_tokens(reply.tool_calls)),
             estimated=True,
+            counted_by=self._counter.name,
         )
 
     def _message_tokens(self, message: Message) -> int:
