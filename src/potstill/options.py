@@ -7,6 +7,7 @@ What it knows: signatures, and how to say a type in words. What it does not do: 
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import types
 import typing
@@ -19,6 +20,8 @@ from potstill.errors import ConfigError
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _PLAIN = (str, int, float, bool, list, dict)
+_MAY_BE_SECRET = re.compile("key|header|token|secret|password", re.IGNORECASE)
+"""Names of options whose values are never repeated in a message."""
 
 
 def checked_options(what: str, taker: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +48,8 @@ def _checked(what: str, key: str, value: Any, hint: Any) -> Any:
             return str(value).lower() if isinstance(value, bool) else str(value)
     except TypeError:  # a type that msgspec does not know: only its owner can tell
         return value
-    raise ConfigError(f"The option '{key}' of {what} is {value!r}; it must be {_allowed(hint)}.")
+    shown = "of the wrong kind" if _MAY_BE_SECRET.search(key) else repr(value)
+    raise ConfigError(f"The option '{key}' of {what} is {shown}; it must be {_allowed(hint)}.")
 
 
 def _hints(taker: Callable[..., Any]) -> dict[str, Any]:

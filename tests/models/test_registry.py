@@ -186,3 +186,9 @@ def test_opening_by_name_imports_no_other_kind() -> None:
 def test_errors_are_potstills_own(tmp_path: Path) -> None:
     with pytest.raises(PotstillError):
         open_model(f"replay:{tmp_path}")
+
+
+def test_a_wrong_value_that_may_be_a_key_is_not_repeated() -> None:
+    with pytest.raises(ConfigError, match="'headers'") as caught:
+        checked_options("x", HttpModel, {"headers": '{"X-Api-Key": "abc123"}'})
+    assert "abc123" not in str(caught.value)

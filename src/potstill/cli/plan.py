@@ -297,6 +297,9 @@ def print_estimate(plan: Plan, json_mode: bool) -> None:
     for arm in config.arms:
         estimate = estimate_arm(arm, len(plan.tasks) * config.seeds, given)
         rows.append((*msgspec.structs.astuple(estimate), estimate.cost_usd(student, teacher)))
+    unpriced = {config.student: student, config.teacher: teacher, None: (0.0, 0.0)}
+    for model in (model for model, price in unpriced.items() if price is None):
+        note(f"No price for '{model}': its cost is left out. Add it to potstill-prices.toml, or price it as another.")
     columns = (*(field.name for field in msgspec.structs.fields(estimate)), "uncached_cost_usd")
     emit_table(columns, rows, json_mode=json_mode, title=f"{config.run_id}: an estimate, nothing was recorded")
     note(f"Assumed: {given.steps} steps an episode, {given.escalation:.0%} escalation, nothing cached.")
