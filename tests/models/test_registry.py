@@ -68,7 +68,7 @@ def test_options_reach_the_model() -> None:
     ("spec", "options", "said"),
     [
         ("openai:q", {"max_concurrency": "abc"}, "'max_concurrency' of openai:q is 'abc'; it must be a whole number"),
-        ("openai:q", {"headers": "X-Key"}, "'headers' of openai:q is 'X-Key'; it must be a JSON object"),
+        ("openai:q", {"headers": "X-Key"}, "'headers' of openai:q is of the wrong kind; it must be a JSON object"),
         ("openai:q", {"omit": "seed"}, "a JSON list"),
         ("openai:q", {"n_shares_prompt": "yes"}, "true or false"),
         ("openai:q", {"idle_s": "long"}, "timeouts = "),
