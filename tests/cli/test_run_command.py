@@ -94,6 +94,10 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
     deadline = time.monotonic() + 60
     while recorded(db) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
+    process.send_signal(signal.SIGSTOP)
+    second = potstill("run", "--resume", "k", "--db", str(db))
+    assert (second.returncode, "Another process is recording the run k" in second.stderr) == (2, True)
+    process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

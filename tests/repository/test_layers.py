@@ -9,7 +9,7 @@ from imports import Import, imports, modules
 
 LAYERS = [
     ("types", "errors"),
-    ("protocols", "plugins", "options", "config"),
+    ("protocols", "plugins", "options", "locks", "config"),
     ("wire",),
     ("models", "envs", "retrieval", "trajectories"),
     ("decide",),

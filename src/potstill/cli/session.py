@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
@@ -26,6 +29,7 @@ from potstill.distill.context.library import DemonstrationLibrary, Utility, buil
 from potstill.envs.registry import factory
 from potstill.envs.worker import WorkerPool
 from potstill.errors import BudgetReached, ConfigError, ModelError, UnknownPrice
+from potstill.locks import exclusive
 from potstill.measure.cache import ledger
 from potstill.measure.ledger import Pricing
 from potstill.measure.prices import PriceTable
@@ -63,7 +67,7 @@ class Result(NamedTuple):
 
 def play(plan: Plan, *, quiet: bool = False) -> Result:
     """Record what the plan asks for and the store does not hold yet."""
-    with Store.open(plan.db) as store:
+    with _alone(plan), Store.open(plan.db) as store:
         watch = _Watch(plan)
         started = time.perf_counter()
         try:
@@ -78,6 +82,21 @@ def play(plan: Plan, *, quiet: bool = False) -> Result:
         duration_s = time.perf_counter() - started
         counts = _counts(store, plan.config)
         return Result(plan.config.run_id, played, counts, watch.spent_usd, duration_s, tuple(watch.broken))
+
+
+@contextlib.contextmanager
+def _alone(plan: Plan) -> Iterator[None]:
+    """Two sittings of one run at once would pay for the same episodes twice."""
+    name = hashlib.sha256(f"{plan.db.resolve()}\x1f{plan.config.run_id}".encode()).hexdigest()[:16]
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(exclusive(Path(tempfile.gettempdir()) / f"potstill-{name}.lock", wait=False))
+        except BlockingIOError:
+            raise ConfigError(
+                f"Another process is recording the run {plan.config.run_id} in {plan.db}. Wait until it ends, or name "
+                "another run: --run NAME"
+            ) from None
+        yield
 
 
 def _how_to_resume(plan: Plan) -> str:

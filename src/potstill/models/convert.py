@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.errors import BadModelFile, MissingExtra
+from potstill.locks import exclusive
 from potstill.models import gguf, packages
 from potstill.models.packages import Progress
 
@@ -37,7 +38,7 @@ def checkpoint(path: Path, *, progress: Progress | None = None) -> Path:
     if (folder / "config.json").is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with packages.exclusive(folder.with_suffix(".lock")):
+    with exclusive(folder.with_suffix(".lock")):
         if not (folder / "config.json").is_file():
             if progress is not None:
                 progress(f"converting {path.name} for PyTorch, once (about a minute)")
