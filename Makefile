@@ -34,7 +34,7 @@ format: $(VENV)/.check  ## put the code into its format
 bench: $(VENV)/.test-all model  ## measure speeds again; ALFWORLD=DIR: and all of the README (hours); NAME=store: one
 	@set -e; for name in $(or $(NAME),store retrieval environments local_models); do \
 	  echo "bench/$$name.py"; $(BIN)/python bench/$$name.py $(ARGS); done
-	$(if $(ALFWORLD),VENV=$(VENV) sh bench/alfworld.sh $(ALFWORLD))
+	$(if $(ALFWORLD),VENV=$(VENV) sh bench/escalation_modes.sh && VENV=$(VENV) sh bench/alfworld.sh $(ALFWORLD))
 	$(BIN)/python bench/tables.py
 
 docs: $(VENV)/.test-all  ## the documentation as pages in site/
