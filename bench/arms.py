@@ -26,11 +26,11 @@ import _results
 from potstill.measure.ledger import Pricing
 from potstill.measure.measurement import ArmSummary, Options
 from potstill.measure.prices import PriceTable
-from potstill.measure.statistics import paired_difference
+from potstill.measure.statistics import paired_difference, wilson_by_task
 from potstill.measure.summary import summarise
 from potstill.run.runner import RunConfig
 from potstill.trajectories import Store
-from potstill.types import Trajectory
+from potstill.types import Answerer, Trajectory
 
 AGAINST = {
     "context": ("zero-shot", "random-demos", "copy-nearest"),
@@ -40,6 +40,8 @@ AGAINST = {
 """Which arms each arm is compared with, where both were recorded (in the same mode, or in none)."""
 
 
+EARLY = (20, 30)
+"""Steps within which success is told too: with enough of them, a teacher that acts at random gets there in the end."""
 Played = Mapping[tuple[str, int], Trajectory]
 """An arm's episodes by task and seed."""
 
@@ -61,7 +63,7 @@ def main() -> None:
         "priced_as": {"teacher": teacher_as, "student": student_as},
         "differences": list(differences(episodes)),
     }
-    rows = [row(arm) for arm in measured.arms]
+    rows = [{**row(arm), **early([e for e in episodes if e.arm == arm.arm])} for arm in measured.arms]
     tasks = len({episode.task.id for episode in episodes})
     seeds = sorted({episode.seed for episode in episodes})
     _results.write(options.name, rows, n=tasks, seeds=seeds, prices_date=measured.prices_date, extra=extra)
@@ -90,8 +92,31 @@ def row(arm: ArmSummary) -> dict[str, Any]:
     }
 
 
+def early(episodes: Sequence[Trajectory]) -> dict[str, Any]:
+    """Success within fewer steps than were allowed, and the teacher's share of those steps.
+
+    No arm knows how many steps are left, so the beginning of a long episode is what a shorter one would have been.
+    """
+    found: dict[str, Any] = {}
+    for limit in EARLY:
+        by_task: dict[str, list[bool]] = {}
+        for episode in episodes:
+            by_task.setdefault(episode.task.id, []).append(within(episode, limit))
+        steps = [step for episode in episodes for step in episode.steps[:limit]]
+        found[f"success_in_{limit}"] = sum(map(sum, by_task.values())) / len(episodes)
+        found[f"success_in_{limit}_ci"] = wilson_by_task(
+            [sum(values) for values in by_task.values()], [len(values) for values in by_task.values()]
+        )
+        found[f"teacher_share_in_{limit}"] = sum(step.answerer is Answerer.TEACHER for step in steps) / len(steps)
+    return found
+
+
+def within(episode: Trajectory, limit: int) -> bool:
+    return episode.succeeded and len(episode.steps) <= limit
+
+
 def differences(episodes: Sequence[Trajectory]) -> Iterator[dict[str, Any]]:
-    """One arm minus another on the same tasks and seeds, in success and in steps; the intervals resample tasks."""
+    """One arm minus another on the same tasks and seeds, in success, steps and teacher's steps; intervals by task."""
     by_arm: dict[str, dict[tuple[str, int], Trajectory]] = {}
     for episode in episodes:
         by_arm.setdefault(episode.arm, {})[episode.task.id, episode.seed] = episode
@@ -103,7 +128,9 @@ def differences(episodes: Sequence[Trajectory]) -> Iterator[dict[str, Any]]:
 def paired(of: str, ours: Played, against: str, theirs: Played) -> Iterator[dict[str, Any]]:
     values: dict[str, Callable[[Trajectory], float]] = {
         "success": lambda episode: float(episode.succeeded),
+        **{f"success in {limit} steps": early_success(limit) for limit in EARLY},
         "steps": lambda episode: float(len(episode.steps)),
+        "teacher's steps": lambda episode: float(sum(s.answerer is Answerer.TEACHER for s in episode.steps)),
     }
     for what, value in values.items():
         found = paired_difference(
@@ -119,6 +146,10 @@ def paired(of: str, ours: Played, against: str, theirs: Played) -> Iterator[dict
                 "difference": found.difference,
                 "difference_ci": found.difference_ci,
             }
+
+
+def early_success(limit: int) -> Callable[[Trajectory], float]:
+    return lambda episode: float(within(episode, limit))
 
 
 def opponents(of: str, arms: Mapping[str, object]) -> Iterator[str]:
