@@ -71,6 +71,7 @@ def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
         teacher=options.get("teacher"),
         student=options.get("student"),
         student_options=student_options,
+        teacher_options=_pairs(options.get("teacher_options"), "--teacher-option idle_s=600"),
         price_teacher_as=options.get("price_teacher_as"),
         price_student_as=options.get("price_student_as"),
         prices_date=str(PriceTable.load().date),

@@ -53,6 +53,7 @@ world_options: tuple[Decorator, ...] = (
 
 teacher_options: tuple[Decorator, ...] = (
     click.option("--teacher", help="expert, http:URL#MODEL, PROVIDER:MODEL, ..."),
+    click.option("--teacher-option", "teacher_options", multiple=True, help="KEY=VALUE for the teacher; repeatable."),
     click.option("--price-teacher-as", help="Price the teacher as this model (needed for 'expert')."),
     click.option("--reasoning", default="none", show_default=True, help="none, with-action or separate."),
     click.option("--plan/--no-plan", default=False, help="Write a plan first (language models)."),

@@ -217,7 +217,7 @@ def _teacher(config: RunConfig, student: Model | None) -> Model | None:
     if config.teacher is None:
         raise ConfigError("These arms need a teacher. Type for example: --teacher expert")
     if config.teacher != "expert":
-        return open_model(config.teacher)
+        return open_model(config.teacher, **config.teacher_options)
     counter = student if isinstance(student, TokenCounter) else EstimateCounter()
     return ExpertModel(counter, priced_as=config.price_teacher_as)
 

@@ -42,6 +42,7 @@ class RunConfig(Struct, frozen=True, kw_only=True):
     student: str | None = None
     student_options: dict[str, str | int | float | bool | None] = msgspec.field(default_factory=dict)
     """How the student is opened (``template``, ``threads``, ...)."""
+    teacher_options: dict[str, str | int | float | bool | None] = msgspec.field(default_factory=dict)
     price_teacher_as: str | None = None
     price_student_as: str | None = None
     prices_date: str | None = None
