@@ -218,6 +218,8 @@ def _teacher(config: RunConfig, student: Model | None) -> Model | None:
         raise ConfigError("These arms need a teacher. Type for example: --teacher expert")
     if config.teacher != "expert":
         return open_model(config.teacher, **config.teacher_options)
+    if config.teacher_options:
+        raise ConfigError("The teacher 'expert' takes no options. Leave --teacher-option away.")
     counter = student if isinstance(student, TokenCounter) else EstimateCounter()
     return ExpertModel(counter, priced_as=config.price_teacher_as)
 
