@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from sweep import Gate, outcome
 
 ANSWER = {"candidates": [["a", math.log(0.6)], ["b", math.log(0.3)], ["c", math.log(0.1)]], "action": "a"}
