@@ -20,7 +20,7 @@ import click
 import msgspec
 
 from potstill.cli.output import emit_json, emit_table, note, progress
-from potstill.cli.plan import Plan
+from potstill.cli.plan import CONSTRAINED, Plan
 from potstill.decide.policy import PolicyKind, Signal
 from potstill.distill.context.config import ContextConfig
 from potstill.distill.context.context import RandomDemonstrations, RetrievedDemonstrations
@@ -194,7 +194,7 @@ async def _opened(stack: contextlib.AsyncExitStack, model: Model | None) -> Mode
 
 
 def _student(config: RunConfig) -> Model | None:
-    if not any(arm.needs_student for arm in config.arms):
+    if not any(arm.needs_student for arm in config.arms) and not _counts_for_expert(config):
         return None
     if config.student is None:
         raise ConfigError("These arms need a student. Type for example: --student local:smollm2-135m")
@@ -208,6 +208,12 @@ def _student(config: RunConfig) -> Model | None:
             "Type: --student local:NAME or --student torch:NAME, or --signal votes"
         )
     return student
+
+
+def _counts_for_expert(config: RunConfig) -> bool:
+    """Whether a local student is named whose tokenizer prices the expert, so that all runs that name it count alike."""
+    expert = config.teacher == "expert" and any(arm.needs_teacher for arm in config.arms)
+    return expert and (config.student or "").startswith(CONSTRAINED)
 
 
 def _teacher(config: RunConfig, student: Model | None) -> Model | None:
