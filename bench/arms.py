@@ -8,9 +8,9 @@
         --db alf.db --run arms
     python bench/arms.py --db alf.db --run arms --name alfworld_arms
 
-Several runs on the same tasks and seeds go into one table: ``--run arms --run likelihood=likelihood``, where the word
-after ``=`` is put behind the names of that run's arms. Recording takes an hour or more and resumes; this script only
-measures, with simulated prompt caches and without any.
+Several runs go into one table: ``--run arms --run likelihood=likelihood``, where the word after ``=`` is put behind the
+names of that run's arms; an episode that several runs hold counts once. Recording takes an hour or more and resumes;
+this script only measures, with simulated prompt caches and without any.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 import _results
+from potstill.cli.session import pricer
 from potstill.measure.ledger import Pricing
 from potstill.measure.measurement import ArmSummary, Options
 from potstill.measure.prices import PriceTable
@@ -42,6 +43,7 @@ AGAINST = {
 
 EARLY = (20, 30)
 """Steps within which success is told too: with enough of them, a teacher that acts at random gets there in the end."""
+Price = Callable[[Trajectory], float | None]
 Played = Mapping[tuple[str, int], Trajectory]
 """An arm's episodes by task and seed."""
 
@@ -51,17 +53,19 @@ def main() -> None:
     runs = [tuple(run.partition("=")[::2]) for run in options.run]
     with Store.open(options.db, create=False) as store:
         configs = [run_config(store.get_run(run)) for run, _ in runs]
-        episodes = [labelled(e, label) for run, label in runs for e in store.select(run_id=run)]
+        found = [labelled(e, label) for run, label in runs for e in store.select(run_id=run)]
+    episodes = list({(e.arm, e.task.id, e.seed): e for e in found}.values())
     first = configs[0]
     teacher_as = options.price_teacher_as or first.price_teacher_as
     student_as = options.price_student_as or first.price_student_as
     pricing = Pricing(student_as=student_as, teacher_as=teacher_as)
-    measured = summarise(episodes, PriceTable.load(), Options(cache="simulated", pricing=pricing))
+    table = PriceTable.load()
+    measured = summarise(episodes, table, Options(cache="simulated", pricing=pricing))
     extra = {
         "runs": [run for run, _ in runs],
         "student": first.student,
         "priced_as": {"teacher": teacher_as, "student": student_as},
-        "differences": list(differences(episodes)),
+        "differences": list(differences(episodes, pricer(table, pricing))),
     }
     rows = [{**row(arm), **early([e for e in episodes if e.arm == arm.arm])} for arm in measured.arms]
     tasks = len({episode.task.id for episode in episodes})
@@ -115,22 +119,23 @@ def within(episode: Trajectory, limit: int) -> bool:
     return episode.succeeded and len(episode.steps) <= limit
 
 
-def differences(episodes: Sequence[Trajectory]) -> Iterator[dict[str, Any]]:
-    """One arm minus another on the same tasks and seeds, in success, steps and teacher's steps; intervals by task."""
+def differences(episodes: Sequence[Trajectory], price: Price) -> Iterator[dict[str, Any]]:
+    """One arm minus another on the same tasks and seeds in success, steps, teacher's steps and dollars an episode."""
     by_arm: dict[str, dict[tuple[str, int], Trajectory]] = {}
     for episode in episodes:
         by_arm.setdefault(episode.arm, {})[episode.task.id, episode.seed] = episode
     for of in by_arm:
         for against in opponents(of, by_arm):
-            yield from paired(of, by_arm[of], against, by_arm[against])
+            yield from paired(of, by_arm[of], against, by_arm[against], price)
 
 
-def paired(of: str, ours: Played, against: str, theirs: Played) -> Iterator[dict[str, Any]]:
+def paired(of: str, ours: Played, against: str, theirs: Played, price: Price) -> Iterator[dict[str, Any]]:
     values: dict[str, Callable[[Trajectory], float]] = {
         "success": lambda episode: float(episode.succeeded),
         **{f"success in {limit} steps": early_success(limit) for limit in EARLY},
         "steps": lambda episode: float(len(episode.steps)),
         "teacher's steps": lambda episode: float(sum(s.answerer is Answerer.TEACHER for s in episode.steps)),
+        "dollars": lambda episode: price(episode) or 0.0,
     }
     for what, value in values.items():
         found = paired_difference(
