@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 import _results
-from potstill.cli.session import pricer
+from potstill.cli.wiring import pricer
 from potstill.measure.ledger import Pricing
 from potstill.measure.measurement import ArmSummary, Options
 from potstill.measure.prices import PriceTable
