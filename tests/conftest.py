@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from potstill.models.packages import get
+
 # libgomp reads this once, when it is loaded. Without it two threads that wait for each other spin, and a busy machine
 # answers from a local model forty times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -40,6 +42,16 @@ def _no_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def repository() -> Path:
     """The root of the repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The weights of the real model, fetched if need be.
+
+    A failure and not a skip where they cannot be had: tests of a language model say nothing without one. Where there
+    is no network, leave them out: pytest -m "not llm".
+    """
+    return get("smollm2-135m")
 
 
 @pytest.fixture(scope="session")

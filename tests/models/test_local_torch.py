@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from potstill.errors import ConfigError, ContextOverflow, ModelUnavailable
-from potstill.models import packages
+from potstill.errors import ConfigError, ContextOverflow
 from potstill.types import FinishReason, Message, Request
 
 torch: Any = pytest.importorskip("torch", reason="the extra 'lm' is not installed: pip install 'potstill[lm]'")
@@ -120,13 +120,9 @@ def test_too_long_a_prompt_is_refused(engine: TorchEngine) -> None:
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Any]:
+def model(smollm2: Path) -> Iterator[Any]:
     from potstill.models.torch_lm import open_torch
 
-    try:
-        packages.get("smollm2-135m")
-    except ModelUnavailable as error:
-        pytest.skip(str(error))
     opened = open_torch("smollm2-135m", seed=1)
     yield opened
     asyncio.run(opened.aclose())

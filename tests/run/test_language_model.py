@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,7 +13,6 @@ from potstill.decide import Policy, agreement_rule
 from potstill.decide.policy import PolicyKind
 from potstill.distill.context.config import ContextConfig
 from potstill.distill.context.library import build_library
-from potstill.errors import PotstillError
 from potstill.protocols import ContextQuery, Model
 from potstill.run.arms import Agent, Arm, Reasoning
 from potstill.run.episode import EpisodeSpec, Parts, run_episode
@@ -27,13 +27,10 @@ INSTRUCTIONS = "You open doors in the right order. Answer with one action, such 
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Model]:
+def model(smollm2: Path) -> Iterator[Model]:
     from potstill.models.local import open_local
 
-    try:
-        opened = open_local("smollm2-135m", context_tokens=2048)
-    except PotstillError as problem:
-        pytest.skip(f"no local model: {problem}")
+    opened = open_local("smollm2-135m", context_tokens=2048)
     yield opened
     asyncio.run(opened.aclose())
 
