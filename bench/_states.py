@@ -87,7 +87,7 @@ class Bench:
     """States of held-out episodes, the library of demonstrations, and one student."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        with Store.open(options.db, create=False) as store:
+        with Store.read(options.db) as store:
             taught = list(store.select(kind=TrajectoryKind.TEACHER, split="train", success=True))
             tested = list(store.select(kind=TrajectoryKind.TEACHER, split=options.split, success=True))
         self.library = build_library(taught, ContextConfig())

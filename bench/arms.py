@@ -51,7 +51,7 @@ Played = Mapping[tuple[str, int], Trajectory]
 def main() -> None:
     options = parsed()
     runs = [tuple(run.partition("=")[::2]) for run in options.run]
-    with Store.open(options.db, create=False) as store:
+    with Store.read(options.db) as store:
         configs = [run_config(store.get_run(run)) for run, _ in runs]
         found = [labelled(e, label) for run, label in runs for e in store.select(run_id=run)]
     episodes = list({(e.arm, e.task.id, e.seed): e for e in found}.values())
@@ -135,7 +135,7 @@ def paired(of: str, ours: Played, against: str, theirs: Played, price: Price) ->
         **{f"success in {limit} steps": early_success(limit) for limit in EARLY},
         "steps": lambda episode: float(len(episode.steps)),
         "teacher's steps": lambda episode: float(sum(s.answerer is Answerer.TEACHER for s in episode.steps)),
-        "dollars": lambda episode: price(episode) or 0.0,
+        "dollars": lambda episode: known(price, episode),
     }
     for what, value in values.items():
         found = paired_difference(
@@ -151,6 +151,13 @@ def paired(of: str, ours: Played, against: str, theirs: Played, price: Price) ->
                 "difference": found.difference,
                 "difference_ci": found.difference_ci,
             }
+
+
+def known(price: Price, episode: Trajectory) -> float:
+    usd = price(episode)
+    if usd is None:
+        raise SystemExit(f"What the episode {episode.id} cost is not known.")
+    return usd
 
 
 def early_success(limit: int) -> Callable[[Trajectory], float]:

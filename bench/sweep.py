@@ -116,7 +116,10 @@ class Prices:
     async def _step(self, cell: Cell, state: State, who: Answerer, samples: int, cache: CachePolicy) -> float:
         steps = (state.index - 1, state.index) if state.index else (0,)
         calls = [await self._call(cell, state._replace(index=step), who, samples) for step in steps]
-        return ledger(calls, self._table, cache=cache, pricing=self._pricing)[-1].total_usd or 0.0
+        usd = ledger(calls, self._table, cache=cache, pricing=self._pricing)[-1].total_usd
+        if usd is None:
+            raise SystemExit(f"What a call of {self._bench.model.name} costs is not known.")
+        return usd
 
     async def _call(self, cell: Cell, state: State, who: Answerer, samples: int) -> Call:
         messages = await self._bench.prompt(cell, state)

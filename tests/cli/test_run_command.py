@@ -138,6 +138,10 @@ def test_the_budget_stops_a_run_with_its_own_exit_code(tmp_path: Path) -> None:
     assert "--max-cost 0.004 is reached" in done.stderr
     assert 0 < recorded(db) < 20
 
+    lifted = potstill("run", "--resume", "k", "--max-cost", "inf", "--db", str(db))
+    assert lifted.returncode == 0, lifted.stderr
+    assert recorded(db) == 20
+
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +43,8 @@ class Plan(NamedTuple):
     pricing: Pricing
     db: Path
     jobs: int = 1
+    resumed: bool = False
+    """The run is in the store already, and its budget may have been changed since."""
 
 
 def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
@@ -78,7 +81,7 @@ def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
         namespace=options["namespace"],
         context=msgspec.to_builtins(_context(options)),
         demonstrations_split=options["demonstrations_split"],
-        max_cost_usd=options.get("max_cost_usd"),
+        max_cost_usd=_budget(options),
     )
     _check(config)
     return _finished(msgspec.structs.replace(config, run_id=run_id or _name(config)), tasks, options)
@@ -115,21 +118,21 @@ def resumed(name: str, options: dict[str, Any], given: Mapping[str, str]) -> Pla
             f"{', '.join(changed)} cannot be given with --resume: a resumed run keeps its settings. Leave it away, or "
             "start a new run without --resume."
         )
-    with Store.open(Path(options["db"]), create=False) as store:
+    with Store.read(options["db"]) as store:
         config = _stored(store, name, options["namespace"])
     if options.get("max_cost_usd") is not None:
-        config = msgspec.structs.replace(config, max_cost_usd=options["max_cost_usd"])
+        config = msgspec.structs.replace(config, max_cost_usd=_budget(options))
     environment_options: dict[str, Any] = dict(config.environment_options)
     if options.get("directory"):
         environment_options["directory"] = options["directory"]
     source = open_source(config.environment, **environment_options)
     tasks = choose_tasks(source.tasks(config.split), config.n, config.seed)
-    return _finished(config, tasks, options)
+    return _finished(config, tasks, options)._replace(resumed=True)
 
 
 def _stored(store: Store, name: str, namespace: str) -> RunConfig:
     """A run of this namespace by name, or the last one."""
-    runs = [row for row in store.runs() if row.config.get("namespace", "default") == namespace]
+    runs = store.runs(namespace=namespace)
     if not runs:
         raise ConfigError(f"{store.path} holds no run to resume. Type: potstill run --env minigrid ...")
     chosen = runs[-1:] if name == "last" else [row for row in runs if row.run_id == name]
@@ -208,6 +211,12 @@ def _policy(options: dict[str, Any], rule: str) -> Policy:
         teacher_share=options["teacher_share"],
         seed=options["seed"],
     )
+
+
+def _budget(options: dict[str, Any]) -> float | None:
+    """The most dollars of the run; None for no limit, which ``--max-cost inf`` says of a run that had one."""
+    limit = options.get("max_cost_usd")
+    return None if limit is None or math.isinf(limit) else float(limit)
 
 
 def _threshold(options: dict[str, Any]) -> float:

@@ -74,7 +74,7 @@ record_options: tuple[Decorator, ...] = (
         "--max-cost",
         "max_cost_usd",
         type=click.FloatRange(0, min_open=True),
-        help="Start no new episode once the run has cost so many dollars.",
+        help="Start no new episode once the run has cost so many dollars; inf lifts a resumed run's limit.",
     ),
     click.option("--run", "run_id", help="Name of the run; made from date and configuration if not given."),
     click.option(

@@ -21,7 +21,7 @@ import msgspec
 from potstill.cli.output import emit_json, emit_table, note, progress
 from potstill.cli.plan import Plan
 from potstill.cli.wiring import resources
-from potstill.errors import BudgetReached, ConfigError, ModelError
+from potstill.errors import BudgetReached, ConfigError, ModelError, UnknownPrice
 from potstill.locks import exclusive
 from potstill.run.runner import EpisodeDone, Resources, RunConfig, run_episodes
 from potstill.trajectories import Store
@@ -87,7 +87,7 @@ def _how_to_resume(plan: Plan) -> str:
 async def _play(plan: Plan, store: Store, watch: _Watch) -> int:
     """The run is registered once all that it needs is open, so that a mistyped name leaves no run behind."""
     async with resources(plan, store) as opened:
-        store.put_run(plan.config.run_id, msgspec.to_builtins(plan.config))
+        store.put_run(plan.config.run_id, msgspec.to_builtins(plan.config), replace=plan.resumed)
         return await run_episodes(
             plan.config,
             plan.tasks,
@@ -100,9 +100,15 @@ async def _play(plan: Plan, store: Store, watch: _Watch) -> int:
 
 
 def _spent(plan: Plan, store: Store, opened: Resources) -> float:
-    """What the run's earlier sittings cost, as far as it is known."""
-    recorded = store.select(run_id=plan.config.run_id, namespace=plan.config.namespace)
-    return sum(opened.price(episode) or 0.0 for episode in recorded)
+    """Cost of the run's earlier sittings. Raises ``UnknownPrice`` if unknown: a limit would mean nothing."""
+    costs = [opened.price(e) for e in store.select(run_id=plan.config.run_id, namespace=plan.config.namespace)]
+    known = [cost for cost in costs if cost is not None]
+    if len(known) < len(costs):
+        raise UnknownPrice(
+            f"--max-cost cannot be kept: what {len(costs) - len(known)} of the {len(costs)} recorded episodes cost is "
+            f"not known. Add the model's price to potstill-prices.toml, or lift the limit: --max-cost inf"
+        )
+    return sum(known)
 
 
 class _Watch:

@@ -17,7 +17,7 @@ RunConfigs = Mapping[str, Mapping[str, Any]]
 
 _HOW_MUCH = frozenset({"run_id", "n", "seed", "seeds", "max_cost_usd", "prices_date", "namespace", "arms"})
 """Settings that say which episodes are played, not how; arms are compared one by one."""
-_OF_TEACHER = frozenset({"teacher", "price_teacher_as"})
+_OF_TEACHER = frozenset({"teacher", "teacher_options", "price_teacher_as"})
 _OF_STUDENT = frozenset({"student", "student_options", "price_student_as"})
 _OF_DEMONSTRATIONS = frozenset({"context", "demonstrations_split"})
 _NO_MATTER = frozenset({"student_options.threads", "environment_options.directory"})

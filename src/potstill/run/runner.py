@@ -232,7 +232,8 @@ class _Session:
             raise UnknownPrice(
                 f"--max-cost {self.max_cost_usd} cannot be kept: what the last episode cost is not known (a model "
                 f"without a price, or an endpoint that reports no tokens). {self.done} of {self.total} episodes are "
-                "recorded. Add the price to potstill-prices.toml or give --price-student-as, or leave --max-cost away."
+                "recorded. Add the price to potstill-prices.toml or give --price-student-as, or lift the "
+                "limit: --max-cost inf"
             )
 
     async def _append(self, trajectory: Trajectory) -> None:
