@@ -37,7 +37,7 @@ def context(run_id: str | None, resume: str | None, dry_run: bool, json_mode: bo
     \b
     potstill distill context --env minigrid --split train --n 100 --teacher expert
     """
-    from potstill.cli import plan as planning
+    from potstill.cli import run_plan as planning
 
     if resume is not None:
         plan = planning.resumed(resume, options, typed_options())

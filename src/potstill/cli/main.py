@@ -37,6 +37,11 @@ SUBCOMMANDS = {
     "run": Subcommand("potstill.cli.run:run", "Record arms on the same tasks and seeds."),
     "distill": Subcommand("potstill.cli.distill:distill", "Hand a teacher's knowledge down to a student."),
     "measure": Subcommand("potstill.cli.measure:measure", "Report success, cost and cost per success."),
+    "audit": Subcommand("potstill.cli.audit:audit", "Tell from logs where the money goes and what could be saved."),
+    "plan": Subcommand("potstill.cli.plan:plan", "Predict what each way to use a student would cost."),
+    "calibrate": Subcommand("potstill.cli.calibrate:calibrate", "Find the threshold that keeps a share of success."),
+    "replay": Subcommand("potstill.cli.replay:replay", "Replay a cascade of votes on recorded samples."),
+    "compare": Subcommand("potstill.cli.compare:compare", "Compare two runs on the same tasks, with a verdict."),
     "prices": Subcommand("potstill.cli.prices:prices", "Show or refresh the dated price table."),
     "trajectories": Subcommand(
         "potstill.cli.trajectories:trajectories", "List, show, export, import and remove episodes."

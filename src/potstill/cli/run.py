@@ -45,7 +45,7 @@ def run(arms: str, run_id: str | None, resume: str | None, dry_run: bool, json_m
 
     Ctrl-C keeps every finished episode; 'potstill run --resume' continues without repeating one.
     """
-    from potstill.cli import plan as planning
+    from potstill.cli import run_plan as planning
 
     plan = (
         planning.planned(run_id, options, arms)

@@ -19,7 +19,7 @@ import click
 import msgspec
 
 from potstill.cli.output import emit_json, emit_table, note, progress
-from potstill.cli.plan import Plan
+from potstill.cli.run_plan import Plan
 from potstill.cli.wiring import resources
 from potstill.errors import BudgetReached, ConfigError, ModelError, UnknownPrice
 from potstill.locks import exclusive

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from potstill.cli.plan import CONSTRAINED, Plan
+from potstill.cli.run_plan import CONSTRAINED, Plan
 from potstill.decide.policy import PolicyKind, Signal
 from potstill.distill.context.config import ContextConfig
 from potstill.distill.context.context import RandomDemonstrations, RetrievedDemonstrations

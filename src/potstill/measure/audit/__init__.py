@@ -1,0 +1,1 @@
+"""The audit: where an agent's money goes, from logs that exist already."""
