@@ -1,6 +1,7 @@
 """The ledger: what one billed call costs, part by part.
 
-What it knows: which price row a call is billed by, the tier that its prompt falls into, and how tokens become dollars.
+What it knows: which price row a call is billed by, the tier that its prompt falls into, and how tokens become dollars
+(``price_usage`` has the only formula).
 What it does not do: simulate caches (``cache.py``), add up episodes (``summary.py``), or guess: tokens that nobody
 reported give a cost of ``None``, never zero.
 
@@ -9,7 +10,7 @@ A row adds up twice: ``uncached + read + write`` tokens are the input, and the d
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -80,6 +81,60 @@ class LedgerRow(Struct, frozen=True, kw_only=True):
         parts = (self.uncached_usd, self.read_usd, self.write_usd, self.output_usd, self.compute_usd)
         known = [part for part in parts if part is not None]
         return sum(known) if len(known) == len(parts) else None
+
+
+class Parts(NamedTuple):
+    """What tokens cost, in US dollars, and by which row and tier. The parts are all of it."""
+
+    uncached_usd: float
+    read_usd: float
+    write_usd: float
+    output_usd: float
+    tier_above_tokens: int | None
+    price_row: str
+
+    @property
+    def total_usd(self) -> float:
+        return self.uncached_usd + self.read_usd + self.write_usd + self.output_usd
+
+
+def price_usage(
+    usage: Usage, model: str, table: PriceTable, *, service: str = "standard", date: str | None = None
+) -> Parts:
+    """What the tokens of one request cost, without a ``Call`` around them: made for logs of millions of requests.
+
+    ``service``: ``standard``, ``batch``, ``flex``, ``priority`` or ``fast``. ``date`` (ISO): prices of that day instead
+    of the table's. Raises ``UnknownPrice``.
+
+    >>> table = PriceTable.load(date="2026-11-21")
+    >>> price_usage(Usage(input_tokens=1_000_000, output_tokens=100), "claude-sonnet-5-5", table).total_usd
+    2.001
+    """
+    return price_tokens(usage, (table if date is None else table.on(date)).price(model, service))
+
+
+def rates_for(
+    model: str, input_tokens: int, table: PriceTable, *, service: str = "standard", date: str | None = None
+) -> Rates:
+    """Dollars per million tokens of a request of ``input_tokens``, its tier applied. Raises ``UnknownPrice``."""
+    return (table if date is None else table.on(date)).price(model, service).rates_for(input_tokens)[0]
+
+
+def price_tokens(usage: Usage, price: ModelPrice, requests: int = 1) -> Parts:
+    """What the tokens of ``requests`` equal requests cost. The length of one decides the tier, not the sum."""
+    rates, tier = price.rates_for(usage.input_tokens // requests)
+    read, written, written_1h = usage.cache_read_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens
+    spoken = usage.output_tokens - usage.reasoning_tokens
+    return Parts(
+        (usage.input_tokens - read - written) * rates.input / TOKENS_PER_RATE,
+        read * rates.read_rate / TOKENS_PER_RATE if read else 0.0,
+        ((written - written_1h) * rates.write_rate + written_1h * rates.write_1h_rate) / TOKENS_PER_RATE
+        if written
+        else 0.0,
+        (spoken * (rates.output or 0.0) + usage.reasoning_tokens * (rates.reasoning_rate or 0.0)) / TOKENS_PER_RATE,
+        tier,
+        price.row,
+    )
 
 
 def basis_of(call: Call, table: PriceTable, pricing: Pricing = AS_RECORDED) -> Basis:
@@ -161,22 +216,9 @@ def without_cache(usage: Usage) -> Usage:
 
 
 def _by_tokens(head: LedgerRow, usage: Usage, price: ModelPrice, requests: int) -> LedgerRow:
-    rates, tier = price.rates_for(usage.input_tokens // requests)
-    written_5m = usage.cache_write_tokens - usage.cache_write_1h_tokens
-    row = _with_parts(
-        head,
-        usage.uncached_input_tokens * rates.input / TOKENS_PER_RATE,
-        usage.cache_read_tokens * rates.read_rate / TOKENS_PER_RATE,
-        (written_5m * rates.write_rate + usage.cache_write_1h_tokens * rates.write_1h_rate) / TOKENS_PER_RATE,
-        _output_usd(usage, rates),
-        0.0,
-    )
-    return msgspec.structs.replace(row, tier_above_tokens=tier)
-
-
-def _output_usd(usage: Usage, rates: Rates) -> float:
-    spoken = usage.output_tokens - usage.reasoning_tokens
-    return (spoken * (rates.output or 0.0) + usage.reasoning_tokens * (rates.reasoning_rate or 0.0)) / TOKENS_PER_RATE
+    parts = price_tokens(usage, price, requests)
+    row = _with_parts(head, parts.uncached_usd, parts.read_usd, parts.write_usd, parts.output_usd, 0.0)
+    return msgspec.structs.replace(row, tier_above_tokens=parts.tier_above_tokens)
 
 
 def _by_cpu(head: LedgerRow, call: Call, cpu_hour_usd: float) -> LedgerRow:

@@ -52,6 +52,8 @@ class PriceTable:
         self._where = where
         self._providers = {provider.id: provider for provider in snapshot.providers}
         self._resolved: dict[tuple[str, str], ModelPrice] = {}
+        self._refused: dict[tuple[str, str], str] = {}
+        self._days: dict[str, PriceTable] = {self.date: self}
 
     @classmethod
     def load(
@@ -86,14 +88,33 @@ class PriceTable:
         the file to edit and the nearest names that have a price.
         """
         key = (model, service)
-        if key not in self._resolved:
-            self._resolved[key] = self._resolve(model, service)
-        return self._resolved[key]
-
-    def has(self, model: str) -> bool:
-        """Whether ``price(model)`` finds a row."""
+        found = self._resolved.get(key)
+        if found is not None:
+            return found
+        if key in self._refused:
+            raise UnknownPrice(self._refused[key])
         try:
-            self.price(model)
+            found = self._resolved[key] = self._resolve(model, service)
+        except UnknownPrice as error:
+            self._refused[key] = str(error)
+            raise
+        return found
+
+    def on(self, date: datetime.date | str) -> PriceTable:
+        """The same prices on another day. Tables of days are kept, so asking again costs nothing."""
+        table = self._days.get(date) if isinstance(date, str) else None
+        if table is None:
+            day = _iso(date)
+            table = self._days.get(day)
+            if table is None:
+                table = PriceTable(self.snapshot, day, self._overrides, self._where)
+                self._days[day], table._days = table, self._days
+        return table
+
+    def has(self, model: str, service: str = "standard") -> bool:
+        """Whether ``price(model, service)`` finds a row."""
+        try:
+            self.price(model, service)
         except UnknownPrice:
             return False
         return True
