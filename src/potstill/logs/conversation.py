@@ -1,0 +1,398 @@
+"""A call's prompt and answer as hashes, sizes and previews: the part of ``LogCall`` that comes from messages.
+
+What it knows: how the dialects (OpenAI chat and responses, Anthropic, OpenTelemetry's parts, LangChain's names) write
+messages, and in which ways a client repeats an answer in its next request: content null, empty or missing, a text or a
+list of parts, cache marks, reasoning left out, arguments with other white space. All of these hash the same, so the
+prefix of an episode's next call is found by ``after``. What it does not do: read files, know a log's other fields, or
+raise: whatever stands where a message should be is hashed as it is.
+
+Hashes are BLAKE2b over canonical bytes, 64 bits: the same in every process, and numbers below 2**64.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import msgspec
+
+from potstill.logs.records import PREVIEW
+
+_ROLES = {
+    "system": "s",
+    "developer": "s",
+    "user": "u",
+    "human": "u",
+    "assistant": "a",
+    "ai": "a",
+    "model": "a",
+    "tool": "t",
+    "function": "t",
+    "function_call": "a",
+    "function_call_output": "t",
+    "custom_tool_call": "a",
+    "custom_tool_call_output": "t",
+}
+_CALLS = {"tool_use", "tool_call", "function_call", "server_tool_use", "custom_tool_call"}
+_RESULTS = {"tool_result", "tool_call_response", "function_call_output", "custom_tool_call_output"}
+_THOUGHTS = {"thinking", "redacted_thinking", "reasoning"}
+_CACHED_ARGUMENTS = 2000
+"""Characters. Arguments up to here are remembered: every later call of an episode repeats them."""
+
+_encode = msgspec.json.encode
+_decode = msgspec.json.decode
+
+
+class Conversation(NamedTuple):
+    """The fields of a ``LogCall`` that its messages give: ``LogCall(model=..., **conversation._asdict())``."""
+
+    roles: str = ""
+    sizes: tuple[int, ...] = ()
+    prefixes: tuple[int, ...] = ()
+    after: int | None = None
+    tools: tuple[int, int] = (0, 0)
+    tool_calls: tuple[tuple[str, int], ...] = ()
+    answer_characters: int = 0
+    prompt_preview: str = ""
+    answer_preview: str = ""
+
+
+class _Folded(NamedTuple):
+    """One message in canonical form."""
+
+    letter: str
+    text: str
+    size: int
+    calls: tuple[tuple[str, int], ...] = ()
+    rest: bytes = b""
+    """What counts beside role and text: ids, tools called, images."""
+
+
+def told(messages: Any, answer: Any = None, *, system: Any = None, tools: Any = None) -> Conversation:
+    """What one request and its answer say. ``messages``: a list of messages in any dialect, or a prompt as text.
+
+    ``answer``: the answer's message, a list of them (the responses API's ``output``), or its text; None: there is none.
+    ``system``: Anthropic's ``system`` (text or blocks) or the responses API's ``instructions``: a first message.
+
+    >>> asked = [{"role": "user", "content": "hi"}]
+    >>> first = told(asked, {"role": "assistant", "content": "hello", "refusal": None, "annotations": []})
+    >>> repeated = {"role": "assistant", "content": [{"type": "text", "text": "hello"}]}
+    >>> told([*asked, repeated]).prefixes[-1] == first.after
+    True
+    """
+    thread = Thread(system=system, tools=tools)
+    for message in _listed(messages, "user"):
+        thread.add(message)
+    return thread.call(answer)
+
+
+class Thread:
+    """A conversation that grows. ``add`` each message; ``call`` gives the fields of a call made at this point."""
+
+    def __init__(self, *, system: Any = None, tools: Any = None) -> None:
+        self._roles: list[str] = []
+        self._sizes: list[int] = []
+        self._prefixes: list[int] = []
+        self._chain = b""
+        self._last = _Folded("u", "", 0)
+        self._tools = tools_told(tools)
+        if system:
+            self.add({"role": "system", "content": system})
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def add(self, message: Any) -> None:
+        """Put a message behind the conversation (an Anthropic message with tool results is several)."""
+        for folded in _fold(message, "u"):
+            self._chain = _chained(self._chain, folded)
+            self._roles.append(folded.letter)
+            self._sizes.append(folded.size)
+            self._prefixes.append(int.from_bytes(self._chain, "little"))
+            self._last = folded
+
+    def call(self, answer: Any = None, tools: Any = None) -> Conversation:
+        """A call whose prompt is the conversation so far. The answer is not added: ``add`` it if it stays."""
+        chain, texts, size = self._chain, [], 0
+        calls: list[tuple[str, int]] = []
+        for message in _listed(answer, "assistant"):
+            for folded in _fold(message, "a"):
+                chain = _chained(chain, folded)
+                size += folded.size
+                calls.extend(folded.calls)
+                texts.append(folded.text)
+        return Conversation(
+            roles="".join(self._roles),
+            sizes=tuple(self._sizes),
+            prefixes=tuple(self._prefixes),
+            after=int.from_bytes(chain, "little") if texts else None,
+            tools=self._tools if tools is None else tools_told(tools),
+            tool_calls=tuple(calls),
+            answer_characters=size,
+            prompt_preview=_preview(self._last.text, self._last.calls),
+            answer_preview=_preview("\n".join(filter(None, texts)), calls),
+        )
+
+
+def tools_told(tools: Any) -> tuple[int, int]:
+    """Hash and characters of definitions of tools, (0, 0) for none. Their order counts, as in a provider's cache."""
+    if not tools:
+        return 0, 0
+    encoded = tools.encode("utf-8", "surrogatepass") if isinstance(tools, str) else _json(tools)
+    if b'"cache_control"' in encoded:
+        encoded = _json(_without_marks(tools))
+    return _hash(encoded), len(encoded)
+
+
+def arguments_hash(arguments: Any) -> int:
+    """Hash of a tool call's arguments, the same for JSON text and object, for any order of keys, and for 1.0 and 1."""
+    if not isinstance(arguments, str):
+        return _hash(_normal_json(arguments))
+    return _text_hash(arguments) if len(arguments) <= _CACHED_ARGUMENTS else _hash_text(arguments)
+
+
+# --- one message ----------------------------------------------------------------------------------------------------
+
+
+def _listed(messages: Any, role: str) -> Sequence[Any]:
+    """Messages as a list; a bare text is the content of one message of ``role``."""
+    if messages is None:
+        return ()
+    if isinstance(messages, str):
+        return ({"role": role, "content": messages},)
+    return messages if isinstance(messages, list | tuple) else (messages,)
+
+
+def _fold(message: Any, default: str) -> Iterable[_Folded]:
+    """A message in canonical form; none for the reasoning items of the responses API."""
+    if not isinstance(message, Mapping):
+        message = {"content": message if isinstance(message, str | list) else _text(message)}
+    role = message.get("role")
+    kind = role if role is not None else message.get("type")
+    kind = kind if isinstance(kind, str) else ""
+    letter = _ROLES.get(kind, default)
+    content = message.get("content")
+    if type(content) is str and letter != "a" and role is not None:
+        rest = _tool_id(message) if letter == "t" else b""
+        return (_Folded(letter, content, len(content), rest=rest),)
+    if role is None and kind in _THOUGHTS:
+        return ()
+    if role is None and (kind in _CALLS or kind in _RESULTS):
+        content = [message]
+    elif content is None:
+        content = message.get("parts")
+    return _fold_parts(message, letter, content)
+
+
+def _fold_parts(message: Mapping[str, Any], letter: str, content: Any) -> Iterator[_Folded]:
+    """A message of several parts: results of tools are messages of their own, the rest is one."""
+    told_parts = _Parts()
+    if isinstance(content, str):
+        told_parts.texts.append(content)
+    elif content is not None:
+        parts = content if isinstance(content, list | tuple) else (content,)
+        for part in parts:
+            result = told_parts.take(part)
+            if result is not None:
+                yield result
+    for call in _listed(message.get("tool_calls"), ""):
+        told_parts.call(call)
+    if isinstance(message.get("function_call"), Mapping):
+        told_parts.call(message["function_call"])
+    refusal = message.get("refusal")
+    if isinstance(refusal, str) and not told_parts.texts:
+        told_parts.texts.append(refusal)
+    if told_parts.results and not (told_parts.texts or told_parts.calls or told_parts.rest):
+        return
+    if letter == "t":
+        told_parts.rest.append(_tool_id(message))
+    yield told_parts.folded(letter)
+
+
+class _Parts:
+    """Gathers what the parts of one message say."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.calls: list[tuple[str, int]] = []
+        self.rest: list[bytes] = []
+        self.characters = 0
+        self.results = 0
+
+    def take(self, part: Any) -> _Folded | None:
+        """Note a part; a tool's result is given back as a message of its own."""
+        if isinstance(part, str):
+            self.texts.append(part)
+            return None
+        if not isinstance(part, Mapping):
+            self.texts.append(_text(part))
+            return None
+        named = part.get("type")
+        kind = named if isinstance(named, str) else ""
+        text = part.get("text")
+        if isinstance(text, str) and kind not in _THOUGHTS:
+            self.texts.append(text)
+        elif kind in _CALLS or "functionCall" in part:
+            self.call(part.get("functionCall", part))
+        elif kind in _RESULTS or "functionResponse" in part:
+            self.results += 1
+            return _result(part.get("functionResponse", part))
+        elif kind not in _THOUGHTS:
+            self._other(part, kind)
+        return None
+
+    def call(self, call: Any) -> None:
+        """Note a call of a tool, however it is written."""
+        if not isinstance(call, Mapping):
+            self.texts.append(_text(call))
+            return
+        function = call.get("function")
+        inner = function if isinstance(function, Mapping) else call
+        name = inner.get("name")
+        name = name if isinstance(name, str) else function if isinstance(function, str) else ""
+        arguments = _first(inner, "arguments", "input", "args")
+        hashed = arguments_hash(arguments)
+        self.calls.append((name, hashed))
+        self.characters += len(name) + (len(arguments) if isinstance(arguments, str) else len(_json(arguments or {})))
+        self.rest.append(_framed(_identity(call)) + _framed(name) + hashed.to_bytes(8, "little"))
+
+    def folded(self, letter: str) -> _Folded:
+        text = self.texts[0] if len(self.texts) == 1 else "".join(self.texts)
+        return _Folded(letter, text, len(text) + self.characters, tuple(self.calls), b"".join(self.rest))
+
+    def _other(self, part: Mapping[str, Any], kind: str) -> None:
+        """A part that is neither text nor tool: refusals, OpenTelemetry's texts, images and files."""
+        spoken = part.get("refusal") if kind == "refusal" else part.get("content") if kind == "text" else None
+        if isinstance(spoken, str):
+            self.texts.append(spoken)
+        else:
+            self.rest.append(b"i" + blake2b(_media(part), digest_size=8).digest())
+
+
+def _result(part: Mapping[str, Any]) -> _Folded:
+    """A tool's result as the message of a tool."""
+    content = _first(part, "content", "output", "response", "result")
+    inner = _Parts()
+    for piece in content if isinstance(content, list) else (content,):
+        if piece is not None:
+            inner.take(piece if isinstance(piece, str) or _is_part(piece) else _text(piece))
+    inner.rest.append(_tool_id(part))
+    return inner.folded("t")
+
+
+def _is_part(piece: Any) -> bool:
+    return isinstance(piece, Mapping) and isinstance(piece.get("type"), str)
+
+
+def _media(part: Mapping[str, Any]) -> bytes:
+    """The bytes of an image or file, where it holds them; else its address; else the part as it is."""
+    for value in (part, *(inner for inner in part.values() if isinstance(inner, Mapping))):
+        found = _first(value, "data", "url", "image_url", "file_data", "content", "file_id", "uri")
+        if isinstance(found, str):
+            encoded = found.partition(";base64,")[2] if found.startswith("data:") else found
+            try:
+                return base64.b64decode(encoded, validate=True)
+            except (binascii.Error, ValueError):
+                return found.encode("utf-8", "surrogatepass")
+    return _normal_json(_without_marks(part))
+
+
+def _tool_id(message: Mapping[str, Any]) -> bytes:
+    return _framed(_first(message, "tool_call_id", "tool_use_id", "call_id", "id") or "")
+
+
+def _identity(call: Mapping[str, Any]) -> Any:
+    """The id by which a result names its call (the responses API gives the item another one)."""
+    return call.get("call_id") or call.get("id") or ""
+
+
+# --- bytes ----------------------------------------------------------------------------------------------------------
+
+
+def _chained(chain: bytes, folded: _Folded) -> bytes:
+    """The hash of the conversation with one more message. Lengths stand before texts, so that none can pass for two."""
+    text = folded.text.strip().encode("utf-8", "surrogatepass")
+    hasher = blake2b(b"%b%b%d:" % (chain, folded.letter.encode(), len(text)), digest_size=8)
+    hasher.update(text)
+    if folded.rest:
+        hasher.update(folded.rest)
+    return hasher.digest()
+
+
+def _framed(value: Any) -> bytes:
+    text = (value if isinstance(value, str) else _text(value)).encode("utf-8", "surrogatepass")
+    return b"%d:%b" % (len(text), text)
+
+
+def _hash(data: bytes) -> int:
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
+
+
+def _hash_text(arguments: str) -> int:
+    if not arguments.strip():
+        return _hash(b"{}")
+    try:
+        value = _decode(arguments)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return _hash(arguments.strip().encode("utf-8", "surrogatepass"))
+    return _hash(_normal_json(value))
+
+
+_text_hash = lru_cache(maxsize=4096)(_hash_text)
+
+
+def _normal_json(value: Any) -> bytes:
+    """JSON with sorted keys and without the difference of 1.0 and 1."""
+    try:
+        return _json({} if value is None else _whole(value), "deterministic")
+    except RecursionError:
+        return _json(value)
+
+
+def _json(value: Any, order: Any = None) -> bytes:
+    try:
+        return _encode(value, order=order)
+    except RecursionError:
+        return b"(too deep)"
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError):
+        return repr(value).encode("utf-8", "surrogatepass")
+
+
+def _whole(value: Any) -> Any:
+    """``value`` with floats that are whole numbers as whole numbers."""
+    kind = type(value)
+    if kind is float:
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if kind is dict:
+        return {key: _whole(inner) for key, inner in value.items()}
+    if kind is list:
+        return [_whole(inner) for inner in value]
+    return value
+
+
+def _without_marks(value: Any) -> Any:
+    """``value`` without marks of prompt caches."""
+    if isinstance(value, Mapping):
+        return {key: _without_marks(inner) for key, inner in value.items() if key != "cache_control"}
+    return [_without_marks(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _first(value: Mapping[str, Any], *names: str) -> Any:
+    for name in names:
+        found = value.get(name)
+        if found is not None:
+            return found
+    return None
+
+
+def _text(value: Any) -> str:
+    return _json(value).decode("utf-8", "surrogatepass")
+
+
+def _preview(text: str, calls: Sequence[tuple[str, int]]) -> str:
+    """The start of a text; the names of the tools called where there is none."""
+    return text[:PREVIEW] if text.strip() else ", ".join(f"{name}(…)" for name, _ in calls)[:PREVIEW]
