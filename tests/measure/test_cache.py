@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from measure_builders import DATE, call, usage
 
 from potstill.measure.cache import MESSAGE_CHARACTERS, PromptCache, ledger
+from potstill.measure.ledger import Pricing
 from potstill.measure.prices import PriceTable
 from potstill.types import Answerer, Call, Usage
 
@@ -142,3 +143,54 @@ def test_a_long_episode_reads_nearly_all_of_its_history() -> None:
     read = sum(tokens.cache_read_tokens for tokens in rows if tokens is not None)
     total = sum(tokens.input_tokens for tokens in rows if tokens is not None)
     assert read / total == pytest.approx(0.87, abs=0.02)
+
+
+def test_entries_written_for_an_hour_cost_more_and_live_longer() -> None:
+    """2,000 tokens at $4 a million instead of $2.5 are read back after 50 minutes at $0.1, not $2."""
+    calls = [grown(2, started_at=1000.0), grown(2, started_at=4000.0)]
+    short, long = (
+        [row.usage for row in ledger(calls, TABLE, cache="simulated", pricing=Pricing(cache_ttl=ttl))]
+        for ttl in ("provider", "1h")
+    )
+    assert [counts(tokens) for tokens in short] == [(2000, 0, 2000), (2000, 0, 2000)]
+    assert [counts(tokens) for tokens in long] == [(2000, 0, 2000), (2000, 2000, 0)]
+    assert [tokens.cache_write_1h_tokens for tokens in long if tokens] == [2000, 0]
+    bill = sum(row.total_usd or 0 for row in ledger(calls, TABLE, cache="simulated", pricing=Pricing(cache_ttl="1h")))
+    assert bill == pytest.approx((2000 * 2 + 2000 * 4 + 2000 * 2 + 2000 * 0.1) / 1e6, rel=1e-12)
+
+
+def test_an_hour_is_not_offered_by_providers_without_a_rate_for_it() -> None:
+    calls = [grown(2, "gpt-6-luna", started_at=1000.0), grown(2, "gpt-6-luna", started_at=1301.0)]
+    rows = [ledger(calls, TABLE, cache="simulated", pricing=Pricing(cache_ttl=ttl)) for ttl in ("provider", "1h")]
+    assert rows[0] == rows[1]
+
+
+@given(episodes())
+def test_pricing_twice_with_the_same_table_changes_nothing(calls: list[Call]) -> None:
+    first, second = (ledger(calls, TABLE.on(day), cache="simulated") for day in (DATE, TABLE.date))
+    assert first == second
+    reported = [
+        msgspec.structs.replace(one, usage=msgspec.structs.replace(row.usage, cache_reported=True))
+        for one, row in zip(calls, first, strict=True)
+        if row.usage is not None
+    ]
+    again = ledger(reported, TABLE, cache="simulated")
+    assert [row.total_usd for row in again] == [row.total_usd for row in first]
+
+
+@given(episodes())
+def test_the_parts_of_an_episode_sum_to_the_whole(calls: list[Call]) -> None:
+    rows = ledger(calls, TABLE, cache="simulated")
+    parts = [sum(getattr(row, f"{part}_usd") for row in rows) for part in ("uncached", "read", "write", "output")]
+    assert sum(parts) == pytest.approx(sum(row.total_usd or 0.0 for row in rows), rel=1e-12)
+
+
+@given(episodes())
+def test_a_cache_costs_more_than_none_by_no_more_than_the_surcharge_of_its_writes(calls: list[Call]) -> None:
+    """OpenAI's older models and DeepSeek write for free; Anthropic and gpt-6-luna ask 1.25 of the input rate."""
+    rates = TABLE.price(calls[0].model).rates
+    surcharge = max(0.0, rates.write_rate - rates.input) if rates.cache_write is not None else 0.0
+    cached, uncached = (ledger(calls, TABLE, cache=how) for how in ("simulated", "none"))
+    written = sum(row.usage.cache_write_tokens for row in cached if row.usage is not None)
+    bound = sum(row.total_usd or 0.0 for row in uncached) + written * surcharge / 1e6
+    assert sum(row.total_usd or 0.0 for row in cached) <= bound * (1 + 1e-12)

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from measure_builders import DATE, call
 
 from potstill.errors import UnknownPrice
-from potstill.measure.ledger import cost_of, price_usage, rates_for
+from potstill.measure.ledger import Pricing, cost_of, price_usage, rates_for
 from potstill.measure.prices import PriceTable
-from potstill.types import Usage
+from potstill.types import Answerer, Usage
 from potstill.wire.usage import normalise_usage
 
 TABLE = PriceTable.load(date=DATE)
+SIDES = (Answerer.STUDENT, Answerer.TEACHER)
 
 OPENAI_CHAT = {
     "prompt_tokens": 20_000,
@@ -67,7 +68,7 @@ DEEPSEEK = {
         ("gpt-5.6-sol", "standard", OPENAI_RESPONSES, (0.015232, 0.0032768, 0.0, 0.04)),
         # claude-opus-5-5, $4, $0.2, writes $5 and $8 for an hour, $20: 40 fresh, 1,000 x $5 + 4,000 x $8
         ("claude-opus-5-5", "standard", ANTHROPIC, (0.00016, 0.006, 0.037, 0.01)),
-        # batch of claude-haiku-5-5 is half: $0.05, $0.005, writes $0.0625 and $0.1, $0.25; above 100,000 tokens five times
+        # batch of claude-haiku-5-5: $0.05, $0.005, writes $0.0625 and $0.1, $0.25; above 100,000 tokens times five
         ("claude-haiku-5-5", "batch", ANTHROPIC, (0.000002, 0.00015, 0.0004625, 0.000125)),
         ("claude-haiku-5-5", "batch", ANTHROPIC_LONG, (0.00500025, 0.002, 0.0, 0.000125)),
         ("claude-haiku-5-5", "standard", ANTHROPIC_LONG, (0.0100005, 0.004, 0.0, 0.00025)),
@@ -107,6 +108,16 @@ def test_an_unknown_model_or_service_says_so_each_time() -> None:
             price_usage(Usage(input_tokens=1), "nobody", TABLE)
         with pytest.raises(UnknownPrice, match="No 'flex' price"):
             price_usage(Usage(input_tokens=1), "claude-haiku-5-5", TABLE, service="flex")
+
+
+def test_each_side_has_its_own_service_level_also_priced_as_another() -> None:
+    pricing = Pricing(student_as="claude-haiku-5-5", teacher_as="claude-opus-5-5", student_service="batch")
+    tokens = Usage(input_tokens=10_000)
+    student, teacher = (cost_of(call("local:x", who, tokens), TABLE, pricing=pricing) for who in SIDES)
+    assert (student.total_usd, teacher.total_usd) == (pytest.approx(0.0005), pytest.approx(0.04))
+    cheap = Pricing(service="batch", teacher_service="standard")
+    own = cost_of(call("claude-haiku-5-5", Answerer.NOBODY, tokens), TABLE, pricing=cheap)
+    assert own.total_usd == pytest.approx(0.0005)
 
 
 @given(st.integers(0, 300_000), st.integers(0, 300_000), st.integers(0, 9_000), st.integers(0, 9_000))

@@ -8,6 +8,7 @@ message that differs counts too. Tokens of a prefix are its share of the prompt'
 tokens: an estimate, since only the whole prompt's tokens are known. Other episodes never warm the cache: a lower bound.
 A prompt is readable once the call that wrote it has ended, so samples asked for together do not help each other.
 Calls that are priced as another model have clocks that say nothing about that model: for them nothing expires.
+``Pricing.cache_ttl`` "1h" writes entries for an hour where the provider lists a rate for it.
 """
 
 from __future__ import annotations
@@ -76,11 +77,12 @@ class PromptCache:
         if basis.price is None or (call.usage.cache_reported and basis.priced_as is None):
             return call.usage
         timed = basis.priced_as is None and call.started_at > 0
-        return self._simulate(call, call.usage, basis.price, timed, requests_of(call, basis))
+        hour = pricing.cache_ttl == "1h" and price_has_an_hour(basis.price)
+        return self._simulate(call, call.usage, basis.price, timed, requests_of(call, basis), hour)
 
-    def _simulate(self, call: Call, usage: Usage, price: ModelPrice, timed: bool, requests: int) -> Usage:
+    def _simulate(self, call: Call, usage: Usage, price: ModelPrice, timed: bool, requests: int, hour: bool) -> Usage:
         """The first of ``requests`` equal requests meets the cache as it is, the others what the first one left."""
-        rule = price.cache
+        rule = msgspec.structs.replace(price.cache, ttl_s=3600.0) if hour else price.cache
         parts = _parts(call)
         total = sum(_characters(part) for part in parts) or 1
         per_character = usage.input_tokens / total
@@ -93,14 +95,19 @@ class PromptCache:
         stored = max(read, _blocks(stored, rule))
         if stored:
             _store(root, writable, rule, now, now + (call.latency_s if timed else 0.0))
-        charged = rule.explicit or price.rates.cache_write is not None
+        written = stored - read if rule.explicit or price.rates.cache_write is not None else 0
         return msgspec.structs.replace(
             usage,
             input_tokens=usage.input_tokens * requests,
             cache_read_tokens=read + (requests - 1) * stored,
-            cache_write_tokens=stored - read if charged else 0,
-            cache_write_1h_tokens=0,
+            cache_write_tokens=written,
+            cache_write_1h_tokens=written if hour else 0,
         )
+
+
+def price_has_an_hour(price: ModelPrice) -> bool:
+    """Whether clients of this model may ask for entries that live an hour, at a write rate of their own."""
+    return price.cache.explicit and price.rates.cache_write_1h is not None
 
 
 def _parts(call: Call) -> list[Message | bytes]:

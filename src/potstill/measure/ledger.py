@@ -25,6 +25,10 @@ that is priced, simulated for others. ``none``: every input token at the full ra
 NOT_BILLED = frozenset({"KeyRefused", "RateLimited", "ModelUnavailable", "ContextOverflow"})
 """Errors of requests that a provider turned away: it bills nothing for them. A time-out may have been billed."""
 
+CacheTtl = Literal["provider", "1h"]
+"""Which lifetime a simulated cache is written with. ``1h``: an hour, at its own write rate, where a provider lists one;
+elsewhere the provider's only lifetime."""
+
 
 class Pricing(Struct, frozen=True, kw_only=True):
     """How calls are priced where their own list price is not wanted. Names are those of ``PriceTable.price``."""
@@ -32,7 +36,16 @@ class Pricing(Struct, frozen=True, kw_only=True):
     student_as: str | None = None
     teacher_as: str | None = None
     service: str = "standard"
-    """Service level of models priced by their own name: ``standard``, ``batch``, ``flex``, ``priority``, ``fast``."""
+    """Service level: ``standard``, ``batch``, ``flex``, ``priority`` or ``fast``."""
+    student_service: str | None = None
+    teacher_service: str | None = None
+    """Of one side's calls alone, in place of ``service``."""
+    cache_ttl: CacheTtl = "provider"
+
+    def service_for(self, call: Call) -> str:
+        """The service level that ``call`` is priced at."""
+        own = {Answerer.STUDENT: self.student_service, Answerer.TEACHER: self.teacher_service}.get(call.answerer)
+        return own or self.service
 
     def name_for(self, call: Call) -> str | None:
         """The model that ``call`` is priced as, or ``None`` if by its own name."""
@@ -144,10 +157,10 @@ def basis_of(call: Call, table: PriceTable, pricing: Pricing = AS_RECORDED) -> B
     """
     name = pricing.name_for(call)
     if name is not None:
-        return Basis(price=table.price(name), priced_as=name)
+        return Basis(price=table.price(name, pricing.service_for(call)), priced_as=name)
     if table.cpu_hour_usd is not None and not table.has(call.model):
         return Basis(price=None, priced_as="cpu", cpu_hour_usd=table.cpu_hour_usd)
-    return Basis(price=table.price(call.model, pricing.service))
+    return Basis(price=table.price(call.model, pricing.service_for(call)))
 
 
 def cost_of(
