@@ -219,3 +219,14 @@ def test_deep_and_odd_values_do_not_raise() -> None:
     assert arguments_hash('{"n": 123456789012345678901234567890}') == arguments_hash(
         {"n": 123456789012345678901234567890}
     )
+
+
+def test_the_same_observation_is_the_same_content_behind_another_history_and_under_another_id() -> None:
+    def asked(call_id: str, *before: dict[str, object]) -> list[dict[str, object]]:
+        return [*before, {"role": "tool", "tool_call_id": call_id, "content": "sunny"}]
+
+    first = told(asked("a"))
+    second = told(asked("b", {"role": "user", "content": "hi"}))
+    assert first.contents[-1] == second.contents[-1]
+    assert first.prefixes[-1] != second.prefixes[-1]
+    assert told([{"role": "user", "content": "sunny"}]).contents != first.contents

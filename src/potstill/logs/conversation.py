@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import msgspec
 
@@ -53,6 +54,7 @@ class Conversation(NamedTuple):
     roles: str = ""
     sizes: tuple[int, ...] = ()
     prefixes: tuple[int, ...] = ()
+    contents: tuple[int, ...] = ()
     after: int | None = None
     tools: tuple[int, int] = (0, 0)
     tool_calls: tuple[tuple[str, int], ...] = ()
@@ -97,6 +99,7 @@ class Thread:
         self._roles: list[str] = []
         self._sizes: list[int] = []
         self._prefixes: list[int] = []
+        self._contents: list[int] = []
         self._chain = b""
         self._last = _Folded("u", "", 0)
         self._tools = tools_told(tools)
@@ -109,7 +112,9 @@ class Thread:
     def add(self, message: Any) -> None:
         """Put a message behind the conversation (an Anthropic message with tool results is several)."""
         for folded in _fold(message, "u"):
-            self._chain = _chained(self._chain, folded)
+            text = folded.text.strip().encode("utf-8", "surrogatepass")
+            self._chain = _chained(self._chain, folded, text)
+            self._contents.append(_content(folded, text))
             self._roles.append(folded.letter)
             self._sizes.append(folded.size)
             self._prefixes.append(int.from_bytes(self._chain, "little"))
@@ -121,7 +126,7 @@ class Thread:
         calls: list[tuple[str, int]] = []
         for message in _listed(answer, "assistant"):
             for folded in _fold(message, "a"):
-                chain = _chained(chain, folded)
+                chain = _chained(chain, folded, folded.text.strip().encode("utf-8", "surrogatepass"))
                 size += folded.size
                 calls.extend(folded.calls)
                 texts.append(folded.text)
@@ -129,6 +134,7 @@ class Thread:
             roles="".join(self._roles),
             sizes=tuple(self._sizes),
             prefixes=tuple(self._prefixes),
+            contents=tuple(self._contents),
             after=int.from_bytes(chain, "little") if texts else None,
             tools=self._tools if tools is None else tools_told(tools),
             tool_calls=tuple(calls),
@@ -313,14 +319,24 @@ def _identity(call: Mapping[str, Any]) -> Any:
 # --- bytes ----------------------------------------------------------------------------------------------------------
 
 
-def _chained(chain: bytes, folded: _Folded) -> bytes:
+def _chained(chain: bytes, folded: _Folded, text: bytes) -> bytes:
     """The hash of the conversation with one more message. Lengths stand before texts, so that none can pass for two."""
-    text = folded.text.strip().encode("utf-8", "surrogatepass")
     hasher = blake2b(b"%b%b%d:" % (chain, folded.letter.encode(), len(text)), digest_size=8)
     hasher.update(text)
     if folded.rest:
         hasher.update(folded.rest)
     return hasher.digest()
+
+
+def _content(folded: _Folded, text: bytes) -> int:
+    """32 bits of what one message says, without the ids of calls: the same observation again is the same number."""
+    start = ord(folded.letter)
+    if folded.calls:
+        for name, arguments in folded.calls:
+            start = crc32(b"%b%d" % (name.encode("utf-8", "surrogatepass"), arguments), start)
+    elif folded.rest and folded.letter != "t":
+        start = crc32(folded.rest, start)
+    return crc32(text, start)
 
 
 def _framed(value: Any) -> bytes:

@@ -63,6 +63,8 @@ class LogCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Characters of each message of the prompt."""
     prefixes: tuple[int, ...] = ()
     """Hash (64 bits) of the conversation up to and including each message of the prompt."""
+    contents: tuple[int, ...] = ()
+    """Hash (32 bits) of what each message of the prompt says, wherever it stands and whatever ids it carries."""
     after: int | None = None
     """Hash of the conversation with this call's answer behind the prompt: the prefix of the episode's next call."""
     tools: tuple[int, int] = (0, 0)
