@@ -1,0 +1,214 @@
+"""``potstill audit``: read logs, count, print. Parsing and wiring only.
+
+Heavy modules load inside the command, so that ``--help`` stays fast.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from potstill.cli.output import emit_json, emit_table, emit_text, json_option, note, progress
+
+if TYPE_CHECKING:
+    from potstill.logs.records import Record
+    from potstill.measure.audit.result import Audit, FileRead, Group
+
+COLUMNS = (
+    "model",
+    "run",
+    "n",
+    "n_infrastructure_errors",
+    "n_duplicates",
+    "success",
+    "success_ci",
+    "cost_per_episode_usd",
+    "cost_of_pass_usd",
+    "cost_of_pass_ci_usd",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "on_hull",
+)
+LEFT_OUT_FIRST = (
+    "output_tokens",
+    "cached_input_tokens",
+    "input_tokens",
+    "n_duplicates",
+    "n_infrastructure_errors",
+    "on_hull",
+    "cost_of_pass_ci_usd",
+)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILES...")
+@click.option("--format", "format_name", help="Of all files. [default: each file's own, by its first rows]")
+@click.option("--html", type=click.Path(dir_okay=False), help="Write a self-contained report.")
+@click.option("--prices", type=click.Path(), help="TOML file with your prices. [default: potstill-prices.toml]")
+@click.option("--date", help="Prices of this day, YYYY-MM-DD. [default: of the day of each record]")
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of all intervals.")
+@click.option(
+    "--bloated",
+    type=click.IntRange(min=1),
+    default=8000,
+    show_default=True,
+    metavar="CHARACTERS",
+    help="An observation longer than this counts as bloated.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes that read large files."
+)
+@click.option("--namespace", default="default", show_default=True, help="The tenant, where a file is a store.")
+@json_option
+def audit(files: tuple[str, ...], json_mode: bool, **options: Any) -> None:
+    """Tell from logs where an agent's money goes and what could be saved.
+
+    FILES are logs of model calls or of whole episodes in any of the known formats, folders of them, stores of
+    potstill, or - for standard input. The format is recognised; what was not understood is counted and said.
+    """
+    found = _audit(files, options)
+    if options["html"] is not None:
+        _write_html(found, Path(options["html"]))
+    show(found, json_mode=json_mode)
+
+
+def show(found: Audit, *, json_mode: bool) -> None:
+    """Print an audit: the JSON contract, or headline and tables with the dirt on stderr."""
+    if json_mode:
+        emit_json(found.to_json())
+        return
+    from potstill.measure.audit.headline import headline
+
+    for file in found.files:
+        _tell_file(file)
+    for warned in found.warnings:
+        run = f" in {warned.run}" if warned.run else ""
+        note(f"{warned.kind}{run}: {warned.count:,} {warned.detail}")
+    if sys.stdout.isatty():
+        emit_text("\n".join(headline(found)))
+    else:
+        note("\n".join(headline(found)))
+    on_hull = {(row.model, row.run): row.on_hull for row in found.frontier}
+    rows = [_row(group, on_hull[group.model, group.run]) for group in found.groups]
+    title = f"Prices of {found.prices_date}"
+    emit_table(COLUMNS, rows, json_mode=False, title=title, left_out_first=LEFT_OUT_FIRST)
+    if sys.stdout.isatty():
+        _show_spending(found)
+
+
+def _tell_file(file: FileRead) -> None:
+    note(f"{file.path}: {file.format}, {file.understood:,} of {file.rows:,} rows understood")
+    for skips in file.skipped:
+        lines = ", ".join(str(line) for line in skips.lines[:5])
+        more = ", ..." if skips.count > len(skips.lines[:5]) else ""
+        detail = f" ({skips.detail})" if skips.detail else ""
+        note(f"  skipped {skips.count:,}: {skips.reason}{detail}, lines {lines}{more}")
+
+
+def _row(group: Group, on_hull: bool) -> list[object]:
+    special: dict[str, object] = {
+        "success_ci": _interval(group.success_ci),
+        "cost_of_pass_ci_usd": _interval(group.cost_of_pass_ci_usd),
+        "on_hull": "yes" if on_hull else "",
+    }
+    return [special[name] if name in special else getattr(group, name) for name in COLUMNS]
+
+
+def _interval(interval: tuple[float | None, float | None] | None) -> str | None:
+    if interval is None:
+        return None
+    low, high = ("inf" if bound is None else f"{bound:.3g}" for bound in interval)
+    return f"{low} to {high}"
+
+
+def _show_spending(found: Audit) -> None:
+    """More tables for a terminal; a pipe gets the groups alone, and ``--json`` everything."""
+    columns = ("name", "usd", "share", "calls", "episodes", "input_tokens", "cached_input_tokens", "output_tokens")
+    parts = (("by model", found.by_model), ("by step type", found.by_step_type), ("by outcome", found.by_outcome))
+    for title, spends in parts:
+        if spends:
+            rows = [[getattr(spend, name) for name in columns] for spend in spends[:12]]
+            emit_table(columns, rows, json_mode=False, title=f"Spending {title}")
+    if found.waste:
+        columns = ("kind", "count", "episodes", "share", "tokens", "usd", "examples")
+        rows = [[*(getattr(w, name) for name in columns[:-1]), " ".join(w.examples[:1])] for w in found.waste]
+        emit_table(columns, rows, json_mode=False, title="Waste (kinds overlap)", left_out_first=("examples",))
+    if found.student_steps:
+        columns = ("model", "against", "step_type", "n", "agreement", "success")
+        rows = [[getattr(step, name) for name in columns] for step in found.student_steps[:12]]
+        emit_table(columns, rows, json_mode=False, title="Steps that a cheaper model answered alike")
+
+
+# --- wiring -----------------------------------------------------------------------------------------------------------
+
+
+def _audit(files: tuple[str, ...], options: dict[str, Any]) -> Audit:
+    from potstill.errors import ConfigError
+    from potstill.logs.reader import read
+    from potstill.measure.audit.audit import AuditOptions, Auditor
+    from potstill.measure.prices import PriceTable
+    from potstill.record.stitch import Stitcher
+
+    stores = [file for file in files if _is_store(file)]
+    logs = [file for file in files if file not in stores]
+    settings = AuditOptions(confidence=options["confidence"], bloated=options["bloated"], dated=options["date"] is None)
+    table = PriceTable.load(options["prices"], options["date"])
+    stitcher = Stitcher()
+    auditor = Auditor(table, settings, place=stitcher.episode_of, now=time.time())
+    reading = read(logs, format=options["format_name"], jobs=options["jobs"]) if logs else None
+    with progress("audit", total=_bytes(logs), unit="MB") as bar:
+        read_before = 0.0
+        for record in reading or ():
+            auditor.add(record)
+        bar.update(_bytes(logs) - read_before)
+    for store in stores:
+        for record in _of_store(store, options["namespace"]):
+            auditor.add(record)
+    files_read = [] if reading is None else reading.files
+    if not auditor.records:
+        raise ConfigError(_nothing(files_read))
+    return auditor.result(files_read)
+
+
+def _is_store(file: str) -> bool:
+    path = Path(file)
+    if not path.is_file():
+        return False
+    with path.open("rb") as opened:
+        return opened.read(16) == b"SQLite format 3\x00"
+
+
+def _of_store(path: str, namespace: str) -> Iterator[Record]:
+    from potstill.logs.formats.trajectory import attempt_of
+    from potstill.trajectories import Store
+
+    with Store.read(path) as store:
+        for trajectory in store.select(namespace=namespace):
+            yield attempt_of(trajectory)
+
+
+def _bytes(files: Iterable[str]) -> float:
+    return sum(Path(file).stat().st_size for file in files if Path(file).is_file()) / 1e6
+
+
+def _nothing(files: Iterable[Any]) -> str:
+    told = [f"{f.path}: {f.format}, {f.rows} rows, " + "; ".join(s.reason for s in f.skipped) for f in files]
+    return "Nothing in the files was understood. " + " | ".join(told) + " The formats: docs/reference/log-formats.md"
+
+
+def _write_html(found: Audit, path: Path) -> None:
+    from potstill.errors import PotstillError
+    from potstill.measure.html import write
+
+    try:
+        write(found, path, command=shlex.join(["potstill", *sys.argv[1:]]))
+    except OSError as error:
+        raise PotstillError(f"Cannot write --html {path}: {error.strerror or error}.") from error
+    note(f"wrote {path}")
