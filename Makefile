@@ -19,7 +19,7 @@ test: $(VENV)/.test model  ## the tests that take minutes: core, local model, en
 	$(BIN)/python -m pytest -m "not full and not alfworld" $(ARGS)
 
 test-all: $(VENV)/.test-all model  ## every test, with ALFWorld, TextWorld and the documentation
-	sh scripts/apt.sh zstd:zstd git:git
+	sh scripts/apt.sh zstd:zstd git:git chromium:chromium
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.check  ## lint, format, strict types
