@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from potstill.errors import ConfigError, MissingExtra
+from potstill.measure.plot_names import Named, write_names
 
 if TYPE_CHECKING:
     from potstill.measure.measurement import ArmSummary, Measurement
@@ -60,7 +61,7 @@ def _render(measurement: Measurement, kind: str, *, ink: str, paper: str) -> byt
         axes = figure.add_subplot(facecolor=paper)
         _draw(axes, measurement, ink)
         figure.draw_without_rendering()  # settles where everything is
-        _write_names(axes, [arm for arm in measurement.arms if _drawable(arm)])
+        write_names(axes, [_named(arm) for arm in measurement.arms if _drawable(arm)])
         buffer = io.BytesIO()
         no_date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
         figure.savefig(buffer, format=kind, metadata=no_date)
@@ -103,55 +104,6 @@ def _bar(arm: ArmSummary) -> tuple[float, float]:
     return min(success, 100 * interval[0]), max(success, 100 * interval[1])
 
 
-_AROUND = [(dx, dy) for far in (6, 16, 28, 40, 54) for dy in (far, -far) for dx in (6, -6, 0)]
-"""Places of a name around its point, in points of the page: the first that is free is taken."""
-
-
-def _write_names(axes: Any, arms: list[ArmSummary]) -> None:
-    """Each arm's name beside its point: inside the plot and clear of the other names and points, where there is room.
-
-    Names are written last: only then is it known where the points are on the page.
-    """
-    renderer = axes.figure.canvas.get_renderer()
-    frame = axes.get_window_extent(renderer).frozen()
-    half = 4.0 * axes.figure.dpi / 72
-    taken = []
-    for arm in arms:
-        cost, success = _place(arm)
-        ends = axes.transData.transform([(cost, success), *((cost, end) for end in _bar(arm))])
-        (x, y), low, high = ends
-        taken += [type(frame).from_extents(x - half, y - half, x + half, y + half)]
-        taken += [type(frame).from_extents(x - half / 4, low[1], x + half / 4, high[1])]
-    for arm in arms:
-        # matplotlib reads "$" as mathematics; a name is only ever text.
-        text = "".join(letter if letter.isprintable() else "?" for letter in arm.arm)
-        name = axes.annotate(text, _place(arm), xytext=_AROUND[0], textcoords="offset points", parse_math=False)
-        name.set_in_layout(False)
-        boxes = [_box_at(name, offset, renderer) for offset in _AROUND]
-        best = min(range(len(boxes)), key=lambda at: (_crowding(boxes[at], taken, frame), at))
-        taken.append(_box_at(name, _AROUND[best], renderer))
-
-
-def _place(arm: ArmSummary) -> tuple[float, float]:
-    return arm.cost_per_episode_usd or 0.0, 100 * (arm.success or 0.0)
-
-
-def _box_at(name: Any, offset: tuple[int, int], renderer: Any) -> Any:
-    """Move a name to an offset from its point; where it then is on the page."""
-    across, up = offset
-    name.set_position(offset)
-    name.set_horizontalalignment("left" if across > 0 else "right" if across < 0 else "center")
-    name.set_verticalalignment("bottom" if up > 0 else "top")
-    return name.get_window_extent(renderer)
-
-
-def _crowding(box: Any, others: list[Any], frame: Any) -> float:
-    """Area that a name shares with others or has outside the plot."""
-    shared = sum(_area(box, other) for other in others)
-    return float(round(shared + box.width * box.height - _area(box, frame), 3))
-
-
-def _area(one: Any, other: Any) -> float:
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return max(0.0, float(width)) * max(0.0, float(height))
+def _named(arm: ArmSummary) -> Named:
+    low, high = _bar(arm)
+    return Named(arm.arm, arm.cost_per_episode_usd or 0.0, 100 * (arm.success or 0.0), low, high)
