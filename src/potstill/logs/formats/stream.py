@@ -1,0 +1,81 @@
+"""The pieces of a streamed answer, put together again: some proxies write a list of them into their log.
+
+What it knows: chunks of chat completions, events of Anthropic messages and of the responses API. What it does not do:
+sockets or server-sent events as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def joined(pieces: Sequence[Any]) -> dict[str, Any]:
+    """The whole answer of its pieces, empty where they are no pieces of an answer."""
+    parts = [piece for piece in pieces if isinstance(piece, Mapping)]
+    if any(part.get("object") == "chat.completion.chunk" for part in parts):
+        return _chat(parts)
+    if any(part.get("type") == "message_start" for part in parts):
+        return _anthropic(parts)
+    done = [part for part in parts if str(part.get("type", "")).startswith("response.") and "response" in part]
+    return dict(done[-1]["response"]) if done and isinstance(done[-1]["response"], Mapping) else {}
+
+
+def _chat(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    whole: dict[str, Any] = {"object": "chat.completion", "choices": []}
+    texts: list[str] = []
+    calls: dict[Any, dict[str, Any]] = {}
+    for part in parts:
+        whole |= {name: part[name] for name in ("id", "model", "created", "usage") if part.get(name) is not None}
+        for choice in part.get("choices") or ():
+            delta = choice.get("delta") if isinstance(choice, Mapping) else None
+            if not isinstance(delta, Mapping) or choice.get("index") not in (None, 0):
+                continue
+            if isinstance(delta.get("content"), str):
+                texts.append(delta["content"])
+            for piece in delta.get("tool_calls") or ():
+                _add_call(calls, piece)
+    message = {"role": "assistant", "content": "".join(texts), "tool_calls": list(calls.values())}
+    whole["choices"] = [{"index": 0, "message": message}]
+    return whole
+
+
+def _add_call(calls: dict[Any, dict[str, Any]], piece: Any) -> None:
+    if not isinstance(piece, Mapping):
+        return
+    call = calls.setdefault(piece.get("index", 0), {"id": "", "function": {"name": "", "arguments": ""}})
+    call["id"] = piece.get("id") or call["id"]
+    function = piece.get("function")
+    for name in ("name", "arguments"):
+        if isinstance(function, Mapping) and isinstance(function.get(name), str):
+            call["function"][name] += function[name]
+
+
+def _anthropic(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    whole: dict[str, Any] = {"type": "message", "role": "assistant"}
+    blocks: dict[Any, dict[str, Any]] = {}
+    usage: dict[str, Any] = {}
+    for part in parts:
+        message, block, delta = (
+            value if isinstance(value := part.get(name), Mapping) else {}
+            for name in ("message", "content_block", "delta")
+        )
+        if part.get("type") == "message_start":
+            whole |= message
+        elif part.get("type") == "content_block_start":
+            blocks[part.get("index")] = dict(block)
+        elif part.get("type") == "content_block_delta" and part.get("index") in blocks:
+            _grow(blocks[part.get("index")], delta)
+        for counted in (message.get("usage"), part.get("usage")):
+            if isinstance(counted, Mapping):
+                usage |= {name: value for name, value in counted.items() if value is not None}
+    return whole | {"content": list(blocks.values()), "usage": usage}
+
+
+def _grow(block: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    text, arguments = delta.get("text"), delta.get("partial_json")
+    if isinstance(text, str):
+        block["text"] = f"{block.get('text', '')}{text}"
+    if isinstance(arguments, str):
+        before = block.get("input")
+        block["input"] = (before if isinstance(before, str) else "") + arguments
