@@ -14,9 +14,9 @@ for each observation ``j``, all shares summing to 1; what has not started yet is
 Ramdas and Rinaldo (arXiv 2203.03532, section 2) with weights in place of the Shiryaev-Roberts sum, which keeps the
 probability of *ever* raising a false alarm below ``alpha``; a Shiryaev-Roberts or CUSUM form would only bound the
 average time between false alarms, and then every monitor that lives long enough cries wolf. With a fixed bet the
-shares that have started share one factor, so their sum obeys ``R <- (R + w_t) * factor`` and all starts together are one
-number for each bet. State and update are O(number of bets), whatever the number of observations: no grid of restarts is
-needed.
+shares that have started have one factor in common, so their sum obeys ``R <- (R + w_t) * factor`` and all starts
+together are one number for each bet. State and update are O(number of bets), whatever the number of observations: no
+grid of restarts is needed.
 
 Observations of one episode depend on one another, which the test allows as long as the rate given the past stays below
 ``allowed_rate``; where a bad episode brings many disagreements at once, observe one random decision of each episode.
