@@ -1,0 +1,185 @@
+"""What a comparison says in words: what to do, and what must be known before believing it.
+
+What it knows: a finished comparison. What it does not do: compute.
+"""
+
+from __future__ import annotations
+
+from potstill.measure.comparison_result import Comparison
+from potstill.measure.comparison_sides import Paired, Side
+
+
+def headline(found: Comparison) -> str:
+    """One sentence: the difference with its interval, the cost ratio, the verdict."""
+    low, high = found.difference_ci
+    said = {
+        "a_better": f"{found.a} succeeds more often than {found.b}",
+        "b_better": f"{found.b} succeeds more often than {found.a}",
+        "non_inferior": f"{found.a} is not worse than {found.b} by more than {points(found.margin)}",
+        "no_difference_shown": f"no difference shown between {found.a} and {found.b}",
+    }[found.verdict]
+    gap = f"{_signed(found.difference)} points ({_signed(low)} to {_signed(high)})"
+    return f"{said}: {gap} on {found.n} pairs; {_cost(found)}"
+
+
+def points(share: float) -> str:
+    """A share of successes in points.
+
+    >>> points(0.02)
+    '2 points'
+    """
+    value = f"{100 * share:.3g}"
+    return f"{value} point" if value == "1" else f"{value} points"
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def _cost(found: Comparison) -> str:
+    if found.cost_ratio is None:
+        return "the cost ratio is unknown"
+    interval = found.cost_ratio_ci
+    within = "" if interval is None else f" ({_bound(interval[0])} to {_bound(interval[1])})"
+    return f"A costs {found.cost_ratio:.3g} times as much as B{within}"
+
+
+def _bound(value: float | None) -> str:
+    return "infinity" if value is None else f"{value:.3g}"
+
+
+def advice(found: Comparison) -> str:
+    """What to do, in one or two sentences."""
+    return f"{_what_to_do(found)} {_how_many_more(found)}".strip()
+
+
+def _what_to_do(found: Comparison) -> str:
+    cheaper, dearer = _surely(found)
+    ratio = "" if found.cost_ratio is None else f"costs {found.cost_ratio:.2g} times as much"
+    margin = points(found.margin)
+    if found.verdict == "a_better":
+        if dearer:
+            return f"A succeeds more often and {ratio}: take it if {_price_of_success(found)} is worth it."
+        return f"Take A: it succeeds more often{f' and {ratio}' if ratio else ', at an unknown cost'}."
+    if found.verdict == "b_better":
+        if found.non_inferior:
+            kept = f"A is worse, but by less than the margin of {margin}"
+            return f"{kept}; it {ratio}: take it if that saving is worth the loss." if cheaper else f"{kept}: keep B."
+        if cheaper:
+            lost = points(-found.difference)
+            return f"Keep B: A {ratio} but loses {lost}, and that it stays within {margin} is not shown."
+        return f"Keep B: A succeeds less often{f' and {ratio}' if ratio else ''}."
+    if found.verdict == "non_inferior":
+        if cheaper:
+            return f"Take A: it {ratio} and is not worse by more than {margin}."
+        return f"A is not worse by more than {margin}, {_no_saving(found, dearer)}."
+    if cheaper:
+        return f"A {ratio}, but a loss of more than {margin} is not ruled out: keep B until it is."
+    return f"Nothing is shown, {_no_saving(found, dearer)}: keep B."
+
+
+def _surely(found: Comparison) -> tuple[bool, bool]:
+    """Whether A is cheaper, or dearer, by the whole interval."""
+    interval = found.cost_ratio_ci
+    if found.cost_ratio is None or interval is None:
+        return False, False
+    low, high = interval
+    return high is not None and high < 1, low is None or low > 1
+
+
+def _no_saving(found: Comparison, dearer: bool) -> str:
+    if found.cost_ratio is None:
+        return "and what it costs is unknown"
+    return f"and A costs {found.cost_ratio:.2g} times as much" if dearer else "and no saving is shown"
+
+
+def _price_of_success(found: Comparison) -> str:
+    a, b = found.cost_per_episode_a_usd, found.cost_per_episode_b_usd
+    if a is None or b is None or found.difference <= 0:
+        return "that"
+    return f"${(a - b) / found.difference:.3g} for each extra success"
+
+
+def _how_many_more(found: Comparison) -> str:
+    if found.non_inferior:
+        return ""
+    if found.difference <= -found.margin:
+        return "The difference seen is itself beyond the margin: more tasks of this kind would not show otherwise."
+    if found.needed_n is None:
+        return "No number of tasks would show it if the difference stays as it is."
+    return (
+        f"{found.needed_n} more shared tasks would give a chance of 80 % to show that A is not worse by more than "
+        f"{points(found.margin)}, if the difference stays as it is."
+    )
+
+
+# --- caveats ----------------------------------------------------------------------------------------------------------
+
+
+def notes_of(a: Side, b: Side, paired: Paired, *, clustered: bool) -> tuple[str, ...]:
+    """What was left out, how pairs were found, and what makes the sides hard to compare; each once."""
+    found = [*a.notes, *b.notes, *_pairing(paired)]
+    for label, side in (("A", a), ("B", b)):
+        found += _left_out(label, side)
+    found += _unlike(a, b)
+    for label, index in (("A", 0), ("B", 1)):
+        missing = sum(1 for one in paired.pairs if one[index].cost_usd is None)
+        if missing:
+            found.append(f"cost unknown for {missing} of {len(paired.pairs)} shared attempts of {label}: no cost ratio")
+    ours = {one[0].priced for one in paired.pairs} | {one[1].priced for one in paired.pairs}
+    if len(ours) == 2:
+        found.append("some dollars are the logs' own and some are list prices; --costs listed prices all alike")
+    if clustered:
+        found.append("p_mcnemar takes attempts at one task as independent; the interval does not: trust the interval")
+    return tuple(dict.fromkeys(found))
+
+
+def _pairing(paired: Paired) -> list[str]:
+    found = []
+    if paired.ordered and any(one.sample is not None for pair in paired.pairs for one in pair):
+        found.append(
+            f"{paired.ordered} of {len(paired.pairs)} pairs are by order within the task: sample numbers do not fit"
+        )
+    elif paired.ordered and len({one[0].task for one in paired.pairs}) < len(paired.pairs):
+        found.append("attempts without sample numbers are paired by their order within the task")
+    for label, alone, tasks in (
+        ("A", paired.alone_a, paired.tasks_only_a),
+        ("B", paired.alone_b, paired.tasks_only_b),
+    ):
+        if alone:
+            found.append(
+                f"{alone} attempts of {label} have no partner and are left out ({tasks} tasks only {label} has)"
+            )
+    return found
+
+
+def _left_out(label: str, side: Side) -> list[str]:
+    found = []
+    if side.duplicates:
+        found.append(f"{side.duplicates} attempts of {label} repeat an episode id and are left out")
+    broken = sum(1 for entry in side.entries if entry.broken)
+    if broken:
+        found.append(f"{broken} attempts of {label} ended in an infrastructure error and are left out of the pairs")
+    unknown = sum(1 for entry in side.entries if entry.success is None and not entry.broken)
+    if unknown:
+        found.append(f"{unknown} attempts of {label} have no outcome and are left out")
+    return found
+
+
+def _unlike(a: Side, b: Side) -> list[str]:
+    found = []
+    for what, name in (("harness", "harness"), ("user_model", "simulated user")):
+        ours = {getattr(entry, what) for entry in a.entries} - {None}
+        theirs = {getattr(entry, what) for entry in b.entries} - {None}
+        if ours and theirs and ours != theirs:
+            which = f"{_some(ours)} against {_some(theirs)}"
+            found.append(f"A and B differ in {name} ({which}): the difference is not the model's alone")
+    ids = {entry.episode_id for entry in a.entries} & {entry.episode_id for entry in b.entries} - {None, ""}
+    if ids:
+        found.append(f"{len(ids)} episodes have the same id on both sides: they may be the same recordings")
+    return found
+
+
+def _some(values: set[str]) -> str:
+    names = sorted(values)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
