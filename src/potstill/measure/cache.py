@@ -84,13 +84,14 @@ class PromptCache:
         """The first of ``requests`` equal requests meets the cache as it is, the others what the first one left."""
         rule = msgspec.structs.replace(price.cache, ttl_s=3600.0) if hour else price.cache
         parts = _parts(call)
-        total = sum(_characters(part) for part in parts) or 1
+        sizes = [_characters(part) for part in parts]
+        total = sum(sizes) or 1
         per_character = usage.input_tokens / total
         now = call.started_at if timed else 0.0
         root = self._roots.setdefault(price.row, _Node(0))
         read = _blocks(int(_readable(root, parts, rule, now, timed) * per_character), rule)
         writable = parts[:-1] if rule.explicit else parts
-        end = sum(_characters(part) for part in writable)
+        end = sum(sizes[: len(writable)])
         stored = usage.input_tokens if end == total else int(end * per_character)
         stored = max(read, _blocks(stored, rule))
         if stored:
@@ -118,6 +119,8 @@ def _parts(call: Call) -> list[Message | bytes]:
 def _characters(part: Message | bytes) -> int:
     if isinstance(part, bytes):
         return len(part)
+    if not part.tool_calls and not part.images:
+        return len(part.content) + MESSAGE_CHARACTERS
     calls = sum(len(call.name) + len(call.arguments) for call in part.tool_calls)
     return len(part.content) + calls + IMAGE_CHARACTERS * len(part.images) + MESSAGE_CHARACTERS
 
@@ -172,7 +175,9 @@ def _common_start(a: str, b: str) -> int:
 def _store(root: _Node, parts: list[Message | bytes], rule: CacheRule, now: float, ready_at: float) -> None:
     node = root
     for part in parts:
-        child = node.children.pop(part, None) or _Node(node.characters + _characters(part))
+        child = node.children.pop(part, None)
+        if child is None:
+            child = _Node(node.characters + _characters(part))
         node.children[part] = child
         expired = now - child.last_used > rule.ttl_s
         child.ready_at = ready_at if expired else min(child.ready_at, ready_at)

@@ -1,0 +1,163 @@
+"""``potstill plan``: from options and from a recorded store, its table, its JSON, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from potstill.cli.main import main
+from potstill.trajectories import Store
+from potstill.trajectories.jsonl import write_jsonl
+from potstill.types import (
+    Action,
+    Answerer,
+    Call,
+    Observation,
+    Outcome,
+    Reply,
+    Step,
+    Task,
+    Trajectory,
+    TrajectoryKind,
+    Usage,
+)
+
+PAIR = ("--teacher", "claude-opus-5-5", "--student", "claude-haiku-5-5", "--date", "2026-11-21")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", *arguments])
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+def recorded(kind: TrajectoryKind, answerers: list[Answerer], run_id: str = "r1") -> Trajectory:
+    steps = tuple(
+        Step(
+            index=i,
+            observation=Observation(text="x"),
+            action=Action(text="go"),
+            answerer=who,
+            calls=(
+                Call(
+                    model="claude-opus-5-5",
+                    answerer=who,
+                    replies=(Reply(text="go"),),
+                    usage=Usage(input_tokens=2_000 + 100 * i, output_tokens=50),
+                ),
+            ),
+        )
+        for i, who in enumerate(answerers)
+    )
+    return Trajectory(
+        id=f"{kind}-{run_id}",
+        task=Task(id="t", environment="e"),
+        kind=kind,
+        run_id=run_id,
+        steps=steps,
+        outcome=Outcome(success=True),
+    )
+
+
+EPISODES = [
+    recorded(TrajectoryKind.TEACHER, [Answerer.TEACHER] * 8),
+    recorded(TrajectoryKind.CASCADE, [Answerer.STUDENT] * 9 + [Answerer.TEACHER]),
+]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    path = tmp_path / "p.db"
+    with Store.open(path) as opened:
+        for one in EPISODES:
+            opened.append(one)
+        opened.put_run("r1", {})
+    return path
+
+
+def test_the_table_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, *PAIR)
+    assert code == 0
+    header, *rows = [line.split("\t") for line in out.splitlines()]
+    assert header[:3] == ["way", "cost_usd", "ratio"]
+    assert rows[0][0] == "teacher"
+    assert "recommended: cascade" in err
+    assert "success is not predicted" in err
+    assert "Measured by: potstill" in err
+
+
+def test_json_of_a_cascade_that_loses_money(capsys: pytest.CaptureFixture[str]) -> None:
+    pair = ("--teacher", "gpt-6.1-sol", "--student", "gpt-6.1-terra", "--date", "2026-11-21")
+    code, out, _ = run(capsys, *pair, "--escalation", "0.6", "--json")
+    made = json.loads(out)
+    assert code == 0
+    assert made["recommended"] is None
+    assert "loses money" in made["reason"]
+    assert made["workload"]["escalation"] == 0.6
+    assert {way["verdict"] for way in made["ways"] if way["name"].startswith("cascade")} == {"loses"}
+
+
+def test_the_shape_is_taken_from_a_store_and_options_go_over_it(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, *PAIR, "--from", str(store), "--json")
+    made = json.loads(out)
+    assert code == 0
+    assert made["from"] == {"episodes": 1, "cascades": 1, "left_out": 0, "escalation": 0.1}
+    load = made["workload"]
+    assert (load["steps"], load["prefix_tokens"], load["per_step_tokens"]) == (8, 2000, 100)
+    assert (load["output_tokens"], load["escalation"]) == (50, 0.1)
+    _, out, err = run(capsys, *PAIR, "--from", str(store), "--steps", "30", "--escalation", "0.5", "--run", "r1")
+    assert "30 steps" in err
+    assert "50.0% of steps escalated" in err
+    assert "1 episodes and 1 cascades" in err
+
+
+def test_an_exported_file_says_the_same_as_its_store(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported = io.BytesIO()
+    write_jsonl(EPISODES, exported)
+    (tmp_path / "e.jsonl").write_bytes(exported.getvalue())
+    _, from_file, _ = run(capsys, *PAIR, "--from", str(tmp_path / "e.jsonl"), "--json")
+    _, from_store, _ = run(capsys, *PAIR, "--from", str(store), "--json")
+    assert json.loads(from_file) == json.loads(from_store)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--teacher", "claude-opus-5-6", "--student", "claude-haiku-5-5"), "Near names: claude-opus-5-5"),
+        ((*PAIR, "--escalation", "1.2"), "allowed: 0 to 1"),
+        ((*PAIR, "--steps", "0"), "allowed: 1 to 1000"),
+        ((*PAIR, "--sampling", "together"), "Allowed: separate"),
+        ((*PAIR, "--run", "r1"), "needs --from"),
+        ((*PAIR, "--student-service", "flex"), "Available: standard, batch"),
+        ((*PAIR, "--date", "soon"), "YYYY-MM-DD"),
+        ((*PAIR, "--assume", "luck"), "luck"),
+    ],
+)
+def test_wrong_options_say_what_is_allowed(
+    arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert says in err
+
+
+def test_what_is_no_record_is_named(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = tmp_path / "x.jsonl"
+    wrong.write_text('{"a": 1}\n')
+    code, _, err = run(capsys, *PAIR, "--from", str(wrong))
+    assert code == 2
+    assert "x.jsonl:1 is not an episode" in err
+    code, _, err = run(capsys, *PAIR, "--from", str(store), "--run", "r2")
+    assert code == 2
+    assert "No run named 'r2'. Did you mean 'r1'?" in err
+    code, _, err = run(capsys, *PAIR, "--from", str(tmp_path / "nothing.db"))
+    assert code == 5
+    assert "nothing.db" in err
