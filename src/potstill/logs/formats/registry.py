@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MODULES: Sequence[str] = (
     # One a line, each a file of this folder.
+    "tau",
     "generic",
 )
 """Files of this folder with a tuple ``FORMATS`` each. The order matters: the first format that fits a row is taken, so
