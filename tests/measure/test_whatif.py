@@ -86,6 +86,27 @@ def test_the_trap_caching_eats_the_step_cascade() -> None:
     assert (found.way("cascade-frozen").ratio or 0) > 1.4
 
 
+@pytest.mark.parametrize(
+    ("pair", "teacher_usd", "published"),
+    [
+        ((OPUS, HAIKU), 0.328, (3.0, 1.35, 1.63, 2.98, 4.35, 26.6)),
+        (("claude-fable-5-2", HAIKU), 0.592, (3.6, 1.46, 1.63, 2.99, 4.62, 48)),
+        (("gpt-6.1-sol", "gpt-6-luna"), 0.164, (2.3, 1.05, 1.43, 2.48, 3.84, 13.3)),
+        (("gpt-6-astra", "gpt-6.1-terra"), 0.979, (1.5, 0.88, 1.47, 2.54, 3.55, 9.8)),
+    ],
+)
+def test_an_independent_simulation_agrees(
+    pair: tuple[str, str], teacher_usd: float, published: tuple[float, ...]
+) -> None:
+    """Ratios of a simulation written apart from this one, which escalated always at the same four steps."""
+    found = planned(*pair)
+    names = ("cascade-per-step", "cascade-frozen", "handoff", "gate", "student")
+    ours = (found.way("cascade-uncached").uncached_ratio, *(found.way(name).ratio for name in names))
+    assert found.way("teacher").cost_usd == pytest.approx(teacher_usd, rel=0.02)
+    assert ours == pytest.approx(published, rel=0.12)
+    assert [one > 1 for one in ours if one] == [other > 1 for other in published]
+
+
 def test_a_cascade_that_loses_money_is_not_recommended() -> None:
     found = planned("gpt-6.1-sol", "gpt-6.1-terra", Workload(escalation=0.6))
     assert found.recommended is None
