@@ -109,7 +109,7 @@ def test_what_is_idle_is_forgotten_and_told_and_one_wild_clock_closes_nothing() 
     assert stitcher.episode_of(call(user("q"), said("a"), user("go"), answer="b", at=50.0)) == key
     for n in range(2):
         stitcher.episode_of(call(user(f"later {n}"), at=200.0))
-    assert dropped == [key]
+    assert dropped == ["stitched-2", key]
     assert stitcher.episode_of(call(user("q"), said("a"), user("go"), said("b"), user("on"), at=201.0)) != key
 
 

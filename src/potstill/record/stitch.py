@@ -184,14 +184,18 @@ class Stitcher:
         """Close what is idle, the idlest first."""
         while len(self._open) > 1:
             key, episode = next(iter(self._open.items()))
-            idle = abs(self._now - episode.seen) > self._idle_s
-            if not idle and len(self._open) <= self._most:
+            if not self._is_idle(episode) and len(self._open) <= self._most:
                 return
             del self._open[key]
             for hashed in episode.hashes:
                 _leave(episode.book.owners, hashed, episode)
             _leave(episode.book.roots, episode.root, episode)
             self._tell(key)
+
+    def _is_idle(self, episode: _Open) -> bool:
+        """By the clock that the call itself carried and by the stitcher's: each alone may lag or be wild."""
+        own = episode.seen if episode.last_at is None else episode.last_at
+        return abs(self._now - episode.seen) > self._idle_s and abs(self._now - own) > self._idle_s
 
     def _tell(self, key: str) -> None:
         if self.on_drop is not None:
