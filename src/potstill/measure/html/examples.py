@@ -29,9 +29,11 @@ def shown_examples(audit: Audit, labels: Labels) -> list[Shown]:
     shown: list[Shown] = []
     left = BUDGET_BYTES
     for example in _by_reference(audit):
+        if len(shown) == MOST_EPISODES:
+            break
         markup, steps = _episode(len(shown) + 1, example, labels)
         size = len(markup.encode())
-        if len(shown) == MOST_EPISODES or size > left:
+        if size > left:
             continue
         left -= size
         shown.append((example, steps, markup))

@@ -15,6 +15,7 @@ from potstill.measure.html.table import paragraph
 from potstill.measure.html.text import Html, percent, span, usd
 from potstill.measure.plot_names import Named, write_names
 
+_DRAWN = 40
 _ALL_NAMED = 8
 """With more groups than this only those on the frontier have their name written out."""
 
@@ -26,14 +27,18 @@ def frontier_chart(audit: Audit, labels: Labels, confidence: float) -> Html:
     if not groups:
         return paragraph("No group has both a known cost and a known success, so there is no frontier to draw.")
 
-    def painter(axes: Any, size: Size) -> None:
-        _paint(axes, size, groups, hull, labels)
+    drawn = sorted(groups, key=lambda group: ((group.model, group.run) not in hull, -group.n))[:_DRAWN]
 
-    words = "; ".join(_in_words(group, (group.model, group.run) in hull, labels) for group in groups[:20])
+    def painter(axes: Any, size: Size) -> None:
+        _paint(axes, size, drawn, hull, labels)
+
+    words = "; ".join(_in_words(group, (group.model, group.run) in hull, labels) for group in drawn[:20])
     caption = (
         f"Success over dollars per episode, with {100 * confidence:g} % intervals of success; dashed: the frontier. "
         "A group below it is never the best buy at its price."
     )
+    if len(groups) > len(drawn):
+        caption += f" Drawn are {len(drawn)} of {len(groups)} groups: those on the frontier and the largest."
     if len(groups) > _ALL_NAMED:
         caption += " Numbers are those of the table of groups."
     return chart("frontier-chart", "Success over cost per episode", words, painter, caption=caption)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from potstill.measure.audit.headline import headline
 from potstill.measure.audit.result import Audit, Group
 from potstill.measure.html.labels import Labels
-from potstill.measure.html.text import Html, clip, esc, join, percent, plural, span, usd
-from potstill.measure.html.words import WASTE
+from potstill.measure.html.text import Html, clip, esc, join, name, percent, plural, span, usd
+from potstill.measure.html.words import waste_title
 
 
 class Fact(NamedTuple):
@@ -33,7 +33,7 @@ def figures(audit: Audit) -> tuple[Fact, ...]:
 def _spent(audit: Audit) -> Fact:
     attempts = sum(group.n + group.n_infrastructure_errors for group in audit.groups)
     calls = f" with {plural(audit.calls, 'call')}" if audit.calls else ""
-    detail = f"{plural(max(attempts, audit.episodes), 'episode')}{calls}, prices of {audit.prices_date}"
+    detail = f"{plural(max(attempts, audit.episodes), 'episode')}{calls}, prices of {name(audit.prices_date, 20)}"
     if audit.total_usd is None:
         return Fact("Spent", "unknown", "", f"{detail}; the logs hold no dollars and no model with a price")
     return Fact("Spent", usd(audit.total_usd), "", detail)
@@ -48,11 +48,11 @@ def _success_price(audit: Audit) -> Fact:
     group = biggest_group(audit)
     if group is None:
         return Fact("Cost of a success", "unknown", "", "no attempts at tasks are in these logs, only calls")
-    name = Labels(audit).of(group)
+    label = Labels(audit).of(group)
     if group.cost_of_pass_usd is None:
         why = "no success is recorded" if not group.successes else "its dollars are not known"
-        return Fact("Cost of a success", "unknown", "", f"{name}: {why}")
-    detail = f"{name}, the group with the most dollars, succeeds at {percent(group.success)}"
+        return Fact("Cost of a success", "unknown", "", f"{label}: {why}")
+    detail = f"{label}, the group with the most dollars, succeeds at {percent(group.success)}"
     success = span(group.success_ci, percent)
     detail += f" ({success})" if success else ""
     return Fact("Cost of a success", usd(group.cost_of_pass_usd), span(group.cost_of_pass_ci_usd, usd), detail)
@@ -71,7 +71,7 @@ def _avoidable(audit: Audit) -> Fact:
 
 def _candidates(audit: Audit) -> list[tuple[float | None, str]]:
     found: list[tuple[float | None, str]] = [
-        (waste.usd, WASTE.get(waste.kind, (waste.kind, ""))[0].lower()) for waste in audit.waste
+        (waste.usd, name(waste_title(waste.kind)).lower()) for waste in audit.waste
     ]
     if audit.cache is not None:
         found.append((audit.cache.saving_if_cached_usd, "repeated prompt prefixes that were not read from a cache"))

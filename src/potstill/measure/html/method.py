@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from potstill.measure.audit.result import Audit
 from potstill.measure.html.table import paragraph, section
-from potstill.measure.html.text import Html, clip, esc, join
+from potstill.measure.html.text import Html, clip, esc, join, name
 
 METHOD = (
     ("Success", "Successes over attempts, infrastructure errors and duplicates left out. Interval: Wilson's, at the "
@@ -35,7 +35,7 @@ METHOD = (
 def method_section(audit: Audit, confidence: float) -> Html:
     """Terms with their meaning."""
     facts = [
-        ("Prices", f"List prices of {audit.prices_date}."),
+        ("Prices", f"List prices of {name(audit.prices_date, 20)}."),
         (
             "Intervals",
             f"{100 * confidence:g} %; a bootstrap has a fixed seed, so the same data give the same interval.",

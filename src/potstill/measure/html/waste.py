@@ -8,7 +8,7 @@ from __future__ import annotations
 from potstill.measure.audit.result import Audit, CacheUse
 from potstill.measure.html.links import Links
 from potstill.measure.html.table import explained, paragraph, section, table
-from potstill.measure.html.text import DASH, Html, count, join, percent, short_count, usd
+from potstill.measure.html.text import DASH, Html, count, join, name, percent, short_count, usd
 from potstill.measure.html.words import CACHE, WASTE, waste_title
 
 
@@ -24,7 +24,7 @@ def waste_section(audit: Audit, links: Links) -> Html:
         dollars = waste.usd / audit.total_usd if waste.usd is not None and audit.total_usd else None
         rows.append(
             (
-                waste_title(waste.kind),
+                name(waste_title(waste.kind)),
                 count(waste.count),
                 count(waste.episodes),
                 percent(waste.share),
