@@ -20,13 +20,12 @@ from potstill.decide.calibration.candidates import Chain
 from potstill.decide.calibration.losses import Level, Losses, economics, losses
 from potstill.decide.calibration.score import Score
 from potstill.errors import ConfigError
-from potstill.types import Struct
 
 POWER = 0.8
 """Chance of a certificate for which ``needed_n`` is worked out."""
 
 
-class Candidate(Struct, frozen=True, kw_only=True):
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """One threshold on one score of one student: what was observed, and what its test says."""
 
     student: str
@@ -55,7 +54,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     observed; ``None``: no number would do."""
 
 
-class Certified(Struct, frozen=True, kw_only=True):
+class Certified(msgspec.Struct, frozen=True, kw_only=True):
     """The result. Not certified: the teacher answers everything. Dollars are per task."""
 
     certified: bool

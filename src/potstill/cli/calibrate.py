@@ -1,0 +1,155 @@
+"""``potstill calibrate``: read samples and labels, certify a threshold, print. Parsing and wiring only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from potstill.cli.attempt_files import reading_options, recorded
+from potstill.cli.output import emit_json, emit_table, emit_text, json_option, note
+from potstill.cli.replay import numbers
+
+if TYPE_CHECKING:
+    from potstill.decide.calibration.certify import Candidate, Certified
+    from potstill.measure.calibration import Calibration, Settings
+
+COLUMNS = (
+    "chosen",
+    "student",
+    "signal",
+    "samples",
+    "threshold",
+    "certified",
+    "loss_rate",
+    "violations_bound",
+    "p_value",
+    "level",
+    "escalation_share",
+    "expected_cost_usd",
+    "teacher_cost_usd",
+    "kept_observed",
+    "n",
+)
+LEFT_OUT_FIRST = ("level", "student", "signal", "n", "teacher_cost_usd", "kept_observed", "p_value")
+
+
+@click.command()
+@reading_options
+@click.option(
+    "--student",
+    "students",
+    required=True,
+    multiple=True,
+    metavar="MODEL",
+    help="The cheap model: MODEL, or MODEL@RUN for one run; repeatable, each is a candidate.",
+)
+@click.option("--teacher", required=True, metavar="MODEL", help="The expensive one: MODEL or MODEL@RUN.")
+@click.option(
+    "--keep", type=float, default=0.98, show_default=True, help="Share of the teacher's success that must be kept."
+)
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the guarantee, below 1.")
+@click.option("--samples", metavar="K[,K...]", help="Samples that vote. [default: 3, and as many as most tasks have]")
+@click.option("--threshold", metavar="T[,T...]", help="Only these shares of the votes. [default: all shares j/K]")
+@click.option(
+    "--score", default="auto", show_default=True, help="votes, learned (from signals in the rows), or auto: both."
+)
+@click.option(
+    "--level",
+    type=click.Choice(["decision", "task"]),
+    default="decision",
+    show_default=True,
+    help="Where tasks have several decisions: what is lost, the share of them or the whole task.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Which half of the tasks a score is learned on.")
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the result as JSON.")
+@click.option("--require", is_flag=True, help="Exit with 1 if nothing is certified.")
+@json_option
+def calibrate(
+    files: tuple[str, ...],
+    students: tuple[str, ...],
+    teacher: str,
+    out: str | None,
+    require: bool,
+    json_mode: bool,
+    **options: Any,
+) -> int:
+    """Find the cheapest threshold that provably keeps a share of the teacher's success.
+
+    FILES are logs of attempts, or stores: samples of the student, and the teacher's attempts at some of the same tasks,
+    chosen at random. Of the tasks at which the teacher succeeds, at most 1 - KEEP are lost, with the CONFIDENCE asked
+    for, on new tasks like these. Where nothing can be certified, it says how many more labels are needed.
+    """
+    from potstill.measure.calibration import calibrate as run
+
+    settings = _settings(options)
+    found = run(recorded(files, students, teacher, options), settings)
+    if out is not None:
+        _write(found, Path(out))
+    show(found, json_mode=json_mode)
+    return 1 if require and not found.result.certified else 0
+
+
+def show(found: Calibration, *, json_mode: bool) -> None:
+    """Print a calibration: the JSON contract, or the verdict and all candidates with the caveats on stderr."""
+    import sys
+
+    for text in found.notes:
+        note(f"note: {text}")
+    if json_mode:
+        emit_json(found.to_json())
+        return
+    (emit_text if sys.stdout.isatty() else note)(headline(found.result))
+    rows = [[_cell(one, name, found.result) for name in COLUMNS] for one in found.result.candidates]
+    emit_table(COLUMNS, rows, json_mode=False, left_out_first=LEFT_OUT_FIRST)
+
+
+def headline(result: Certified) -> str:
+    """The verdict in a few sentences."""
+    if not result.certified:
+        return f"Not certified: keep {result.keep:.2%}. {result.reason} Until then the teacher answers."
+    what = f"{result.samples} samples of {result.student}, threshold {result.threshold:.4g}"
+    how = "" if result.signal == "votes" else " of a learned score"
+    runs = ""
+    if result.signal == "votes" and result.recommendation == "cascade":
+        runs = f" Type: potstill run --samples {result.samples} --threshold {result.threshold:.4g} ..."
+    share = f"{1.0 - result.escalation_share:.1%} of decisions need no teacher."
+    return f"Certified: {what}{how}. {result.reason} {share}{runs}"
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    from potstill.decide.calibration.losses import Level
+    from potstill.measure.calibration import Settings
+
+    samples, threshold = options["samples"], options["threshold"]
+    return Settings(
+        keep=options["keep"],
+        confidence=options["confidence"],
+        samples=tuple(numbers(samples, int, "--samples", "3 or --samples 3,5") if samples else ()),
+        thresholds=tuple(numbers(threshold, float, "--threshold", "0.6 or --threshold 0.6,1") if threshold else ()),
+        score=options["score"],
+        level=Level(options["level"]),
+        seed=options["seed"],
+    )
+
+
+def _cell(one: Candidate, name: str, result: Certified) -> object:
+    if name == "chosen":
+        same = (one.student, one.signal, one.samples, one.threshold)
+        return "yes" if same == (result.student, result.signal, result.samples, result.threshold) else ""
+    if name == "certified":
+        return "yes" if one.certified else "no"
+    return getattr(one, name)
+
+
+def _write(found: Calibration, path: Path) -> None:
+    import msgspec
+
+    from potstill.errors import PotstillError
+
+    try:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(found.to_json()), indent=2) + b"\n")
+    except OSError as error:
+        raise PotstillError(f"Cannot write --out {path}: {error.strerror or error}.") from error
+    note(f"wrote {path}")

@@ -1,0 +1,139 @@
+"""From recorded samples to a calibration: which candidates are tried, and what a reader must know of the data.
+
+What it knows: recordings of one or several students, and the chains that are worth testing on them. What it does not
+do: test or choose (``decide.calibration.certify``), read files, or print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from potstill.decide.bounds import needed_binomial
+from potstill.decide.calibration.candidates import LEARNED, VOTES, Chain, learned_chain, vote_chain
+from potstill.decide.calibration.certify import Certified, certify, check
+from potstill.decide.calibration.labels import label_shares
+from potstill.decide.calibration.losses import Level
+from potstill.decide.calibration.units import ABSENT, Units
+from potstill.errors import ConfigError, one_of
+from potstill.measure.samples import Recorded
+
+AUTO = "auto"
+SCORES = (AUTO, VOTES, LEARNED)
+FEW = 3
+"""Samples that are tried beside all of them: the number of arXiv 2512.02543."""
+MANY_CHAINS = 20
+"""Chains share the error level; more of them cost as much evidence as a second set of tasks."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for."""
+
+    keep: float = 0.98
+    confidence: float = 0.95
+    samples: tuple[int, ...] = ()
+    """Numbers of samples to try; empty: ``FEW`` and as many as most tasks have."""
+    thresholds: tuple[float, ...] = ()
+    """Shares of the votes to try; empty: all j/K."""
+    score: str = AUTO
+    """``auto``: a learned score is tried beside the votes where there are signals and enough tasks to learn from."""
+    level: Level = Level.DECISION
+    seed: int = 0
+    """Which tasks a learned score is fitted on."""
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """The result and what a reader must know."""
+
+    result: Certified
+    teacher: str
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON contract: the result's own keys, and more beside them."""
+        return {**msgspec.to_builtins(self.result), "teacher": self.teacher, "notes": list(self.notes)}
+
+
+def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration:
+    """Try all candidates of all students. Raises ``ConfigError`` for settings that make no sense."""
+    check(settings.keep, settings.confidence)
+    _check(settings)
+    chains: list[Chain] = []
+    notes: list[str] = []
+    for one in recordings:
+        ks = settings.samples or default_samples(one)
+        chains += _chains(one, ks, settings, notes)
+        notes += _warnings(one, max(ks))
+    if len(chains) > MANY_CHAINS:
+        notes.append(f"{len(chains)} chains of candidates share the error level; name fewer --samples or --student")
+    result = certify(chains, settings.keep, settings.confidence, settings.level)
+    assumed = max(int(chain.assumed_U.sum()) for chain in chains)
+    if assumed:
+        notes.append(f"{assumed} decisions count as losses if the student acts, for its outcome there is not known")
+    return Calibration(result=result, teacher=recordings[0].found.teacher, notes=tuple(dict.fromkeys(notes)))
+
+
+def _check(settings: Settings) -> None:
+    one_of("score", settings.score, SCORES)
+    for k in settings.samples:
+        if k < 1:
+            raise ConfigError(f"--samples is {k}; allowed: 1 or more. Type for example: --samples 3,5")
+    for threshold in settings.thresholds:
+        if not 0.0 <= threshold <= 1.0:
+            raise ConfigError(f"--threshold is {threshold}; allowed: 0 to 1. Type for example: --threshold 0.6")
+
+
+def default_samples(one: Recorded) -> tuple[int, ...]:
+    """``FEW`` and the number that most decisions have; one where no sample has an answer to vote on."""
+    if not one.found.student_answers:
+        return (1,)
+    counts = np.bincount((one.units.answers_US != ABSENT).sum(axis=1))
+    most = int(counts[1:].argmax()) + 1
+    return (FEW, most) if most > FEW else (most,)
+
+
+def _chains(one: Recorded, ks: Sequence[int], settings: Settings, notes: list[str]) -> list[Chain]:
+    name = one.found.student
+    chains: list[Chain] = []
+    if settings.score != LEARNED or settings.thresholds:
+        chains += [vote_chain(one.units, k, name, settings.thresholds or None) for k in dict.fromkeys(ks)]
+    if settings.score == VOTES or settings.thresholds:
+        return chains
+    if settings.score == AUTO and not worth_learning(one.units, settings, len(chains) + 1):
+        return chains
+    learned = learned_chain(one.units, max(ks), name, seed=settings.seed)
+    if learned is None:
+        notes.append(f"there is nothing to learn a score from for '{name}': no signal tells good answers from bad ones")
+        return chains or [vote_chain(one.units, max(ks), name)]
+    return [*chains, learned]
+
+
+def worth_learning(units: Units, settings: Settings, chains: int) -> bool:
+    """Whether there are signals beside agreement, and half the teacher's successes could certify twice over."""
+    if not units.features and units.step_type_U is None:
+        return False
+    level = 1.0 - (1.0 - settings.confidence) / chains
+    least = needed_binomial(0.0, 1.0 - settings.keep, level)
+    right = len(np.unique(units.task_U[units.labelled_U & (units.teacher_success_U != 0)]))
+    return least is not None and right / 2 >= 2 * least
+
+
+def _warnings(one: Recorded, k: int) -> list[str]:
+    told = []
+    labelled = int(one.units.labelled_U.sum())
+    if labelled < len(one.units):
+        told.append(f"{len(one.units) - labelled} decisions have a teacher's row without outcome or answer: not labels")
+    if not one.found.student_answers:
+        told.append(f"the samples of '{one.found.student}' have no answers to vote on: all of them count as agreed")
+    if one.unlabelled is None or not labelled:
+        return told
+    shares = label_shares(one.units.take(one.units.labelled_U), one.unlabelled, k)
+    if shares is not None and shares.suspicious:
+        told.append(
+            f"the labels do not look random: {shares.unanimous:.0%} of unanimous decisions of '{one.found.student}' "
+            f"have one and {shares.split:.0%} of the others. The guarantee holds only for tasks like the labelled ones"
+        )
+    return told
