@@ -126,8 +126,7 @@ def notes_of(a: Side, b: Side, paired: Paired, *, clustered: bool) -> tuple[str,
         missing = sum(1 for one in paired.pairs if one[index].cost_usd is None)
         if missing:
             found.append(f"cost unknown for {missing} of {len(paired.pairs)} shared attempts of {label}: no cost ratio")
-    ours = {one[0].priced for one in paired.pairs} | {one[1].priced for one in paired.pairs}
-    if len(ours) == 2:
+    if len({one.priced for pair in paired.pairs for one in pair if one.cost_usd is not None}) == 2:
         found.append("some dollars are the logs' own and some are list prices; --costs listed prices all alike")
     if clustered:
         found.append("p_mcnemar takes attempts at one task as independent; the interval does not: trust the interval")
@@ -147,23 +146,24 @@ def _pairing(paired: Paired) -> list[str]:
         ("B", paired.alone_b, paired.tasks_only_b),
     ):
         if alone:
-            found.append(
-                f"{alone} attempts of {label} have no partner and are left out ({tasks} tasks only {label} has)"
-            )
+            where = f"tasks without a usable attempt in the other: {tasks}"
+            found.append(f"left out of {label}, without a partner: {_attempts(alone)} ({where})")
     return found
 
 
 def _left_out(label: str, side: Side) -> list[str]:
-    found = []
-    if side.duplicates:
-        found.append(f"{side.duplicates} attempts of {label} repeat an episode id and are left out")
     broken = sum(1 for entry in side.entries if entry.broken)
-    if broken:
-        found.append(f"{broken} attempts of {label} ended in an infrastructure error and are left out of the pairs")
     unknown = sum(1 for entry in side.entries if entry.success is None and not entry.broken)
-    if unknown:
-        found.append(f"{unknown} attempts of {label} have no outcome and are left out")
-    return found
+    reasons = (
+        (side.duplicates, "repeated an episode id"),
+        (broken, "ended in an infrastructure error"),
+        (unknown, "had no outcome"),
+    )
+    return [f"left out of {label}: {_attempts(count)} that {reason}" for count, reason in reasons if count]
+
+
+def _attempts(count: int) -> str:
+    return f"{count:,} attempt{'' if count == 1 else 's'}"
 
 
 def _unlike(a: Side, b: Side) -> list[str]:
@@ -176,7 +176,7 @@ def _unlike(a: Side, b: Side) -> list[str]:
             found.append(f"A and B differ in {name} ({which}): the difference is not the model's alone")
     ids = {entry.episode_id for entry in a.entries} & {entry.episode_id for entry in b.entries} - {None, ""}
     if ids:
-        found.append(f"{len(ids)} episodes have the same id on both sides: they may be the same recordings")
+        found.append(f"ids that both sides have: {len(ids)} (they may be the same recordings)")
     return found
 
 
