@@ -80,6 +80,37 @@ HAND_WORKED: dict[str, tuple[dict[str, Any], Usage]] = {
         },
         Usage(input_tokens=5030, cache_read_tokens=4096, output_tokens=100, reasoning_tokens=80, cache_reported=True),
     ),
+    "gemini-python-sdk": (
+        {
+            "prompt_token_count": 5000,
+            "cached_content_token_count": 4096,
+            "tool_use_prompt_token_count": None,
+            "candidates_token_count": 20,
+            "thoughts_token_count": 80,
+            "total_token_count": 5100,
+        },
+        Usage(input_tokens=5000, cache_read_tokens=4096, output_tokens=100, reasoning_tokens=80, cache_reported=True),
+    ),
+    "bedrock-converse": (
+        # As Anthropic: 40 beside 3,000 read and 500 written, 200 of these for an hour.
+        {
+            "inputTokens": 40,
+            "outputTokens": 9,
+            "totalTokens": 3549,
+            "cacheReadInputTokens": 3000,
+            "cacheWriteInputTokens": 500,
+            "cacheDetails": [{"ttl": "1h", "inputTokens": 200}, {"ttl": "5m", "inputTokens": 300}],
+        },
+        Usage(
+            input_tokens=3540,
+            cache_read_tokens=3000,
+            cache_write_tokens=500,
+            cache_write_1h_tokens=200,
+            output_tokens=9,
+            cache_reported=True,
+        ),
+    ),
+    "bedrock-without-cache": ({"inputTokens": 4, "outputTokens": 2}, Usage(input_tokens=4, output_tokens=2)),
     "gemini-compatible-hides-thoughts-in-the-total": (
         {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 95},
         Usage(input_tokens=10, output_tokens=85, reasoning_tokens=80),
@@ -207,6 +238,11 @@ fields = st.sampled_from(
         "cache_read_input_tokens",
         "promptTokenCount",
         "thoughtsTokenCount",
+        "prompt_token_count",
+        "thoughts_token_count",
+        "inputTokens",
+        "cacheDetails",
+        "cacheWriteInputTokens",
     ]
 )
 

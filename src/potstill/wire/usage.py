@@ -1,6 +1,6 @@
 """Turns a provider's usage object into ``types.Usage``, so that ``uncached + cache_read + cache_write == input``.
 
-What it knows: how OpenAI (chat and responses), Anthropic, Gemini and DeepSeek count, and where reasoning hides.
+What it knows: how OpenAI (chat, responses), Anthropic, Gemini, DeepSeek and Bedrock count, and where reasoning hides.
 What it does not do: prices, or guessing. Counts that cannot be partitioned give None; the caller keeps the raw object.
 
 How the dialects differ (vendors' API references, read in 2026-11):
@@ -13,7 +13,9 @@ OpenAI        ``prompt_tokens`` include cache reads       include reasoning; xAI
 Anthropic     ``input_tokens`` exclude reads and writes   include thinking
 Gemini        ``promptTokenCount`` includes cache reads,  ``candidatesTokenCount`` excludes thoughts
               excludes results of built-in tools
+              (the Python SDK writes the same names with underscores)
 DeepSeek      ``prompt_tokens`` = hit + miss              include reasoning
+Bedrock       ``inputTokens`` exclude reads and writes    include thinking
 ============  ==========================================  =====================================================
 """
 
@@ -41,6 +43,10 @@ def normalise_usage(raw: Mapping[str, Any] | None) -> Usage | None:
     try:
         if "promptTokenCount" in raw:
             return _gemini(raw)
+        if "prompt_token_count" in raw:
+            return _gemini({_camel(key): value for key, value in raw.items() if isinstance(key, str)})
+        if "inputTokens" in raw:
+            return _bedrock(raw)
         if "prompt_tokens" in raw:
             return _openai_chat(raw)
         if "input_tokens" in raw:
@@ -120,6 +126,26 @@ def _gemini(raw: Mapping[str, Any]) -> Usage:
         reasoning_tokens=thoughts,
         cache_reported=True,
     )
+
+
+def _bedrock(raw: Mapping[str, Any]) -> Usage:
+    """Amazon Bedrock's Converse: as Anthropic, other names; writes by time to live stand in a list."""
+    read, write = _count(raw, "cacheReadInputTokens"), _count(raw, "cacheWriteInputTokens")
+    details = raw.get("cacheDetails")
+    by_ttl = [one for one in details if isinstance(one, Mapping)] if isinstance(details, list) else []
+    return Usage(
+        input_tokens=_required(raw, "inputTokens") + (read or 0) + (write or 0),
+        cache_read_tokens=read or 0,
+        cache_write_tokens=write or 0,
+        cache_write_1h_tokens=sum(_count(one, "inputTokens") or 0 for one in by_ttl if one.get("ttl") == "1h"),
+        output_tokens=_count(raw, "outputTokens") or 0,
+        cache_reported=read is not None,
+    )
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word.capitalize() for word in rest)
 
 
 def _one_hour_writes(raw: Mapping[str, Any]) -> int:
