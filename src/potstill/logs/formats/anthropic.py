@@ -44,7 +44,7 @@ class Anthropic:
             tools=request.get("tools"),
         )
         usage = values.usage(answer.get("usage"), problems)
-        yield log_call(found, source, conversation, usage, problems)
+        return (log_call(found, source, conversation, usage, problems),)
 
 
 FORMATS = (Anthropic(),)

@@ -59,7 +59,7 @@ class LiteLLM:
         model = values.text(fields.get("model")) or values.text(fields.get("model_group"))
         if model is None:
             raise Skipped("no model is named")
-        yield _log_call(fields, metadata, model, source)
+        return (_log_call(fields, metadata, model, source),)
 
 
 def _log_call(fields: Mapping[str, Any], metadata: Mapping[str, Any], model: str, source: Source) -> LogCall:

@@ -44,7 +44,7 @@ class OpenAIChat:
             tools=request.get("tools") or request.get("functions"),
         )
         usage = values.usage(answer.get("usage"), problems)
-        yield log_call(found, source, conversation, usage, problems)
+        return (log_call(found, source, conversation, usage, problems),)
 
 
 def _message(answer: Mapping[str, Any]) -> Any:

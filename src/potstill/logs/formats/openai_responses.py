@@ -44,7 +44,7 @@ class OpenAIResponses:
             tools=request.get("tools"),
         )
         usage = values.usage(_usage(answer.get("usage")), problems)
-        yield log_call(found, source, conversation, usage, problems)
+        return (log_call(found, source, conversation, usage, problems),)
 
 
 def _usage(raw: Any) -> Any:
