@@ -23,7 +23,10 @@ import aiohttp
 import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_KEYS = {"ArrowDown": 40, "ArrowUp": 38, "Enter": 13, "Tab": 9, "Home": 36, "End": 35, "j": 74, "k": 75}
+_KEYS = {
+    "ArrowDown": 40, "ArrowUp": 38, "ArrowRight": 39, "ArrowLeft": 37, "Enter": 13, "Tab": 9, "Home": 36, "End": 35,
+    "j": 74, "k": 75,
+}  # fmt: skip
 _PATIENCE_S = 60.0
 
 
@@ -88,6 +91,12 @@ class Page:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
+    async def until(self, expression: str) -> None:
+        """Wait until a JavaScript expression is true."""
+        async with asyncio.timeout(_PATIENCE_S):
+            while not await self.evaluate(expression):  # noqa: ASYNC110 - the page cannot tell
+                await asyncio.sleep(0.02)
+
     async def press(self, key: str) -> None:
         """Press and release a key where the focus is."""
         code = _KEYS[key]
@@ -95,6 +104,11 @@ class Page:
         known = {"key": key, "windowsVirtualKeyCode": code, "nativeVirtualKeyCode": code, "code": key}
         await self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **known)
         await self.send("Input.dispatchKeyEvent", type="keyUp", **known)
+
+    async def click(self, x: float, y: float) -> None:
+        """Press and release the left button at a place of the window."""
+        for kind in ("mousePressed", "mouseReleased"):
+            await self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     async def look(self, *, width: int, height: int = 900, dark: bool = False, script: bool = True) -> None:
         """Show the page as a window or (below 600 pixels) a phone does, in light or dark, with or without scripts."""
