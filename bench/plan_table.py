@@ -39,28 +39,28 @@ DIFFERS = {
 def main() -> None:
     table = PriceTable.load(date=DATE)
     rows: list[dict[str, Any]] = []
+    details: list[dict[str, Any]] = []
     for (teacher, student), published in PUBLISHED.items():
         made, rare = (
             plan(Workload(escalation=share), teacher=teacher, student=student, table=table) for share in (0.2, 0.1)
         )
         tie = plan(Workload(), teacher=teacher, student=student, table=table, sampling=Sampling.TIE_BREAK)
         ours = ratios(made, rare)
-        rows.append(
+        rows.append(wide(teacher, student, "potstill plan", made.way("teacher").cost_usd, ours))
+        theirs = dict(zip(COLUMNS, published[1:], strict=True))
+        rows.append(wide(teacher, student, "published", published[0], theirs))
+        details.append(
             {
                 "teacher": teacher,
                 "student": student,
                 "teacher_usd": made.way("teacher").cost_usd,
                 "teacher_usd_published": published[0],
                 "ratios": ours,
-                "ratios_published": dict(zip(COLUMNS, published[1:], strict=True)),
+                "ratios_published": theirs,
                 "sampled_by_tie_break": tie.way("cascade").ratio,
-                "largest_relative_difference": max(
-                    abs(ours[name] / other - 1) for name, other in zip(COLUMNS, published[1:], strict=True)
-                ),
-                "same_side_of_one": all(
-                    (ours[name] > 1) == (other > 1) for name, other in zip(COLUMNS, published[1:], strict=True)
-                ),
-                "same_order": order(ours) == order(dict(zip(COLUMNS, published[1:], strict=True))),
+                "largest_relative_difference": max(abs(ours[name] / theirs[name] - 1) for name in COLUMNS),
+                "same_side_of_one": all((ours[name] > 1) == (theirs[name] > 1) for name in COLUMNS),
+                "same_order": order(ours) == order(theirs),
                 "recommended": made.recommended,
                 "break_even_escalation": made.break_even_escalation,
                 "sampling": made.sampling,
@@ -76,7 +76,16 @@ def main() -> None:
             }
         )
         print(teacher, student, *(f"{name} {ours[name]:.2f}" for name in COLUMNS), sep="  ")
-    _results.write("plan_table", rows, n=len(rows), seeds=None, prices_date=DATE, extra={"differs": DIFFERS})
+    _results.write(
+        "plan_table", rows, n=len(PUBLISHED), seeds=None, prices_date=DATE, extra={"differs": DIFFERS, "pairs": details}
+    )
+
+
+def wide(teacher: str, student: str, by: str, teacher_usd: float, of: dict[str, float]) -> dict[str, Any]:
+    """One line of the table."""
+    return {"pair": f"{teacher} -> {student}", "by": by, "teacher_usd": round(teacher_usd, 3)} | {
+        name: round(ratio, 2) for name, ratio in of.items()
+    }
 
 
 def ratios(made: Plan, rare: Plan) -> dict[str, float]:
