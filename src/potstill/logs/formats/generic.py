@@ -224,7 +224,7 @@ def _check_tokens(numbers: dict[str, Any], problems: list[Problem]) -> None:
 def near_miss(row: Mapping[str, Any], name: str) -> str:
     """Which of the row's columns was probably meant to be ``name``, in words; empty if none looks like it."""
     found = difflib.get_close_matches(name, [key for key in row if key not in COLUMNS], n=1, cutoff=0.6)
-    return f"there is a column '{found[0]}': did you mean '{name}'?" if found else ""
+    return f"it has no '{name}', but '{found[0]}': name that column '{name}'" if found else ""
 
 
 def unknown_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 MODULES: Sequence[str] = (
     # One a line, each a file of this folder.
+    "trajectory",
     "tau",
+    "inspect_ai",
+    "swe_agent",
+    "otel",
+    "litellm",
+    "langfuse",
+    "anthropic",
+    "openai_responses",
+    "openai_chat",
     "generic",
 )
 """Files of this folder with a tuple ``FORMATS`` each. The order matters: the first format that fits a row is taken, so

@@ -1,0 +1,167 @@
+"""potstill's own trajectories: as they lie in a store (``attempt_of``), and as lines of its JSONL export.
+
+What it knows: who may have answered in an episode, and the line format of ``trajectories/jsonl.py``, in which prompts
+are chains of nodes. What it does not do: open stores, or count dollars (trajectories hold none; the audit prices them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from potstill.logs.conversation import told
+from potstill.logs.formats.base import LogFormat, Skipped
+from potstill.logs.formats.episodes import token_sums
+from potstill.logs.records import Attempt, LogCall, Source
+from potstill.types import (
+    SCHEMA_VERSION,
+    Call,
+    ErrorRecord,
+    Message,
+    Reply,
+    Step,
+    ToolSpec,
+    Trajectory,
+    TrajectoryKind,
+)
+
+LINE_FORMAT = "potstill/trajectory"
+_NONE = -1
+
+
+class _Line(msgspec.Struct):
+    trajectory: Trajectory
+    version: int = 0
+    messages: tuple[Message, ...] = ()
+    nodes: tuple[tuple[int, int], ...] = ()
+    toolsets: tuple[tuple[ToolSpec, ...], ...] = ()
+    refs: tuple[tuple[int, int, int, int], ...] = ()
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+
+
+class TrajectoryLines:
+    """One trajectory a line, as ``potstill export`` writes them."""
+
+    name = "potstill-trajectory"
+    arrays: tuple[str, ...] = ()
+
+    def fits(self, row: Mapping[str, Any]) -> bool:
+        return row.get("format") == LINE_FORMAT and "trajectory" in row
+
+    def head(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {}
+
+    def records(self, row: bytes, source: Source, head: Mapping[str, Any]) -> Iterable[Attempt]:
+        """One attempt. Raises ``Skipped`` for versions that are newer, and for references that lead nowhere."""
+        line = _decode(row)
+        if not 1 <= line.version <= SCHEMA_VERSION:
+            raise Skipped("unknown version", f"version {line.version}; this potstill reads 1 to {SCHEMA_VERSION}")
+        return (attempt_of(_inflated(line), source),)
+
+
+def attempt_of(trajectory: Trajectory, source: Source | None = None) -> Attempt:
+    """The attempt that a trajectory records, with every call of every step (the student's samples too).
+
+    ``run`` is the run's id and the arm, for arms are compared as runs are. ``model`` is who was to act: the teacher,
+    the student, ``STUDENT+TEACHER`` for a cascade, else the arm. Its tokens are those of all calls; a call goes by the
+    name that it is priced as, where its model has no price of its own.
+    """
+    source = source or Source(trajectory.id, 1)
+    model, run = _model(trajectory), "/".join(filter(None, (trajectory.run_id, trajectory.arm)))
+    calls = tuple(_call(trajectory, step, call, run, source) for step in trajectory.steps for call in step.calls)
+    outcome = trajectory.outcome
+    return Attempt(
+        task_id=trajectory.task.id,
+        model=model,
+        run=run,
+        episode_id=trajectory.id,
+        sample=trajectory.seed if trajectory.seed >= 0 else None,
+        success=outcome.success if outcome is not None else None,
+        error=_words(trajectory.error),
+        cost_usd=None if calls else 0.0,
+        **token_sums([call.usage for call in calls], nothing_sent=not calls)._asdict(),
+        latency_s=trajectory.duration_s or None,
+        started_at=trajectory.started_at or None,
+        calls=calls,
+        source=source,
+    )
+
+
+def _model(trajectory: Trajectory) -> str:
+    teacher, student = trajectory.teacher, trajectory.student
+    if trajectory.kind is TrajectoryKind.CASCADE and teacher and student:
+        return f"{student}+{teacher}"
+    named = {TrajectoryKind.TEACHER: teacher, TrajectoryKind.STUDENT: student}.get(trajectory.kind)
+    return named or trajectory.arm or str(trajectory.kind)
+
+
+def _call(trajectory: Trajectory, step: Step, call: Call, run: str, source: Source) -> LogCall:
+    answer = [_answer(reply) for reply in call.replies[:1]]
+    conversation = told(
+        [msgspec.to_builtins(message) for message in call.prompt],
+        answer or None,
+        tools=[msgspec.to_builtins(tool) for tool in call.tools],
+    )
+    return LogCall(
+        model=call.priced_as or call.model,
+        run=run,
+        episode_id=trajectory.id,
+        task_id=trajectory.task.id,
+        call_id=call.request_id,
+        started_at=call.started_at or None,
+        latency_s=call.latency_s or None,
+        usage=call.usage,
+        error=_words(call.error),
+        source=source,
+        **conversation._asdict(),
+    )
+
+
+def _answer(reply: Reply) -> dict[str, Any]:
+    calls = [msgspec.to_builtins(call) for call in reply.tool_calls]
+    return {"role": "assistant", "content": reply.text, "tool_calls": calls}
+
+
+def _words(error: ErrorRecord | None) -> str | None:
+    return f"{error.kind}: {error.message}" if error is not None else None
+
+
+# --- lines ----------------------------------------------------------------------------------------------------------
+
+
+def _inflated(line: _Line) -> Trajectory:
+    """The trajectory with its prompts and tools back in their calls."""
+    steps = [list(step.calls) for step in line.trajectory.steps]
+    prompts = _prompts(line)
+    for position, slot, node, toolset in line.refs:
+        if slot == _NONE:
+            continue
+        try:
+            call = steps[position][slot]
+            prompt = prompts[node] if node != _NONE else ()
+            tools = line.toolsets[toolset] if toolset != _NONE else ()
+        except IndexError as error:
+            raise Skipped("damaged trajectory", f"a reference leads nowhere: {position}, {slot}") from error
+        steps[position][slot] = msgspec.structs.replace(call, prompt=prompt, tools=tools)
+    filled = (
+        msgspec.structs.replace(step, calls=tuple(calls))
+        for step, calls in zip(line.trajectory.steps, steps, strict=True)
+    )
+    return msgspec.structs.replace(line.trajectory, steps=tuple(filled))
+
+
+def _prompts(line: _Line) -> Sequence[tuple[Message, ...]]:
+    prompts: list[tuple[Message, ...]] = []
+    for parent, message in line.nodes:
+        if not (_NONE <= parent < len(prompts) and 0 <= message < len(line.messages)):
+            raise Skipped("damaged trajectory", f"node {len(prompts)} leads nowhere")
+        head = prompts[parent] if parent != _NONE else ()
+        prompts.append((*head, line.messages[message]))
+    return prompts
+
+
+FORMATS: tuple[LogFormat, ...] = (TrajectoryLines(),)
