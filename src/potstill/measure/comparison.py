@@ -287,10 +287,10 @@ def _baselines(
     a: Side, b: Side, student: Side | None, paired: Paired, margin: float
 ) -> tuple[tuple[Baseline, ...], list[str]]:
     """What the money of the dearer side (with a student: of A) buys otherwise; or why that cannot be computed."""
-    tasks = {ours.task for ours, _ in paired.pairs}
+    units = {ours.unit for ours, _ in paired.pairs}
     sides: list[Recorded] = []
     for side in (a, b) if student is None else (a, b, student):
-        found = recorded(side.name, side.usable, tasks)
+        found = recorded(side.name, side.usable, units)
         if found is None:
             return (), [f"no equal-cost baselines: {side.name} lacks dollars or tasks of the comparison"]
         sides.append(found)

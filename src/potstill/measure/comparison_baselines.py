@@ -10,13 +10,13 @@ equal cost matched or beat published agents).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from potstill.measure.comparison_result import Baseline
-from potstill.measure.comparison_sides import Entry
+from potstill.measure.comparison_sides import Entry, by_unit
 from potstill.measure.statistics import wilson
 
 _NOTHING_RECORDED = "one attempt a task is recorded: record several attempts of {side} to know what retries buy"
@@ -119,34 +119,31 @@ class Recorded(NamedTuple):
     """A side's attempts at the shared tasks, with known dollars."""
 
     name: str
-    by_task: dict[str, list[Entry]]
+    by_unit: dict[tuple[str, int | None], list[Entry]]
 
     @property
     def success(self) -> float:
         """Mean over tasks, so that every task counts once."""
-        return _mean([_share(attempts) for attempts in self.by_task.values()])
+        return _mean([_share(attempts) for attempts in self.by_unit.values()])
 
     @property
     def cost_usd(self) -> float:
-        return _mean([_mean_cost(attempts) for attempts in self.by_task.values()])
+        return _mean([_mean_cost(attempts) for attempts in self.by_unit.values()])
 
     @property
     def tasks(self) -> list[Task]:
         return [
             Task(len(attempts), sum(bool(one.success) for one in attempts), _mean_cost(attempts))
-            for attempts in self.by_task.values()
+            for attempts in self.by_unit.values()
         ]
 
 
-def recorded(name: str, entries: Sequence[Entry], tasks: set[str]) -> Recorded | None:
-    """The side's attempts at ``tasks``; ``None`` if a cost is unknown or a task is missing."""
-    by_task: dict[str, list[Entry]] = {}
-    for entry in entries:
-        if entry.task in tasks:
-            if entry.cost_usd is None:
-                return None
-            by_task.setdefault(entry.task, []).append(entry)
-    return Recorded(name, by_task) if by_task and len(by_task) == len(tasks) else None
+def recorded(name: str, entries: Sequence[Entry], units: Collection[tuple[str, int | None]]) -> Recorded | None:
+    """The side's attempts at ``units``; ``None`` if a cost is unknown or one was never attempted."""
+    found = by_unit(entry for entry in entries if entry.unit in units)
+    if len(found) < len(units) or any(one.cost_usd is None for attempts in found.values() for one in attempts):
+        return None
+    return Recorded(name, found)
 
 
 def baselines(cheap: Recorded, dear: Recorded, budget_usd: float, margin: float, target: str) -> tuple[Baseline, ...]:
@@ -166,7 +163,7 @@ def _alone(cheap: Recorded) -> Baseline:
 
 def _retries(cheap: Recorded, budget_usd: float, target: str) -> Baseline:
     name = "retries with a perfect verifier"
-    if all(len(attempts) < 2 for attempts in cheap.by_task.values()):
+    if all(len(attempts) < 2 for attempts in cheap.by_unit.values()):
         return _unknown(name, cheap, _NOTHING_RECORDED.format(side=cheap.name))
     bought = retries(cheap.tasks, budget_usd)
     note = f"pass@k at the cost of {target}; an upper bound for real verifiers"
@@ -177,24 +174,24 @@ def _retries(cheap: Recorded, budget_usd: float, target: str) -> Baseline:
 
 def _votes(cheap: Recorded, budget_usd: float, target: str) -> Baseline:
     name = "self-consistency"
-    if any(one.answer is None for attempts in cheap.by_task.values() for one in attempts):
+    if any(one.answer is None for attempts in cheap.by_unit.values() for one in attempts):
         return _unknown(name, cheap, f"{cheap.name} has attempts without a recorded answer: nothing to vote on")
-    if all(len(attempts) < 2 for attempts in cheap.by_task.values()):
+    if all(len(attempts) < 2 for attempts in cheap.by_unit.values()):
         return _unknown(name, cheap, _NOTHING_RECORDED.format(side=cheap.name).replace("retries buy", "votes buy"))
     k, cost = _affordable_votes(cheap, budget_usd)
-    success = _mean([_voted(attempts[:k]) for attempts in cheap.by_task.values()])
+    success = _mean([_voted(attempts[:k]) for attempts in cheap.by_unit.values()])
     note = f"the majority of the first {k} recorded answers, the most that the cost of {target} buys"
-    if all(len(attempts) <= k for attempts in cheap.by_task.values()):
+    if all(len(attempts) <= k for attempts in cheap.by_unit.values()):
         note = f"the majority of all recorded answers (at most {k} a task)"
     return _row(name, cheap, success, cost, attempts=float(k), note=note)
 
 
 def _affordable_votes(cheap: Recorded, budget_usd: float) -> tuple[int, float]:
     """The most votes a task whose dollars are within the budget (at least one), and those dollars an episode."""
-    most = min(_MOST_ATTEMPTS, max(len(attempts) for attempts in cheap.by_task.values()))
+    most = min(_MOST_ATTEMPTS, max(len(attempts) for attempts in cheap.by_unit.values()))
     k, cost = 0, 0.0
     while k < most:
-        more = sum(_cost(attempts[k : k + 1]) for attempts in cheap.by_task.values()) / len(cheap.by_task)
+        more = sum(_cost(attempts[k : k + 1]) for attempts in cheap.by_unit.values()) / len(cheap.by_unit)
         if k and cost + more > budget_usd:
             break
         k, cost = k + 1, cost + more
@@ -222,12 +219,12 @@ def _escalation(cheap: Recorded, dear: Recorded, budget_usd: float, margin: floa
 
 def _warm(dear: Recorded) -> Baseline:
     name = "warm cache"
-    warm = [one.warm_usd for attempts in dear.by_task.values() for one in attempts]
+    warm = [one.warm_usd for attempts in dear.by_unit.values() for one in attempts]
     if any(value is None for value in warm):
         return _unknown(name, dear, f"the calls of {dear.name} with their tokens are not in the records")
-    by_task = [_mean([one.warm_usd or 0.0 for one in attempts]) for attempts in dear.by_task.values()]
+    means = [_mean([one.warm_usd or 0.0 for one in attempts]) for attempts in dear.by_unit.values()]
     note = "all input that repeats within an episode read from the prompt cache"
-    return _row(name, dear, dear.success, _mean(by_task), attempts=1.0, note=note)
+    return _row(name, dear, dear.success, _mean(means), attempts=1.0, note=note)
 
 
 def _row(
@@ -240,7 +237,7 @@ def _row(
     teacher_share: float | None = None,
     note: str,
 ) -> Baseline:
-    tasks = len(side.by_task)
+    tasks = len(side.by_unit)
     return Baseline(
         name=name,
         of=side.name,

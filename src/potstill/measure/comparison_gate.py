@@ -63,5 +63,5 @@ def _cost_of_pass(found: Comparison, tolerance: float) -> str | None:
     at_least = "infinitely" if low is None else f"at least {low:.2f}"
     return (
         f"a success of A costs {found.cost_of_pass_ratio:.2f} times as much as one of B "
-        f"({at_least} with {found.confidence:.0%} confidence), more than {1 + tolerance:g}"
+        f"({at_least} by the {found.confidence:.0%} interval), more than {1 + tolerance:g}"
     )

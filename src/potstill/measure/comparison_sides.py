@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import msgspec
 
 from potstill.errors import UnknownPrice
 from potstill.logs.records import Attempt, LogCall
+from potstill.measure.audit.attempts import usage_of
 from potstill.measure.cache import ledger
-from potstill.measure.ledger import AS_RECORDED, CachePolicy, Pricing, price_usage
+from potstill.measure.ledger import AS_RECORDED, CachePolicy, Pricing, price_tokens
+from potstill.measure.prices.rows import ModelPrice
 from potstill.measure.prices.table import PriceTable
 from potstill.measure.tally import task_key
 from potstill.types import Trajectory, Usage
@@ -35,10 +38,21 @@ class Entry(NamedTuple):
     answer: str | None = None
     episode_id: str | None = None
     run: str = ""
+    step: int | None = None
+    """Where attempts are at single decisions within a task: its number."""
     harness: str | None = None
     user_model: str | None = None
     priced: bool = False
     """The dollars are ours, by list price; else the log's own."""
+    content: int = 0
+    """Hash of what the log says of the attempt."""
+    telling: bool = False
+    """The content has dollars or a time: what has the same is the same attempt."""
+
+    @property
+    def unit(self) -> tuple[str, int | None]:
+        """What is attempted: a task, or one decision of it."""
+        return self.task, self.step
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,18 +70,32 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def side_of(name: str, entries: Iterable[Entry], notes: Sequence[str] = ()) -> Side:
-    """A side, with every episode id once: the first of a kind is kept."""
+    """A side with every attempt once: the first of a kind is kept.
+
+    An episode id that comes again in its run is the same attempt; in another run it is one if its content is the same,
+    for some runs count their episodes from one. Without an id, the same number at the same task with the same content.
+    """
     kept: list[Entry] = []
-    seen: set[str] = set()
+    seen: set[object] = set()
     duplicates = 0
     for entry in entries:
-        if entry.episode_id:
-            if entry.episode_id in seen:
-                duplicates += 1
-                continue
-            seen.add(entry.episode_id)
-        kept.append(entry)
+        keys = _identities(entry)
+        if seen.isdisjoint(keys):
+            kept.append(entry)
+        else:
+            duplicates += 1
+        seen.update(keys)
     return Side(name=name, entries=tuple(kept), duplicates=duplicates, notes=tuple(notes))
+
+
+def _identities(entry: Entry) -> list[object]:
+    part = () if entry.step is None else (entry.step, entry.sample)
+    if entry.episode_id:
+        keys: list[object] = [(entry.run, entry.episode_id, *part)]
+        return [*keys, (entry.episode_id, *part, entry.content)] if entry.telling else keys
+    if entry.sample is None or not entry.content:
+        return []
+    return [(entry.run, *entry.unit, entry.sample, entry.content)]
 
 
 # --- out of logs ------------------------------------------------------------------------------------------------------
@@ -94,10 +122,18 @@ def entry_of(attempt: Attempt, table: PriceTable, *, recorded: bool = True) -> E
         answer=attempt.answer,
         episode_id=attempt.episode_id,
         run=attempt.run,
+        step=attempt.step,
         harness=attempt.harness,
         user_model=attempt.user_model,
         priced=costs.priced,
+        content=_content(attempt),
+        telling=bool(attempt.cost_usd) or attempt.started_at is not None or attempt.latency_s is not None,
     )
+
+
+def _content(attempt: Attempt) -> int:
+    told = (attempt.success, attempt.error, attempt.answer, attempt.cost_usd, attempt.started_at, attempt.latency_s)
+    return hash((attempt.task_id, *told, attempt.input_tokens, attempt.output_tokens, len(attempt.calls)))
 
 
 def costs_of(attempt: Attempt, table: PriceTable, *, recorded: bool = True) -> Costs:
@@ -113,23 +149,17 @@ def costs_of(attempt: Attempt, table: PriceTable, *, recorded: bool = True) -> C
     if usd is not None:
         return Costs(usd, max(0.0, usd - saved) if saved is not None else None, False)
     if listed is None and not attempt.calls:
-        listed = _price(_totals(attempt), attempt.model, table, "standard")
+        listed = _price_of_sums(attempt, table)
     return Costs(listed, warm, listed is not None)
 
 
-def _totals(attempt: Attempt) -> Usage | None:
-    if attempt.input_tokens is None or attempt.output_tokens is None:
+def _price_of_sums(attempt: Attempt, table: PriceTable) -> float | None:
+    """Dollars of an attempt's token sums. How long each prompt was is not known: short prompts' rates are taken."""
+    usage = usage_of(attempt)
+    price = _price(attempt.model, "standard", table)
+    if usage is None or price is None:
         return None
-    try:
-        return Usage(
-            input_tokens=attempt.input_tokens,
-            cache_read_tokens=attempt.cached_input_tokens or 0,
-            cache_write_tokens=attempt.cache_write_tokens or 0,
-            output_tokens=attempt.output_tokens,
-            cache_reported=attempt.cached_input_tokens is not None,
-        )
-    except ValueError:
-        return None  # counts that contradict each other; the importer has told of them
+    return price_tokens(usage, msgspec.structs.replace(price, tiers=()) if price.tiers else price).total_usd
 
 
 def _call_dollars(calls: Sequence[LogCall], table: PriceTable) -> tuple[float | None, float | None]:
@@ -140,11 +170,30 @@ def _call_dollars(calls: Sequence[LogCall], table: PriceTable) -> tuple[float | 
     warm: list[float | None] = []
     seen: dict[str, set[int]] = {}
     for call in calls:
-        listed.append(_price(call.usage, call.model, table, call.service))
         repeated = _repeated_share(call, seen.setdefault(call.model, set()))
-        usage = None if call.usage is None or repeated is None else with_cached(call.usage, repeated)
-        warm.append(_price(usage, call.model, table, call.service))
-    return _sum(listed), _sum(warm)
+        price = _price(call.model, call.service, table)
+        if call.usage is None or price is None:
+            return None, None
+        listed.append(price_tokens(call.usage, price).total_usd)
+        usage = None if repeated is None else with_cached(call.usage, repeated, price)
+        warm.append(None if usage is None else price_tokens(usage, price).total_usd)
+    cold, cached = _sum(listed), _sum(warm)
+    return cold, cached if cached is None or cold is None else min(cold, cached)
+
+
+_UNPRICED: WeakKeyDictionary[PriceTable, set[tuple[str, str]]] = WeakKeyDictionary()
+"""Models and services without a price: the table looks for near names each time that it is asked."""
+
+
+def _price(model: str, service: str, table: PriceTable) -> ModelPrice | None:
+    unpriced = _UNPRICED.setdefault(table, set())
+    if (model, service) in unpriced:
+        return None
+    try:
+        return table.price(model, service)
+    except UnknownPrice:
+        unpriced.add((model, service))
+        return None
 
 
 def _repeated_share(call: LogCall, seen: set[int]) -> float | None:
@@ -162,29 +211,20 @@ def _repeated_share(call: LogCall, seen: set[int]) -> float | None:
     return repeated / total if sent_before and total else 0.0
 
 
-def with_cached(usage: Usage, repeated_share: float) -> Usage:
-    """The same tokens with at least ``repeated_share`` of the input read from the cache (writes give way).
+def with_cached(usage: Usage, repeated_share: float, price: ModelPrice) -> Usage:
+    """The same tokens with ``repeated_share`` of the input read from the cache, under the provider's rule.
 
-    >>> with_cached(Usage(input_tokens=1000, cache_read_tokens=200, output_tokens=5), 0.6).cache_read_tokens
-    600
+    At least what was read stays read. Where the provider charges for writing, the rest of the input is written.
     """
-    read = max(usage.cache_read_tokens, int(usage.input_tokens * repeated_share))
-    written = min(usage.cache_write_tokens, usage.input_tokens - read)
+    rule = price.cache
+    repeated = int(usage.input_tokens * repeated_share)
+    repeated -= repeated % rule.block_tokens
+    read = max(usage.cache_read_tokens, repeated if repeated >= max(rule.minimum_tokens, 1) else 0)
+    charged = rule.explicit or price.rates.cache_write is not None
+    stored = usage.input_tokens if charged and usage.input_tokens >= rule.minimum_tokens else read
     return msgspec.structs.replace(
-        usage,
-        cache_read_tokens=read,
-        cache_write_tokens=written,
-        cache_write_1h_tokens=min(usage.cache_write_1h_tokens, written),
+        usage, cache_read_tokens=read, cache_write_tokens=stored - read, cache_write_1h_tokens=0
     )
-
-
-def _price(usage: Usage | None, model: str, table: PriceTable, service: str) -> float | None:
-    if usage is None:
-        return None
-    try:
-        return price_usage(usage, model, table, service=service).total_usd
-    except UnknownPrice:
-        return None
 
 
 # --- out of a store ---------------------------------------------------------------------------------------------------
@@ -244,12 +284,12 @@ def pair(a: Sequence[Entry], b: Sequence[Entry]) -> Paired:
     Numbers are used for a task if no attempt lacks one and no side repeats one there. Sides that have no number in
     common at all (one counts from 0, the other from 1) are paired by order throughout.
     """
-    by_task_a, by_task_b = _by_task(a), _by_task(b)
+    by_unit_a, by_unit_b = by_unit(a), by_unit(b)
     comparable = not {entry.sample for entry in a}.isdisjoint({entry.sample for entry in b} - {None})
     pairs: list[tuple[Entry, Entry]] = []
     numbered = 0
-    for task, ours in by_task_a.items():
-        theirs = by_task_b.get(task)
+    for unit, ours in by_unit_a.items():
+        theirs = by_unit_b.get(unit)
         if theirs is None:
             continue
         found = _by_number(ours, theirs) if comparable else None
@@ -260,15 +300,16 @@ def pair(a: Sequence[Entry], b: Sequence[Entry]) -> Paired:
         numbered=numbered,
         alone_a=len(a) - len(pairs),
         alone_b=len(b) - len(pairs),
-        tasks_only_a=len(by_task_a.keys() - by_task_b.keys()),
-        tasks_only_b=len(by_task_b.keys() - by_task_a.keys()),
+        tasks_only_a=len({task for task, _ in by_unit_a} - {task for task, _ in by_unit_b}),
+        tasks_only_b=len({task for task, _ in by_unit_b} - {task for task, _ in by_unit_a}),
     )
 
 
-def _by_task(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    found: dict[str, list[Entry]] = {}
+def by_unit(entries: Iterable[Entry]) -> dict[tuple[str, int | None], list[Entry]]:
+    """Attempts by what they are at, in their order."""
+    found: dict[tuple[str, int | None], list[Entry]] = {}
     for entry in entries:
-        found.setdefault(entry.task, []).append(entry)
+        found.setdefault(entry.unit, []).append(entry)
     return found
 
 
