@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,13 +110,18 @@ def headline(result: Certified) -> str:
     """The verdict in a few sentences."""
     if not result.certified:
         return f"Not certified: keep {result.keep:.2%}. {result.reason} Until then the teacher answers."
-    what = f"{result.samples} samples of {result.student}, threshold {result.threshold:.4g}"
+    what = f"{result.samples} samples of {result.student}, threshold {_at_most(result.threshold)}"
     how = "" if result.signal == "votes" else " of a learned score"
     runs = ""
     if result.signal == "votes" and result.recommendation == "cascade":
-        runs = f" Type: potstill run --samples {result.samples} --threshold {result.threshold:.4g} ..."
+        runs = f" Type: potstill run --samples {result.samples} --threshold {_at_most(result.threshold)} ..."
     share = f"{1.0 - result.escalation_share:.1%} of decisions need no teacher."
     return f"Certified: {what}{how}. {result.reason} {share}{runs}"
+
+
+def _at_most(threshold: float | None) -> str:
+    """A threshold in few digits that is not above it: two thirds must not become 0.6667."""
+    return f"{math.floor((threshold or 0.0) * 10_000) / 10_000:g}"
 
 
 def _settings(options: dict[str, Any]) -> Settings:
