@@ -1,7 +1,7 @@
 """The planner beside an independent simulation of the same trap: prompt caching eats the step cascade.
 
 Twelve ways to use a student on one episode (20 steps, prompts from 6,000 to 28,800 tokens, 300 tokens an answer, 8,000
-tokens of demonstrations, three samples, a fifth of the steps escalated), for five pairs of models. ``ratios_published``
+tokens of demonstrations, three samples, a fifth of the steps escalated), for five pairs of models. ``ratios_independent``
 are those that a simulation written apart from this one gave for the same episodes; what it assumed otherwise stands in
 ``differs``. Costs nothing and takes seconds.
 
@@ -20,7 +20,7 @@ from potstill.measure.workload import Workload
 
 DATE = "2026-11-21"
 COLUMNS = ("naive", "cached", "frozen", "sampled", "handoff", "handoff at 10 %", "gate", "student")
-PUBLISHED: dict[tuple[str, str], tuple[float, ...]] = {
+INDEPENDENT: dict[tuple[str, str], tuple[float, ...]] = {
     ("claude-opus-5-5", "claude-haiku-5-5"): (0.328, 3.0, 1.35, 1.63, 1.69, 2.98, 4.97, 4.35, 26.6),
     ("claude-fable-5-2", "claude-haiku-5-5"): (0.592, 3.6, 1.46, 1.63, 1.66, 2.99, 5.38, 4.62, 48),
     ("claude-sonnet-5-5", "claude-haiku-5-5"): (0.164, 2.3, 1.05, 1.43, 1.52, 2.48, 3.72, 3.84, 13.3),
@@ -40,23 +40,23 @@ def main() -> None:
     table = PriceTable.load(date=DATE)
     rows: list[dict[str, Any]] = []
     details: list[dict[str, Any]] = []
-    for (teacher, student), published in PUBLISHED.items():
+    for (teacher, student), independent in INDEPENDENT.items():
         made, rare = (
             plan(Workload(escalation=share), teacher=teacher, student=student, table=table) for share in (0.2, 0.1)
         )
         tie = plan(Workload(), teacher=teacher, student=student, table=table, sampling=Sampling.TIE_BREAK)
         ours = ratios(made, rare)
         rows.append(wide(teacher, student, "potstill plan", made.way("teacher").cost_usd, ours))
-        theirs = dict(zip(COLUMNS, published[1:], strict=True))
-        rows.append(wide(teacher, student, "published", published[0], theirs))
+        theirs = dict(zip(COLUMNS, independent[1:], strict=True))
+        rows.append(wide(teacher, student, "independent simulation", independent[0], theirs))
         details.append(
             {
                 "teacher": teacher,
                 "student": student,
                 "teacher_usd": made.way("teacher").cost_usd,
-                "teacher_usd_published": published[0],
+                "teacher_usd_independent": independent[0],
                 "ratios": ours,
-                "ratios_published": theirs,
+                "ratios_independent": theirs,
                 "sampled_by_tie_break": tie.way("cascade").ratio,
                 "largest_relative_difference": max(abs(ours[name] / theirs[name] - 1) for name in COLUMNS),
                 "same_side_of_one": all((ours[name] > 1) == (theirs[name] > 1) for name in COLUMNS),
@@ -77,7 +77,12 @@ def main() -> None:
         )
         print(teacher, student, *(f"{name} {ours[name]:.2f}" for name in COLUMNS), sep="  ")
     _results.write(
-        "plan_table", rows, n=len(PUBLISHED), seeds=None, prices_date=DATE, extra={"differs": DIFFERS, "pairs": details}
+        "plan_table",
+        rows,
+        n=len(INDEPENDENT),
+        seeds=None,
+        prices_date=DATE,
+        extra={"differs": DIFFERS, "pairs": details},
     )
 
 
@@ -89,7 +94,7 @@ def wide(teacher: str, student: str, by: str, teacher_usd: float, of: dict[str, 
 
 
 def ratios(made: Plan, rare: Plan) -> dict[str, float]:
-    """Our ratio for each column of the published table."""
+    """Our ratio for each column of the independent table."""
     return {
         "naive": made.way("cascade-uncached").uncached_ratio or 0.0,
         "cached": made.way("cascade-per-step").ratio or 0.0,
