@@ -1,9 +1,9 @@
 """The planner beside an independent simulation of the same trap: prompt caching eats the step cascade.
 
 Twelve ways to use a student on one episode (20 steps, prompts from 6,000 to 28,800 tokens, 300 tokens an answer, 8,000
-tokens of demonstrations, three samples, a fifth of the steps escalated), for five pairs of models. ``ratios_independent``
-are those that a simulation written apart from this one gave for the same episodes; what it assumed otherwise stands in
-``differs``. Costs nothing and takes seconds.
+tokens of demonstrations, three samples, a fifth of the steps escalated), for five pairs of models. The independent
+ratios are those that a simulation written apart from this one gave for the same episodes; what it assumed otherwise
+stands in ``differs``. Costs nothing and takes seconds.
 
     python bench/plan_table.py
 """
