@@ -46,7 +46,7 @@ class InspectAI:
             yield _attempt(fields, source, head)
             return
         whole = self.head(fields)
-        samples = [sample for sample in fields["samples"] or () if isinstance(sample, Mapping)]
+        samples = [sample for sample in values.listed(fields["samples"]) if isinstance(sample, Mapping)]
         if not samples:
             raise Skipped("a log without samples", values.text(fields.get("status")) or "")
         for sample in samples:
@@ -129,7 +129,7 @@ def _calls(sample: Mapping[str, Any], source: Source) -> Iterator[LogCall]:
     """The calls of models in a sample's events, without graders' and without answers out of inspect_ai's own cache."""
     attachments = values.mapping(sample.get("attachments"))
     pool = _resolved(values.mapping(sample.get("events_data")).get("messages"), attachments)
-    for event in sample.get("events") or ():
+    for event in values.listed(sample.get("events")):
         if not isinstance(event, Mapping) or event.get("event") != "model" or event.get("pending"):
             continue
         if event.get("role") != "grader" and event.get("cache") != "read":
@@ -176,7 +176,7 @@ def _call(event: Mapping[str, Any], pool: Sequence[Any], attachments: Mapping[st
 def _pooled(event: Mapping[str, Any], pool: Sequence[Any]) -> list[Any]:
     """The prompt of a call that is written as ranges (start, stop) of the sample's pool of messages."""
     messages: list[Any] = []
-    for pair in event.get("input_refs") or ():
+    for pair in values.listed(event.get("input_refs")):
         if isinstance(pair, list) and len(pair) == 2 and all(isinstance(bound, int) for bound in pair):
             messages.extend(pool[pair[0] : pair[1]])
     return messages

@@ -38,7 +38,7 @@ class Langfuse:
     """Rows that are observations, or traces."""
 
     name = "langfuse"
-    arrays = ("data", "observations", "", ".")
+    arrays = ("data", ".", "observations", "")
 
     def fits(self, row: Mapping[str, Any]) -> bool:
         return _is_observation(row) or _is_trace(row) or _is_score(row)
@@ -53,7 +53,7 @@ class Langfuse:
         if not _is_trace(fields):
             yield _log_call(fields, source, {})
             return
-        observations = [one for one in fields.get("observations") or () if isinstance(one, Mapping)]
+        observations = [one for one in values.listed(fields.get("observations")) if isinstance(one, Mapping)]
         calls = [_log_call(one, source, fields) for one in observations if one.get("type") == "GENERATION"]
         if not calls:
             raise Skipped("a trace without generations")

@@ -90,7 +90,7 @@ def _log_call(fields: Mapping[str, Any], metadata: Mapping[str, Any], model: str
 
 def _known(cost: float | None, fields: Mapping[str, Any], error: str | None) -> float | None:
     """What the log says that the call cost. Models that LiteLLM has no price for stand there at zero: unknown."""
-    return None if cost == 0 and (error is not None or fields.get("total_tokens")) else cost
+    return None if cost == 0 and (error is not None or values.counted(fields.get("total_tokens"))) else cost
 
 
 def _usage(fields: Mapping[str, Any], metadata: Mapping[str, Any], problems: list[Problem]) -> Usage | None:
@@ -103,9 +103,9 @@ def _usage(fields: Mapping[str, Any], metadata: Mapping[str, Any], problems: lis
     reasoning = values.mapping(more.get("completion_tokens_details")).get("reasoning_tokens")
     return values.usage(
         values.chat_usage(
-            prompt=fields.get("prompt_tokens"),
-            completion=fields.get("completion_tokens"),
-            total=fields.get("total_tokens"),
+            prompt=values.counted(fields.get("prompt_tokens")),
+            completion=values.counted(fields.get("completion_tokens")),
+            total=values.counted(fields.get("total_tokens")),
             read=more.get("cache_read_input_tokens") if read is None else read,
             write=more.get("cache_creation_input_tokens") if write is None else write,
             reasoning=reasoning,

@@ -98,9 +98,9 @@ def _spans(row: Mapping[str, Any]) -> Iterator[_Span]:
         return
     resource = _attributes(values.mapping(row.get("resource")).get("attributes"))
     scopes = values.first(row, _SCOPES)
-    spans = [scope.get("spans") for scope in scopes if isinstance(scope, Mapping)] if scopes else [[row]]
-    for group in spans:
-        for span in group if isinstance(group, list) else ():
+    within = [scope.get("spans") for scope in values.listed(scopes) if isinstance(scope, Mapping)]
+    for group in within if scopes is not None else [[row]]:
+        for span in values.listed(group):
             if isinstance(span, Mapping):
                 yield _Span(span, _attributes(span.get("attributes")), resource)
 
@@ -109,8 +109,7 @@ def _attributes(raw: Any) -> Mapping[str, Any]:
     """Attributes as an object: OTLP writes them as a list of keys and typed values."""
     if isinstance(raw, Mapping):
         return raw
-    pairs = raw if isinstance(raw, list) else ()
-    return {str(pair.get("key")): _value(pair.get("value")) for pair in pairs if isinstance(pair, Mapping)}
+    return {str(pair.get("key")): _value(pair.get("value")) for pair in values.listed(raw) if isinstance(pair, Mapping)}
 
 
 def _value(typed: Any) -> Any:
@@ -122,7 +121,7 @@ def _value(typed: Any) -> Any:
         return int(value) if isinstance(value, str) and value.lstrip("-").isdecimal() else value
     inner = value.get("values") if isinstance(value, Mapping) else None
     if kind == "arrayValue":
-        return [_value(one) for one in inner or ()]
+        return [_value(one) for one in values.listed(inner)]
     return _attributes(inner) if kind == "kvlistValue" else value
 
 
@@ -130,14 +129,15 @@ def _is_call(attributes: Mapping[str, Any]) -> bool:
     """True for a single call of a model, by the first of the conventions' marks that is there."""
     operation = attributes.get("gen_ai.operation.name")
     if operation is not None:
-        return operation in _CALLS
+        return isinstance(operation, str) and operation in _CALLS
     kind = attributes.get("openinference.span.kind")
     if kind is not None:
         return bool(kind == "LLM")
     if attributes.get("traceloop.span.kind") is not None:
         return False
-    if attributes.get("llm.request.type") is not None:
-        return attributes["llm.request.type"] in _CALLS
+    request = attributes.get("llm.request.type")
+    if request is not None:
+        return isinstance(request, str) and request in _CALLS
     return values.first(attributes, _MODELS) is not None and values.first(attributes, _PROMPT) is not None
 
 
@@ -149,7 +149,7 @@ def _log_call(found: _Span, source: Source) -> LogCall:
     problems: list[Problem] = []
     events = [
         (str(event.get("name")), _attributes(event.get("attributes")))
-        for event in span.get("events") or ()
+        for event in values.listed(span.get("events"))
         if isinstance(event, Mapping)
     ]
     start = values.seconds(values.first(span, ("startTimeUnixNano", "start_time")), "the start", problems)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from potstill.logs.formats.values import listed
+
 
 def joined(pieces: Sequence[Any]) -> dict[str, Any]:
     """The whole answer of its pieces, empty where they are no pieces of an answer."""
@@ -24,26 +26,26 @@ def joined(pieces: Sequence[Any]) -> dict[str, Any]:
 def _chat(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     whole: dict[str, Any] = {"object": "chat.completion", "choices": []}
     texts: list[str] = []
-    calls: dict[Any, dict[str, Any]] = {}
+    calls: dict[str, dict[str, Any]] = {}
     for part in parts:
         whole |= {name: part[name] for name in ("id", "model", "created", "usage") if part.get(name) is not None}
-        for choice in part.get("choices") or ():
+        for choice in listed(part.get("choices")):
             delta = choice.get("delta") if isinstance(choice, Mapping) else None
             if not isinstance(delta, Mapping) or choice.get("index") not in (None, 0):
                 continue
             if isinstance(delta.get("content"), str):
                 texts.append(delta["content"])
-            for piece in delta.get("tool_calls") or ():
+            for piece in listed(delta.get("tool_calls")):
                 _add_call(calls, piece)
     message = {"role": "assistant", "content": "".join(texts), "tool_calls": list(calls.values())}
     whole["choices"] = [{"index": 0, "message": message}]
     return whole
 
 
-def _add_call(calls: dict[Any, dict[str, Any]], piece: Any) -> None:
+def _add_call(calls: dict[str, dict[str, Any]], piece: Any) -> None:
     if not isinstance(piece, Mapping):
         return
-    call = calls.setdefault(piece.get("index", 0), {"id": "", "function": {"name": "", "arguments": ""}})
+    call = calls.setdefault(str(piece.get("index", 0)), {"id": "", "function": {"name": "", "arguments": ""}})
     call["id"] = piece.get("id") or call["id"]
     function = piece.get("function")
     for name in ("name", "arguments"):
@@ -53,9 +55,10 @@ def _add_call(calls: dict[Any, dict[str, Any]], piece: Any) -> None:
 
 def _anthropic(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     whole: dict[str, Any] = {"type": "message", "role": "assistant"}
-    blocks: dict[Any, dict[str, Any]] = {}
+    blocks: dict[str, dict[str, Any]] = {}
     usage: dict[str, Any] = {}
     for part in parts:
+        index = str(part.get("index"))
         message, block, delta = (
             value if isinstance(value := part.get(name), Mapping) else {}
             for name in ("message", "content_block", "delta")
@@ -63,9 +66,9 @@ def _anthropic(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if part.get("type") == "message_start":
             whole |= message
         elif part.get("type") == "content_block_start":
-            blocks[part.get("index")] = dict(block)
-        elif part.get("type") == "content_block_delta" and part.get("index") in blocks:
-            _grow(blocks[part.get("index")], delta)
+            blocks[index] = dict(block)
+        elif part.get("type") == "content_block_delta" and index in blocks:
+            _grow(blocks[index], delta)
         for counted in (message.get("usage"), part.get("usage")):
             if isinstance(counted, Mapping):
                 usage |= {name: value for name, value in counted.items() if value is not None}

@@ -85,7 +85,7 @@ def _full(fields: Mapping[str, Any], info: Mapping[str, Any], source: Source) ->
 
 def _steps(fields: Mapping[str, Any], model: str, source: Source) -> Iterator[LogCall]:
     """A call for each step: its ``query`` is the prompt. Older files have none: there the history is the prompt."""
-    steps = [step for step in fields.get("trajectory") or () if isinstance(step, Mapping)]
+    steps = [step for step in values.listed(fields.get("trajectory")) if isinstance(step, Mapping)]
     if not any(_query(step) for step in steps):
         yield from _history(fields.get("history"), model, source)
         return
@@ -104,7 +104,7 @@ def _query(step: Mapping[str, Any]) -> list[Any]:
 
 def _history(history: Any, model: str, source: Source) -> Iterator[LogCall]:
     thread = Thread()
-    for message in history if isinstance(history, list) else ():
+    for message in values.listed(history):
         if isinstance(message, Mapping) and message.get("role") == "assistant" and not message.get("is_demo"):
             yield _call(thread.call(message), model, source)
         thread.add(message)

@@ -18,7 +18,7 @@ from potstill.types import Usage
 from potstill.wire.usage import normalise_usage
 
 ERROR_CHARACTERS = 200
-_COUNTED = ("prompt_tokens", "input_tokens", "promptTokenCount")
+_COUNTED = ("prompt_tokens", "input_tokens", "inputTokens", "promptTokenCount", "prompt_token_count")
 _decode = msgspec.json.decode
 
 
@@ -45,6 +45,11 @@ def structured(value: Any) -> Any:
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return value
     return value
+
+
+def listed(value: Any) -> list[Any]:
+    """An array; anything else is an empty one."""
+    return value if isinstance(value, list) else []
 
 
 def text(value: Any) -> str | None:
@@ -121,6 +126,11 @@ def whole(raw: Mapping[str, Any], name: str) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def counted(value: Any) -> Any:
+    """A count that tables write as text, as a number; anything else as it is."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
 
 
 def chat_usage(
