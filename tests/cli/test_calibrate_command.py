@@ -95,6 +95,18 @@ def test_several_numbers_of_samples(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [one["certified"] for one in told["candidates"]] == [True] * 4
 
 
+def test_more_samples_than_were_recorded_cannot_be_certified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "a.jsonl", stream(300))
+    told = calibrated(capsys, path, *WHO, "--samples", "3,5")
+    assert {one["samples"] for one in told["candidates"]} == {3}
+    assert any("larger numbers were left out" in text for text in told["notes"])
+    code, _, err = run(capsys, path, *WHO, "--samples", "5")
+    assert code == 2
+    assert "Type: --samples 3" in err
+
+
 def test_the_order_of_the_rows_does_not_matter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = stream(240, wrong=2, split=60)
     one = calibrated(capsys, write(tmp_path / "a.jsonl", rows), *WHO, "--keep", "0.95")

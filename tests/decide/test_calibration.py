@@ -132,6 +132,31 @@ def test_the_graph_is_at_least_bonferroni_and_never_skips(p_values: list[list[fl
         assert n == len(row) or row[n] > level
 
 
+@given(
+    st.lists(st.tuples(st.text("ab", min_size=1, max_size=4), st.sampled_from("ab")), min_size=1, max_size=40),
+    st.floats(0.3, 0.99),
+    st.sampled_from([1, 3]),
+    st.sampled_from(Level),
+)
+def test_test_bound_and_choice_never_disagree(
+    rows: list[tuple[str, str]], keep: float, per_task: int, level: Level
+) -> None:
+    words, teacher = [row[0] for row in rows], [row[1] for row in rows]
+    tasks = [i // per_task for i in range(len(rows))]
+    units = units_of(words, teacher, right=["a"] * len(rows), tasks=tasks)
+    found = certify([vote_chain(units, k) for k in (1, 4)], keep=keep, confidence=0.8, level=level)
+    for one in found.candidates:
+        assert one.certified == (one.violations_bound is not None and one.violations_bound <= 1 - keep + 1e-9) or (
+            abs((one.violations_bound or 0.0) - (1 - keep)) < 1e-9
+        )
+        assert one.loss_rate is None or one.violations_bound is None or one.loss_rate <= one.violations_bound + 1e-12
+    assert (found.needed_n is None) or not found.certified
+    cheaper = [one for one in found.candidates if one.certified and one.escalation_share < 1]
+    assert found.certified == bool(cheaper)
+    if cheaper:
+        assert found.expected_cost_usd == min(one.expected_cost_usd or 0.0 for one in cheaper)
+
+
 def test_one_chain_has_the_whole_level() -> None:
     assert sequences([[0.01, 0.05, 0.06, 0.01]], 0.05) == ([2], [0.05])
 

@@ -64,7 +64,7 @@ def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration
     chains: list[Chain] = []
     notes: list[str] = []
     for one in recordings:
-        ks = settings.samples or default_samples(one)
+        ks = _there(one, settings.samples or default_samples(one), notes)
         chains += _chains(one, ks, settings, notes)
         notes += _warnings(one, max(ks))
     if len(chains) > MANY_CHAINS:
@@ -74,6 +74,23 @@ def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration
     if assumed:
         notes.append(f"{assumed} decisions count as losses if the student acts, for its outcome there is not known")
     return Calibration(result=result, teacher=recordings[0].found.teacher, notes=tuple(dict.fromkeys(notes)))
+
+
+def _there(one: Recorded, ks: Sequence[int], notes: list[str]) -> tuple[int, ...]:
+    """The numbers of samples that the recording can speak of. Raises ``ConfigError`` where there is none."""
+    name, most = one.found.student, one.units.most_samples
+    fitting = tuple(k for k in dict.fromkeys(ks) if k <= most)
+    if not fitting:
+        raise ConfigError(
+            f"--samples is {', '.join(map(str, ks))}, but no decision has more than {most} samples of '{name}'. "
+            f"Type: --samples {most}"
+        )
+    if len(fitting) < len(ks):
+        notes.append(f"no decision has more than {most} samples of '{name}': larger numbers were left out")
+    fewer = int(((one.units.answers_US != ABSENT).sum(axis=1) < max(fitting)).sum())
+    if fewer:
+        notes.append(f"{fewer} decisions have fewer than {max(fitting)} samples of '{name}': those there are voted")
+    return fitting
 
 
 def _check(settings: Settings) -> None:
@@ -99,7 +116,7 @@ def _chains(one: Recorded, ks: Sequence[int], settings: Settings, notes: list[st
     name = one.found.student
     chains: list[Chain] = []
     if settings.score != LEARNED or settings.thresholds:
-        chains += [vote_chain(one.units, k, name, settings.thresholds or None) for k in dict.fromkeys(ks)]
+        chains += [vote_chain(one.units, k, name, settings.thresholds or None) for k in ks]
     if settings.score == VOTES or settings.thresholds:
         return chains
     if settings.score == AUTO and not worth_learning(one.units, settings, len(chains) + 1):

@@ -240,7 +240,8 @@ def _least_escalation(candidates: Sequence[Candidate], keep: float) -> float | N
 def _verdict(best: Candidate, keep: float, confidence: float) -> tuple[str, str]:
     proven = (
         f"Of the teacher's successes at most {best.violations_bound:.2%} are lost with a confidence of "
-        f"{confidence:.0%}; {1.0 - keep:.2%} is allowed ({best.losses:.4g} lost of {best.n_teacher_success:.4g})."
+        f"{100 * confidence:.6g}%; {1.0 - keep:.2%} is allowed "
+        f"({best.losses:.4g} lost of {best.n_teacher_success:.4g})."
     )
     cost, teacher = best.expected_cost_usd, best.teacher_cost_usd
     if cost is None or teacher is None:
