@@ -119,12 +119,12 @@ def _calls(told: Told, source: Source, usage_of: UsageOf | None, problems: list[
     thread = Thread()
     calls: list[LogCall] = []
     hidden: set[Any] = set()
-    asked_at: float | None = None
+    before: Mapping[str, Any] = {}
     for message in told.messages:
         role = message.get("role")
         if role == "assistant" and (len(thread) or message.get("usage") is not None):
-            calls.append(_call(told, message, thread, asked_at, source, usage_of, problems))
-        asked_at = _time(message)
+            calls.append(_call(told, message, thread, before, source, usage_of, problems))
+        before = message
         if not _hidden(role, message, hidden):
             thread.add(message)
     return calls
@@ -142,7 +142,7 @@ def _call(
     told: Told,
     message: Mapping[str, Any],
     thread: Thread,
-    asked_at: float | None,
+    before: Mapping[str, Any],
     source: Source,
     usage_of: UsageOf | None,
     problems: list[Problem],
@@ -150,13 +150,13 @@ def _call(
     usage = usage_of(message) if usage_of is not None else None
     if usage is None and message.get("usage") and not any(problem.kind == "bad_usage" for problem in problems):
         problems.append(Problem("bad_usage", f"usage of a message is {cells.text(message['usage'])[:60]}"))
-    written = _time(message)
+    asked_at = _time(before)
     return LogCall(
         model=told.model,
         run=told.run,
         episode_id=told.episode_id,
         task_id=told.task_id,
-        started_at=asked_at if asked_at is not None else written,
+        started_at=asked_at if asked_at is not None else _time(message),
         latency_s=checked("latency", message.get("generation_time_seconds"), cells.amount, problems),
         usage=usage,
         cost_usd=checked("cost", message.get("cost"), cells.amount, problems),

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from math import inf
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -35,25 +34,31 @@ _SHOWN = 60
 """Characters of a bad value that are quoted."""
 
 
-class _Row(msgspec.Struct):
-    """A row in which every value has the type that it should have."""
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Amount = Annotated[float, msgspec.Meta(ge=0)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
-    task_id: str | int
-    model: str
+
+class _Row(msgspec.Struct):
+    """A row in which every value is as it should be."""
+
+    task_id: _Text | int
+    model: _Text
     run: str | None = None
     episode_id: str | None = None
-    sample: int | None = None
-    step: int | None = None
+    sample: _Count | None = None
+    step: _Count | None = None
     answer: str | None = None
     success: bool | int | None = None
     error: str | bool | None = None
-    cost_usd: float | None = None
-    input_tokens: int | None = None
-    cached_input_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    output_tokens: int | None = None
-    latency_s: float | None = None
-    started_at: float | str | None = None
+    cost_usd: _Amount | None = None
+    input_tokens: _Count | None = None
+    cached_input_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    latency_s: _Amount | None = None
+    started_at: _Seconds | str | None = None
     step_type: str | None = None
     harness: str | None = None
     user_model: str | None = None
@@ -93,29 +98,25 @@ class Generic:
 def _swift(row: _Row, source: Source) -> Attempt | None:
     """The attempt, if nothing in the row needs a second look."""
     started = row.started_at
-    if not (
-        row.task_id != ""
-        and row.model
-        and row.success in _SUCCESS
-        and not row.error
-        and _plain(row.cost_usd)
-        and _plain(row.latency_s)
-        and _plain(row.sample)
-        and _plain(row.step)
-        and _plain(row.output_tokens)
-        and _partitioned(row.input_tokens, row.cached_input_tokens, row.cache_write_tokens)
+    if (
+        row.error
+        or row.success not in _SUCCESS
+        or row.model.isspace()
+        or not _partitioned(row.input_tokens, row.cached_input_tokens, row.cache_write_tokens)
     ):
         return None
-    if started is not None:
-        if isinstance(started, str):
-            try:
-                started = cells.iso_seconds(started)
-            except ValueError:
-                return None
-        elif not 0 <= started < 1e11:
+    task_id = row.task_id
+    if type(task_id) is not str:
+        task_id = str(task_id)
+    elif task_id.isspace():
+        return None
+    if isinstance(started, str):
+        try:
+            started = cells.iso_seconds(started)
+        except ValueError:
             return None
     return Attempt(
-        task_id=row.task_id if type(row.task_id) is str else str(row.task_id),
+        task_id=task_id,
         model=row.model,
         run=row.run or "",
         episode_id=row.episode_id or None,
@@ -138,14 +139,8 @@ def _swift(row: _Row, source: Source) -> Attempt | None:
     )
 
 
-def _plain(value: float | None) -> bool:
-    return value is None or 0 <= value < inf
-
-
 def _partitioned(total: int | None, cached: int | None, written: int | None) -> bool:
-    """True if none is negative and the parts fit into the whole, as far as they are known."""
-    if not (_plain(total) and _plain(cached) and _plain(written)):
-        return False
+    """True if the parts fit into the whole, as far as they are known."""
     return total is None or (cached or 0) + (written or 0) <= total
 
 

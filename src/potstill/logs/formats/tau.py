@@ -68,6 +68,7 @@ class _TauRow(msgspec.Struct):
     trial: Any = None
 
 
+_convert = msgspec.convert
 _tau2 = msgspec.json.Decoder(_Tau2Row).decode
 _episode = msgspec.json.Decoder(_EpisodeRow).decode
 _tau = msgspec.json.Decoder(_TauRow).decode
@@ -188,14 +189,20 @@ def compact_usage(message: Mapping[str, Any]) -> Usage | None:
     raw = message.get("usage")
     if not isinstance(raw, dict):
         return None
-    return normalise_usage(
-        {
-            "prompt_tokens": raw.get("in"),
-            "completion_tokens": raw.get("out"),
-            "prompt_tokens_details": {"cached_tokens": raw.get("cached")},
-            "completion_tokens_details": {"reasoning_tokens": raw.get("reasoning")},
-        }
-    )
+    cached = raw.get("cached")
+    try:
+        return _convert(
+            {
+                "input_tokens": raw.get("in"),
+                "cache_read_tokens": cached or 0,
+                "output_tokens": raw.get("out"),
+                "reasoning_tokens": raw.get("reasoning") or 0,
+                "cache_reported": cached is not None,
+            },
+            Usage,
+        )
+    except msgspec.ValidationError:
+        return None
 
 
 def _tau2_usage(message: Mapping[str, Any]) -> Usage | None:
