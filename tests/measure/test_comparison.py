@@ -11,14 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.errors import ConfigError
+from potstill.logs.records import Attempt, LogCall
 from potstill.measure.comparison import BOOTSTRAP, SCORE, SCORE_BY_TASK, compare, verdict_of
 from potstill.measure.comparison_advice import headline
 from potstill.measure.comparison_baselines import Task, majority, random_escalation, retries, share_within_margin
 from potstill.measure.comparison_gate import failures
 from potstill.measure.comparison_power import needed_tasks
 from potstill.measure.comparison_result import Options
-from potstill.measure.comparison_sides import Entry, Side, pair, side_of
+from potstill.measure.comparison_sides import Entry, Side, costs_of, pair, side_of
+from potstill.measure.prices import PriceTable
 from potstill.measure.statistics import mcnemar_exact, paired_score_interval
+from potstill.types import Usage
 
 KEYS = (
     "n success_a success_b difference difference_ci discordant p_mcnemar "
@@ -128,7 +131,7 @@ def test_by_hand() -> None:
     assert (found.verdict, found.needed_n) == ("no_difference_shown", None)
     assert "itself beyond the margin" in found.advice
     assert set(KEYS.split()) <= set(found.to_json())
-    assert headline(found).startswith("no difference shown between new and old: -20.0 points")
+    assert headline(found).startswith("No difference shown between A and B: -20.0 points")
 
 
 def test_sides_that_are_alike_have_an_interval_and_a_number_of_tasks() -> None:
@@ -140,7 +143,7 @@ def test_sides_that_are_alike_have_an_interval_and_a_number_of_tasks() -> None:
     assert "89 more shared tasks" in found.advice
     more = compare(side("a", "1" * 189), side("b", "1" * 189, 2.0))
     assert (more.verdict, more.needed_n) == ("non_inferior", None)
-    assert more.advice == "Take A: it costs 0.5 times as much and is not worse by more than 2 points."
+    assert more.advice == "Take A: it is not worse by more than 2 points, and it costs 0.5 times as much."
 
 
 @pytest.mark.parametrize(
@@ -184,6 +187,26 @@ def test_duplicates_are_removed_first() -> None:
     found = compare(side_of("a", twice), side("b", "1"))
     assert (found.n, found.success_a, found.cost_ratio) == (1, 1.0, 1.0)
     assert "left out of A: 1 attempt that repeated an episode id" in found.notes
+
+
+def test_an_id_of_another_run_is_a_duplicate_only_with_the_same_content() -> None:
+    first = Entry("t0", 0, True, cost_usd=1.0, episode_id="e", run="one", content=5, telling=True)
+    copied, other = first._replace(run="two"), first._replace(run="two", content=6)
+    assert side_of("a", [first, copied]).duplicates == 1
+    assert side_of("a", [first, other]).duplicates == 0
+    numbered = first._replace(episode_id=None)
+    assert side_of("a", [numbered, numbered]).duplicates == 1
+    assert side_of("a", [numbered, numbered._replace(content=7)]).duplicates == 0
+    assert side_of("a", [first._replace(step=1), first._replace(step=2)]).duplicates == 0
+
+
+def test_decisions_of_a_task_are_pairs_of_one_cluster() -> None:
+    def steps(name: str, outcomes: str) -> Side:
+        return side_of(name, [Entry("t", 0, one == "1", step=step) for step, one in enumerate(outcomes)])
+
+    found = compare(steps("a", "110"), steps("b", "101"))
+    assert (found.n, found.tasks, found.only_a, found.only_b) == (3, 1, 1, 1)
+    assert found.difference_method == SCORE_BY_TASK
 
 
 def test_an_unknown_cost_is_never_zero() -> None:
@@ -359,10 +382,38 @@ def test_baselines_at_the_cost_of_a_cascade() -> None:
     found = compare(side("cascade", "1110", 3.0), teacher, cheap=student)
     mix = next(row for row in found.baselines if row.name == "random escalation")
     assert (mix.teacher_share, mix.success, mix.cost_per_episode_usd) == (0.25, 0.625, 3.0)
-    assert "at the cost of cascade" in mix.note
+    assert "at the cost of A" in mix.note
     lacking = compare(side("cascade", "1110", 3.0), teacher, cheap=side("student", "11"))
     assert lacking.baselines == ()
-    assert "no equal-cost baselines: student lacks dollars or tasks" in " ".join(lacking.notes)
+    assert "no equal-cost baselines: cheap (student) lacks dollars or tasks" in " ".join(lacking.notes)
+
+
+def test_warm_cache_reads_what_an_earlier_call_sent() -> None:
+    """Two calls of 10,000 and 20,000 tokens; half of the second repeats the first: $2 a million, reads $0.5.
+
+    The provider's hits are whole blocks of 128 tokens: 9,984.
+    """
+    table = PriceTable.load(date="2026-11-21")
+    price = table.price("gpt-4.1")
+    assert (price.rates.input, price.rates.read_rate) == (2.0, 0.5)
+    calls = tuple(
+        LogCall(
+            model="gpt-4.1",
+            usage=Usage(input_tokens=tokens),
+            sizes=(100,) * messages,
+            prefixes=tuple(range(messages)),
+        )
+        for tokens, messages in ((10_000, 1), (20_000, 2))
+    )
+    costs = costs_of(Attempt(task_id="t", model="gpt-4.1", calls=calls), table)
+    assert costs.usd == pytest.approx(0.06)
+    assert costs.warm_usd == pytest.approx(0.02 + (10_016 * 2.0 + 9_984 * 0.5) / 1e6)
+    assert costs.priced
+    billed = costs_of(Attempt(task_id="t", model="gpt-4.1", calls=calls, cost_usd=0.05), table)
+    assert billed == (0.05, pytest.approx(0.05 - 9_984 * 1.5 / 1e6), False)
+    sums = Attempt(task_id="t", model="gpt-4.1", input_tokens=1_000_000, cached_input_tokens=400_000, output_tokens=0)
+    assert costs_of(sums, table) == (pytest.approx(1.4), None, True)
+    assert costs_of(Attempt(task_id="t", model="unheard-of", input_tokens=1, output_tokens=1), table).usd is None
 
 
 # --- conditions for a build -------------------------------------------------------------------------------------------

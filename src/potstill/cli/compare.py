@@ -99,8 +99,7 @@ def _show_tables(found: Comparison) -> None:
 
     terminal = sys.stdout.isatty()
     say = emit_text if terminal else note
-    say(headline(found))
-    say(found.advice)
+    say(f"{headline(found)}\n{found.advice}\nA: {found.a}\nB: {found.b}")
     emit_table(COLUMNS, _rows(found), json_mode=False)
     if terminal and found.baselines:
         rows = [_baseline_row(row) for row in found.baselines]

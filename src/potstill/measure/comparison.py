@@ -289,13 +289,14 @@ def _baselines(
     """What the money of the dearer side (with a student: of A) buys otherwise; or why that cannot be computed."""
     units = {ours.unit for ours, _ in paired.pairs}
     sides: list[Recorded] = []
-    for side in (a, b) if student is None else (a, b, student):
-        found = recorded(side.name, side.usable, units)
-        if found is None:
-            return (), [f"no equal-cost baselines: {side.name} lacks dollars or tasks of the comparison"]
-        sides.append(found)
+    for label, side in (("A", a), ("B", b), ("cheap", student)):
+        if side is not None:
+            found = recorded(label, side.usable, units)
+            if found is None:
+                return (), [f"no equal-cost baselines: {label} ({side.name}) lacks dollars or tasks of the comparison"]
+            sides.append(found)
     if student is not None:
-        return baselines(sides[2], sides[1], sides[0].cost_usd, margin, a.name), []
+        return baselines(sides[2], sides[1], sides[0].cost_usd, margin, "A"), []
     cheap, dear = sorted(sides, key=lambda side: side.cost_usd)
     return baselines(cheap, dear, dear.cost_usd, margin, dear.name), []
 

@@ -13,13 +13,13 @@ def headline(found: Comparison) -> str:
     """One sentence: the difference with its interval, the cost ratio, the verdict."""
     low, high = found.difference_ci
     said = {
-        "a_better": f"{found.a} succeeds more often than {found.b}",
-        "b_better": f"{found.b} succeeds more often than {found.a}",
-        "non_inferior": f"{found.a} is not worse than {found.b} by more than {points(found.margin)}",
-        "no_difference_shown": f"no difference shown between {found.a} and {found.b}",
+        "a_better": "A succeeds more often than B",
+        "b_better": "B succeeds more often than A",
+        "non_inferior": f"A is not worse than B by more than {points(found.margin)}",
+        "no_difference_shown": "No difference shown between A and B",
     }[found.verdict]
     gap = f"{_signed(found.difference)} points ({_signed(low)} to {_signed(high)})"
-    return f"{said}: {gap} on {found.n} pairs; {_cost(found)}"
+    return f"{said}: {gap} on {found.n:,} pairs; {_cost(found)}."
 
 
 def points(share: float) -> str:
@@ -55,27 +55,35 @@ def advice(found: Comparison) -> str:
 
 def _what_to_do(found: Comparison) -> str:
     cheaper, dearer = _surely(found)
-    ratio = "" if found.cost_ratio is None else f"costs {found.cost_ratio:.2g} times as much"
-    margin = points(found.margin)
+    cost, margin = _cost_of_a(found, cheaper, dearer), points(found.margin)
     if found.verdict == "a_better":
         if dearer:
-            return f"A succeeds more often and {ratio}: take it if {_price_of_success(found)} is worth it."
-        return f"Take A: it succeeds more often{f' and {ratio}' if ratio else ', at an unknown cost'}."
+            return f"A succeeds more often but {cost}: take it if {_price_of_success(found)} is worth it."
+        return f"Take A: it succeeds more often, and {cost}."
     if found.verdict == "b_better":
         if found.non_inferior:
-            kept = f"A is worse, but by less than the margin of {margin}"
-            return f"{kept}; it {ratio}: take it if that saving is worth the loss." if cheaper else f"{kept}: keep B."
+            worth = "take it if that saving is worth the loss" if cheaper else "keep B"
+            return f"A is worse, but by less than the margin of {margin}, and {cost}: {worth}."
         if cheaper:
             lost = points(-found.difference)
-            return f"Keep B: A {ratio} but loses {lost}, and that it stays within {margin} is not shown."
-        return f"Keep B: A succeeds less often{f' and {ratio}' if ratio else ''}."
+            return f"Keep B: A {cost[3:]} but loses {lost}, and that it stays within {margin} is not shown."
+        return f"Keep B: A succeeds less often, and {cost}."
     if found.verdict == "non_inferior":
-        if cheaper:
-            return f"Take A: it {ratio} and is not worse by more than {margin}."
-        return f"A is not worse by more than {margin}, {_no_saving(found, dearer)}."
+        return f"{'Take A: it' if cheaper else 'A'} is not worse by more than {margin}, and {cost}."
     if cheaper:
-        return f"A {ratio}, but a loss of more than {margin} is not ruled out: keep B until it is."
-    return f"Nothing is shown, {_no_saving(found, dearer)}: keep B."
+        return f"A {cost[3:]}, but a loss of more than {margin} is not ruled out: keep B until it is."
+    return f"A loss of more than {margin} is not ruled out, and {cost}: keep B."
+
+
+def _cost_of_a(found: Comparison, cheaper: bool, dearer: bool) -> str:
+    """What A costs beside B, in words that begin with "it "."""
+    if found.cost_ratio is None:
+        return "it has an unknown cost"
+    if found.cost_ratio_ci is None:
+        return f"it cost {found.cost_ratio:.3g} times as much, on too few tasks for an interval"
+    if cheaper or dearer:
+        return f"it costs {found.cost_ratio:.3g} times as much"
+    return f"it is not shown to cost more or less ({found.cost_ratio:.3g} times as much)"
 
 
 def _surely(found: Comparison) -> tuple[bool, bool]:
@@ -85,12 +93,6 @@ def _surely(found: Comparison) -> tuple[bool, bool]:
         return False, False
     low, high = interval
     return high is not None and high < 1, low is None or low > 1
-
-
-def _no_saving(found: Comparison, dearer: bool) -> str:
-    if found.cost_ratio is None:
-        return "and what it costs is unknown"
-    return f"and A costs {found.cost_ratio:.2g} times as much" if dearer else "and no saving is shown"
 
 
 def _price_of_success(found: Comparison) -> str:

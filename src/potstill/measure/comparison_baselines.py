@@ -20,6 +20,7 @@ from potstill.measure.comparison_sides import Entry, by_unit
 from potstill.measure.statistics import wilson
 
 _NOTHING_RECORDED = "one attempt a task is recorded: record several attempts of {side} to know what retries buy"
+_ALONE = "all recorded attempts at the shared tasks, each task counted once"
 _MOST_ATTEMPTS = 1000
 """Retries and votes beyond it are not looked at."""
 
@@ -158,7 +159,7 @@ def baselines(cheap: Recorded, dear: Recorded, budget_usd: float, margin: float,
 
 
 def _alone(cheap: Recorded) -> Baseline:
-    return _row("cheaper alone", cheap, cheap.success, cheap.cost_usd, attempts=1.0, note="as recorded")
+    return _row("cheaper alone", cheap, cheap.success, cheap.cost_usd, attempts=1.0, note=_ALONE)
 
 
 def _retries(cheap: Recorded, budget_usd: float, target: str) -> Baseline:

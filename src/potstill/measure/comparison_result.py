@@ -44,7 +44,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     of: str
-    """The side whose recordings it is computed from."""
+    """The side whose recordings it is computed from: ``A``, ``B`` or ``cheap``."""
     success: float | None
     success_ci: Interval | None = None
     cost_per_episode_usd: float | None
