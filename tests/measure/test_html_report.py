@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from html_builders import BASE, COMMAND, LARGE, POLICY, SMALL, audit, call, curve, examples, group, spend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from html_builders import BASE, COMMAND, LARGE, POLICY, SMALL, audit, call, curve, examples, group, spend
 from potstill.errors import MissingExtra, StoreError
 from potstill.measure.audit.headline import headline
 from potstill.measure.audit.result import Audit, Example, FrontierRow, Warned, Waste
@@ -26,7 +26,7 @@ from potstill.measure.html.charts import chart
 from potstill.measure.html.curves import break_even_chart, pair_of
 from potstill.measure.html.examples import MOST_EPISODES, MOST_STEPS
 from potstill.measure.html.labels import Labels
-from potstill.measure.html.text import clip, count, esc, name, percent, short_count, span, usd, visible
+from potstill.measure.html.text import clip, count, esc, middle, name, percent, short_count, span, usd, visible
 
 EVIL = (
     "</script></style><script>alert(1)</script><img src=x onerror=alert(1)>\" ' & $x_1$ \x1b[31m \u202egnp.exe"
@@ -66,7 +66,7 @@ class Parsed(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] not in ("style", "script"):
-            self.text += data
+            self.text += data.replace("\u00a0", " ")
 
     def values(self, key: str) -> list[str]:
         return [value for found, value in self.attributes if found == key]
@@ -97,7 +97,7 @@ def test_the_page_says_the_same_first_sentences_as_the_terminal(page: str) -> No
 def test_the_three_figures_are_total_cost_of_a_success_and_the_largest_avoidable_share(page: str) -> None:
     figures = re.findall(r'<span class="figure">(.*?)</span>', page)
     # The group with most dollars is gpt-5-mini; of 0.41, 0.95, 0.33 (waste) and 0.74, 0.83 (cache) of 9.41 the most.
-    assert figures == ["$9.41", "$0.0612", "10.1 %"]
+    assert figures == ["$9.41", "$0.0612", "10.1\u00a0%"]
     assert "95 % interval: $0.0533 to $0.0709" in page
 
 
@@ -263,6 +263,7 @@ def test_every_text_can_stand_in_a_chart(text: str) -> None:
 def test_long_names_are_cut_on_one_line() -> None:
     assert name("a\nb\t c") == "a b c"
     assert name("x" * 100, 10) == "x" * 9 + "…"
+    assert middle("2026-02-21 a very long name of a run, sample 4", 20) == "2026-02-21 a …mple 4"
     assert name("") == "(no name)"
     assert clip("abc", 3) == "abc"
     assert clip("abcd", 3) == "abc… (1 more characters)"
@@ -286,7 +287,7 @@ def test_counts_and_shares() -> None:
     assert [short_count(n) for n in (None, 0, 950, 12_877, 7_120_344, 3.2e9)] == [
         "–", "0", "950", "12.9 k", "7.12 M", "3.2 G",
     ]  # fmt: skip
-    assert (count(1234.0), percent(0.5), percent(None)) == ("1,234", "50.0 %", "–")
+    assert (count(1234.0), percent(0.5), percent(None)) == ("1,234", "50.0\u00a0%", "–")
     assert span((0.02, None), usd) == "$0.0200 to ∞"
 
 
@@ -301,7 +302,8 @@ def test_charts_have_no_colours_of_their_own_and_say_in_words_what_they_show(pag
         assert re.search(
             r'role="img" aria-labelledby="\S+ \S+">\s*<title id=".+?">.+?</title><desc id=".+?">.+?</desc>', drawing
         )
-    assert "gpt-5-mini: $0.0461 per episode, success 78.0 % (69.0 % to 84.0 %), on the frontier" in drawings[0]
+    said = "gpt-5-mini: $0.0461 per episode, success 78.0 % (69.0 % to 84.0 %), on the frontier"
+    assert said in drawings[0].replace("\u00a0", " ")
 
 
 def test_many_slices_are_joined_so_that_each_has_a_colour() -> None:

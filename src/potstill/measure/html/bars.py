@@ -80,7 +80,7 @@ def _paint(axes: Any, bars: Sequence[Bar], size: Size) -> None:
 def _write_inside(axes: Any, start: float, width: float, row: int, part: Slice, size: Size) -> None:
     """The slice's name and share, or as much of them as has room; nothing in a sliver."""
     pixels = width / 100 * size.width - 14
-    for text in (f"{part.name}  {width:.0f} %", f"{width:.0f} %"):
+    for text in (f"{part.name} {width:.0f} %", part.name, f"{width:.0f} %"):
         label = axes.text(
             start + 700 / size.width, -row, text, color=INK, fontsize=size.font - 0.5, va="center", parse_math=False
         )

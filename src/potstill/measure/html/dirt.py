@@ -71,7 +71,10 @@ def files_section(audit: Audit) -> Html:
             "their prompts' beginnings."
         )
     return section(
-        "files", "What was read", table("files", columns, rows, words=3), paragraph(stitched) if stitched else ""
+        "files",
+        "What was read",
+        table("files", columns, rows, words=(0, 1, 2)),
+        paragraph(stitched) if stitched else "",
     )
 
 

@@ -7,10 +7,22 @@ from __future__ import annotations
 
 from potstill.measure.audit.result import Audit, Group
 from potstill.measure.html.labels import Labels
-from potstill.measure.html.table import paragraph, table
-from potstill.measure.html.text import DASH, Html, count, esc, join, name, percent, short_count, usd, with_interval
+from potstill.measure.html.table import folded, paragraph, table
+from potstill.measure.html.text import (
+    DASH,
+    Html,
+    count,
+    esc,
+    join,
+    middle,
+    name,
+    percent,
+    short_count,
+    usd,
+    with_interval,
+)
 
-_RESULTS = ("group", "run", "attempts", "success", "$ per success", "$ per episode", "$")
+_RESULTS = ("group", "attempts", "success", "$ per success", "$ per episode", "$", "run")
 _COUNTS = (
     "group", "input tokens", "from cache", "output tokens", "infrastructure errors", "success if these failed",
     "duplicates", "without outcome",
@@ -29,10 +41,9 @@ def groups_table(audit: Audit, labels: Labels) -> Html:
     )
     return join(
         [
-            table("groups", _RESULTS, results, words=2),
+            table("groups", _RESULTS, results, words=(0, 6)),
             paragraph(note, "quiet"),
-            Html("<h3>Tokens and broken attempts</h3>"),
-            table("tokens and broken attempts", _COUNTS, counts),
+            folded("Tokens and broken attempts", table("tokens and broken attempts", _COUNTS, counts), len(counts)),
             _pass_hat_k(audit, labels),
         ]
     )
@@ -42,12 +53,12 @@ def _results(group: Group, on_hull: bool, labels: Labels) -> tuple[object, ...]:
     star = Html(' <span aria-label="on the frontier">★</span>') if on_hull else Html("")
     return (
         join([f"{labels.number(group)}. {name(group.model)}", star]),
-        Html(f'<span class="long">{esc(name(group.run) if group.run else DASH)}</span>'),
         count(group.n),
         with_interval(group.success, group.success_ci, percent),
         with_interval(group.cost_of_pass_usd, group.cost_of_pass_ci_usd, usd),
         usd(group.cost_per_episode_usd),
         usd(group.cost_usd),
+        Html(f'<span class="long">{esc(middle(group.run) if group.run else DASH)}</span>'),
     )
 
 
@@ -73,5 +84,5 @@ def _pass_hat_k(audit: Audit, labels: Labels) -> Html:
         return Html("")
     powers = sorted({k for group in repeated for k in group.pass_hat_k}, key=lambda k: (len(k), k))
     rows = [(labels.of(group), *(percent(group.pass_hat_k.get(k)) for k in powers)) for group in repeated]
-    title = Html("<h3>Consistency: all of k attempts at a task succeed (pass^k)</h3>")
-    return join([title, table("pass^k", ("group", *(f"k = {name(k, 8)}" for k in powers)), rows)])
+    title = "Consistency: all of k attempts at a task succeed (pass^k)"
+    return folded(title, table("pass^k", ("group", *(f"k = {name(k, 8)}" for k in powers)), rows), len(rows))

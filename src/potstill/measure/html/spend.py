@@ -99,7 +99,7 @@ def student_section(audit: Audit, links: Links) -> Html:
         "examples",
     )  # fmt: skip
     note = "Agreement is no proof of success: potstill calibrate turns it into a threshold with a guarantee."
-    return section("students", title, table("agreement", columns, rows, words=3), paragraph(note, "quiet"))
+    return section("students", title, table("agreement", columns, rows, words=(0, 1, 2)), paragraph(note, "quiet"))
 
 
 def _dollars(spending: dict[str, Spend], step: StudentStep) -> float:

@@ -11,13 +11,17 @@ from potstill.measure.html.text import Html, count, esc, join
 
 Row = Sequence[object]
 """The first cell names the row."""
+LONG = 8
+"""Rows beyond which a secondary table is closed at first."""
 
 
-def table(label: str, columns: Sequence[str], rows: Sequence[Row], *, words: int = 1, limit: int = 100) -> Html:
-    """A table. The first ``words`` columns hold words and stand left, the others numbers. ``limit`` rows are shown."""
+def table(
+    label: str, columns: Sequence[str], rows: Sequence[Row], *, words: Sequence[int] = (0,), limit: int = 100
+) -> Html:
+    """A table. The columns ``words`` (from 0) hold words and stand left, the others numbers; ``limit`` rows at most."""
     if not rows:
         return Html("")
-    kinds = ["w" if at < words else "n" for at in range(len(columns))]
+    kinds = ["w" if at in words else "n" for at in range(len(columns))]
     head = join(
         Html(f'<th scope="col" class="{kind}">{esc(column)}</th>') for kind, column in zip(kinds, columns, strict=True)
     )
@@ -56,3 +60,10 @@ def explained(terms: Sequence[tuple[str, str]]) -> Html:
     """What words of a table mean, in small type below it."""
     lines = join(Html(f"<li><b>{esc(term)}</b>: {esc(meaning)}</li>") for term, meaning in terms)
     return Html(f'<ul class="quiet terms">{lines}</ul>') if terms else Html("")
+
+
+def folded(title: str, inside: Html, rows: int) -> Html:
+    """A part under its own heading, closed at first where it is long."""
+    if rows <= LONG:
+        return Html(f"<h3>{esc(title)}</h3>{inside}")
+    return Html(f'<details class="folded"><summary><h3>{esc(title)}</h3></summary>{inside}</details>')

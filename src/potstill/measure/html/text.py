@@ -63,6 +63,15 @@ def name(text: str, length: int = NAME_CHARACTERS) -> str:
     return visible(line if len(line) <= length else line[: length - 1] + "…") or "(no name)"
 
 
+def middle(text: str, length: int = 52) -> str:
+    """A name on one line whose beginning and end are kept: names of runs often differ only there."""
+    line = name(text, 400)
+    if len(line) <= length:
+        return line
+    end = length // 3
+    return f"{line[: length - end - 1]}…{line[-end:]}"
+
+
 def usd(value: float | None) -> str:
     """Dollars: three significant digits below one, cents up to a thousand."""
     if value is None or not math.isfinite(value):
@@ -76,7 +85,7 @@ def usd(value: float | None) -> str:
 
 def percent(share: float | None) -> str:
     """A share of one as per cent."""
-    return DASH if share is None else f"{100 * share:.1f} %"
+    return DASH if share is None else f"{100 * share:.1f}\u00a0%"
 
 
 def count(value: float | None) -> str:
