@@ -175,7 +175,7 @@ def _listed(messages: Any, role: str) -> Sequence[Any]:
 
 def _fold(message: Any, default: str) -> Iterable[_Folded]:
     """A message in canonical form; none for the reasoning items of the responses API."""
-    if not isinstance(message, Mapping):
+    if not isinstance(message, dict):
         message = {"content": message if isinstance(message, str | list) else _text(message)}
     role = message.get("role")
     kind = role if role is not None else message.get("type")
@@ -234,7 +234,7 @@ class _Parts:
         if isinstance(part, str):
             self.texts.append(part)
             return None
-        if not isinstance(part, Mapping):
+        if not isinstance(part, dict):
             self.texts.append(_text(part))
             return None
         named = part.get("type")
@@ -253,17 +253,21 @@ class _Parts:
 
     def call(self, call: Any) -> None:
         """Note a call of a tool, however it is written."""
-        if not isinstance(call, Mapping):
+        if not isinstance(call, dict):
             self.texts.append(_text(call))
             return
         function = call.get("function")
-        inner = function if isinstance(function, Mapping) else call
+        inner = function if isinstance(function, dict) else call
         name = inner.get("name")
         name = name if isinstance(name, str) else function if isinstance(function, str) else ""
         arguments = _first(inner, "arguments", "input", "args")
-        hashed = arguments_hash(arguments)
+        if isinstance(arguments, str):
+            hashed, size = arguments_hash(arguments), len(arguments)
+        else:
+            normal = _normal_json(arguments)
+            hashed, size = _hash(normal), len(normal)
         self.calls.append((name, hashed))
-        self.characters += len(name) + (len(arguments) if isinstance(arguments, str) else len(_json(arguments or {})))
+        self.characters += len(name) + size
         self.rest.append(_framed(_identity(call)) + _framed(name) + hashed.to_bytes(8, "little"))
 
     def folded(self, letter: str) -> _Folded:
@@ -291,12 +295,12 @@ def _result(part: Mapping[str, Any]) -> _Folded:
 
 
 def _is_part(piece: Any) -> bool:
-    return isinstance(piece, Mapping) and isinstance(piece.get("type"), str)
+    return isinstance(piece, dict) and isinstance(piece.get("type"), str)
 
 
 def _media(part: Mapping[str, Any]) -> bytes:
     """The bytes of an image or file, where it holds them; else its address; else the part as it is."""
-    for value in (part, *(inner for inner in part.values() if isinstance(inner, Mapping))):
+    for value in (part, *(inner for inner in part.values() if isinstance(inner, dict))):
         found = _first(value, "data", "url", "image_url", "file_data", "content", "file_id", "uri")
         if isinstance(found, str):
             encoded = found.partition(";base64,")[2] if found.startswith("data:") else found
@@ -392,7 +396,7 @@ def _whole(value: Any) -> Any:
 
 def _without_marks(value: Any) -> Any:
     """``value`` without marks of prompt caches."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _without_marks(inner) for key, inner in value.items() if key != "cache_control"}
     return [_without_marks(inner) for inner in value] if isinstance(value, list) else value
 

@@ -1,0 +1,192 @@
+"""Rows of foreign logs, made up but of the real shape and size: sessions of up to 20 turns, prompts of 5 to 30 kB.
+
+Each generator takes a seed and a number of bytes and yields lines (bytes, without the line feed) until they are made.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_WORDS = [f"{stem}{number}" for number in range(400) for stem in ("order", "path/file_", "error: ", "value=", "the ")]
+_TOOL = {"name": "bash", "description": "Run a command.", "parameters": {"properties": {"command": {"type": "string"}}}}
+_MODEL = "gpt-4.1-mini-2025-04-14"
+Turn = tuple[list[dict[str, Any]], dict[str, Any], int, int]
+"""(messages of the prompt, the answer's message, input tokens, cached tokens) of one call."""
+
+
+def _text(rng: random.Random, characters: int) -> str:
+    return " ".join(rng.choices(_WORDS, k=max(1, characters // 10)))
+
+
+def turns(rng: random.Random) -> Iterator[Turn]:
+    """The calls of one session."""
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": _text(rng, 4000)},
+        {"role": "user", "content": _text(rng, 800)},
+    ]
+    cached = 0
+    for turn in range(rng.randint(8, 20)):
+        identity = f"call_{rng.getrandbits(64):016x}"
+        arguments = json.dumps({"command": _text(rng, 80), "timeout": 30.0, "turn": turn})
+        call = {"id": identity, "type": "function", "function": {"name": "bash", "arguments": arguments}}
+        answer = {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]}
+        size = sum(len(message["content"] or "") for message in messages) // 4
+        yield list(messages), answer, size, cached
+        cached = size // 128 * 128
+        messages += [answer, {"role": "tool", "tool_call_id": identity, "content": _text(rng, rng.randint(200, 1500))}]
+
+
+def _usage(size: int, cached: int) -> dict[str, Any]:
+    details = {"cached_tokens": cached, "audio_tokens": 0}
+    return {"prompt_tokens": size, "completion_tokens": 40, "total_tokens": size + 40, "prompt_tokens_details": details}
+
+
+def _completion(rng: random.Random, turn: Turn) -> dict[str, Any]:
+    _, answer, size, cached = turn
+    choice = {"index": 0, "message": answer, "finish_reason": "tool_calls", "logprobs": None}
+    head = {"id": f"chatcmpl-{rng.getrandbits(64):016x}", "object": "chat.completion", "created": 1767225600}
+    return {**head, "model": _MODEL, "choices": [choice], "usage": _usage(size, cached)}
+
+
+def openai_chat(rng: random.Random, turn: Turn, number: int) -> dict[str, Any]:
+    request = {"model": "gpt-4.1-mini", "messages": turn[0], "tools": [{"type": "function", "function": _TOOL}]}
+    return {
+        "timestamp": 1767225600.5 + number,
+        "request": request,
+        "response": _completion(rng, turn),
+        "latency_ms": 900,
+    }
+
+
+def anthropic(rng: random.Random, turn: Turn, number: int) -> dict[str, Any]:
+    messages, answer, size, cached = turn
+    request = {
+        "model": "claude-sonnet-4-5",
+        "max_tokens": 1024,
+        "system": [{"type": "text", "text": messages[0]["content"], "cache_control": {"type": "ephemeral"}}],
+        "messages": [_blocks(message) for message in messages[1:]],
+        "tools": [{"name": "bash", "input_schema": _TOOL["parameters"]}],
+    }
+    response = {
+        "id": f"msg_{rng.getrandbits(64):016x}",
+        "type": "message",
+        "model": "claude-sonnet-4-5-20250929",
+        **_blocks(answer),
+        "usage": {
+            "input_tokens": 5,
+            "cache_read_input_tokens": cached,
+            "cache_creation_input_tokens": max(0, size - cached - 5),
+            "output_tokens": 40,
+        },
+    }
+    return {"timestamp": "2026-01-01T00:00:01.500Z", "request": request, "response": response}
+
+
+def _blocks(message: dict[str, Any]) -> dict[str, Any]:
+    if message["role"] == "tool":
+        block = {"type": "tool_result", "tool_use_id": message["tool_call_id"], "content": message["content"]}
+        return {"role": "user", "content": [block]}
+    calls = message.get("tool_calls", ())
+    blocks: list[dict[str, Any]] = [
+        {"type": "tool_use", "id": call["id"], "name": "bash", "input": json.loads(call["function"]["arguments"])}
+        for call in calls
+    ]
+    text = [{"type": "text", "text": message["content"]}] if message["content"] else []
+    return {"role": message["role"], "content": text + blocks}
+
+
+def otel(rng: random.Random, turn: Turn, number: int) -> dict[str, Any]:
+    messages, answer, size, cached = turn
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": _MODEL,
+        "gen_ai.conversation.id": f"session-{number // 12}",
+        "gen_ai.usage.input_tokens": size,
+        "gen_ai.usage.output_tokens": 40,
+        "gen_ai.usage.cache_read.input_tokens": cached,
+        "gen_ai.input.messages": json.dumps([_parts(message) for message in messages]),
+        "gen_ai.output.messages": json.dumps([_parts(answer)]),
+    }
+    span = {
+        "traceId": f"{rng.getrandbits(128):032x}",
+        "spanId": f"{rng.getrandbits(64):016x}",
+        "name": "chat",
+        "startTimeUnixNano": str((1767225600 + number) * 10**9),
+        "endTimeUnixNano": str((1767225601 + number) * 10**9),
+        "attributes": [
+            {"key": key, "value": {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value}}
+            for key, value in attributes.items()
+        ],
+        "status": {},
+    }
+    return {"resourceSpans": [{"resource": {"attributes": []}, "scopeSpans": [{"scope": {}, "spans": [span]}]}]}
+
+
+def _parts(message: dict[str, Any]) -> dict[str, Any]:
+    if message["role"] == "tool":
+        part = {"type": "tool_call_response", "id": message["tool_call_id"], "response": message["content"]}
+        return {"role": "tool", "parts": [part]}
+    calls = [
+        {"type": "tool_call", "id": call["id"], "name": "bash", "arguments": json.loads(call["function"]["arguments"])}
+        for call in message.get("tool_calls", ())
+    ]
+    text = [{"type": "text", "content": message["content"]}] if message["content"] else []
+    return {"role": message["role"], "parts": [*text, *calls]}
+
+
+def litellm(rng: random.Random, turn: Turn, number: int) -> dict[str, Any]:
+    response = _completion(rng, turn)
+    counts = {name: response["usage"][name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+    return {
+        "request_id": response["id"],
+        "call_type": "acompletion",
+        "spend": 0.001,
+        **counts,
+        "startTime": "2026-01-01T00:00:01.500000Z",
+        "endTime": "2026-01-01T00:00:02.500000Z",
+        "model": _MODEL,
+        "cache_hit": "False",
+        "session_id": f"session-{number // 12}",
+        "messages": turn[0],
+        "response": response,
+        "metadata": {"status": "success", "usage_object": response["usage"]},
+    }
+
+
+def langfuse(rng: random.Random, turn: Turn, number: int) -> dict[str, Any]:
+    messages, answer, size, cached = turn
+    return {
+        "id": f"gen-{number}",
+        "traceId": f"trace-{number // 12}",
+        "type": "GENERATION",
+        "startTime": "2026-01-01T00:00:01.500Z",
+        "endTime": "2026-01-01T00:00:02.500Z",
+        "model": _MODEL,
+        "input": {"messages": messages},
+        "output": answer,
+        "usageDetails": {"input": size - cached, "input_cached_tokens": cached, "output": 40, "total": size + 40},
+        "costDetails": {"total": 0.001},
+    }
+
+
+MAKERS: dict[str, Callable[[random.Random, Turn, int], dict[str, Any]]] = {
+    "openai-chat": openai_chat,
+    "anthropic": anthropic,
+    "otel": otel,
+    "litellm": litellm,
+    "langfuse": langfuse,
+}
+
+
+def lines(name: str, seed: int, total_bytes: int) -> Iterator[bytes]:
+    """Lines of the format ``name`` until ``total_bytes`` are made."""
+    rng, made, number = random.Random(seed), 0, 0
+    while made < total_bytes:
+        for turn in turns(rng):
+            line = json.dumps(MAKERS[name](rng, turn, number), separators=(",", ":")).encode()
+            yield line
+            made, number = made + len(line) + 1, number + 1
