@@ -64,6 +64,19 @@ def test_missing_costs_and_outcomes_are_null_and_said(tmp_path: Path, capsys: py
     assert "'small' has no price" in err
 
 
+def test_bad_rows_and_values_are_told_with_their_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.jsonl"
+    write(path, [row("1", "small", "a", True, -1), row("1", "large", "a", True, 0.01)])
+    with path.open("a", encoding="utf-8") as opened:
+        opened.write('not json\n{"task_id": "2", "mo')
+    code, out, err = run(capsys, str(path), *WHO, "--json")
+    assert code == 0
+    assert json.loads(out)["cost_usd"] is None
+    assert "a.jsonl:1 (cost_usd is -1" in err
+    assert "first in line 3" in err
+    assert "first in line 4" in err
+
+
 def test_costs_are_priced_from_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """GPT-4.1-mini: $0.40 and $1.60 for a million tokens."""
     tokens = {"input_tokens": 1_000_000, "output_tokens": 1_000_000}

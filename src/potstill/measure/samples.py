@@ -58,6 +58,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     decisions: int
     """Decisions that have both."""
     tasks: int
+    problems: int = 0
+    """Values that could not be understood, which count as unknown."""
+    first_problem: str = ""
+    """Where the first of them stands, and what it is."""
 
     def notes(self) -> list[str]:
         """What a reader of the result should know, in sentences."""
@@ -66,6 +70,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
             if len(runs) > 1:
                 shown = ", ".join(runs[:4]) + (", ..." if len(runs) > 4 else "")
                 told.append(f"the attempts of '{who}' come from {len(runs)} runs ({shown}); name one as {who}@RUN")
+        if self.problems:
+            told.append(f"{self.problems} values make no sense and count as unknown, first in {self.first_problem}")
         if self.errors:
             told.append(f"{self.errors} attempts broke before there was an answer: they are no samples")
         if self.duplicates:
@@ -115,8 +121,11 @@ class _Side:
         self.seen: set[object] = set()
         self.errors = 0
         self.duplicates = 0
+        self.problems: list[str] = []
 
     def add(self, attempt: Attempt, price: Price) -> None:
+        for problem in attempt.problems:
+            self.problems.append(f"{attempt.source.file}:{attempt.source.line} ({problem.detail})")
         if self._is_duplicate(attempt):
             self.duplicates += 1
             return
@@ -198,6 +207,8 @@ def _recorded(student: _Side, teacher: _Side) -> Recorded:
         without_student=sum(1 for key in teacher.samples if key not in student.samples),
         decisions=len(keys),
         tasks=len({task for task, _ in keys}),
+        problems=len(student.problems) + len(teacher.problems),
+        first_problem=next(iter((*student.problems, *teacher.problems)), ""),
     )
     if not keys:
         raise ConfigError(
