@@ -29,8 +29,8 @@ INDEPENDENT: dict[tuple[str, str], tuple[float, ...]] = {
 }
 """Dollars of the cached teacher, then its ratio to each way of ``COLUMNS``."""
 DIFFERS = {
-    "naive": "escalations fall on steps 5, 10, 15, 20 there, on all shifts of such a spacing here",
-    "cached": "a prompt that is never read again is written at the input rate there, at the write rate here",
+    "naive": "its numbers fit escalations on steps 5, 10, 15, 20 only; here all shifts of such a spacing count",
+    "cached": "its numbers fit demonstrations that are written at the input rate; here they cost the write rate",
     "sampled": "two samples and a third if they differ there; here n = 3 where the provider bills one prompt, "
     "elsewhere two and a third if they agree (unanimity)",
 }

@@ -135,7 +135,7 @@ def test_an_exported_file_says_the_same_as_its_store(
         ((*PAIR, "--escalation", "1.2"), "allowed: 0 to 1"),
         ((*PAIR, "--steps", "0"), "allowed: 1 to 1000"),
         ((*PAIR, "--sampling", "together"), "Allowed: separate"),
-        ((*PAIR, "--run", "r1"), "needs --from"),
+        ((*PAIR, "--run", "r1"), "add --from"),
         ((*PAIR, "--student-service", "flex"), "Available: standard, batch"),
         ((*PAIR, "--date", "soon"), "YYYY-MM-DD"),
         ((*PAIR, "--assume", "luck"), "luck"),
@@ -149,12 +149,46 @@ def test_wrong_options_say_what_is_allowed(
     assert says in err
 
 
+def test_the_shape_is_taken_from_another_agents_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two sessions of a LiteLLM spend log, of 3 and 1 calls, and a call that names none."""
+    rows = [
+        {
+            "request_id": f"{session}-{number}",
+            "call_type": "acompletion",
+            "model": "gpt-4.1",
+            "session_id": session,
+            "spend": 0.001,
+            "startTime": f"2026-11-20T10:00:0{number}+00:00",
+            "prompt_tokens": 3_000 + 500 * number,
+            "completion_tokens": 80,
+            "total_tokens": 3_080 + 500 * number,
+        }
+        for session, calls in (("a", 3), ("b", 1), (None, 1))
+        for number in range(calls)
+    ]
+    log = tmp_path / "spend.jsonl"
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = run(capsys, *PAIR, "--from", str(log), "--json")
+    assert code == 0, err
+    made = json.loads(out)
+    assert made["from"] == {"episodes": 2, "cascades": 0, "left_out": 1, "escalation": None}
+    assert made["workloads"] == 2
+    load = made["workload"]
+    assert (load["steps"], load["prefix_tokens"], load["per_step_tokens"], load["output_tokens"]) == (3, 3000, 500, 80)
+
+
 def test_what_is_no_record_is_named(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = tmp_path / "x.jsonl"
     wrong.write_text('{"a": 1}\n')
     code, _, err = run(capsys, *PAIR, "--from", str(wrong))
     assert code == 2
-    assert "x.jsonl:1 is not an episode" in err
+    assert "x.jsonl" in err
+    assert "no known format" in err
+    broken = tmp_path / "e.jsonl"
+    broken.write_text('{"format":"potstill/trajectory","version":1}\n')
+    code, _, err = run(capsys, *PAIR, "--from", str(broken))
+    assert code == 2
+    assert "e.jsonl:1 is not an episode" in err
     code, _, err = run(capsys, *PAIR, "--from", str(store), "--run", "r2")
     assert code == 2
     assert "No run named 'r2'. Did you mean 'r1'?" in err

@@ -11,11 +11,11 @@ from measure_builders import DATE, call
 
 from potstill.errors import UnknownPrice
 from potstill.measure.ledger import Pricing, cost_of, price_usage, rates_for
-from potstill.measure.prices import PriceTable
+from potstill.measure.prices import ModelPrice, PriceTable, Rates
 from potstill.types import Answerer, Usage
 from potstill.wire.usage import normalise_usage
 
-TABLE = PriceTable.load(date=DATE)
+TABLE = PriceTable.load(date=DATE, prices={})
 SIDES = (Answerer.STUDENT, Answerer.TEACHER)
 
 OPENAI_CHAT = {
@@ -100,6 +100,23 @@ def test_a_day_has_its_own_prices() -> None:
     assert days == {DATE: 0.75, "2027-01-01": 1.5}
     assert TABLE.on("2027-01-01") is TABLE.on("2027-01-01")
     assert TABLE.on("2027-01-01").on(DATE) is TABLE
+
+
+def all_rates(price: ModelPrice) -> list[Rates]:
+    return [price.rates, *(tier.rates for tier in price.tiers)]
+
+
+def test_cache_reads_are_nowhere_dearer_than_input_but_where_the_list_says_so() -> None:
+    """What "more cache hits never cost more" rests on, for every model of the snapshot; an alias or two break it."""
+    dearer = [
+        (provider, model)
+        for provider, model in TABLE.models()
+        for rates in all_rates(TABLE.price(f"{provider}/{model}"))
+        if rates.read_rate > rates.input
+    ]
+    assert len(TABLE.models()) > 2000
+    assert len(dearer) <= 3
+    assert {provider for provider, _ in dearer} <= {"openrouter"}
 
 
 def test_an_unknown_model_or_service_says_so_each_time() -> None:

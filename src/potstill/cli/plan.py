@@ -54,7 +54,8 @@ ASSUMPTIONS = ("signal", "handoff", "gate", "start", "verifier", "student")
 @click.command()
 @click.option("--teacher", required=True, help="The strong model, by the name of its price.")
 @click.option("--student", required=True, help="The cheap model, by the name of its price.")
-@click.option("--from", "source", type=click.Path(), help="Take steps, prompts and answers from a store or its JSONL.")
+@click.option("--from", "source", type=click.Path(), help="Take steps, prompts, answers from a store or logs.")
+@click.option("--format", "format_name", help="With --from: the format of the logs. [default: found out]")
 @click.option("--run", "run_id", help="With --from: only this run. [default: all]")
 @click.option("--namespace", default="default", show_default=True, help="With --from: the tenant.")
 @click.option("--steps", type=int, help="Steps of an episode. [default: 20, or as recorded]")
@@ -171,25 +172,33 @@ def _workloads(source: str | None, options: dict[str, Any]) -> tuple[list[Worklo
     from msgspec.structs import replace
 
     from potstill.errors import ConfigError
-    from potstill.measure.workload import Workload, observe
+    from potstill.measure.workload import Workload
 
     given = {field: options[option] for option, field in SHAPE.items() if options[option] is not None}
     base = Workload(**given)
     if source is None:
-        if options["run_id"] is not None:
-            raise ConfigError("--run chooses among recorded episodes: it needs --from STORE. Type: --from potstill.db")
+        if options["run_id"] is not None or options["format_name"] is not None:
+            raise ConfigError("--run and --format are about recorded episodes: add --from, as in --from potstill.db")
         return [base], None
-    observed = observe(_episodes(Path(source), options["run_id"], options["namespace"]), base)
+    observed = _observed(Path(source), base, options)
     if observed.escalation is not None:
         given = {"escalation": observed.escalation} | given
     return [replace(load, **given) for load in observed.workloads], observed
 
 
-def _episodes(path: Path, run_id: str | None, namespace: str) -> Iterator[Trajectory]:
-    """Recorded episodes of a store, or of a file that ``potstill trajectories export`` wrote."""
-    if not path.is_file() or _is_store(path):
-        yield from _of_store(path, run_id, namespace)
-        return
+def _observed(path: Path, base: Workload, options: dict[str, Any]) -> Observed:
+    """What a store, an export of one (``potstill trajectories export``), or the logs of another agent say."""
+    from potstill.measure.workload import observe
+
+    run_id, namespace = options["run_id"], options["namespace"]
+    if not path.exists() or _starts_with(path, b"SQLite format 3"):
+        return observe(_of_store(path, run_id, namespace), base)
+    if _starts_with(path, b'{"format":"potstill/trajectory"'):
+        return observe(_of_export(path, run_id, namespace), base)
+    return _of_logs(path, base, run_id, options["format_name"])
+
+
+def _of_export(path: Path, run_id: str | None, namespace: str) -> Iterator[Trajectory]:
     from potstill.errors import ConfigError
     from potstill.trajectories.jsonl import BadLine, read_jsonl
 
@@ -199,6 +208,27 @@ def _episodes(path: Path, run_id: str | None, namespace: str) -> Iterator[Trajec
                 raise ConfigError(f"{path}:{number} is not an episode that potstill exported: {read.problem}")
             if read.namespace == namespace and run_id in (None, read.run_id):
                 yield read
+
+
+def _of_logs(path: Path, base: Workload, run_id: str | None, format_name: str | None) -> Observed:
+    """Calls of one model in one session are one episode; calls that name no session are left out, and counted."""
+    from potstill.logs.reader import read
+    from potstill.logs.records import LogCall
+    from potstill.measure.workload import Shape, observe_shapes
+
+    shapes: dict[object, Shape] = {}
+    left_out = 0
+    for number, record in enumerate(read([path], format=format_name)):
+        if run_id not in (None, record.run):
+            continue
+        single = isinstance(record, LogCall)
+        session = record.episode_id if single else number
+        for call in (record,) if isinstance(record, LogCall) else record.calls:
+            if call.usage is None or session is None:
+                left_out += 1
+                continue
+            shapes.setdefault((call.model, call.run, single, session), Shape()).add(call.usage)
+    return observe_shapes(shapes.values(), base, left_out)
 
 
 def _of_store(path: Path, run_id: str | None, namespace: str) -> Iterator[Trajectory]:
@@ -212,9 +242,11 @@ def _of_store(path: Path, run_id: str | None, namespace: str) -> Iterator[Trajec
         yield from store.select(run_id=run_id, namespace=namespace)
 
 
-def _is_store(path: Path) -> bool:
+def _starts_with(path: Path, start: bytes) -> bool:
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
-        return file.read(16).startswith(b"SQLite format 3")
+        return file.read(len(start)) == start
 
 
 def _told(observed: Observed) -> dict[str, Any]:
@@ -228,5 +260,9 @@ def _told(observed: Observed) -> dict[str, Any]:
 
 def _sentence(observed: Observed) -> str:
     share = "" if observed.escalation is None else f" ({observed.escalation:.1%} of their steps escalated)"
-    out = f"; {observed.left_out} without token counts left out" if observed.left_out else ""
+    out = (
+        f"; {observed.left_out} episodes or calls left out, without token counts or session"
+        if observed.left_out
+        else ""
+    )
     return f"{len(observed.workloads)} episodes and {observed.cascades} cascades{share}{out}"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from potstill.errors import ConfigError
-from potstill.types import Answerer, Call, Struct, Trajectory, TrajectoryKind
+from potstill.types import Answerer, Struct, Trajectory, TrajectoryKind, Usage
 
 MOST_STEPS = 1000
 """Longer episodes are refused: their prompts would fit into no model's context."""
@@ -83,7 +85,37 @@ class Observed(Struct, frozen=True, kw_only=True):
     """The teacher's share of the steps of recorded cascades."""
     cascades: int
     left_out: int
-    """Episodes whose acting calls carry no token counts."""
+    """Episodes, or calls of no known episode, without what it takes."""
+
+
+class Shape:
+    """The prompts of one episode as they come in: their first, their largest, their number; and the answers."""
+
+    __slots__ = ("calls", "first", "largest", "output")
+
+    def __init__(self) -> None:
+        self.calls = self.first = self.largest = 0
+        self.output = 0.0
+
+    def add(self, usage: Usage, samples: int = 1) -> None:
+        """One call of the acting model, in order."""
+        self.first = self.first if self.calls else usage.input_tokens
+        self.largest = max(self.largest, usage.input_tokens)
+        self.output += usage.output_tokens / max(1, samples)
+        self.calls += 1
+
+    def workload(self, base: Workload) -> Workload | None:
+        """The prompt of the first call, the mean growth, the mean answer; ``None`` without calls or with too many."""
+        if not 0 < self.calls <= MOST_STEPS:
+            return None
+        growth = (self.largest - self.first) // max(1, self.calls - 1)
+        return replace(
+            base,
+            steps=self.calls,
+            prefix_tokens=max(1, self.first),
+            per_step_tokens=growth,
+            output_tokens=round(self.output / self.calls),
+        )
 
 
 def observe(episodes: Iterable[Trajectory], base: Workload) -> Observed:
@@ -92,48 +124,49 @@ def observe(episodes: Iterable[Trajectory], base: Workload) -> Observed:
     The shape is that of the teacher's episodes where there are any, otherwise of all: what a student is shown beside
     the history would count twice. Raises ``ConfigError`` if no episode has token counts.
     """
-    shapes: dict[bool, list[Workload]] = {True: [], False: []}
-    escalated = decided = cascades = left_out = 0
+    shapes: dict[bool, list[Workload | None]] = {True: [], False: []}
+    escalated = decided = cascades = 0
     for episode in episodes:
         if episode.kind is TrajectoryKind.CASCADE:
             cascades += 1
             decided += len(episode.steps)
             escalated += sum(step.answerer is Answerer.TEACHER for step in episode.steps)
         elif episode.kind is not TrajectoryKind.CONTROL:
-            shape = _shape(episode, base)
-            left_out += shape is None
-            if shape is not None:
-                shapes[episode.kind is TrajectoryKind.TEACHER].append(shape)
-    found = shapes[True] or shapes[False]
+            shapes[episode.kind is TrajectoryKind.TEACHER].append(_shape(episode).workload(base))
+    left_out = sum(shape is None for found in shapes.values() for shape in found)
+    teachers, others = ([shape for shape in shapes[kind] if shape is not None] for kind in (True, False))
+    return Observed(
+        workloads=_some(teachers or others, f"{left_out} episodes without, {cascades} cascades"),
+        escalation=escalated / decided if decided else None,
+        cascades=cascades,
+        left_out=left_out,
+    )
+
+
+def observe_shapes(shapes: Iterable[Shape], base: Workload, left_out: int = 0) -> Observed:
+    """The same from episodes of a log, which names no teacher; ``left_out``: calls that belong to no episode."""
+    found = [shape.workload(base) for shape in shapes]
+    known = [shape for shape in found if shape is not None]
+    left_out += len(found) - len(known)
+    workloads = _some(known, f"{left_out} calls or episodes without token counts, model or session")
+    return Observed(workloads=workloads, escalation=None, cascades=0, left_out=left_out)
+
+
+def _some(found: list[Workload], without: str) -> tuple[Workload, ...]:
     if not found:
         raise ConfigError(
-            f"No episode of a teacher or a student alone with token counts ({left_out} without, {cascades} cascades). "
-            "Record some: potstill run --arm teacher; or leave --from out and give --steps, --prefix and --per-step."
+            f"No episode of one model alone with token counts ({without}). Record some: potstill run --arm teacher; "
+            "or leave --from out and give --steps, --prefix and --per-step."
         )
-    share = escalated / decided if decided else None
-    return Observed(workloads=tuple(found), escalation=share, cascades=cascades, left_out=left_out)
+    return tuple(found)
 
 
-def _shape(episode: Trajectory, base: Workload) -> Workload | None:
-    """One episode as a workload: the prompt of its first call, its mean growth, its mean answer."""
-    calls = [call for step in episode.steps for call in step.calls if call.usage is not None and call.replies]
-    if not calls or len(calls) > MOST_STEPS:
-        return None
-    inputs = [call.usage.input_tokens for call in calls if call.usage is not None]
-    growth = max(0, max(inputs) - inputs[0]) // max(1, len(calls) - 1)
-    outputs = sum(_output(call) for call in calls) / len(calls)
-    changes = {
-        "steps": len(calls),
-        "prefix_tokens": max(1, inputs[0]),
-        "per_step_tokens": growth,
-        "output_tokens": round(outputs),
-    }
-    return Workload(**{name: getattr(base, name) for name in base.__struct_fields__} | changes)
-
-
-def _output(call: Call) -> float:
-    """Tokens of one sample."""
-    return 0.0 if call.usage is None else call.usage.output_tokens / max(1, len(call.replies))
+def _shape(episode: Trajectory) -> Shape:
+    shape = Shape()
+    for call in (call for step in episode.steps for call in step.calls):
+        if call.usage is not None and call.replies:
+            shape.add(call.usage, len(call.replies))
+    return shape
 
 
 def spread(workloads: Sequence[Workload], most: int) -> list[Workload]:
