@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,9 @@ import click
 from potstill.cli.output import emit_json, emit_table, emit_text, json_option, note, progress
 
 if TYPE_CHECKING:
-    from potstill.logs.records import Record
+    from potstill.logs.records import Attempt
+    from potstill.logs.report import FileReport
+    from potstill.measure.audit.audit import Auditor
     from potstill.measure.audit.result import Audit, FileRead, Group
 
 COLUMNS = (
@@ -36,6 +38,7 @@ COLUMNS = (
     "output_tokens",
     "on_hull",
 )
+MOST_WARNINGS = 20
 LEFT_OUT_FIRST = (
     "output_tokens",
     "cached_input_tokens",
@@ -88,9 +91,7 @@ def show(found: Audit, *, json_mode: bool) -> None:
 
     for file in found.files:
         _tell_file(file)
-    for warned in found.warnings:
-        run = f" in {warned.run}" if warned.run else ""
-        note(f"{warned.kind}{run}: {warned.count:,} {warned.detail}")
+    _tell_warnings(found)
     if sys.stdout.isatty():
         emit_text("\n".join(headline(found)))
     else:
@@ -101,6 +102,15 @@ def show(found: Audit, *, json_mode: bool) -> None:
     emit_table(COLUMNS, rows, json_mode=False, title=title, left_out_first=LEFT_OUT_FIRST)
     if sys.stdout.isatty():
         _show_spending(found)
+
+
+def _tell_warnings(found: Audit) -> None:
+    for warned in found.warnings[:MOST_WARNINGS]:
+        run = f" in {warned.run}" if warned.run else ""
+        note(f"warning: {warned.kind}{run}: {warned.count:,} {warned.detail}")
+    more = len(found.warnings) - MOST_WARNINGS
+    if more > 0:
+        note(f"and {more} more warnings; --json and --html tell all")
 
 
 def _tell_file(file: FileRead) -> None:
@@ -128,22 +138,26 @@ def _interval(interval: tuple[float | None, float | None] | None) -> str | None:
     return f"{low} to {high}"
 
 
+SPEND = ("name", "usd", "share", "calls", "episodes", "input_tokens", "cached_input_tokens", "output_tokens")
+WASTE = ("kind", "count", "episodes", "share", "tokens", "usd")
+STUDENT_STEP = ("model", "against", "step_type", "n", "agreement", "success")
+SHOWN = 12
+"""Rows of each of the smaller tables."""
+
+
 def _show_spending(found: Audit) -> None:
     """More tables for a terminal; a pipe gets the groups alone, and ``--json`` everything."""
-    columns = ("name", "usd", "share", "calls", "episodes", "input_tokens", "cached_input_tokens", "output_tokens")
     parts = (("by model", found.by_model), ("by step type", found.by_step_type), ("by outcome", found.by_outcome))
     for title, spends in parts:
-        if spends:
-            rows = [[getattr(spend, name) for name in columns] for spend in spends[:12]]
-            emit_table(columns, rows, json_mode=False, title=f"Spending {title}")
-    if found.waste:
-        columns = ("kind", "count", "episodes", "share", "tokens", "usd", "examples")
-        rows = [[*(getattr(w, name) for name in columns[:-1]), " ".join(w.examples[:1])] for w in found.waste]
-        emit_table(columns, rows, json_mode=False, title="Waste (kinds overlap)", left_out_first=("examples",))
-    if found.student_steps:
-        columns = ("model", "against", "step_type", "n", "agreement", "success")
-        rows = [[getattr(step, name) for name in columns] for step in found.student_steps[:12]]
-        emit_table(columns, rows, json_mode=False, title="Steps that a cheaper model answered alike")
+        _show(f"Spending {title}", SPEND, spends)
+    _show("Waste (kinds overlap)", WASTE, found.waste)
+    _show("Steps that a cheaper model answered alike", STUDENT_STEP, found.student_steps)
+
+
+def _show(title: str, columns: tuple[str, ...], parts: Sequence[object]) -> None:
+    if parts:
+        rows = [[getattr(part, name) for name in columns] for part in parts[:SHOWN]]
+        emit_table(columns, rows, json_mode=False, title=title)
 
 
 # --- wiring -----------------------------------------------------------------------------------------------------------
@@ -151,7 +165,6 @@ def _show_spending(found: Audit) -> None:
 
 def _audit(files: tuple[str, ...], options: dict[str, Any]) -> Audit:
     from potstill.errors import ConfigError
-    from potstill.logs.reader import read
     from potstill.measure.audit.audit import AuditOptions, Auditor
     from potstill.measure.prices import PriceTable
     from potstill.record.stitch import Stitcher
@@ -162,19 +175,40 @@ def _audit(files: tuple[str, ...], options: dict[str, Any]) -> Audit:
     table = PriceTable.load(options["prices"], options["date"])
     stitcher = Stitcher()
     auditor = Auditor(table, settings, place=stitcher.episode_of, now=time.time())
-    reading = read(logs, format=options["format_name"], jobs=options["jobs"]) if logs else None
-    with progress("audit", total=_bytes(logs), unit="MB") as bar:
-        read_before = 0.0
-        for record in reading or ():
-            auditor.add(record)
-        bar.update(_bytes(logs) - read_before)
+    stitcher.on_drop = auditor.drop
+    files_read: tuple[FileReport, ...] = ()
+    if logs:
+        files_read = _read_logs(logs, options, auditor)
     for store in stores:
-        for record in _of_store(store, options["namespace"]):
-            auditor.add(record)
-    files_read = [] if reading is None else reading.files
+        for attempt in _of_store(store, options["namespace"]):
+            auditor.add(attempt)
     if not auditor.records:
         raise ConfigError(_nothing(files_read))
-    return auditor.result(files_read)
+    return auditor.result(files_read, stitched=stitcher.stitched)
+
+
+def _read_logs(files: list[str], options: dict[str, Any], auditor: Auditor) -> tuple[FileReport, ...]:
+    """Read, with a bar over the bytes. Ctrl-C stops reading, and what was read so far is told."""
+    from potstill.logs.reader import read
+
+    with progress("audit", total=None, unit="MB") as bar:
+        done = 0.0
+
+        def moved(read_bytes: int) -> None:
+            nonlocal done
+            bar.update(read_bytes / 1e6 - done, records=f"{auditor.records:,}")
+            done = read_bytes / 1e6
+
+        reading = read(files, format=options["format_name"], jobs=options["jobs"], progress=moved)
+        try:
+            for record in reading:
+                auditor.add(record)
+        except KeyboardInterrupt:
+            reading.close()
+            if not auditor.records:
+                raise
+            note(f"Interrupted: what follows tells the first {auditor.records:,} records only.")
+    return reading.files
 
 
 def _is_store(file: str) -> bool:
@@ -185,7 +219,7 @@ def _is_store(file: str) -> bool:
         return opened.read(16) == b"SQLite format 3\x00"
 
 
-def _of_store(path: str, namespace: str) -> Iterator[Record]:
+def _of_store(path: str, namespace: str) -> Iterator[Attempt]:
     from potstill.logs.formats.trajectory import attempt_of
     from potstill.trajectories import Store
 
@@ -194,11 +228,7 @@ def _of_store(path: str, namespace: str) -> Iterator[Record]:
             yield attempt_of(trajectory)
 
 
-def _bytes(files: Iterable[str]) -> float:
-    return sum(Path(file).stat().st_size for file in files if Path(file).is_file()) / 1e6
-
-
-def _nothing(files: Iterable[Any]) -> str:
+def _nothing(files: Iterable[FileReport]) -> str:
     told = [f"{f.path}: {f.format}, {f.rows} rows, " + "; ".join(s.reason for s in f.skipped) for f in files]
     return "Nothing in the files was understood. " + " | ".join(told) + " The formats: docs/reference/log-formats.md"
 

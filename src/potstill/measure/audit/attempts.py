@@ -14,61 +14,96 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from potstill.logs.records import Attempt
+from potstill.logs.records import Attempt, Source
 from potstill.measure.audit.dirt import Dirt
+from potstill.measure.reconcile import Verdict, compare
 from potstill.types import Usage
 
 UNKNOWN = -1
 Price = Callable[[str, Usage, float | None], float | None]
 """(model, tokens, unix time or None) -> dollars, or ``None`` where the model has no price."""
-_TOKENS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens")
+TOKENS = ("input_tokens", "cached_tokens", "write_tokens", "output_tokens")
 EARLIEST = 1_420_000_000.0
 """Early 2015: no log of a language model's calls is older."""
 
 
 class Row(NamedTuple):
-    """What is kept of one attempt. ``task`` is an index into ``Attempts.tasks``."""
+    """What is kept of one attempt. ``task`` is an index into ``Attempts.tasks``; unknown is ``None``."""
 
     task: int
     success: bool | None
     broke: bool
     usd: float | None
+    input_tokens: int | None
+    cached_tokens: int | None
+    write_tokens: int | None
+    output_tokens: int | None
+    called: bool
+    """The log has its calls, so that its spending is told by them."""
+
+    @property
+    def outcome(self) -> str:
+        if self.broke:
+            return "error"
+        return {True: "success", False: "failure", None: "unknown"}[self.success]
 
 
 class GroupRows:
-    """The attempts of one group, in columns."""
+    """The attempts of one group, in columns of 54 bytes a row."""
 
     def __init__(self) -> None:
-        self._task, self._success, self._usd = array("q"), array("b"), array("d")
-        self._broke = array("b")
+        self._task, self._usd = array("q"), array("d")
+        self._success, self._broke, self._called = array("b"), array("b"), array("b")
+        self._tokens = tuple(array("q") for _ in TOKENS)
         self.duplicates = 0
-        self.tokens: dict[str, int | None] = dict.fromkeys(_TOKENS, 0)
+        self.repeated_tasks: set[int] = set()
+        """Tasks of the duplicates: attempted here, but counted where they stood first."""
         self.latency_s = 0.0
         self.timed = 0
         self.harnesses: set[str] = set()
         self.user_models: set[str] = set()
-        self.fits, self.differs = 0, 0
-        """Attempts whose recorded dollars the price table gives, and those for which it does not."""
-        self.recorded_usd, self.computed_usd = 0.0, 0.0
 
     def __len__(self) -> int:
         return len(self._task)
 
     def __iter__(self) -> Iterator[Row]:
-        for task, success, broke, usd in zip(self._task, self._success, self._broke, self._usd, strict=True):
-            yield Row(task, None if success == UNKNOWN else bool(success), bool(broke), None if usd != usd else usd)
+        for number in range(len(self)):
+            yield self[number]
+
+    def __getitem__(self, number: int) -> Row:
+        success, usd = self._success[number], self._usd[number]
+        read, cached, written, output = self._tokens
+        return Row(
+            self._task[number],
+            None if success == UNKNOWN else bool(success),
+            bool(self._broke[number]),
+            None if usd != usd else usd,
+            _or_none(read[number]),
+            _or_none(cached[number]),
+            _or_none(written[number]),
+            _or_none(output[number]),
+            bool(self._called[number]),
+        )
 
     def add(self, row: Row) -> None:
         self._task.append(row.task)
         self._success.append(UNKNOWN if row.success is None else row.success)
         self._broke.append(row.broke)
         self._usd.append(float("nan") if row.usd is None else row.usd)
+        self._called.append(row.called)
+        for name, column in zip(TOKENS, self._tokens, strict=True):
+            value = getattr(row, name)
+            column.append(UNKNOWN if value is None else value)
 
-    def add_tokens(self, attempt: Attempt) -> None:
-        """Sums that become unknown with the first unknown part."""
-        for name in _TOKENS:
-            value, total = getattr(attempt, name), self.tokens[name]
-            self.tokens[name] = None if value is None or total is None else total + value
+    def fill(self, number: int, row: Row) -> None:
+        """The calls of an attempt were found: they tell what the attempt itself did not."""
+        self._called[number] = True
+        if self._usd[number] != self._usd[number] and row.usd is not None:
+            self._usd[number] = row.usd
+        for name, column in zip(TOKENS, self._tokens, strict=True):
+            value = getattr(row, name)
+            if column[number] == UNKNOWN and value is not None:
+                column[number] = value
 
 
 class Attempts:
@@ -77,33 +112,96 @@ class Attempts:
     def __init__(self, price: Price, dirt: Dirt, *, now: float) -> None:
         self.groups: dict[tuple[str, str], GroupRows] = {}
         self.tasks: dict[str, int] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._without_calls: dict[int, int] = {}
+        """Hash of (run, episode id) -> number of the group and of its row, for attempts whose calls may follow."""
         self._price, self._dirt, self._now = price, dirt, now
         self._runs: dict[str, int] = {}
         self._seen: dict[int, int] = {}
         """Hash of (model, episode id) or of (model, run, task, sample) -> run and fingerprint in one number."""
 
-    def add(self, attempt: Attempt) -> bool:
-        """Count an attempt; ``False`` if it is a duplicate."""
-        group = self.groups.setdefault((attempt.model, attempt.run), GroupRows())
+    def add(self, attempt: Attempt) -> Row | None:
+        """Count an attempt; ``None`` if it is a duplicate."""
+        group = self._group(attempt.model, attempt.run)
         self._tell_problems(attempt)
         if self._is_duplicate(attempt):
             group.duplicates += 1
+            group.repeated_tasks.add(self.task(attempt.task_id))
             self._dirt.note("duplicate_episodes", attempt.run, attempt.source)
+            return None
+        self._tell_outcome(attempt)
+        row = self._row(attempt, self._dollars(attempt))
+        if attempt.episode_id is not None and not attempt.calls and attempt.step is None:
+            place = self._numbers[attempt.model, attempt.run] << _FINGERPRINT_BITS | len(group)
+            self._without_calls[hash((attempt.run, attempt.episode_id))] = place
+        group.add(row)
+        _add_conditions(group, attempt)
+        return row
+
+    def join(self, run: str, episode_id: str, calls: Row) -> bool:
+        """The calls of an attempt that was told without them; ``False`` if there is no such attempt."""
+        place = self._without_calls.pop(hash((run, episode_id)), None)
+        if place is None:
             return False
-        usd = self._dollars(attempt, group)
-        broke = attempt.error is not None
-        self._tell_outcome(attempt, broke)
-        if not broke or _spent_tokens(attempt):
-            group.add_tokens(attempt)
-        group.add(Row(self.tasks.setdefault(attempt.task_id, len(self.tasks)), attempt.success, broke, usd))
-        if attempt.latency_s is not None:
-            group.latency_s += attempt.latency_s
-            group.timed += 1
-        if attempt.harness is not None:
-            group.harnesses.add(attempt.harness)
-        if attempt.user_model is not None:
-            group.user_models.add(attempt.user_model)
+        key, before = self._at(place)
+        rows, number = self.groups[key], place & _FINGERPRINT
+        rows.fill(number, calls)
+        after = rows[number]
+        if before.usd is None and after.usd is not None:
+            self._dirt.take_back("missing_cost", key[1])
+        if _lacks_tokens(before) and not _lacks_tokens(after):
+            self._dirt.take_back("missing_tokens", key[1])
         return True
+
+    def add_row(self, model: str, run: str, row: Row, source: Source) -> None:
+        """Count an episode that only its calls tell."""
+        if row.broke:
+            self._dirt.note("infrastructure_errors", run or None, source)
+        else:
+            self._dirt.note("unknown_outcomes", run or None, source)
+            if row.input_tokens is None or row.output_tokens is None:
+                self._dirt.note("missing_tokens", run or None, source)
+        if row.usd is None:
+            self._dirt.note("missing_cost", run or None, source)
+        self._group(model, run).add(row)
+
+    def outcome_of(self, run: str, episode_id: str) -> Row | None:
+        """An attempt that was told without its calls."""
+        place = self._without_calls.get(hash((run, episode_id)))
+        return None if place is None else self._at(place)[1]
+
+    def is_possible(self, at: float) -> bool:
+        """Whether a call can have been made at this time."""
+        return EARLIEST <= at <= self._now + 86_400.0
+
+    def task(self, name: str) -> int:
+        """The number of a task."""
+        return self.tasks.setdefault(name, len(self.tasks))
+
+    def _at(self, place: int) -> tuple[tuple[str, str], Row]:
+        key = list(self._numbers)[place >> _FINGERPRINT_BITS]
+        return key, self.groups[key][place & _FINGERPRINT]
+
+    def _group(self, model: str, run: str) -> GroupRows:
+        key = (model, run)
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = GroupRows()
+            self._numbers[key] = len(self._numbers)
+        return group
+
+    def _row(self, attempt: Attempt, usd: float | None) -> Row:
+        return Row(
+            self.task(attempt.task_id),
+            attempt.success,
+            attempt.error is not None,
+            usd,
+            attempt.input_tokens,
+            attempt.cached_input_tokens,
+            attempt.cache_write_tokens,
+            attempt.output_tokens,
+            called=bool(attempt.calls),
+        )
 
     # --- the same attempt twice -----------------------------------------------------------------------------------
 
@@ -141,12 +239,12 @@ class Attempts:
 
     # --- dollars and dirt -----------------------------------------------------------------------------------------
 
-    def _dollars(self, attempt: Attempt, group: GroupRows) -> float | None:
+    def _dollars(self, attempt: Attempt) -> float | None:
         computed = self._computed(attempt)
         recorded = attempt.cost_usd
         if recorded is not None:
             if computed is not None and attempt.error is None:
-                self._reconcile(attempt, group, recorded, computed)
+                self._reconcile(attempt, recorded, computed)
             return recorded
         if computed is not None:
             self._dirt.note("priced_from_tokens", attempt.run, attempt.source)
@@ -166,14 +264,9 @@ class Attempts:
         usage = usage_of(attempt)
         return None if usage is None else self._price(attempt.model, usage, attempt.started_at)
 
-    def _reconcile(self, attempt: Attempt, group: GroupRows, recorded: float, computed: float) -> None:
-        group.recorded_usd += recorded
-        group.computed_usd += computed
-        if abs(recorded - computed) <= TOLERANCE * max(recorded, computed):
-            group.fits += 1
-        else:
-            group.differs += 1
-            ratio = f"{recorded / computed:.3g} times" if computed > 0 else "more than"
+    def _reconcile(self, attempt: Attempt, recorded: float, computed: float) -> None:
+        if compare(computed, recorded).verdict is Verdict.DIFFERS:
+            ratio = f"{recorded / computed:.3g} times ours" if computed > 0 else "ours is 0"
             self._dirt.note("price_mismatch", attempt.run, f"{attempt.source.file}:{attempt.source.line} {ratio}")
 
     def _tell_problems(self, attempt: Attempt) -> None:
@@ -183,11 +276,11 @@ class Attempts:
         for call in attempt.calls:
             for problem in call.problems:
                 self._dirt.note(problem.kind, attempt.run, f"{call.source.file}:{call.source.line} {problem.detail}")
-        if attempt.started_at is not None and not EARLIEST <= attempt.started_at <= self._now + 86_400.0:
+        if attempt.started_at is not None and not self.is_possible(attempt.started_at):
             self._dirt.note("clock_jumps", attempt.run, attempt.source)
 
-    def _tell_outcome(self, attempt: Attempt, broke: bool) -> None:
-        if broke:
+    def _tell_outcome(self, attempt: Attempt) -> None:
+        if attempt.error is not None:
             self._dirt.note("infrastructure_errors", attempt.run, attempt.source)
             if attempt.success:
                 self._dirt.note("errors_with_success", attempt.run, attempt.source)
@@ -202,8 +295,6 @@ _FINGERPRINT_BITS = 40
 _FINGERPRINT = (1 << _FINGERPRINT_BITS) - 1
 _NEW = 1 << 100
 """Marks what was put in just now: no run number reaches so far."""
-TOLERANCE = 0.01
-"""Recorded and computed dollars fit if they differ by no more than this share."""
 
 
 def _fingerprint(attempt: Attempt) -> int:
@@ -225,6 +316,24 @@ def _fingerprint(attempt: Attempt) -> int:
 def _is_telling(attempt: Attempt) -> bool:
     """Whether two attempts with the same fingerprint must be the same: chance does not repeat times or dollars."""
     return bool(attempt.cost_usd) or attempt.started_at is not None or attempt.latency_s is not None
+
+
+def _or_none(count: int) -> int | None:
+    return None if count == UNKNOWN else count
+
+
+def _add_conditions(group: GroupRows, attempt: Attempt) -> None:
+    if attempt.latency_s is not None:
+        group.latency_s += attempt.latency_s
+        group.timed += 1
+    if attempt.harness is not None:
+        group.harnesses.add(attempt.harness)
+    if attempt.user_model is not None:
+        group.user_models.add(attempt.user_model)
+
+
+def _lacks_tokens(row: Row) -> bool:
+    return not row.broke and (row.input_tokens is None or row.output_tokens is None)
 
 
 def _spent_tokens(attempt: Attempt) -> bool:

@@ -42,6 +42,8 @@ MEANING = {
 @dataclass
 class _Seen:
     count: int = 0
+    noted: int = 0
+    """How often; one note may count many."""
     places: list[str] = field(default_factory=list)
 
 
@@ -55,10 +57,19 @@ class Dirt:
         """Count trouble of one kind; ``where`` is a place or words about it, of which the first few are kept."""
         seen = self._seen.setdefault((kind, run), _Seen())
         seen.count += count
+        seen.noted += 1
         if where is not None and len(seen.places) < SHOWN:
             place = f"{where.file}:{where.line}" if isinstance(where, Source) else where
             if place not in seen.places:
                 seen.places.append(place)
+
+    def take_back(self, kind: str, run: str | None) -> None:
+        """One case less: what was missing has come."""
+        seen = self._seen.get((kind, run))
+        if seen is not None:
+            seen.count -= 1
+            if seen.count <= 0:
+                del self._seen[kind, run]
 
     def count(self, kind: str, run: str | None) -> int:
         seen = self._seen.get((kind, run))
@@ -72,7 +83,7 @@ class Dirt:
 
     def _warned(self, kind: str, run: str | None) -> Warned:
         seen = self._seen[kind, run]
-        return Warned(kind=kind, run=run, count=seen.count, detail=f"{MEANING[kind]}{_places(seen.places, seen.count)}")
+        return Warned(kind=kind, run=run, count=seen.count, detail=f"{MEANING[kind]}{_places(seen.places, seen.noted)}")
 
 
 def _places(places: Iterable[str], count: int) -> str:

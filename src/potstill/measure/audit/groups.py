@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from potstill.measure.audit.attempts import GroupRows, Row
+from potstill.measure.audit.attempts import TOKENS, GroupRows, Row
 from potstill.measure.audit.result import BudgetCurve, FrontierRow, Group, OpenInterval
 from potstill.measure.budget import auc, success_within
 from potstill.measure.frontier import Point, hull
@@ -56,10 +56,10 @@ def group_of(model: str, run: str, rows: GroupRows, settings: Settings) -> Group
         cost_per_episode_usd=_over(cost, len(rows)),
         cost_of_pass_usd=_over(cost, sums.successes) if judged and not sums.unknown else None,
         cost_of_pass_ci_usd=_pass_interval(sums, settings),
-        input_tokens=rows.tokens["input_tokens"],
-        cached_input_tokens=rows.tokens["cached_input_tokens"],
-        cache_write_tokens=rows.tokens["cache_write_tokens"],
-        output_tokens=rows.tokens["output_tokens"],
+        input_tokens=sums.tokens["input_tokens"],
+        cached_input_tokens=sums.tokens["cached_tokens"],
+        cache_write_tokens=sums.tokens["write_tokens"],
+        output_tokens=sums.tokens["output_tokens"],
         latency_s_mean=_over(rows.latency_s, rows.timed),
         pass_hat_k=_pass_hat(sums),
     )
@@ -78,10 +78,12 @@ class _Sums(NamedTuple):
     unknown: int
     usd: float | None
     tasks: dict[int, _Task]
+    tokens: dict[str, int | None]
 
 
 def _sums(rows: GroupRows) -> _Sums:
     tasks: dict[int, list[float]] = {}
+    tokens: dict[str, int | None] = dict.fromkeys(TOKENS, 0)
     broke = unknown = 0
     costs_known = True
     for row in rows:
@@ -90,6 +92,7 @@ def _sums(rows: GroupRows) -> _Sums:
         broke += row.broke
         unknown += not row.broke and row.success is None
         costs_known = costs_known and row.usd is not None
+        _add_tokens(tokens, row)
     compact = {task: _Task(int(n), int(successes), usd) for task, (n, successes, usd) in tasks.items()}
     return _Sums(
         n=len(rows) - broke,
@@ -98,6 +101,7 @@ def _sums(rows: GroupRows) -> _Sums:
         unknown=unknown,
         usd=sum(task.usd for task in compact.values()) if costs_known else None,
         tasks=compact,
+        tokens=tokens,
     )
 
 
@@ -106,6 +110,15 @@ def _add(sums: list[float], row: Row) -> None:
         sums[0] += 1
         sums[1] += bool(row.success)
     sums[2] += row.usd or 0.0  # an unknown part makes the group's sum unknown
+
+
+def _add_tokens(tokens: dict[str, int | None], row: Row) -> None:
+    """Sums that become unknown with the first unknown part; an attempt that broke before any tokens had none."""
+    if row.broke and not row.input_tokens and not row.output_tokens:
+        return
+    for name, so_far in tokens.items():
+        value = getattr(row, name)
+        tokens[name] = None if value is None or so_far is None else so_far + value
 
 
 def _over(numerator: float | None, denominator: float) -> float | None:

@@ -14,8 +14,9 @@ import msgspec
 from potstill.errors import UnknownPrice
 from potstill.logs.records import LogCall
 from potstill.measure.audit.dirt import Dirt
+from potstill.measure.audit.waste import CacheRates
 from potstill.measure.ledger import Parts, price_tokens
-from potstill.measure.prices.rows import ModelPrice
+from potstill.measure.prices.rows import TOKENS_PER_RATE, ModelPrice
 from potstill.measure.prices.table import PriceTable
 from potstill.types import Usage
 
@@ -30,6 +31,7 @@ class LogPrices:
         self._table, self._dirt, self._dated = table, dirt, dated
         self._found: dict[_Key, ModelPrice | None] = {}
         self._short: dict[int, ModelPrice] = {}
+        self._cache_rates: dict[tuple[int, int | None], CacheRates] = {}
 
     def of_call(self, call: LogCall) -> Parts | None:
         """What a call's tokens cost; ``None`` if they or the model's price are not known."""
@@ -46,6 +48,22 @@ class LogPrices:
         if price.tiers:
             price = self._short.setdefault(id(price), msgspec.structs.replace(price, tiers=()))
         return price_tokens(usage, price).total_usd
+
+    def cache_rates(self, model: str, input_tokens: int) -> CacheRates | None:
+        """What a token of a prompt of this length costs from a cache and without; ``None`` without a price."""
+        price = self.find(model, "standard", None, None)
+        if price is None:
+            return None
+        rates, tier = price.rates_for(input_tokens)
+        key = (id(price), tier)
+        if key not in self._cache_rates:
+            self._cache_rates[key] = CacheRates(
+                rates.input / TOKENS_PER_RATE,
+                rates.read_rate / TOKENS_PER_RATE,
+                rates.write_rate / TOKENS_PER_RATE,
+                price.cache.minimum_tokens,
+            )
+        return self._cache_rates[key]
 
     def find(self, model: str, service: str, provider: str | None, at: float | None) -> ModelPrice | None:
         """The price row of a model on the day of a record; ``None`` if there is none, which is told once a model."""
