@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -94,15 +95,15 @@ class Opener:
         self._progress = progress
         self._start = b""
         self._kept: BinaryIO | None = None
+        self._rest: io.BufferedReader | None = None
 
     def peek(self, size: int) -> bytes:
         """The first ``size`` bytes, decompressed, or all there is. Raises ``OSError`` and others for broken gzip."""
-        if self.source.path == STDIN:
-            while len(self._start) < size and (more := sys.stdin.buffer.read(size - len(self._start))):
-                self._start += more
-            return self._start[:size]
-        with self._opened(None) as file:
-            return file.read(size)
+        if self.source.path != STDIN:
+            with self._opened(None) as file:
+                return _up_to(file, size)
+        self._start += _up_to(self._stdin(), size - len(self._start))
+        return self._start[:size]
 
     @property
     def plain(self) -> bool:
@@ -117,7 +118,7 @@ class Opener:
         if self.source.path == STDIN and self._kept is None:
             kept = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
             kept.write(self._start)
-            shutil.copyfileobj(sys.stdin.buffer, kept, BUFFER_BYTES)
+            shutil.copyfileobj(self._stdin(), kept, BUFFER_BYTES)
             self._kept = kept
 
     def open(self) -> BinaryIO:
@@ -135,11 +136,31 @@ class Opener:
             self._kept.seek(0)
             raw = open(os.dup(self._kept.fileno()), "rb", buffering=0)  # noqa: SIM115
         else:
-            raw = cast(BinaryIO, _Joined(self._start))
-        buffered: io.BufferedReader = io.BufferedReader(_Counted(raw, progress), BUFFER_BYTES)
-        if buffered.peek(2)[:2] == GZIP:
-            return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=buffered)), BUFFER_BYTES)
-        return buffered
+            raw = cast(BinaryIO, _Joined(self._start, self._stdin()))
+        return _decompressed(io.BufferedReader(_Counted(raw, progress), BUFFER_BYTES))
+
+    def _stdin(self) -> io.BufferedReader:
+        if self._rest is None:
+            self._rest = _decompressed(cast(io.BufferedReader, sys.stdin.buffer))
+        return self._rest
+
+
+def _decompressed(file: io.BufferedReader) -> io.BufferedReader:
+    if file.peek(2)[:2] == GZIP:
+        return io.BufferedReader(_Gunzipped(gzip.GzipFile(fileobj=file)), BUFFER_BYTES)
+    return file
+
+
+def _up_to(file: io.BufferedReader, size: int) -> bytes:
+    """The next ``size`` bytes, or all there are; of a damaged file what can be had. Raises if that is nothing."""
+    found = b""
+    try:
+        while len(found) < size and (block := file.read1(min(BUFFER_BYTES, size - len(found)))):
+            found += block
+    except (OSError, EOFError, zlib.error):
+        if not found:
+            raise
+    return found
 
 
 class _Counted(io.RawIOBase):
@@ -165,17 +186,33 @@ class _Counted(io.RawIOBase):
         super().close()
 
 
-class _Joined(io.RawIOBase):
-    """What was read of standard input already, and then the rest of it."""
+class _Gunzipped(io.RawIOBase):
+    """Gzip in small steps, so that of a damaged file all that stands before the damage is had."""
 
-    def __init__(self, start: bytes) -> None:
-        self._start = start
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file = file
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        block = self._start[: len(buffer)] or cast(io.BufferedReader, sys.stdin.buffer).read1(len(buffer))
+        block = self._file.read1(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
+
+
+class _Joined(io.RawIOBase):
+    """What was read of standard input already, and then the rest of it."""
+
+    def __init__(self, start: bytes, rest: io.BufferedReader) -> None:
+        self._start = start
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._start[: len(buffer)] or self._rest.read1(len(buffer))
         self._start = self._start[len(block) :]
         buffer[: len(block)] = block
         return len(block)
