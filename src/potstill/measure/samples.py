@@ -97,7 +97,7 @@ class Recorded(NamedTuple):
     """Decisions at which only the student has samples."""
 
 
-class _Sample(NamedTuple):
+class _Sample(msgspec.Struct, frozen=True, gc=False):
     number: float
     """Number of the sample; infinite where it has none, so that those come last, in the order of the files."""
     answer: str
@@ -118,7 +118,7 @@ class _Side:
         self.named = Named(name)
         self.samples: dict[tuple[str, int | None], list[_Sample]] = {}
         self.runs: dict[str, None] = {}
-        self.seen: set[object] = set()
+        self.seen: set[int] = set()
         self.errors = 0
         self.duplicates = 0
         self.problems: list[str] = []
@@ -149,12 +149,19 @@ class _Side:
         if attempt.episode_id is None and attempt.sample is None:
             return False
         what = (attempt.task_id, attempt.step, attempt.episode_id, attempt.sample, attempt.model)
-        keys: list[object] = [(*what, attempt.run)]
+        again = self._is_seen((*what, attempt.run))
         if attempt.episode_id is not None and (attempt.cost_usd or attempt.started_at is not None):
-            keys.append((*what, attempt.success, attempt.cost_usd, attempt.started_at, attempt.answer, None))
-        again = any(key in self.seen for key in keys)
-        self.seen.update(keys)
+            told = (attempt.success, attempt.cost_usd, attempt.started_at, attempt.answer, None)
+            again = self._is_seen((*what, *told)) or again
         return again
+
+    def _is_seen(self, key: tuple[object, ...]) -> bool:
+        """Whether the key came before. Hashes are kept: in one of 30 million such logs two of a million are equal."""
+        code = hash(key)
+        if code in self.seen:
+            return True
+        self.seen.add(code)
+        return False
 
     def ordered(self, key: tuple[str, int | None]) -> list[_Sample]:
         return sorted(self.samples[key], key=lambda sample: sample.number)
