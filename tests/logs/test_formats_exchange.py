@@ -184,8 +184,11 @@ def test_pieces_of_a_stream_are_put_together() -> None:
         chunk({"tool_calls": [rest]}),
     ]
     pieces.append({**chunk({}), "choices": [], "usage": row["response"]["usage"]})
-    streamed, expected = read("chat", row | {"response": pieces}), read("chat", row)
-    assert (streamed.after, streamed.usage, streamed.model) == (expected.after, expected.usage, expected.model)
+    text = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces) + "data: [DONE]\n\n"
+    expected = read("chat", row)
+    for response in (pieces, text, {"status_code": 200, "body": text}):
+        streamed = read("chat", row | {"response": response})
+        assert (streamed.after, streamed.usage, streamed.model) == (expected.after, expected.usage, expected.model)
 
 
 def test_pieces_of_an_anthropic_stream_are_put_together() -> None:

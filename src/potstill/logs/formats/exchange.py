@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from potstill.logs.conversation import Conversation
 from potstill.logs.formats import values
 from potstill.logs.formats.base import Skipped
-from potstill.logs.formats.stream import joined
+from potstill.logs.formats.stream import events, joined
 from potstill.logs.records import LogCall, Problem, Source
 from potstill.types import Usage
 
@@ -72,7 +72,7 @@ def exchange(row: Mapping[str, Any]) -> Exchange | None:
         return None
     holder = row.get("response")
     status = holder.get("status_code", holder.get("status")) if isinstance(holder, Mapping) else None
-    status = values.first(row, ("status_code", "statusCode", "http_status")) if status is None else status
+    status = values.first(row, ("status_code", "statusCode", "http_status", "status")) if status is None else status
     return Exchange(row, request, answer, status if isinstance(status, int) else None, batch)
 
 
@@ -140,12 +140,20 @@ def _answer(row: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in _ANSWERS:
         if name in row:
             body = _body(row[name])
-            if not body and isinstance(value := values.structured(row[name]), list):
-                body = joined(value)
+            if not _answer_dialect(body):
+                body = joined(_pieces(row[name])) or body
             body = values.mapping(body.get("message")) if _is_batch_result(body) else body
             if _answer_dialect(body) or "error" in body or body.get("type") == "error":
                 return body
     return row if _answer_dialect(row) else {}
+
+
+def _pieces(value: Any) -> list[Any]:
+    """What may be a stream: a list of its pieces, its text, or an HTTP message with either as its body."""
+    value = value.get("body") if isinstance(value, Mapping) else value
+    if isinstance(value, str) and value.startswith(("data:", "event:")):
+        return events(value)
+    return values.listed(values.structured(value))
 
 
 def _is_batch_result(body: Mapping[str, Any]) -> bool:

@@ -1,7 +1,8 @@
-"""The pieces of a streamed answer, put together again: some proxies write a list of them into their log.
+"""The pieces of a streamed answer, put together again: proxies write them into their logs, as a list or as the text
+of the stream.
 
-What it knows: chunks of chat completions, events of Anthropic messages and of the responses API. What it does not do:
-sockets or server-sent events as text.
+What it knows: chunks of chat completions, events of Anthropic messages and of the responses API, and how server-sent
+events carry them. What it does not do: sockets.
 """
 
 from __future__ import annotations
@@ -9,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from potstill.logs.formats.values import listed
+from potstill.logs.formats.values import listed, mapping
+
+
+def events(text: str) -> list[Any]:
+    """The JSON in a stream of server-sent events; what is none is left out."""
+    found = []
+    for line in text.splitlines():
+        if line.startswith("data:") and line[5:].lstrip().startswith("{"):
+            piece = mapping(line[5:].strip())
+            found += [piece] if piece else []
+    return found
 
 
 def joined(pieces: Sequence[Any]) -> dict[str, Any]:
