@@ -137,6 +137,7 @@ def test_an_exported_file_says_the_same_as_its_store(
         ((*PAIR, "--sampling", "together"), "Allowed: separate"),
         ((*PAIR, "--run", "r1"), "add --from"),
         ((*PAIR, "--student-service", "flex"), "Available: standard, batch"),
+        ((*PAIR, "--cache-reliability", "85"), "allowed: 0 to 1"),
         ((*PAIR, "--date", "soon"), "YYYY-MM-DD"),
         ((*PAIR, "--assume", "luck"), "luck"),
     ],

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from measure_builders import DATE, call, usage
 
+from potstill.errors import ConfigError
 from potstill.measure.cache import MESSAGE_CHARACTERS, PromptCache, ledger
 from potstill.measure.ledger import Pricing
 from potstill.measure.prices import PriceTable
@@ -163,6 +164,24 @@ def test_an_hour_is_not_offered_by_providers_without_a_rate_for_it() -> None:
     calls = [grown(2, "gpt-6-luna", started_at=1000.0), grown(2, "gpt-6-luna", started_at=1301.0)]
     rows = [ledger(calls, TABLE, cache="simulated", pricing=Pricing(cache_ttl=ttl)) for ttl in ("provider", "1h")]
     assert rows[0] == rows[1]
+
+
+def test_a_cache_that_loses_entries_reads_less_and_writes_them_again() -> None:
+    half = Pricing(cache_reliability=0.5)
+    for model, lost in (("claude-sonnet-5-5", (2000, 1000, 3000)), ("gpt-4.1-mini", (6000 - 1984, 1984, 0))):
+        rows = ledger([grown(2, model), grown(3, model)], TABLE, cache="simulated", pricing=half)
+        assert counts(rows[1].usage) == lost
+    with pytest.raises(ConfigError, match="allowed: 0 to 1"):
+        Pricing(cache_reliability=1.5)
+
+
+@given(episodes(), st.floats(0, 1))
+def test_an_unreliable_cache_never_costs_less(calls: list[Call], share: float) -> None:
+    bills = [
+        sum(row.total_usd or 0.0 for row in ledger(calls, TABLE, cache="simulated", pricing=pricing))
+        for pricing in (Pricing(), Pricing(cache_reliability=share))
+    ]
+    assert bills[0] <= bills[1] * (1 + 1e-12)
 
 
 @given(episodes())

@@ -88,6 +88,13 @@ ASSUMPTIONS = ("signal", "handoff", "gate", "start", "verifier", "student")
     help="Write caches for the provider's usual time, or for an hour at its own rate.",
 )
 @click.option(
+    "--cache-reliability",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Share of what a cache should hold that is found in it, 0 to 1.",
+)
+@click.option(
     "--prices", type=click.Path(), help="TOML file with your prices. [default: potstill-prices.toml, if there]"
 )
 @click.option("--date", help="Prices of this day, YYYY-MM-DD. [default: the day of the price table]")
@@ -164,6 +171,7 @@ def _pricing(options: dict[str, Any]) -> Pricing:
         student_service=options["student_service"],
         teacher_service=options["teacher_service"],
         cache_ttl=options["cache_ttl"],
+        cache_reliability=options["cache_reliability"],
     )
 
 

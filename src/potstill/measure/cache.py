@@ -78,7 +78,8 @@ class PromptCache:
             return call.usage
         timed = basis.priced_as is None and call.started_at > 0
         hour = pricing.cache_ttl == "1h" and price_has_an_hour(basis.price)
-        return self._simulate(call, call.usage, basis.price, timed, requests_of(call, basis), hour)
+        held = self._simulate(call, call.usage, basis.price, timed, requests_of(call, basis), hour)
+        return held if pricing.cache_reliability == 1 else _partly_found(held, basis.price, pricing, hour)
 
     def _simulate(self, call: Call, usage: Usage, price: ModelPrice, timed: bool, requests: int, hour: bool) -> Usage:
         """The first of ``requests`` equal requests meets the cache as it is, the others what the first one left."""
@@ -96,7 +97,7 @@ class PromptCache:
         stored = max(read, _blocks(stored, rule))
         if stored:
             _store(root, writable, rule, now, now + (call.latency_s if timed else 0.0))
-        written = stored - read if rule.explicit or price.rates.cache_write is not None else 0
+        written = stored - read if _writes_cost(price) else 0
         return msgspec.structs.replace(
             usage,
             input_tokens=usage.input_tokens * requests,
@@ -104,6 +105,22 @@ class PromptCache:
             cache_write_tokens=written,
             cache_write_1h_tokens=written if hour else 0,
         )
+
+
+def _writes_cost(price: ModelPrice) -> bool:
+    return price.cache.explicit or price.rates.cache_write is not None
+
+
+def _partly_found(held: Usage, price: ModelPrice, pricing: Pricing, hour: bool) -> Usage:
+    """The same tokens where only a share of the reads finds its entry; what is not found is written again."""
+    lost = held.cache_read_tokens - int(held.cache_read_tokens * pricing.cache_reliability)
+    written = held.cache_write_tokens + (lost if _writes_cost(price) else 0)
+    return msgspec.structs.replace(
+        held,
+        cache_read_tokens=held.cache_read_tokens - lost,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=written if hour else 0,
+    )
 
 
 def price_has_an_hour(price: ModelPrice) -> bool:

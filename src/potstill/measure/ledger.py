@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from potstill.errors import ConfigError
 from potstill.measure.prices.rows import TOKENS_PER_RATE, ModelPrice, Rates
 from potstill.measure.prices.table import PriceTable
 from potstill.types import Answerer, Call, Purpose, Struct, Usage
@@ -41,6 +42,13 @@ class Pricing(Struct, frozen=True, kw_only=True):
     teacher_service: str | None = None
     """Of one side's calls alone, in place of ``service``."""
     cache_ttl: CacheTtl = "provider"
+    cache_reliability: float = 1.0
+    """Share of what a simulated cache holds that is found in it. Providers promise none: 1 is the most that a cache can
+    give, recorded runs of two OpenAI models had 0.85 and 0.91 of it (``bench/plan_recorded.py``)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.cache_reliability <= 1:
+            raise ConfigError(f"Cache reliability is {self.cache_reliability}; allowed: 0 to 1, for example 0.85.")
 
     def service_for(self, call: Call) -> str:
         """The service level that ``call`` is priced at."""
