@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from potstill.measure.comparison_result import Baseline, Comparison
 
 COLUMNS = ("measure", "a", "b", "a_against_b", "interval")
-BASELINE_COLUMNS = ("baseline", "of", "success", "cost_per_episode_usd", "attempts", "teacher_share", "note")
+BASELINE_COLUMNS = ("baseline", "of", "success", "cost_per_episode_usd", "attempts", "teacher_share")
 FAIL_IF = ("worse", "shown-worse", "cost-of-pass")
 
 
@@ -104,7 +104,8 @@ def _show_tables(found: Comparison) -> None:
     if terminal and found.baselines:
         rows = [_baseline_row(row) for row in found.baselines]
         title = "What the same money could buy otherwise (computed from the recordings)"
-        emit_table(BASELINE_COLUMNS, rows, json_mode=False, title=title, left_out_first=("note", "of"))
+        emit_table(BASELINE_COLUMNS, rows, json_mode=False, title=title)
+        emit_text("\n".join(f"{row.name}: {row.note}" for row in found.baselines) + "\n")
     for text in _told(found):
         note(f"note: {text}")
 
@@ -129,7 +130,7 @@ def _interval(interval: tuple[float | None, float | None] | None) -> str | None:
 
 
 def _baseline_row(row: Baseline) -> list[object]:
-    return [row.name, row.of, row.success, row.cost_per_episode_usd, row.attempts, row.teacher_share, row.note]
+    return [row.name, row.of, row.success, row.cost_per_episode_usd, row.attempts, row.teacher_share]
 
 
 def _told(found: Comparison) -> list[str]:

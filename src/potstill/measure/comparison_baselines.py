@@ -117,19 +117,12 @@ def share_within_margin(cheap_success: float, dear_success: float, margin: float
 
 
 class Recorded(NamedTuple):
-    """A side's attempts at the shared tasks, with known dollars."""
+    """A side's attempts at the shared tasks, with known dollars. Means are over tasks: every task counts once."""
 
     name: str
     by_unit: dict[tuple[str, int | None], list[Entry]]
-
-    @property
-    def success(self) -> float:
-        """Mean over tasks, so that every task counts once."""
-        return _mean([_share(attempts) for attempts in self.by_unit.values()])
-
-    @property
-    def cost_usd(self) -> float:
-        return _mean([_mean_cost(attempts) for attempts in self.by_unit.values()])
+    success: float
+    cost_usd: float
 
     @property
     def tasks(self) -> list[Task]:
@@ -144,7 +137,8 @@ def recorded(name: str, entries: Sequence[Entry], units: Collection[tuple[str, i
     found = by_unit(entry for entry in entries if entry.unit in units)
     if len(found) < len(units) or any(one.cost_usd is None for attempts in found.values() for one in attempts):
         return None
-    return Recorded(name, found)
+    success = _mean([_share(attempts) for attempts in found.values()])
+    return Recorded(name, found, success, _mean([_mean_cost(attempts) for attempts in found.values()]))
 
 
 def baselines(cheap: Recorded, dear: Recorded, budget_usd: float, margin: float, target: str) -> tuple[Baseline, ...]:

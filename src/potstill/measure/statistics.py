@@ -79,20 +79,25 @@ def resample_sums(values_TK: Floats, samples: int, seed: int) -> Floats:
     """
     tasks = values_TK.shape[0]
     generator = np.random.default_rng(seed)
-    if tasks > _MANY_TASKS:
-        return np.stack([_drawn_counts(generator, tasks) @ values_TK for _ in range(samples)])
     block = max(1, _CHUNK_CELLS // max(tasks, 1))
     shares = np.full(tasks, 1.0 / tasks)
-    sums = [
-        generator.multinomial(tasks, shares, size=min(block, samples - start)) @ values_TK
-        for start in range(0, samples, block)
-    ]
+    sums = []
+    for start in range(0, samples, block):
+        size = min(block, samples - start)
+        if tasks > _MANY_TASKS:
+            counts_ST = _drawn_counts(generator, size, tasks)
+        else:
+            counts_ST = generator.multinomial(tasks, shares, size=size).astype(np.float64)
+        sums.append(counts_ST @ values_TK)
     return np.concatenate(sums)
 
 
-def _drawn_counts(generator: np.random.Generator, tasks: int) -> Floats:
-    """How often each row is drawn in one bootstrap sample."""
-    return np.bincount(generator.integers(0, tasks, size=tasks), minlength=tasks).astype(np.float64)
+def _drawn_counts(generator: np.random.Generator, samples: int, tasks: int) -> Floats:
+    """How often each row is drawn in each bootstrap sample."""
+    counts_ST = np.empty((samples, tasks))
+    for row_T in counts_ST:
+        row_T[:] = np.bincount(generator.integers(0, tasks, size=tasks), minlength=tasks)
+    return counts_ST
 
 
 def ratio_interval(
