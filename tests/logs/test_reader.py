@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import multiprocessing
 import random
 import sys
 import zipfile
@@ -299,8 +300,8 @@ def test_ranges_give_what_the_whole_gives(tmp_path: Path) -> None:
     assert tally.report(str(path), "attempts").skipped[0].lines[:3] == (2, 5, 8)
 
 
-def _large(path: Path) -> Path:
-    """60 MB: attempts, a few episodes with calls, dirt."""
+def _large(path: Path, rows: int = 600_000) -> Path:
+    """100 bytes a row: attempts, a few episodes with calls, dirt."""
     episode = {
         "task_id": "e",
         "agent_model": "a",
@@ -311,7 +312,7 @@ def _large(path: Path) -> Path:
         ],
     }
     with path.open("wb") as file:
-        for number in range(600_000):
+        for number in range(rows):
             row: dict[str, Any] = {
                 "task_id": number,
                 "model": f"m{number % 3}",
@@ -340,10 +341,9 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_processes_end_when_the_reading_is_given_up(tmp_path: Path) -> None:
-    import multiprocessing
-
-    reading = read([_large(tmp_path / "a.jsonl")], jobs=2)
+def test_processes_end_when_the_reading_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "INLINE_BYTES", 0)
+    reading = read([_large(tmp_path / "a.jsonl", 100_000)], jobs=2)
     next(iter(reading))
     reading.close()
     for child in multiprocessing.active_children():
