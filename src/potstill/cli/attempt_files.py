@@ -28,8 +28,8 @@ def reading_options(command: F) -> F:
                 "--prices", type=click.Path(), help="TOML file with your prices. [default: potstill-prices.toml]"
             ),
             click.option("--date", help="Prices of this day, YYYY-MM-DD. [default: the day of the price table]"),
-            click.option("--price-student-as", help="Of a store's episodes: price the student as this model."),
-            click.option("--price-teacher-as", help="Of a store's episodes: price the teacher as this model."),
+            click.option("--price-student-as", help="In a store: price students as this model. [default: as planned]"),
+            click.option("--price-teacher-as", help="In a store: price teachers as this model. [default: as planned]"),
             click.option(
                 "--namespace", default="default", show_default=True, help="The tenant, where a file is a store."
             ),
@@ -99,33 +99,29 @@ def is_store(file: str) -> bool:
 
 
 def _episodes(path: str, table: PriceTable, options: dict[str, Any]) -> Iterator[Attempt]:
-    """Whole episodes of students and teachers alone; ``run`` is the arm, the number of a sample its seed.
+    """Whole episodes, named as an audit names them, and priced as ``potstill measure`` prices them.
 
     A cascade's steps are no samples here: its teacher was asked where the student was doubted, not at random.
     """
-    from potstill.cli.wiring import pricer
-    from potstill.logs.records import Attempt
-    from potstill.measure.ledger import Pricing
-    from potstill.measure.tally import task_key
-    from potstill.trajectories import Store
-    from potstill.types import TrajectoryKind
+    import msgspec
 
-    pricing = Pricing(student_as=options["price_student_as"], teacher_as=options["price_teacher_as"])
-    price = pricer(table, pricing)
+    from potstill.cli.wiring import pricer
+    from potstill.logs.formats.trajectory import attempt_of
+    from potstill.measure.ledger import Pricing
+    from potstill.trajectories import Store
+
     with Store.read(path) as store:
+        planned = [run.config for run in store.runs(namespace=options["namespace"])]
+        pricing = Pricing(
+            student_as=options["price_student_as"] or _agreed(planned, "price_student_as"),
+            teacher_as=options["price_teacher_as"] or _agreed(planned, "price_teacher_as"),
+        )
+        price = pricer(table, pricing)
         for episode in store.select(namespace=options["namespace"]):
-            model = {TrajectoryKind.TEACHER: episode.teacher, TrajectoryKind.STUDENT: episode.student}.get(episode.kind)
-            if model is None:
-                continue
-            success = None if episode.outcome is None else episode.outcome.success
-            yield Attempt(
-                task_id=task_key(episode),
-                model=model,
-                run=episode.arm,
-                episode_id=episode.id,
-                sample=episode.seed,
-                success=success,
-                error=episode.error.kind if success is None and episode.error is not None else None,
-                cost_usd=price(episode),
-                started_at=episode.started_at,
-            )
+            yield msgspec.structs.replace(attempt_of(episode), cost_usd=price(episode), calls=())
+
+
+def _agreed(configs: list[dict[str, Any]], key: str) -> str | None:
+    """How the runs were planned to be priced, where they agree."""
+    names = {config[key] for config in configs if config.get(key)}
+    return names.pop() if len(names) == 1 else None
