@@ -76,6 +76,19 @@ def alfworld_games(data_dir: Path) -> Callable[[str], Path]:
     return unpacked
 
 
+@pytest.fixture(scope="session")
+def tau2_retail(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,262 recorded episodes of tau2-bench's retail tasks, one a line, with their real dirt."""
+    archive = data_dir / "tau2_retail" / "episodes.jsonl.zst"
+    if not archive.exists():
+        pytest.skip("no tau2_retail/episodes.jsonl.zst in the folder of POTSTILL_TEST_DATA")
+    if shutil.which("zstd") is None:
+        pytest.skip("zstd is not installed. Type: apt-get install zstd (or brew install zstd)")
+    path = tmp_path_factory.mktemp("tau2") / "episodes.jsonl"
+    subprocess.run(["zstd", "-dqo", str(path), str(archive)], check=True)
+    return path
+
+
 def _unpack(archive: Path, target: Path) -> Path:
     """Unpack whole or not at all; several test processes may ask at once."""
     target.parent.mkdir(parents=True, exist_ok=True)

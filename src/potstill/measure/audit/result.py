@@ -221,6 +221,9 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     examples: tuple[Example, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data for ``--json``."""
+        """As plain data for ``--json``; a run without a name is ``null`` there."""
         built: dict[str, Any] = msgspec.to_builtins(self)
+        for part in ("groups", "frontier", "warnings", "budget_curves", "examples"):
+            for row in built[part]:
+                row["run"] = row["run"] or None
         return built
