@@ -172,6 +172,19 @@ def test_runs_of_a_model_are_pooled_aloud_or_chosen(tmp_path: Path, capsys: pyte
     assert (found["n"], found["success_a"], found["success_b"]) == (2, 0.5, 1.0)
 
 
+def test_a_table_with_commas_is_read_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "runs.csv"
+    lines = [
+        f"t{task},{model},{sample},{outcome},{cost}"
+        for model, outcomes, cost in (("a", ("true", "false"), 1), ("b", ("true", "true"), 2))
+        for task in range(3)
+        for sample, outcome in enumerate(outcomes)
+    ]
+    path.write_text("task_id,model,sample,success,cost_usd\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    found = json.loads(run(capsys, f"{path}#a", f"{path}#b", "--json")[1])
+    assert (found["n"], found["tasks"], found["only_b"], found["cost_ratio"]) == (6, 3, 3, 0.5)
+
+
 def test_dirt_is_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     again = rows("a", "0", 5.0, episode_id="e0")
     first = rows("a", "1", 1.0, episode_id="e0")

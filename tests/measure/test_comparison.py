@@ -20,7 +20,7 @@ from potstill.measure.comparison_power import needed_tasks
 from potstill.measure.comparison_result import Options
 from potstill.measure.comparison_sides import Entry, Side, costs_of, pair, side_of
 from potstill.measure.prices import PriceTable
-from potstill.measure.statistics import mcnemar_exact, paired_score_interval
+from potstill.measure.statistics import mcnemar_exact, paired_score_interval, resample_sums
 from potstill.types import Usage
 
 KEYS = (
@@ -112,6 +112,15 @@ def test_mcnemar_of_many_pairs_is_the_exact_one() -> None:
     assert mcnemar_exact(570, 630) == pytest.approx(exact, rel=1e-9)
     assert mcnemar_exact(50_000, 50_000) == 1.0
     assert mcnemar_exact(40_000, 60_000) == pytest.approx(0, abs=1e-300)
+
+
+def test_resampling_many_tasks_has_the_spread_of_resampling_few() -> None:
+    """The sum of T draws of values with variance v has the variance T v."""
+    values = np.random.default_rng(4).exponential(size=(3000, 1))
+    sums = resample_sums(values, 4000, 0)
+    assert sums.shape == (4000, 1)
+    assert sums.mean() == pytest.approx(values.sum(), rel=2e-3)
+    assert sums.var() == pytest.approx(3000 * values.var(), rel=0.08)
 
 
 # --- the comparison ---------------------------------------------------------------------------------------------------
@@ -215,6 +224,23 @@ def test_an_unknown_cost_is_never_zero() -> None:
     assert "cost unknown for 2 of 2 shared attempts of A: no cost ratio" in found.notes
     assert found.baselines == ()
     assert "the cost ratio is unknown" in headline(found)
+
+
+def test_a_side_that_costs_nothing_or_never_succeeds_has_no_ratio() -> None:
+    free = compare(side("a", "10"), side("b", "11", 0.0))
+    assert (free.cost_ratio, free.cost_ratio_ci, free.cost_of_pass_ratio_ci) == (None, None, None)
+    assert "the attempts of B cost nothing: no cost ratio" in free.notes
+    never = compare(side("a", "00"), side("b", "11"))
+    assert (never.cost_of_pass_a_usd, never.cost_of_pass_ratio, never.cost_ratio) == (None, None, 1.0)
+
+
+def test_a_bound_without_successes_is_infinite() -> None:
+    """With one success in five tasks, a third of the bootstrap samples has none."""
+    rare = compare(side("a", "10000"), side("b", "11111"))
+    assert rare.cost_of_pass_a_ci_usd is not None
+    assert rare.cost_of_pass_a_ci_usd[1] is None
+    assert rare.cost_of_pass_ratio_ci is not None
+    assert rare.cost_of_pass_ratio_ci[0] == pytest.approx(5 / 3, abs=0.9)
 
 
 def test_unlike_conditions_and_shared_recordings_are_told() -> None:

@@ -241,11 +241,13 @@ def _costs(table: _Table, draws: _Draws | None, confidence: float) -> dict[str, 
     if draws is None:
         return found
     with np.errstate(divide="ignore", invalid="ignore"):
-        found["cost_ratio_ci"] = _interval(draws.cost_a / draws.cost_b, confidence)
+        if found["cost_ratio"] is not None:
+            found["cost_ratio_ci"] = _interval(draws.cost_a / draws.cost_b, confidence)
         of_pass_a, of_pass_b = draws.cost_a / draws.success_a, draws.cost_b / draws.success_b
         found["cost_of_pass_a_ci_usd"] = _interval(of_pass_a, confidence)
         found["cost_of_pass_b_ci_usd"] = _interval(of_pass_b, confidence)
-        found["cost_of_pass_ratio_ci"] = _interval(of_pass_a / of_pass_b, confidence)
+        if found["cost_of_pass_ratio"] is not None:
+            found["cost_of_pass_ratio_ci"] = _interval(of_pass_a / of_pass_b, confidence)
     return found
 
 

@@ -128,6 +128,8 @@ def notes_of(a: Side, b: Side, paired: Paired, *, clustered: bool) -> tuple[str,
         missing = sum(1 for one in paired.pairs if one[index].cost_usd is None)
         if missing:
             found.append(f"cost unknown for {missing} of {len(paired.pairs)} shared attempts of {label}: no cost ratio")
+    if all(theirs.cost_usd == 0 for _, theirs in paired.pairs):
+        found.append("the attempts of B cost nothing: no cost ratio")
     if len({one.priced for pair in paired.pairs for one in pair if one.cost_usd is not None}) == 2:
         found.append("some dollars are the logs' own and some are list prices; --costs listed prices all alike")
     if clustered:
