@@ -6,15 +6,19 @@ import io
 import json
 from pathlib import Path
 
+import click
 import pytest
 
-from potstill.cli.main import main
+from potstill.cli.main import load, main
+from potstill.measure.ways import Assumption
+from potstill.measure.whatif import measured_by
 from potstill.trajectories import Store
 from potstill.trajectories.jsonl import write_jsonl
 from potstill.types import (
     Action,
     Answerer,
     Call,
+    EscalationMode,
     Observation,
     Outcome,
     Reply,
@@ -148,6 +152,16 @@ def test_wrong_options_say_what_is_allowed(
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "")
     assert says in err
+
+
+def test_what_measures_an_assumption_is_a_command_that_exists() -> None:
+    """Parsed by the real command line, not run."""
+    for assumption in Assumption:
+        name, *arguments = measured_by(assumption, "claude-opus-5-5", "claude-haiku-5-5").split()[1:]
+        context = click.Context(load(name), info_name=name)
+        load(name).make_parser(context).parse_args(list(arguments))
+        modes = [arm.partition("@")[2] for arm in arguments[-1].split(",")] if name == "run" else []
+        assert {mode for mode in modes if mode} <= {mode.value for mode in EscalationMode}
 
 
 def test_the_shape_is_taken_from_another_agents_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,6 +128,8 @@ def test_what_nobody_vouched_for_is_an_alternative_and_not_recommended() -> None
     found = planned()
     assert found.recommended == "cascade"
     assert found.alternative == "gate"
+    models = "--teacher anthropic:claude-opus-5-5 --student anthropic:claude-haiku-5-5"
+    assert found.measure_with == f"potstill run {models} --arm teacher,context+cascade@task"
     assert found.way("gate").unproven == (Assumption.GATE,)
     trusted = planned(assume=(Assumption.SIGNAL, Assumption.GATE))
     assert trusted.recommended == "gate"

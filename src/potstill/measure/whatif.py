@@ -18,6 +18,7 @@ import msgspec
 from potstill.errors import ConfigError
 from potstill.measure.cache import ledger
 from potstill.measure.ledger import LedgerRow, Pricing
+from potstill.measure.prices.rows import ModelPrice
 from potstill.measure.prices.table import PriceTable
 from potstill.measure.ways import Assumption, Episode, Sampling, Way, episodes, varies, ways
 from potstill.measure.workload import Workload, spread
@@ -26,15 +27,26 @@ from potstill.types import Answerer, Struct
 PHASES = 10
 """Made episodes of each way: where the escalations fall is averaged over so many shifts."""
 
-MEASURED_BY = {
-    Assumption.SIGNAL: "potstill calibrate --keep 0.98",
-    Assumption.HANDOFF: "potstill run --arm teacher,cascade --mode compact",
-    Assumption.GATE: "potstill run --arm teacher,cascade --mode task",
-    Assumption.START: "potstill run --arm teacher,cascade --mode teacher-first",
-    Assumption.VERIFIER: "potstill run --arm teacher,cascade --mode restart",
-    Assumption.STUDENT: "potstill run --arm teacher,context",
+_ARMS = {
+    Assumption.HANDOFF: "teacher,context+cascade@compact",
+    Assumption.GATE: "teacher,context+cascade@task",
+    Assumption.START: "teacher,context+cascade@teacher-first",
+    Assumption.VERIFIER: "teacher,context+cascade@restart",
+    Assumption.STUDENT: "teacher,context",
 }
-"""The command that shows whether an assumption holds for the user's own tasks."""
+
+
+def measured_by(assumption: Assumption, teacher: str, student: str) -> str:
+    """The command that shows whether an assumption holds for the user's own tasks."""
+    models = f"--teacher {teacher} --student {student}"
+    if assumption is Assumption.SIGNAL:
+        return f"potstill calibrate potstill.db {models} --keep 0.98"
+    return f"potstill run {models} --arm {_ARMS[assumption]}"
+
+
+def _to_call(name: str, price: ModelPrice) -> str:
+    """A model's name as ``potstill run`` takes it: with the provider that its price is of."""
+    return name if ":" in name else price.row.replace("/", ":", 1)
 
 
 class Verdict(StrEnum):
@@ -160,9 +172,9 @@ def plan(
         recommended=chosen.name if chosen is not None else None,
         reason=reason,
         alternative=other.name if other is not None else None,
-        measure_with=MEASURED_BY[other.unproven[0]] if other is not None else None,
+        measure_with=measured_by(other.unproven[0], *engine.to_call) if other is not None else None,
         break_even_escalation=engine.break_even(next(w for w in offered if w.name == "cascade"), loads),
-        notes=_notes(loads, chosen),
+        notes=_notes(loads, chosen, measured_by(Assumption.SIGNAL, teacher, student)),
     )
 
 
@@ -174,6 +186,8 @@ class _Engine:
         self._teacher, self._student = teacher, student
         self.teacher_price = table.price(pricing.teacher_as or teacher, pricing.teacher_service or pricing.service)
         self.student_price = table.price(pricing.student_as or student, pricing.student_service or pricing.service)
+
+        self.to_call = _to_call(teacher, self.teacher_price), _to_call(student, self.student_price)
 
     def sampling(self, wanted: Sampling | None) -> Sampling:
         """The sampling that was asked for, or the cheapest that the student's provider allows."""
@@ -284,7 +298,7 @@ def _alternative(costs: Sequence[WayCost], chosen: WayCost | None) -> WayCost | 
     return min(cheaper, key=lambda cost: (cost.name == "student", cost.cost_usd), default=None)
 
 
-def _notes(loads: Sequence[Workload], chosen: WayCost | None) -> tuple[str, ...]:
+def _notes(loads: Sequence[Workload], chosen: WayCost | None, certified_by: str) -> tuple[str, ...]:
     seconds = max(load.step_seconds for load in loads)
     notes = [
         "success is not predicted: each way names what it assumes, and 'measured by' says what tests it",
@@ -294,5 +308,5 @@ def _notes(loads: Sequence[Workload], chosen: WayCost | None) -> tuple[str, ...]
     if not seconds:
         notes.append("caches do not expire within an episode (--step-seconds sets the pace)")
     if chosen is not None and Assumption.SIGNAL in chosen.assumes:
-        notes.append(f"that samples disagree where the student fails is assumed: {MEASURED_BY[Assumption.SIGNAL]}")
+        notes.append(f"that samples disagree where the student fails is assumed; certified by: {certified_by}")
     return tuple(notes)
