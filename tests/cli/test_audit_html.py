@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from terminal import potstill
 
 from browser import Page, browser_page
 from html_builders import COMMAND, audit
@@ -157,6 +159,31 @@ async def test_every_control_and_chart_has_a_name(page: Page, report: str) -> No
     for node in shown:
         if node["role"]["value"] in ("image", "link", "region", "heading", "DisclosureTriangle", "navigation"):
             assert node["name"]["value"].strip(), node
+
+
+async def test_the_command_writes_a_report_of_real_logs(page: Page, tmp_path: Path) -> None:
+    rows = [
+        {"task_id": f"t{task}", "model": model, "run": "a", "success": task % 10 < good, "cost_usd": cost,
+         "input_tokens": 900, "cached_input_tokens": 300, "output_tokens": 40, "answer": "yes"}
+        for model, good, cost in (("large", 9, 0.05), ("<b>small</b>", 7, 0.01))
+        for task in range(30)
+    ]  # fmt: skip
+    log, target = tmp_path / "attempts.jsonl", tmp_path / "report.html"
+    log.write_text("\n".join(json.dumps(row) for row in rows) + "\n{broken\n")
+    done = potstill("audit", str(log), "--html", str(target), "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    await page.open(target.as_uri())
+    text = await page.evaluate("document.body.innerText.replaceAll('\\u00a0', ' ')")
+    for group in found["groups"]:
+        assert group["model"] in text
+        assert f"{100 * group['success']:.1f} %" in text
+    # 27 of 30 successes for $1.50, and 21 of 30 for $0.30.
+    assert "$0.0556" in text
+    assert "$0.0143" in text
+    assert "a set-up of $2.50 to $25.00 after 62 to 625 episodes" in text
+    assert f"potstill audit {log} --html {target} --json" in text
+    assert "Skipped rows" in text
 
 
 async def test_a_picture_of_it_is_not_empty(page: Page, report: str, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from potstill.logs.records import PREVIEW
 from potstill.measure.audit.result import Audit, Example, ExampleCall
 from potstill.measure.html.labels import Labels
 from potstill.measure.html.links import episode_anchor, step_anchor
 from potstill.measure.html.table import paragraph, section
 from potstill.measure.html.text import Html, clip, count, esc, join, name, plural, usd
-from potstill.measure.html.words import waste_title
+from potstill.measure.html.words import mark
 
 MOST_EPISODES = 40
 MOST_STEPS = 60
@@ -83,7 +84,7 @@ def _episode(at: int, example: Example, labels: Labels) -> tuple[Html, int]:
 def _head(at: int, example: Example, labels: Labels) -> Html:
     ended = outcome(example)
     facts = [labels.by_key(example.model, example.run), plural(len(example.calls), "step"), usd(example.usd)]
-    marks = dict.fromkeys(mark for call in example.calls for mark in call.marks)
+    marks = dict.fromkeys(kind for call in example.calls for kind in call.marks)
     task = f"task {name(example.task_id, 60)}" if example.task_id else "task unknown"
     return Html(
         f'<summary><span class="number">{at}</span> <span class="outcome {ended[0]}">{ended[1]}</span> '
@@ -115,7 +116,7 @@ def _facts(example: Example) -> Html:
 
 
 def _marks(marks: Iterable[str]) -> Html:
-    return join((Html(f'<span class="mark">{esc(name(waste_title(mark), 40))}</span>') for mark in marks), " ")
+    return join((Html(f'<span class="mark">{esc(name(mark(kind), 40))}</span>') for kind in marks), " ")
 
 
 # --- one step ---------------------------------------------------------------------------------------------------------
@@ -146,7 +147,10 @@ def _said(call: ExampleCall) -> Html:
 
 
 def _quoted(title: str, text: str) -> Html:
-    quoted = f'<pre dir="auto">{esc(clip(text))}</pre>' if text else '<p class="quiet">nothing, or not in the log</p>'
+    cut = "…" if len(text) == PREVIEW else ""
+    quoted = (
+        f'<pre dir="auto">{esc(clip(text))}{cut}</pre>' if text else '<p class="quiet">nothing, or not in the log</p>'
+    )
     return Html(f"<h4>{esc(title)}</h4>{quoted}")
 
 

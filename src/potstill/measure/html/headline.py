@@ -63,7 +63,7 @@ def _avoidable(audit: Audit) -> Fact:
     known = [(dollars, what) for dollars, what in _candidates(audit) if dollars is not None]
     if not known:
         return Fact(title, "unknown", "", "no calls with prompts and prices are in these logs")
-    dollars, what = max(known)
+    dollars, what = max(known, key=lambda pair: pair[0])
     if not audit.total_usd or dollars <= 0:
         return Fact(title, "none found", "", "no waste and no uncached repetition with a price")
     return Fact(title, percent(dollars / audit.total_usd), "", f"{usd(dollars)}: {what}")
@@ -74,8 +74,10 @@ def _candidates(audit: Audit) -> list[tuple[float | None, str]]:
         (waste.usd, name(waste_title(waste.kind)).lower()) for waste in audit.waste
     ]
     if audit.cache is not None:
-        found.append((audit.cache.saving_if_cached_usd, "repeated prompt prefixes that were not read from a cache"))
-        found.append((audit.cache.saving_if_laid_out_usd, "repeated prompt text that a better layout would cache"))
+        found.append((audit.cache.saving_if_cached_usd, "repeated prompt prefixes that no cache served"))
+        found.append(
+            (audit.cache.saving_if_laid_out_usd, "repeated prompt text that no cache served, with a better layout")
+        )
     return found
 
 

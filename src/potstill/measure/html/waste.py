@@ -65,10 +65,17 @@ def _cache_rows(cache: CacheUse, total_usd: float | None) -> list[tuple[object, 
 
     prefix, elsewhere = cache.repeated_prefix_tokens, cache.repeated_elsewhere_tokens
     prefix_row = (short_count(prefix), percent(cache.repeated_prefix_share), *saved(cache.saving_if_cached_usd))
-    elsewhere_row = (short_count(elsewhere), share(elsewhere), *saved(cache.saving_if_laid_out_usd))
+    elsewhere_row = (short_count(elsewhere), share(elsewhere), *saved(_beyond(cache)))
     return [
         ("All", short_count(cache.input_tokens), percent(1.0 if everything else None), DASH, DASH),
         ("Read from a cache", short_count(cache.cached_tokens), percent(cache.hit_rate), DASH, DASH),
         ("Repeated prefix", *prefix_row),
         ("Repeated behind a change", *elsewhere_row),
     ]
+
+
+def _beyond(cache: CacheUse) -> float | None:
+    """What a better layout saves beyond caching the prefixes there are."""
+    if cache.saving_if_laid_out_usd is None or cache.saving_if_cached_usd is None:
+        return None
+    return max(0.0, cache.saving_if_laid_out_usd - cache.saving_if_cached_usd)

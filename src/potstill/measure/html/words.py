@@ -7,24 +7,42 @@ goes by its own name.
 from __future__ import annotations
 
 WASTE = {
-    "redundant_calls": ("Redundant calls", "The same tool with the same arguments again, in the same episode."),
-    "loops": ("Loops", "A sequence of actions that repeats itself."),
-    "bloated_observations": ("Bloated observations", "Tool answers so long that every later call pays for them."),
+    "redundant_calls": (
+        "Redundant calls",
+        "The same tools with the same arguments again in the episode, and the same observation.",
+    ),
+    "possibly_redundant_calls": ("Possibly redundant calls", "The same, where the log does not show the observation."),
+    "loops": ("Loops", "The same cycle of one to four steps at least three times in a row, from the second turn on."),
+    "bloated_observations": (
+        "Bloated observations",
+        "Observations above the threshold of --bloated; their tokens count in every call that carries them.",
+    ),
     "calls_after_last_useful_step": (
         "Calls after the last useful step",
-        "Calls behind the last one that did anything new.",
+        "Steps behind the last one that called a tool with new arguments, but for one final answer.",
     ),
 }
-
+_MARKS = {
+    "redundant_calls": "redundant",
+    "possibly_redundant_calls": "possibly redundant",
+    "loops": "loop",
+    "bloated_observations": "bloated observation",
+    "calls_after_last_useful_step": "after the last useful step",
+}
 CACHE = (
     ("Repeated prefix", "An earlier call of the episode began in the same way; saved if all of it were cached."),
-    ("Repeated behind a change", "Would be a prefix too if what changes came last; saved with both."),
+    ("Repeated behind a change", "Would be a prefix too if what changes came last; saved beyond the line above."),
 )
 
 
 def waste_title(kind: str) -> str:
     """The name of a kind of waste; of an unknown one its own words."""
     return WASTE[kind][0] if kind in WASTE else as_words(kind)
+
+
+def mark(kind: str) -> str:
+    """What a step is marked with."""
+    return _MARKS.get(kind) or as_words(kind).lower()
 
 
 def as_words(kind: str) -> str:
