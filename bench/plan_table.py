@@ -31,6 +31,7 @@ INDEPENDENT: dict[tuple[str, str], tuple[float, ...]] = {
 DIFFERS = {
     "naive": "its numbers fit escalations on steps 5, 10, 15, 20 only; here all shifts of such a spacing count",
     "cached": "its numbers fit demonstrations that are written at the input rate; here they cost the write rate",
+    "handoff": "a summary is billed at the write rate here by providers that cache of themselves",
     "sampled": "two samples and a third if they differ there; here n = 3 where the provider bills one prompt, "
     "elsewhere two and a third if they agree (unanimity)",
 }
