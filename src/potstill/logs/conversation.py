@@ -388,7 +388,7 @@ def _whole(value: Any) -> Any:
     if kind is float:
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
     if kind is dict:
-        return {key: _whole(inner) for key, inner in value.items()}
+        return {key: inner if type(inner) is str else _whole(inner) for key, inner in value.items()}
     if kind is list:
         return [_whole(inner) for inner in value]
     return value
