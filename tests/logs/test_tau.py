@@ -136,6 +136,12 @@ def test_what_is_unknown_stays_unknown(tmp_path: Path) -> None:
     assert len(found.calls) == 1
 
 
+def test_a_zero_beside_tokens_is_an_unknown_price(tmp_path: Path) -> None:
+    free = [said("user", "q"), said("assistant", "a", usage={"prompt_tokens": 9, "completion_tokens": 1}, cost=0.0)]
+    (found,) = attempts(tmp_path / "a.json", results(simulation(messages=free, agent_cost=0.0)))
+    assert (found.cost_usd, found.input_tokens) == (None, 9)
+
+
 def test_dirt_in_a_tau2_episode(tmp_path: Path) -> None:
     wrong = [said("user", "q"), said("assistant", "a", usage={"prompt_tokens": -1, "completion_tokens": 1}, cost=-1)]
     (found,) = attempts(tmp_path / "a.json", results(simulation(messages=wrong, agent_cost="x", duration=-3)))

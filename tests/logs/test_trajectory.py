@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from potstill.logs.conversation import told
 from potstill.logs.formats.trajectory import attempt_of
 from potstill.logs.reader import read
 from potstill.logs.records import Attempt
@@ -90,6 +94,23 @@ def test_an_attempt_with_every_call() -> None:
     assert (first.roles, second.roles) == ("u", "uau")
     assert first.after == second.prefixes[1]
     assert first.tools == second.tools != (0, 0)
+
+
+prompts = st.lists(
+    st.tuples(st.sampled_from(["student", "teacher"]), st.lists(st.sampled_from("abc"), max_size=5)), max_size=8
+)
+
+
+@given(prompts)
+def test_prompts_hash_as_if_each_stood_alone(said: list[tuple[str, list[str]]]) -> None:
+    """However prompts grow, branch off or start anew, what is told of a call does not depend on those before it."""
+    calls = [call(asked(*texts), "go", Answerer(who), None) for who, texts in said]
+    steps = (Step(index=0, observation=Observation(), action=Action(), answerer=Answerer.TEACHER, calls=tuple(calls)),)
+    for found, (_, texts) in zip(attempt_of(trajectory(None, steps=steps)).calls, said, strict=True):
+        messages = [msgspec.to_builtins(message) for message in asked(*texts)]
+        tools = [msgspec.to_builtins(tool) for tool in TOOLS]
+        alone = told(messages, {"role": "assistant", "content": "go"}, tools=tools)
+        assert {name: getattr(found, name) for name in alone._fields} == alone._asdict()
 
 
 def test_unknown_tokens_stay_unknown() -> None:

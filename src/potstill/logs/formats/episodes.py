@@ -60,7 +60,7 @@ def attempt(told: Told, source: Source, usage_of: UsageOf | None) -> Attempt:
     reward = checked("reward", told.reward, cells.number, problems)
     cost = checked("cost", told.cost_usd, cells.amount, problems)
     started = checked("start", told.started_at, cells.unix_seconds, problems)
-    if cost is None and told.cost_usd is None:
+    if (cost is None and told.cost_usd is None) or (cost == 0 and calls):
         cost = known_sum(call.cost_usd for call in calls) if calls else None if told.messages else 0.0
     usages = [call.usage for call in calls]
     silent = not told.messages
@@ -159,10 +159,16 @@ def _call(
         started_at=asked_at if asked_at is not None else _time(message),
         latency_s=checked("latency", message.get("generation_time_seconds"), cells.amount, problems),
         usage=usage,
-        cost_usd=checked("cost", message.get("cost"), cells.amount, problems),
+        cost_usd=_dollars(message, usage, problems),
         source=source,
         **thread.call(message)._asdict(),
     )
+
+
+def _dollars(message: Mapping[str, Any], usage: Usage | None, problems: list[Problem]) -> float | None:
+    """What a call cost. A zero beside tokens is what stands there for models without a known price: unknown."""
+    cost: float | None = checked("cost", message.get("cost"), cells.amount, problems)
+    return None if cost == 0 and usage is not None and usage.input_tokens else cost
 
 
 def _time(message: Mapping[str, Any]) -> float | None:

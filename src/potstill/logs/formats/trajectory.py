@@ -6,12 +6,14 @@ are chains of nodes. What it does not do: open stores, or count dollars (traject
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import msgspec
 
-from potstill.logs.conversation import told
+from potstill.logs.conversation import Conversation, Thread, tools_told
 from potstill.logs.formats.base import LogFormat, Skipped
 from potstill.logs.formats.episodes import token_sums
 from potstill.logs.records import Attempt, LogCall, Source
@@ -21,7 +23,6 @@ from potstill.types import (
     ErrorRecord,
     Message,
     Reply,
-    Step,
     ToolSpec,
     Trajectory,
     TrajectoryKind,
@@ -72,7 +73,12 @@ def attempt_of(trajectory: Trajectory, source: Source | None = None) -> Attempt:
     """
     source = source or Source(trajectory.id, 1)
     model, run = _model(trajectory), "/".join(filter(None, (trajectory.run_id, trajectory.arm)))
-    calls = tuple(_call(trajectory, step, call, run, source) for step in trajectory.steps for call in step.calls)
+    prompts: defaultdict[str, _Prompts] = defaultdict(_Prompts)
+    calls = tuple(
+        _call(trajectory, call, prompts[call.model].told(call), run, source)
+        for step in trajectory.steps
+        for call in step.calls
+    )
     outcome = trajectory.outcome
     return Attempt(
         task_id=trajectory.task.id,
@@ -99,13 +105,7 @@ def _model(trajectory: Trajectory) -> str:
     return named or trajectory.arm or str(trajectory.kind)
 
 
-def _call(trajectory: Trajectory, step: Step, call: Call, run: str, source: Source) -> LogCall:
-    answer = [_answer(reply) for reply in call.replies[:1]]
-    conversation = told(
-        [msgspec.to_builtins(message) for message in call.prompt],
-        answer or None,
-        tools=[msgspec.to_builtins(tool) for tool in call.tools],
-    )
+def _call(trajectory: Trajectory, call: Call, conversation: Conversation, run: str, source: Source) -> LogCall:
     return LogCall(
         model=call.priced_as or call.model,
         run=run,
@@ -119,6 +119,57 @@ def _call(trajectory: Trajectory, step: Step, call: Call, run: str, source: Sour
         source=source,
         **conversation._asdict(),
     )
+
+
+class _Branch(Thread):
+    """A conversation that can go on in several ways."""
+
+    def fork(self) -> _Branch:
+        other = copy(self)
+        vars(other).update({name: list(value) for name, value in vars(self).items() if isinstance(value, list)})
+        return other
+
+
+class _Prompts:
+    """The prompts of one model in one episode, of which each message is hashed once or twice, not at every step.
+
+    What two prompts in a row have in common is held; what only one of them has (what is valid for one step) branches
+    off. A prompt that begins otherwise starts anew.
+    """
+
+    def __init__(self) -> None:
+        self._held = _Branch()
+        self._messages: tuple[Message, ...] = ()
+        self._last: tuple[Message, ...] = ()
+        self._tools: tuple[ToolSpec, ...] = ()
+        self._tools_told = (0, 0)
+
+    def told(self, call: Call) -> Conversation:
+        """What the call's prompt and its first answer say."""
+        if call.tools != self._tools:
+            self._tools = call.tools
+            self._tools_told = tools_told([msgspec.to_builtins(tool) for tool in call.tools])
+        answer = [_answer(reply) for reply in call.replies[:1]]
+        return self._thread(call.prompt).call(answer or None)._replace(tools=self._tools_told)
+
+    def _thread(self, prompt: tuple[Message, ...]) -> Thread:
+        if prompt[: len(self._messages)] != self._messages:
+            self._held, self._messages = _Branch(), ()
+        shared = _common(self._last, prompt)
+        for message in prompt[len(self._messages) : shared]:
+            self._held.add(msgspec.to_builtins(message))
+        self._messages = prompt[: max(shared, len(self._messages))]
+        self._last = prompt
+        branch = self._held.fork()
+        for message in prompt[len(self._messages) :]:
+            branch.add(msgspec.to_builtins(message))
+        return branch
+
+
+def _common(one: Sequence[Message], other: Sequence[Message]) -> int:
+    """How many messages two prompts begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return next((number for number, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
 
 
 def _answer(reply: Reply) -> dict[str, Any]:
