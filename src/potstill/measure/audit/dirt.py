@@ -20,6 +20,8 @@ MEANING = {
     "reused_episode_ids": "episode ids that another run has for other attempts; all are counted",
     "repeated_samples": "the same task and sample number again with other content; all are counted",
     "infrastructure_errors": "attempts that ended in an infrastructure error: not in n and success, their dollars are",
+    "broken_run": "more than a tenth of the attempts broke: the cost per episode and the place on the "
+    "frontier are flattered",
     "errors_with_success": "attempts with an infrastructure error that say success; they count as errors",
     "errors_without_cost": "infrastructure errors with neither dollars nor tokens; taken as not billed",
     "missing_tokens": "attempts without token counts",

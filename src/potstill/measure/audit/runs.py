@@ -12,13 +12,26 @@ from potstill.measure.audit.dirt import Dirt
 
 Groups = Mapping[tuple[str, str], GroupRows]
 NAMED = 3
+MOST_BROKEN = 0.1
+"""Share of broken attempts above which a run's figures are doubtful."""
 
 
 def tell_differences(groups: Groups, tasks: Mapping[str, int], dirt: Dirt) -> None:
     """Note what keeps the runs apart."""
+    _tell_broken(groups, dirt)
     _tell_missing_tasks(groups, tasks, dirt)
     _tell_harnesses(groups, dirt)
     _tell_users(groups, dirt)
+
+
+def _tell_broken(groups: Groups, dirt: Dirt) -> None:
+    """Errors that cost nothing make an episode look cheap, and a place on the frontier with it."""
+    for (model, run), rows in groups.items():
+        broke = sum(row.broke for row in rows)
+        free = sum(row.broke and not row.usd for row in rows)
+        if broke > MOST_BROKEN * len(rows):
+            where = f"{model}: {broke:,} of {len(rows):,} attempts, {free:,} of them at no cost"
+            dirt.note("broken_run", run, where, count=broke)
 
 
 def _tell_missing_tasks(groups: Groups, tasks: Mapping[str, int], dirt: Dirt) -> None:
