@@ -232,6 +232,7 @@ def test_hostile_text_stays_text_everywhere(page: str) -> None:
     bad.encode()  # no halves of surrogates
 
 
+@pytest.mark.slow
 def test_ten_megabytes_of_text_are_cut() -> None:
     page = render(hostile("<&" * 5_000_000), command=COMMAND)
     assert len(page.encode()) < 400_000
@@ -407,6 +408,7 @@ def test_a_step_shows_who_answered_votes_and_demonstrations(page: str) -> None:
         assert part in text
 
 
+@pytest.mark.slow
 def test_a_large_audit_stays_small_and_shows_what_figures_refer_to() -> None:
     one = examples()[0]
     many = tuple(
