@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from potstill.logs import reader
 from potstill.logs.formats.base import LogFormat, Skipped
 from potstill.logs.formats.inspect_ai import InspectAI
 from potstill.logs.formats.swe_agent import SweAgent
@@ -125,6 +127,20 @@ def test_samples_of_an_inspect_log_are_rows_with_the_log_as_head() -> None:
     head = dict(InspectAI().head({name: value for name, value in log.items() if name != "samples"}))
     alone = [record for sample in log["samples"] for record in read(InspectAI(), sample, "log.json", head)]
     assert alone == samples(log)
+
+
+def test_an_eval_file_gives_what_the_json_log_gives(tmp_path: Path) -> None:
+    log = load("inspect_ai.json")
+    path = tmp_path / "log.eval"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for sample in log.pop("samples"):
+            archive.writestr(f"samples/{sample['id']}_epoch_{sample['epoch']}.json", json.dumps(sample))
+        archive.writestr("header.json", json.dumps(log))
+    found = [record for record in reader.read([path]) if isinstance(record, Attempt)]
+    expected = samples(load("inspect_ai.json"))
+    assert [attempt.episode_id for attempt in found] == [attempt.episode_id for attempt in expected]
+    assert [attempt.task_id for attempt in found] == [attempt.task_id for attempt in expected]
+    assert [attempt.input_tokens for attempt in found] == [attempt.input_tokens for attempt in expected]
 
 
 def test_long_texts_of_an_inspect_log_are_put_back() -> None:

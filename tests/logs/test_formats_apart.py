@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from potstill.logs import reader
 from potstill.logs.formats.base import Skipped
 from potstill.logs.formats.registry import formats
 from potstill.logs.records import PROBLEMS, LogCall, Record, Source
@@ -62,6 +63,37 @@ def test_the_first_format_that_fits_a_row_is_its_own(name: str, row: dict[str, A
     assert fitting[0] == EXPECTED[name]
     stolen = set(fitting[1:]) - {"openai-chat", "anthropic", "openai-responses"}
     assert not stolen, "only the shapes that any proxy may write are left to the order of the registry"
+
+
+@pytest.mark.parametrize(
+    ("name", "rows_of_file", "understood", "reasons"),
+    [
+        ("anthropic.jsonl", 3, 3, []),
+        ("anthropic_batch.jsonl", 3, 1, ["failed, and no model is named"]),
+        ("django__django-11099.traj", 1, 1, []),
+        ("inspect_ai.json", 3, 3, []),
+        ("langfuse_observations.json", 4, 3, ["not a generation"]),
+        ("langfuse_trace.json", 1, 1, []),
+        (
+            "litellm.json",
+            5,
+            3,
+            ["answered out of LiteLLM's own cache: nothing was billed", "not a call of a chat model"],
+        ),
+        ("openai_batch_input.jsonl", 1, 0, ["a batch's request, without its answer"]),
+        ("openai_chat.jsonl", 3, 3, []),
+        ("otel.json", 1, 1, []),
+        ("otel_older.jsonl", 4, 3, ["no span is a call of a model"]),
+    ],
+)
+def test_whole_files_are_read_and_tell_what_was_skipped(
+    name: str, rows_of_file: int, understood: int, reasons: list[str]
+) -> None:
+    reading = reader.read([SAMPLES / name])
+    assert all(reading)
+    (report,) = reading.files
+    assert (report.format, report.rows, report.understood) == (EXPECTED[name], rows_of_file, understood)
+    assert [skipped.reason for skipped in report.skipped] == reasons
 
 
 json_values = st.recursive(
