@@ -2,7 +2,7 @@
 
 For each size a log is made (``audit_logs.py``), read once to warm the disk cache, and audited in a process of its own:
 wall time, CPU time and the peak of resident memory, summed over all its processes (sampled, shared pages counted in
-each). The peer does less, in the same run on the same file: a loop of ``json.loads`` that adds up ``usage``. Run:
+each). ``others_load`` is how many processes wanted a core before: walls hold where it is near 0. The peer does less, in the same run on the same file: a loop of ``json.loads`` that adds up ``usage``. Run:
 ``python bench/audit.py --calls 10000 100000 1000000 --folder /some/disk``.
 """
 
@@ -94,6 +94,7 @@ def warm(path: Path) -> None:
 def row(calls: int, path: Path, seed: int, jobs: int) -> dict[str, Any]:
     size = audit_logs.write(path, calls, seed)
     warm(path)
+    load = os.getloadavg()[0]
     peer = measured([sys.executable, "-c", PEER, str(path)])
     potstill = str(Path(sys.executable).with_name("potstill"))
     audit = measured([potstill, "audit", str(path), "--json", "--jobs", str(jobs)])
@@ -109,6 +110,7 @@ def row(calls: int, path: Path, seed: int, jobs: int) -> dict[str, Any]:
         "us_per_call": round(1e6 * audit["wall_s"] / calls, 1),
         "json_loads_wall_s": peer["wall_s"],
         "json_loads_peak_mb": peer["peak_mb"],
+        "others_load": round(load, 1),
         "times_json_loads": round(audit["wall_s"] / peer["wall_s"], 2),
     }
 

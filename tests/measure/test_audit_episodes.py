@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from potstill.logs.conversation import Thread
@@ -61,6 +62,17 @@ def test_slices_add_up_and_count_episodes_once() -> None:
     cache = episodes.cache()
     assert cache is not None
     assert (cache.input_tokens, cache.cached_tokens, cache.hit_rate) == (700, 70, pytest.approx(0.1))
+
+
+def test_the_models_of_one_episode_are_told_apart() -> None:
+    episodes = Episodes(price, rates)
+    for number, call in enumerate(calls(3)):
+        episodes.add("e", msgspec.structs.replace(call, model="st"[number % 2]))
+    episodes.finish()
+    found = [(spend.name, spend.calls, spend.usd, spend.output_tokens) for spend in episodes.by_model()]
+    assert found == [("s", 2, 200.0, 10), ("t", 2, 200.0, 10)]
+    assert [call.model for call in episodes.examples()[0].calls] == ["s", "t", "s", "t"]
+    assert episodes.examples()[0].model == "s+t"
 
 
 def test_waste_names_its_dearest_episodes_and_their_calls_are_marked() -> None:

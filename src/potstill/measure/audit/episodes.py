@@ -12,7 +12,7 @@ of step types beyond ``_NAMES`` are one, ``other tools``.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from potstill.logs.records import Attempt, LogCall, Source
@@ -96,13 +96,12 @@ class Episodes:
             self._watched[key] = []
         if call.model not in running.models:
             running.models += (call.model,)
-        step_type = step_type_of(call)
         cost = self._price(call)
         tokens = call.usage.input_tokens if call.usage is not None else 0
         rates = self._rates(call.model, tokens) if call.usage is not None else None
-        number = min(running.models.index(call.model), 0xFF)
-        running.state.add(call, cost, rates, self._type(step_type) << 8 | number)
-        self._watch(key, call, step_type, cost)
+        number, step_type = min(running.models.index(call.model), 0xFF), self._type(step_type_of(call))
+        running.state.add(call, cost, rates, step_type << 8 | number)
+        self._watch(key, call, running.models[number], self._type_names[step_type], cost)
         self.calls += 1
         self.input_tokens += tokens
         return cost
@@ -214,14 +213,14 @@ class Episodes:
             self._type_names.append(name)
         return number
 
-    def _watch(self, key: str, call: LogCall, step_type: str, cost: Cost) -> None:
+    def _watch(self, key: str, call: LogCall, model: str, step_type: str, cost: Cost) -> None:
         """Keep a call's previews while its episode may become an example; forget those of the idlest episodes."""
         calls = self._watched.get(key)
         if calls is None:
             return
         self._watched.move_to_end(key)
         if len(calls) < _CALLS_SHOWN:
-            calls.append(_shown(len(calls) + 1, call, step_type, cost.usd))
+            calls.append(_shown(len(calls) + 1, call, model, step_type, cost.usd))
             self._watched_calls += 1
         while self._watched_calls > self._most_watched and len(self._watched) > 1:
             self._watched_calls -= len(self._watched.popitem(last=False)[1])
@@ -229,12 +228,14 @@ class Episodes:
     def _spend(self, running: _Running, shown: str | None) -> float | None:
         """Add an episode to the slices; its dollars."""
         state = running.state
-        names = self._type_names
+        names, models = self._type_names, running.models
         kinds = [kind >> 8 for kind in state.kinds]
-        parts = {
-            "model": _sums(state, (running.models[kind & 0xFF] for kind in kinds)),
+        whole = _whole_sums(state)
+        one_model = len(running.models) == 1
+        parts: dict[str, Mapping[str, Sequence[float]]] = {
+            "model": {running.models[0]: whole} if one_model else _sums(state, (models[kind & 0xFF] for kind in kinds)),
             "step_type": _sums(state, (names[kind >> 8] for kind in kinds)),
-            "outcome": _sums(state, (_outcome(running) for _ in kinds)),
+            "outcome": {_outcome(running): whole},
         }
         for slices, sums in parts.items():
             for name, (calls, usd, *tokens) in sums.items():
@@ -247,7 +248,7 @@ class Episodes:
                     output_tokens=_whole(tokens[2]),
                     example=shown,
                 )
-        return _known(next(iter(parts["outcome"].values()))[1])
+        return _known(whole[1])
 
     def _count(self, running: _Running, shown: str | None) -> None:
         """Add an episode to the sums of cache and waste."""
@@ -340,17 +341,25 @@ class _CacheSums:
         )
 
 
+def _whole_sums(state: OpenEpisode) -> Sequence[float]:
+    """Calls, dollars and tokens of an episode."""
+    return [len(state), *(sum(state.figures[field::4]) for field in range(4))]
+
+
 def _sums(state: OpenEpisode, names: Iterable[str]) -> Mapping[str, list[float]]:
     """Calls, dollars and tokens of an episode's calls by their names."""
     sums: dict[str, list[float]] = {}
-    figures = state.figures
-    for number, name in enumerate(names):
+    figures = iter(state.figures)
+    for name, usd, sent, cached, written in zip(names, figures, figures, figures, figures, strict=True):
         found = sums.get(name)
         if found is None:
-            found = sums[name] = [0.0] * 5
+            sums[name] = [1, usd, sent, cached, written]
+            continue
         found[0] += 1
-        for field in range(4):
-            found[field + 1] += figures[4 * number + field]
+        found[1] += usd
+        found[2] += sent
+        found[3] += cached
+        found[4] += written
     return sums
 
 
@@ -360,11 +369,12 @@ def _outcome(running: _Running) -> str:
     return {True: "success", False: "failure", None: "unknown"}[running.success]
 
 
-def _shown(number: int, call: LogCall, step_type: str, usd: float | None) -> ExampleCall:
+def _shown(number: int, call: LogCall, model: str, step_type: str, usd: float | None) -> ExampleCall:
+    """What is kept of a call; ``model`` and ``step_type`` are texts that all its like share."""
     usage = call.usage
     return ExampleCall(
         number=number,
-        model=call.model,
+        model=model,
         step_type=step_type,
         prompt=call.prompt_preview,
         answer=call.answer_preview,
