@@ -76,9 +76,13 @@ def audit(files: tuple[str, ...], json_mode: bool, **options: Any) -> None:
     FILES are logs of model calls or of whole episodes in any of the known formats, folders of them, stores of
     potstill, or - for standard input. The format is recognised; what was not understood is counted and said.
     """
+    if options["html"] is not None:
+        from potstill.measure.html import check_available
+
+        check_available()
     found = _audit(files, options)
     if options["html"] is not None:
-        _write_html(found, Path(options["html"]))
+        _write_html(found, Path(options["html"]), options["confidence"])
     show(found, json_mode=json_mode)
 
 
@@ -233,12 +237,12 @@ def _nothing(files: Iterable[FileReport]) -> str:
     return "Nothing in the files was understood. " + " | ".join(told) + " The formats: docs/reference/log-formats.md"
 
 
-def _write_html(found: Audit, path: Path) -> None:
+def _write_html(found: Audit, path: Path, confidence: float) -> None:
     from potstill.errors import PotstillError
     from potstill.measure.html import write
 
     try:
-        write(found, path, command=shlex.join(["potstill", *sys.argv[1:]]))
+        write(found, path, command=shlex.join(["potstill", *sys.argv[1:]]), confidence=confidence)
     except OSError as error:
         raise PotstillError(f"Cannot write --html {path}: {error.strerror or error}.") from error
     note(f"wrote {path}")

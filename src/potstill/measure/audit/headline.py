@@ -51,6 +51,8 @@ def _spent(audit: Audit) -> str:
 
 def _known(audit: Audit) -> str:
     known = [group.cost_usd for group in audit.groups if group.cost_usd is not None]
+    if not known:
+        return "An unknown sum"
     return f"At least {usd(sum(known))} (the cost of {len(audit.groups) - len(known)} groups is not known)"
 
 
