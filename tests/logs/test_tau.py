@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import subprocess
@@ -10,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from potstill.logs.conversation import Thread, told
+from potstill.logs.formats.episodes import spoken
 from potstill.logs.reader import read
 from potstill.logs.records import Attempt
 
@@ -169,6 +174,32 @@ def test_tau_bench_tells_its_model_in_the_files_name(tmp_path: Path) -> None:
     (renamed, _) = attempts(tmp_path / "renamed.json", rows)
     assert renamed.model == "unknown"
     assert "file's name" in renamed.problems[0].detail
+
+
+arguments = (
+    st.none() | st.text(max_size=5) | st.dictionaries(st.sampled_from("ab"), st.floats(0, 5) | st.text(max_size=3))
+)
+tool_calls = st.fixed_dictionaries(
+    {"id": st.text(max_size=3), "name": st.sampled_from(["find", "buy"])}, optional={"arguments": arguments}
+)
+answers = st.fixed_dictionaries(
+    {"role": st.just("assistant"), "content": st.none() | st.text() | st.just([{"type": "text", "text": "a"}])},
+    optional={
+        "tool_calls": st.none()
+        | st.lists(tool_calls | tool_calls.map(lambda call: {"id": "f", "function": call}), max_size=2),
+        "refusal": st.text(max_size=3),
+    },
+)
+
+
+@given(st.lists(answers, min_size=1, max_size=4))
+def test_hashing_an_answer_once_changes_nothing(said: list[dict[str, Any]]) -> None:
+    thread, before = Thread(), [{"role": "user", "content": "q"}]
+    thread.add(before[0])
+    for message in said:
+        expected = told(before, copy.deepcopy(message))
+        assert spoken(thread, copy.deepcopy(message)) == expected
+        before.append(message)
 
 
 @pytest.fixture(scope="module")

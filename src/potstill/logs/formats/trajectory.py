@@ -134,11 +134,12 @@ class _Prompts:
     """The prompts of one model in one episode, of which each message is hashed once or twice, not at every step.
 
     What two prompts in a row have in common is held; what only one of them has (what is valid for one step) branches
-    off. A prompt that begins otherwise starts anew.
+    off. A prompt that begins otherwise starts anew. ``_held`` stands behind ``_messages``, ``_tip`` behind all of the
+    last prompt.
     """
 
     def __init__(self) -> None:
-        self._held = _Branch()
+        self._held = self._tip = _Branch()
         self._messages: tuple[Message, ...] = ()
         self._last: tuple[Message, ...] = ()
         self._tools: tuple[ToolSpec, ...] = ()
@@ -156,14 +157,18 @@ class _Prompts:
         if prompt[: len(self._messages)] != self._messages:
             self._held, self._messages = _Branch(), ()
         shared = _common(self._last, prompt)
-        for message in prompt[len(self._messages) : shared]:
-            self._held.add(msgspec.to_builtins(message))
+        if shared == len(self._last):
+            self._held, self._messages = self._tip, self._last
+        self._extend(self._held, prompt[len(self._messages) : shared])
         self._messages = prompt[: max(shared, len(self._messages))]
-        self._last = prompt
-        branch = self._held.fork()
-        for message in prompt[len(self._messages) :]:
-            branch.add(msgspec.to_builtins(message))
-        return branch
+        self._last, self._tip = prompt, self._held.fork()
+        self._extend(self._tip, prompt[len(self._messages) :])
+        return self._tip
+
+    @staticmethod
+    def _extend(thread: Thread, messages: Sequence[Message]) -> None:
+        for message in messages:
+            thread.add(msgspec.to_builtins(message))
 
 
 def _common(one: Sequence[Message], other: Sequence[Message]) -> int:
