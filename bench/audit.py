@@ -2,7 +2,8 @@
 
 For each size a log is made (``audit_logs.py``), read once to warm the disk cache, and audited in a process of its own:
 wall time, CPU time and the peak of resident memory, summed over all its processes (sampled, shared pages counted in
-each). ``others_load`` is how many processes wanted a core before: walls hold where it is near 0. The peer does less, in the same run on the same file: a loop of ``json.loads`` that adds up ``usage``. Run:
+each). ``others_load`` is how many processes wanted a core before: wall times hold where it is low. The peer does less,
+in the same run on the same file: a loop of ``json.loads`` that adds up ``usage``. Run:
 ``python bench/audit.py --calls 10000 100000 1000000 --folder /some/disk``.
 """
 
