@@ -150,8 +150,7 @@ def spoken(thread: Thread, message: dict[str, Any]) -> Conversation:
 
 
 def _tools_called(message: dict[str, Any]) -> tuple[tuple[str, int], ...] | None:
-    """The tools that a plain message calls; None for one of several parts. Arguments become text, so that their hash
-    is remembered."""
+    """The tools that a plain message calls, with the hash of their arguments; None for a message of several parts."""
     content = message.get("content")
     listed = message.get("tool_calls")
     if not (content is None or type(content) is str) or "function_call" in message or message.get("refusal"):
@@ -163,8 +162,6 @@ def _tools_called(message: dict[str, Any]) -> tuple[tuple[str, int], ...] | None
         inner = call.get("function", call) if isinstance(call, dict) else None
         if not isinstance(inner, dict) or type(inner.get("name")) is not str or "arguments" not in inner:
             return None
-        if type(inner["arguments"]) is dict:
-            inner["arguments"] = msgspec.json.encode(inner["arguments"]).decode()
         called.append((inner["name"], arguments_hash(inner["arguments"])))
     return tuple(called)
 
