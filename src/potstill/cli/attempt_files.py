@@ -12,8 +12,10 @@ from potstill.cli.output import note
 
 if TYPE_CHECKING:
     from potstill.logs.records import Attempt, Record
+    from potstill.measure.ledger import LedgerRow, Pricing
     from potstill.measure.prices import PriceTable
     from potstill.measure.samples import Price, Recorded
+    from potstill.types import Trajectory
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -99,13 +101,18 @@ def is_store(file: str) -> bool:
 
 
 def _episodes(path: str, table: PriceTable, options: dict[str, Any]) -> Iterator[Attempt]:
-    """Whole episodes, named as an audit names them, and priced as ``potstill measure`` prices them.
+    """Whole episodes without their calls.
 
     A cascade's steps are no samples here: its teacher was asked where the student was doubted, not at random.
     """
     import msgspec
 
-    from potstill.cli.wiring import pricer
+    for attempt in store_attempts(path, table, options):
+        yield msgspec.structs.replace(attempt, calls=())
+
+
+def store_attempts(path: str, table: PriceTable, options: dict[str, Any]) -> Iterator[Attempt]:
+    """Episodes of a store with their calls, priced as ``potstill measure`` prices them."""
     from potstill.logs.formats.trajectory import attempt_of
     from potstill.measure.ledger import Pricing
     from potstill.trajectories import Store
@@ -116,9 +123,34 @@ def _episodes(path: str, table: PriceTable, options: dict[str, Any]) -> Iterator
             student_as=options["price_student_as"] or _agreed(planned, "price_student_as"),
             teacher_as=options["price_teacher_as"] or _agreed(planned, "price_teacher_as"),
         )
-        price = pricer(table, pricing)
         for episode in store.select(namespace=options["namespace"]):
-            yield msgspec.structs.replace(attempt_of(episode), cost_usd=price(episode), calls=())
+            yield _with_dollars(attempt_of(episode), episode, table, pricing)
+
+
+def _with_dollars(attempt: Attempt, episode: Trajectory, table: PriceTable, pricing: Pricing) -> Attempt:
+    """The attempt with what it and its calls cost; unknown where a model has no price."""
+    import msgspec
+
+    from potstill.errors import UnknownPrice
+    from potstill.measure.cache import ledger
+
+    made = [call for step in episode.steps for call in step.calls]
+    try:
+        rows = ledger(made, table, cache="simulated", pricing=pricing)
+    except UnknownPrice:
+        return attempt
+    calls = tuple(
+        msgspec.structs.replace(call, cost_usd=row.total_usd, usage=row.usage, model=_priced(call.model, row))
+        for call, row in zip(attempt.calls, rows, strict=True)
+    )
+    costs = [row.total_usd for row in rows]
+    known = [cost for cost in costs if cost is not None]
+    return msgspec.structs.replace(attempt, cost_usd=sum(known) if len(known) == len(costs) else None, calls=calls)
+
+
+def _priced(model: str, row: LedgerRow) -> str:
+    """The name that a call's price goes by; CPU time has none."""
+    return row.priced_as if row.priced_as is not None and row.price_row is not None else model
 
 
 def _agreed(configs: list[dict[str, Any]], key: str) -> str | None:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from potstill.cli.attempt_files import is_store, store_attempts
 from potstill.cli.output import emit_json, emit_table, emit_text, json_option, note, progress
 
 if TYPE_CHECKING:
-    from potstill.logs.records import Attempt
     from potstill.logs.report import FileReport
     from potstill.measure.audit.audit import Auditor
     from potstill.measure.audit.result import Audit, FileRead, Group
@@ -68,6 +68,9 @@ LEFT_OUT_FIRST = (
 @click.option(
     "--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes that read large files."
 )
+@click.option("--ignore-ids", is_flag=True, help="Put calls together by their prompts, whatever ids the log has.")
+@click.option("--price-student-as", help="In a store: price students as this model. [default: as planned]")
+@click.option("--price-teacher-as", help="In a store: price teachers as this model. [default: as planned]")
 @click.option("--namespace", default="default", show_default=True, help="The tenant, where a file is a store.")
 @json_option
 def audit(files: tuple[str, ...], json_mode: bool, **options: Any) -> None:
@@ -173,18 +176,23 @@ def _audit(files: tuple[str, ...], options: dict[str, Any]) -> Audit:
     from potstill.measure.prices import PriceTable
     from potstill.record.stitch import Stitcher
 
-    stores = [file for file in files if _is_store(file)]
+    stores = [file for file in files if is_store(file)]
     logs = [file for file in files if file not in stores]
-    settings = AuditOptions(confidence=options["confidence"], bloated=options["bloated"], dated=options["date"] is None)
+    settings = AuditOptions(
+        confidence=options["confidence"],
+        bloated=options["bloated"],
+        ignore_ids=options["ignore_ids"],
+        dated=options["date"] is None,
+    )
     table = PriceTable.load(options["prices"], options["date"])
-    stitcher = Stitcher()
+    stitcher = Stitcher(ignore_ids=options["ignore_ids"])
     auditor = Auditor(table, settings, place=stitcher.episode_of, now=time.time())
     stitcher.on_drop = auditor.drop
     files_read: tuple[FileReport, ...] = ()
     if logs:
         files_read = _read_logs(logs, options, auditor)
     for store in stores:
-        for attempt in _of_store(store, options["namespace"]):
+        for attempt in store_attempts(store, table, options):
             auditor.add(attempt)
     if not auditor.records:
         raise ConfigError(_nothing(files_read))
@@ -213,23 +221,6 @@ def _read_logs(files: list[str], options: dict[str, Any], auditor: Auditor) -> t
                 raise
             note(f"Interrupted: what follows tells the first {auditor.records:,} records only.")
     return reading.files
-
-
-def _is_store(file: str) -> bool:
-    path = Path(file)
-    if not path.is_file():
-        return False
-    with path.open("rb") as opened:
-        return opened.read(16) == b"SQLite format 3\x00"
-
-
-def _of_store(path: str, namespace: str) -> Iterator[Attempt]:
-    from potstill.logs.formats.trajectory import attempt_of
-    from potstill.trajectories import Store
-
-    with Store.read(path) as store:
-        for trajectory in store.select(namespace=namespace):
-            yield attempt_of(trajectory)
 
 
 def _nothing(files: Iterable[FileReport]) -> str:

@@ -75,6 +75,12 @@ class LogCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     prompt_preview: str = ""
     """The start of the prompt's last message (``PREVIEW`` characters)."""
     answer_preview: str = ""
+    answerer: str | None = None
+    """Where potstill recorded it: ``teacher``, ``student``, ..."""
+    votes: tuple[str, ...] = ()
+    """What the student's samples wanted at this step, and why it was decided as it was."""
+    demonstrations: tuple[str, ...] = ()
+    """Which demonstrations the step was shown."""
     source: Source = Source("", 0)
     problems: tuple[Problem, ...] = ()
 

@@ -108,7 +108,8 @@ class Stitcher:
     """Finds the episode of each call. Calls come in the order of the log, which is nearly that of time.
 
     ``idle_s``: seconds without a call after which an episode is closed. ``max_episodes``: open at the same time.
-    ``retry_s``: seconds within which a first prompt that failed may be tried again. ``on_drop`` is told the key of each
+    ``retry_s``: seconds within which a first prompt that failed may be tried again.
+    ``ignore_ids``: by prompts only, whatever the log says. ``on_drop`` is told the key of each
     episode that is closed. ``placed`` counts how calls were placed, ``stitched`` the episodes put together.
     """
 
@@ -118,9 +119,11 @@ class Stitcher:
         idle_s: float = 6 * 3600.0,
         max_episodes: int = 20_000,
         retry_s: float = 60.0,
+        ignore_ids: bool = False,
         on_drop: Callable[[str], None] | None = None,
     ) -> None:
         self._idle_s, self._most, self._retry_s = idle_s, max_episodes, retry_s
+        self._ignore_ids = ignore_ids
         self.on_drop = on_drop
         self.placed: Counter[Placed] = Counter()
         self.stitched = 0
@@ -139,7 +142,7 @@ class Stitcher:
         ['stitched-1', 'stitched-1', 'stitched-2']
         """
         self._tick(call.started_at)
-        if call.episode_id is not None:
+        if call.episode_id is not None and not self._ignore_ids:
             return self._by_id(call.run, call.episode_id)
         book = self._books.get(call.run)
         if book is None:

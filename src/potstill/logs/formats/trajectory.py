@@ -16,13 +16,15 @@ import msgspec
 from potstill.logs.conversation import Conversation, Thread, tools_told
 from potstill.logs.formats.base import LogFormat, Skipped
 from potstill.logs.formats.episodes import token_sums
-from potstill.logs.records import Attempt, LogCall, Source
+from potstill.logs.records import PREVIEW, Attempt, LogCall, Source
 from potstill.types import (
     SCHEMA_VERSION,
     Call,
+    Decision,
     ErrorRecord,
     Message,
     Reply,
+    Step,
     ToolSpec,
     Trajectory,
     TrajectoryKind,
@@ -75,7 +77,7 @@ def attempt_of(trajectory: Trajectory, source: Source | None = None) -> Attempt:
     model, run = _model(trajectory), "/".join(filter(None, (trajectory.run_id, trajectory.arm)))
     prompts: defaultdict[str, _Prompts] = defaultdict(_Prompts)
     calls = tuple(
-        _call(trajectory, call, prompts[call.model].told(call), run, source)
+        _call(trajectory, step, call, prompts[call.model].told(call), run, source)
         for step in trajectory.steps
         for call in step.calls
     )
@@ -105,7 +107,9 @@ def _model(trajectory: Trajectory) -> str:
     return named or trajectory.arm or str(trajectory.kind)
 
 
-def _call(trajectory: Trajectory, call: Call, conversation: Conversation, run: str, source: Source) -> LogCall:
+def _call(
+    trajectory: Trajectory, step: Step, call: Call, conversation: Conversation, run: str, source: Source
+) -> LogCall:
     return LogCall(
         model=call.priced_as or call.model,
         run=run,
@@ -116,9 +120,22 @@ def _call(trajectory: Trajectory, call: Call, conversation: Conversation, run: s
         latency_s=call.latency_s or None,
         usage=call.usage,
         error=_words(call.error),
+        answerer=call.answerer.value,
+        votes=_votes(step.decision),
+        demonstrations=tuple(f"{one.trajectory_id} {one.start} to {one.stop}" for one in step.demonstrations),
         source=source,
         **conversation._asdict(),
     )
+
+
+def _votes(decision: Decision | None) -> tuple[str, ...]:
+    """The samples as they voted, and the reason of the decision behind them."""
+    if decision is None:
+        return ()
+    votes = tuple(
+        vote.text[:PREVIEW] if vote.key is not None else f"(invalid) {vote.text[:PREVIEW]}" for vote in decision.votes
+    )
+    return (*votes, f"decided: {decision.answerer.value}, {decision.reason.value}")
 
 
 class _Branch(Thread):

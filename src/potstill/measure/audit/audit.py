@@ -41,6 +41,8 @@ class AuditOptions(NamedTuple):
     seed: int = 0
     bloated: int = 8000
     """Characters above which an observation is bloated."""
+    ignore_ids: bool = False
+    """The episodes are put together without the log's ids."""
     dated: bool = True
     """Price each record at its own day; else all at the table's."""
 
@@ -98,7 +100,7 @@ class Auditor:
                 return
             self._call_ids.add(known)
         key = self._place(call)
-        if call.episode_id is not None:
+        if call.episode_id is not None and not self._options.ignore_ids:
             self._ids[key] = (call.run, call.episode_id)
         self._tell_problems(call, key)
         cost = self._episodes.add(key, call)
@@ -187,6 +189,7 @@ class Auditor:
 
     def _join(self) -> None:
         """Episodes of single calls: they fill the attempt that was told without calls, or become one."""
+        self._tell_meaningless_ids()
         for named, closed in self._closed:
             row = Row(
                 self._attempts.task(closed.task_id or closed.key) if named is None else 0,
@@ -207,6 +210,12 @@ class Auditor:
                     closed.source,
                 )
         self._closed.clear()
+
+    def _tell_meaningless_ids(self) -> None:
+        """Proxies that know no session make up an id for each request."""
+        named = [closed for ids, closed in self._closed if ids is not None]
+        if len(named) >= FEW and all(closed.calls == 1 for closed in named):
+            self._dirt.note("single_call_ids", None, f"{len(named):,} ids", count=len(named))
 
     def _spends(self) -> tuple[tuple[Spend, ...], tuple[Spend, ...]]:
         """By model (calls tell it where there are any) and by outcome."""
@@ -252,6 +261,8 @@ class Auditor:
                 self._dirt.note("mixed_formats", None, f"{report.path}: {count:,} of {name}", count=count)
 
 
+FEW = 20
+"""Episodes of one call each; more than that are no chance."""
 BACKWARDS_S = 60.0
 """Calls of an episode that run at once may be logged out of order by so much."""
 

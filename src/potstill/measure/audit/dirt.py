@@ -37,6 +37,8 @@ MEANING = {
     "mixed_formats": "rows in another format than the rest of their file",
     "skipped_rows": "rows that gave no record",
     "stitched": "calls that name no episode, put together by what their prompts repeat",
+    "single_call_ids": "ids of episodes that have one call each, as proxies make them up: --ignore-ids puts the calls "
+    "together by their prompts",
     "repeated_calls": "calls with the id of an earlier call; the first is counted",
 }
 

@@ -382,6 +382,9 @@ def _shown(number: int, call: LogCall, model: str, step_type: str, usd: float | 
         cached_input_tokens=usage.cache_read_tokens if usage is not None and usage.cache_reported else None,
         output_tokens=usage.output_tokens if usage is not None else None,
         usd=usd,
+        answerer=call.answerer,
+        votes=call.votes,
+        demonstrations=call.demonstrations,
     )
 
 
