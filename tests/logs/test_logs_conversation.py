@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from potstill.logs import conversation
 from potstill.logs.conversation import Conversation, Thread, arguments_hash, told
 from potstill.logs.records import PREVIEW, LogCall
 
@@ -230,3 +231,11 @@ def test_the_same_observation_is_the_same_content_behind_another_history_and_und
     assert first.contents[-1] == second.contents[-1]
     assert first.prefixes[-1] != second.prefixes[-1]
     assert told([{"role": "user", "content": "sunny"}]).contents != first.contents
+
+
+@given(st.lists(messages, min_size=1, max_size=6))
+def test_a_message_that_was_met_before_says_the_same(prompt: list[dict[str, Any]]) -> None:
+    """A message's hashes are remembered at its place; another process, which has met nothing, must find the same."""
+    warm = [told(prompt), told(prompt)]
+    conversation._seen = conversation._Seen()
+    assert [told(prompt), told(prompt)] == warm

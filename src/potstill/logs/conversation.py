@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -74,6 +74,46 @@ class _Folded(NamedTuple):
     """What counts beside role and text: ids, tools called, images."""
 
 
+class _Link(NamedTuple):
+    """A message at its place behind a conversation."""
+
+    folded: _Folded
+    chain: bytes
+    prefix: int
+    content: int
+
+
+class _Seen:
+    """Messages at their places that were met lately: an agent's next request repeats all of its last one.
+
+    Two generations of at most ``_SEEN_CHARACTERS`` each; what is not met again falls out with the older one.
+    """
+
+    def __init__(self) -> None:
+        self._young: dict[Hashable, _Link] = {}
+        self._old: dict[Hashable, _Link] = {}
+        self._characters = 0
+
+    def find(self, key: Hashable) -> _Link | None:
+        link = self._young.get(key)
+        if link is None:
+            link = self._old.get(key)
+            if link is not None:
+                self.keep(key, link)
+        return link
+
+    def keep(self, key: Hashable, link: _Link) -> None:
+        self._young[key] = link
+        self._characters += link.folded.size + _SEEN_OVERHEAD
+        if self._characters > _SEEN_CHARACTERS:
+            self._old, self._young, self._characters = self._young, {}, 0
+
+
+_SEEN_CHARACTERS = 8_000_000
+_SEEN_OVERHEAD = 400
+_seen = _Seen()
+
+
 def told(messages: Any, answer: Any = None, *, system: Any = None, tools: Any = None) -> Conversation:
     """What one request and its answer say. ``messages``: a list of messages in any dialect, or a prompt as text.
 
@@ -111,14 +151,25 @@ class Thread:
 
     def add(self, message: Any) -> None:
         """Put a message behind the conversation (an Anthropic message with tool results is several)."""
+        key = _key(message, self._chain)
+        known = None if key is None else _seen.find(key)
+        if known is not None:
+            self._put(known)
+            return
         for folded in _fold(message, "u"):
-            text = folded.text.strip().encode("utf-8", "surrogatepass")
-            self._chain = _chained(self._chain, folded, text)
-            self._contents.append(_content(folded, text))
-            self._roles.append(folded.letter)
-            self._sizes.append(folded.size)
-            self._prefixes.append(int.from_bytes(self._chain, "little"))
-            self._last = folded
+            link = _linked(self._chain, folded)
+            self._put(link)
+            if key is not None:
+                _seen.keep(key, link)
+
+    def _put(self, link: _Link) -> None:
+        folded, chain, prefix, content = link
+        self._chain = chain
+        self._contents.append(content)
+        self._roles.append(folded.letter)
+        self._sizes.append(folded.size)
+        self._prefixes.append(prefix)
+        self._last = folded
 
     def call(self, answer: Any = None, tools: Any = None) -> Conversation:
         """A call whose prompt is the conversation so far. The answer is not added: ``add`` it if it stays."""
@@ -159,6 +210,38 @@ def arguments_hash(arguments: Any) -> int:
     if not isinstance(arguments, str):
         return _hash(_normal_json(arguments))
     return _text_hash(arguments) if len(arguments) <= _CACHED_ARGUMENTS else _hash_text(arguments)
+
+
+def _key(message: Any, chain: bytes) -> Hashable | None:
+    """What a plain message (role, text, OpenAI's calls of tools) says at its place; ``None`` for any other shape."""
+    if type(message) is not dict or "content" not in message:
+        return None
+    role, content, calls = message.get("role"), message["content"], message.get("tool_calls")
+    if type(role) is not str or (type(content) is not str and content is not None):
+        return None
+    if calls is None:
+        answered = message.get("tool_call_id")
+        if type(answered) is str:
+            return (chain, role, content, answered) if len(message) == 3 else None
+        return (chain, role, content) if len(message) == 2 else None
+    if type(calls) is not list or len(message) != 3:
+        return None
+    said: list[Hashable] = [chain, role, content]
+    for call in calls:
+        function = call.get("function") if type(call) is dict else None
+        if type(function) is not dict:
+            return None
+        parts = (call.get("id"), function.get("name"), function.get("arguments"))
+        if any(type(part) is not str for part in parts) or "call_id" in call:
+            return None
+        said.append(parts)
+    return tuple(said)
+
+
+def _linked(chain: bytes, folded: _Folded) -> _Link:
+    text = folded.text.strip().encode("utf-8", "surrogatepass")
+    after = _chained(chain, folded, text)
+    return _Link(folded, after, int.from_bytes(after, "little"), _content(folded, text))
 
 
 # --- one message ----------------------------------------------------------------------------------------------------
