@@ -137,6 +137,14 @@ def test_repeated_prefix_is_the_share_of_characters_that_was_sent_before() -> No
     assert state.repeated == pytest.approx(100)
 
 
+def test_instructions_that_the_log_leaves_out_are_repeated_as_they_were_billed() -> None:
+    """The log holds 22 characters of a prompt of 1,000 tokens: all of them come again in the next prompt."""
+    first, state = user("x" * 10), OpenEpisode()
+    state.add(call([first], "y" * 10, tokens=1000), ONE, None)
+    state.add(call([first, {"role": "assistant", "content": "y" * 10}, user("z" * 10)], tokens=1050), ONE, None)
+    assert state.repeated == pytest.approx(1000)
+
+
 def test_what_stands_behind_a_change_is_repeated_elsewhere() -> None:
     state = OpenEpisode()
     state.add(call([user("at 10:01"), user("x" * 18)]), ONE, None)

@@ -6,7 +6,8 @@ with each call), sums over episodes (``episodes.py``), I/O.
 Rules:
 
 * *Repeated prefix*: input that an earlier call of the same model in this episode had sent as the start of its prompt,
-  definitions of tools included; tokens are the call's input times the share of characters. *Repeated elsewhere*: whole
+  definitions of tools included. Tokens are those of the earlier call times the share of its characters: a prompt that is
+  repeated whole counts as it was billed, instructions that the log leaves out included. *Repeated elsewhere*: whole
   messages that the nearest earlier prompt had too, but behind the first message that differs. The last
   ``_BRANCHES`` different prompts are compared.
 * A *step* is one prompt with all samples that were asked for it. Which sample was acted on tells the next prompt.
@@ -75,13 +76,19 @@ class Wasted(NamedTuple):
 class _Branch:
     """A prompt that was sent to a model, as hashes."""
 
-    __slots__ = ("contents", "model", "prefixes", "repeated", "tools")
+    __slots__ = ("characters", "contents", "model", "prefixes", "repeated", "tokens", "tools")
 
-    def __init__(self, call: LogCall) -> None:
+    def __init__(self, call: LogCall, total: int) -> None:
+        self.sent(call, total)
         self.model, self.tools = call.model, call.tools[0]
         self.prefixes = array("I", [prefix & _MASK for prefix in call.prefixes])
         self.contents = array("I", call.contents)
         self.repeated = 0.0
+
+    def sent(self, call: LogCall, total: int) -> None:
+        """Note how long the whole prompt was, as billed: a log may leave out instructions and tools that were sent."""
+        self.characters = total
+        self.tokens = call.usage.input_tokens if call.usage is not None else 0
 
 
 class _Sample(NamedTuple):
@@ -187,21 +194,23 @@ class OpenEpisode:
     def _repeats(self, call: LogCall, total: int, rates: CacheRates | None) -> None:
         branch, common = self._nearest(call)
         if branch is None:
-            self._grow(None, 0, call)
-        prefix = elsewhere = 0.0
-        if branch is not None:
-            same_tools = branch.tools == call.tools[0]
-            prefix = sum(call.sizes[:common]) + MESSAGE_CHARACTERS * common + (call.tools[1] if same_tools else 0)
-            if common < len(branch.prefixes) and common < len(call.prefixes):
-                elsewhere = _behind(branch, common, call)
-            branch = self._grow(branch, common, call)
-        if call.usage is None:
+            self._grow(None, 0, call, total)
+            self.prompts += call.usage.input_tokens if call.usage is not None else 0
+            return
+        elsewhere = 0.0
+        same_tools = branch.tools == call.tools[0]
+        prefix = sum(call.sizes[:common]) + MESSAGE_CHARACTERS * common + (call.tools[1] if same_tools else 0)
+        if common < len(branch.prefixes) and common < len(call.prefixes):
+            elsewhere = _behind(branch, common, call)
+        before_tokens, before_characters = branch.tokens, branch.characters
+        branch = self._grow(branch, common, call, total)
+        if call.usage is None or not call.usage.input_tokens:
             return
         per_character = call.usage.input_tokens / total
         self.prompts += call.usage.input_tokens
-        if branch is None:
-            return
-        repeated = prefix * per_character
+        repeated = prefix * (before_tokens / before_characters if before_tokens else per_character)
+        repeated = min(repeated, call.usage.input_tokens)
+        elsewhere = min(elsewhere, (call.usage.input_tokens - repeated) / per_character)
         self.repeated += repeated
         self.elsewhere += elsewhere * per_character
         if rates is not None:
@@ -220,17 +229,19 @@ class OpenEpisode:
                     best, longest = branch, common
         return best, max(longest, 0)
 
-    def _grow(self, branch: _Branch | None, common: int, call: LogCall) -> _Branch:
+    def _grow(self, branch: _Branch | None, common: int, call: LogCall, total: int) -> _Branch:
         """Note the prompt: at the end of the one that it continues, or as another branch."""
         same = branch is not None and branch.tools == call.tools[0]
         if branch is None or not same or (common < len(branch.prefixes) and common < len(call.prefixes)):
-            grown = _Branch(call)
+            grown = _Branch(call, total)
             if branch is not None and same:
                 grown.repeated = branch.repeated
             self._branches.append(grown)
             if len(self._branches) > _BRANCHES:
                 del self._branches[0]
             return grown
+        if len(call.prefixes) >= len(branch.prefixes):
+            branch.sent(call, total)
         branch.prefixes.extend([prefix & _MASK for prefix in call.prefixes[len(branch.prefixes) :]])
         branch.contents.extend(call.contents[len(branch.contents) :])
         if branch is not self._branches[-1]:
