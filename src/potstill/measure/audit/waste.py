@@ -6,8 +6,8 @@ with each call), sums over episodes (``episodes.py``), I/O.
 Rules:
 
 * *Repeated prefix*: input that an earlier call of the same model in this episode had sent as the start of its prompt,
-  definitions of tools included. Tokens are those of the earlier call times the share of its characters: a prompt that is
-  repeated whole counts as it was billed, instructions that the log leaves out included. *Repeated elsewhere*: whole
+  definitions of tools included. Tokens are those of the earlier call times the share of its characters: a prompt that
+  is repeated whole counts as it was billed, instructions that the log leaves out included. *Repeated elsewhere*: whole
   messages that the nearest earlier prompt had too, but behind the first message that differs. The last
   ``_BRANCHES`` different prompts are compared.
 * A *step* is one prompt with all samples that were asked for it. Which sample was acted on tells the next prompt.
