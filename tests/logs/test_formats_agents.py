@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from potstill.logs.formats.base import LogFormat, Skipped
 from potstill.logs.formats.inspect_ai import InspectAI
 from potstill.logs.formats.swe_agent import SweAgent
 from potstill.logs.records import Attempt, Record, Source
+from potstill.logs.zstandard import zipfile
 
 SAMPLES = Path(__file__).parent / "samples"
 MINI = "astropy__astropy-12907.traj.json"
@@ -129,10 +129,11 @@ def test_samples_of_an_inspect_log_are_rows_with_the_log_as_head() -> None:
     assert alone == samples(log)
 
 
-def test_an_eval_file_gives_what_the_json_log_gives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_ZSTANDARD])
+def test_an_eval_file_gives_what_the_json_log_gives(tmp_path: Path, method: int) -> None:
     log = load("inspect_ai.json")
     path = tmp_path / "log.eval"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", method) as archive:
         for sample in log.pop("samples"):
             archive.writestr(f"samples/{sample['id']}_epoch_{sample['epoch']}.json", json.dumps(sample))
         archive.writestr("header.json", json.dumps(log))

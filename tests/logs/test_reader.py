@@ -9,6 +9,7 @@ import multiprocessing
 import random
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.errors import ConfigError, UnknownName
-from potstill.logs import documents, reader
+from potstill.logs import documents, reader, zstandard
 from potstill.logs.lines import numbered, pieces, split
 from potstill.logs.pieces import Plan, read_range
 from potstill.logs.reader import read
 from potstill.logs.records import Attempt, LogCall
 from potstill.logs.report import Tally
+
+
+def zstd(data: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zstandard.ZstdFile(packed, "w") as file:
+        file.write(data)
+    return packed.getvalue()
+
 
 ROW = b'{"task_id": "1", "model": "m"}\n'
 
@@ -111,12 +120,13 @@ def test_a_row_of_another_format_is_understood_and_counted(tmp_path: Path) -> No
     assert told(strict) == {"no model": (1, (2,))}
 
 
-def test_compressed(tmp_path: Path) -> None:
-    whole = gzip.compress(ROW * 100)
-    assert len(list(read([put(tmp_path / "a.jsonl.gz", whole)]))) == 100
+@pytest.mark.parametrize(("suffix", "compress"), [("gz", gzip.compress), ("zst", zstd)])
+def test_compressed(tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]) -> None:
+    assert len(list(read([put(tmp_path / f"a.jsonl.{suffix}", compress(ROW * 100))]))) == 100
+    assert len(list(read([tmp_path]))) == 100, "found in a folder too"
     noise = random.Random(0)
     rows = b"".join(json.dumps({"task_id": noise.random(), "model": "m"}).encode() + b"\n" for _ in range(20_000))
-    cut = read([put(tmp_path / "b.jsonl.gz", gzip.compress(rows)[:-2000])])
+    cut = read([put(tmp_path / f"b.jsonl.{suffix}", compress(rows)[:-2000])])
     assert 0 < len(list(cut)) < 20_000
     assert list(told(cut)) == ["file cut off or damaged"]
 
@@ -131,6 +141,7 @@ class _Stdin:
     [
         (ROW * 3, 3),
         (gzip.compress(ROW * 3), 3),
+        (zstd(ROW * 3), 3),
         (b"task_id,model\n1,m\n", 1),
         (b'[{"task_id": 1,\n "model": "m"}]', 1),
         (ROW[:-1] + b"\n" + b"x" * 10, 1),
@@ -195,7 +206,7 @@ def test_an_empty_file_among_others_is_reported(tmp_path: Path) -> None:
         ("a.jsonl", b'{"task": "1", "model": "m"}\n', "name that column 'task_id'"),
         ("a.csv", b"taskid,model\n1,m\n", "name that column 'task_id'"),
         ("a.txt", b"hello\nworld\n", "neither JSON nor CSV"),
-        ("a.bin", b"\x28\xb5\x2f\xfd1234", "zstd -d"),
+        ("a.zst", b"\x28\xb5\x2f\xfd1234", "cannot be read"),
         ("a.db", b"SQLite format 3\0", "SQLite"),
         ("a.csv", b"\xff\xfet\0a\0", "UTF-16"),
         ("a.json", b'{\n "colour": "red"\n}', "no format's rows"),

@@ -6,7 +6,6 @@ interpret rows. Memory stays within a fixed multiple of ``SMALL_BYTES``, however
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
@@ -16,6 +15,7 @@ from potstill.logs.formats.base import LogFormat, Skipped
 from potstill.logs.formats.registry import formats
 from potstill.logs.lines import LINE_LIMIT
 from potstill.logs.rows import decoded, decoded_object
+from potstill.logs.zstandard import ZstdError, zipfile
 
 SMALL_BYTES = 32 * 2**20
 """Documents up to here are decoded at once."""
@@ -168,6 +168,8 @@ def _elements_of(file: BinaryIO, path: str) -> Iterator[bytes]:
         raise Broken(number + 1, str(error)) from error
 
 
+_DAMAGED = (zipfile.BadZipFile, ZstdError, NotImplementedError, OSError, EOFError, RuntimeError)
+
 # --- archives -------------------------------------------------------------------------------------------------------
 
 
@@ -178,7 +180,7 @@ def archive(path: str, forced: LogFormat | None) -> Document | None:
             head = next((_read(opened, name) for name in _HEADS if name in opened.namelist()), b"{}")
             names = _samples(opened)
             first = _read(opened, names[0]) if names else b""
-    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise Broken(1, str(error)) from error
     for known in (forced,) if forced is not None else formats():
         if _fits(known, first):
@@ -195,7 +197,7 @@ def _archived(path: str) -> Iterator[bytes]:
         for number, name in enumerate(_samples(opened), 1):
             try:
                 yield _read(opened, name)
-            except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, RuntimeError) as error:
+            except _DAMAGED as error:
                 raise Broken(number, f"{name}: {error}") from error
 
 

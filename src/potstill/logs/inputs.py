@@ -1,6 +1,7 @@
 """What is to be read: paths as the user typed them, into files that can be opened, decompressed and counted.
 
-What it knows: folders, standard input, gzip, the first bytes of things that are no logs. What it does not do: formats.
+What it knows: folders, standard input, gzip, Zstandard, the first bytes of things that are no logs. What it does not
+do: formats.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from potstill.errors import ConfigError
+from potstill.logs import zstandard
 
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".gz", ".traj", ".eval")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".gz", ".zst", ".traj", ".eval")
 """Files of these names are read where a folder is given."""
 STDIN = "-"
 BUFFER_BYTES = 2**20
@@ -26,7 +28,6 @@ Progress = Callable[[int], None]
 """Told how many bytes of the file were read so far."""
 
 _FOREIGN = {
-    b"\x28\xb5\x2f\xfd": "it is compressed with zstd. Type: zstd -d FILE",
     b"BZh": "it is compressed with bzip2. Type: bunzip2 FILE",
     b"\xfd7zXZ": "it is compressed with xz. Type: unxz FILE",
     b"PAR1": "it is Parquet; export it as JSON lines or CSV",
@@ -111,7 +112,7 @@ class Opener:
         if self.source.path == STDIN:
             return False
         with open(self.source.path, "rb") as file:
-            return file.read(2) != GZIP
+            return not file.read(4).startswith((GZIP, zstandard.MAGIC))
 
     def keep(self) -> None:
         """Put standard input into a temporary file, so that it can be opened again."""
@@ -147,7 +148,9 @@ class Opener:
 
 def _decompressed(file: io.BufferedReader) -> io.BufferedReader:
     if file.peek(2)[:2] == GZIP:
-        return io.BufferedReader(_Gunzipped(gzip.GzipFile(fileobj=file)), BUFFER_BYTES)
+        return io.BufferedReader(_Unpacked(gzip.GzipFile(fileobj=file)), BUFFER_BYTES)
+    if file.peek(4)[:4] == zstandard.MAGIC:
+        return io.BufferedReader(_Unpacked(zstandard.ZstdFile(file)), BUFFER_BYTES)
     return file
 
 
@@ -186,17 +189,20 @@ class _Counted(io.RawIOBase):
         super().close()
 
 
-class _Gunzipped(io.RawIOBase):
-    """Gzip in small steps, so that of a damaged file all that stands before the damage is had."""
+class _Unpacked(io.RawIOBase):
+    """Gzip or Zstandard in small steps, so that of a damaged file all that stands before the damage is had."""
 
-    def __init__(self, file: gzip.GzipFile) -> None:
+    def __init__(self, file: gzip.GzipFile | zstandard.ZstdFile) -> None:
         self._file = file
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        block = self._file.read1(len(buffer))
+        try:
+            block = self._file.read1(len(buffer))
+        except zstandard.ZstdError as error:
+            raise OSError(str(error)) from error
         buffer[: len(block)] = block
         return len(block)
 
