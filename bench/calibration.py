@@ -3,18 +3,24 @@
     python bench/calibration.py [--recorded episodes.jsonl] [--runs 500]
 
 For each kind of work, each number of labelled tasks and each ``--keep``: draw tasks, calibrate on them at a confidence
-of 0.95, and look up in a large population what the chosen candidate really loses and costs. A *violation* is a choice
-whose true loss P(lost | teacher right) is above 1 - keep; they may happen in 5 % of the runs. Costs are relative to the
-teacher alone (a student's sample is assumed to cost 0.05 of its answer); where nothing is certified the teacher's cost
-of 1 counts. The others, at the same success (rules that lose too much are mixed with the teacher at random, those that
-lose less stay as they are):
+of 0.95 as ``potstill calibrate --samples 1,2,3,5`` does, and look up in a large population what the chosen candidate
+really loses and costs. A *violation* is a choice whose true loss P(lost | teacher right) is above 1 - keep; they may
+happen in 5 % of the runs. Costs are relative to the teacher alone (a student's sample is assumed to cost 0.05 of its
+answer); where nothing is certified the teacher's cost of 1 counts. Costs above the oracle:
+
+- ``above_oracle``: the oracle's loss is all that is allowed, which nobody can prove who has only samples;
+- ``above_oracle_same_success``: run by run, the oracle's loss is the true loss of what was chosen. Random mixtures of
+  two candidates are open to it, and of a candidate with the teacher.
+
+The others, at the same success (rules that lose too much are mixed with the teacher at random, those that lose less
+stay as they are):
 
 - unanimity of 3 samples, and a fixed 4 of 5, which know nothing of the task;
 - random escalation at exactly the share that keeps enough;
 - plug-in: the cheapest candidate whose *observed* loss is allowed, by vote or by a learned score as in FrugalGPT
   (arXiv 2305.05176), without any correction: its violations say what the correction is for;
-- the oracle, which has a learned score fitted on a hundred thousand tasks and knows the true loss of every threshold,
-  and the clairvoyant, which knows each answer.
+- the oracle, which has learned scores of 1, 2, 3 and 5 samples fitted on 25,000 tasks and knows the true loss of every
+  threshold of them and of the votes, and the clairvoyant, which knows each answer.
 
 "at the edge": one vote of three samples whose strictest threshold truly loses 0.1 % more than allowed: here the exact
 test should be wrong almost as often as it may.
@@ -24,7 +30,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,14 +41,15 @@ import numpy as np
 import _results
 from _streams import PROFILES, recorded, stream
 from potstill.decide.bounds import clopper_pearson
-from potstill.decide.calibration.candidates import LEARNED, Chain, learned_chain, vote_chain
+from potstill.decide.calibration.candidates import LEARNED, Chain, learned_chains, vote_chain
 from potstill.decide.calibration.certify import certify
+from potstill.decide.calibration.paths import learned_scores, paths
 from potstill.decide.calibration.score import Score, table
 from potstill.decide.calibration.units import Units, vote
 
 KEEPS = (0.9, 0.95, 0.98)
 CONFIDENCE = 0.95
-SIZES = {200: 1.0, 500: 1.0, 1000: 1.0, 5000: 0.2, 20000: 0.06}
+SIZES = {200: 1.0, 500: 1.0, 1000: 1.0, 5000: 0.2, 20000: 0.04}
 """Labelled tasks, and the part of ``--runs`` that is made with so many."""
 MOST_RECORDED = 1000
 """Of tasks drawn from the recorded ones: with many times their number, a learned score would know them by heart."""
@@ -48,7 +57,7 @@ LEARNED_SAMPLES = 3
 FINE = 500
 """Thresholds of the learned score that the oracle tries."""
 POPULATION = 1_000_000
-SCORED = 200_000
+SCORED = 100_000
 """Of the population, for learned scores, which differ from run to run."""
 BORDER = 1000
 
@@ -82,26 +91,36 @@ class World:
             chain = vote_chain(population, k)
             self.votes |= {("votes", k, threshold): value(chain, threshold) for threshold in chain.thresholds}
         scored = population.take(np.arange(len(population)) < SCORED)
-        self.chain = vote_chain(scored, LEARNED_SAMPLES)
-        self.signals = table(scored, vote(scored, LEARNED_SAMPLES), LEARNED_SAMPLES)
-        best = learned_chain(scored, LEARNED_SAMPLES)
-        self.family = [*self.votes.values()]
-        if best is not None:
-            fine = np.unique(np.quantile(best.score_U, np.linspace(0.0, 1.0, FINE)))
-            self.family += [value(best, threshold) for threshold in fine]
+        self.chains = {k: vote_chain(scored, k) for k in self.samples}
+        self.signals = {k: table(scored, vote(scored, k), k) for k in self.samples}
+        self.family = [TEACHER, *self.votes.values()]
+        for k in self.samples:
+            best = learned_chains(scored, k)
+            if best is not None:
+                fine = np.unique(np.quantile(best[1].score_U, np.linspace(0.0, 1.0, FINE)))
+                self.family += [value(best[1], threshold) for threshold in fine]
+        self.frontier = hull(self.family)
+        self.scored = lru_cache(maxsize=2 * len(self.samples))(self._scored)
+
+    def _scored(self, samples: int, score: Score) -> Chain:
+        return self.chains[samples]._replace(score_U=score(self.signals[samples]))
 
     def truth(self, signal: str, samples: int, threshold: float, score: Score | None) -> Value:
         if signal != LEARNED:
             return self.votes[signal, samples, threshold]
         assert score is not None
-        return value(self.chain._replace(score_U=score(self.signals)), threshold)
+        return value(self.scored(samples, score), threshold)
 
     def oracle(self, allowed: float) -> float:
-        return min([1.0, *(one.cost for one in self.family if one.loss <= allowed)])
+        return min(one.cost for one in self.family if one.loss <= allowed)
+
+    def oracle_at(self, loss: float) -> float:
+        """The least cost of the family, mixtures included, at no more than this true loss."""
+        return float(np.interp(loss, [one.loss for one in self.frontier], [one.cost for one in self.frontier]))
 
     def clairvoyant(self, allowed: float) -> float:
         """One sample; the teacher where that would be lost, less what may be lost."""
-        chain = self.chain
+        chain = self.chains[LEARNED_SAMPLES]
         lost = (chain.right_U & ~chain.good_U).mean() - allowed * chain.right_U.mean()
         return float(self.votes["votes", 1, 1.0].cost + max(0.0, lost))
 
@@ -121,13 +140,31 @@ def value(chain: Chain, threshold: float) -> Value:
     )
 
 
-def synthetic() -> Iterator[World]:
-    for index, profile in enumerate(PROFILES):
+def hull(family: Sequence[Value]) -> list[Value]:
+    """The lower convex hull of loss and cost, as far as more loss costs less: what mixtures at random can reach."""
+    found: list[Value] = []
+    for one in sorted(set(family)):
+        if found and one.cost >= found[-1].cost:
+            continue
+        while len(found) > 1 and _above(found[-2], found[-1], one):
+            found.pop()
+        found.append(one)
+    return found
 
-        def draw(n: int, random: np.random.Generator, profile: Any = profile) -> Units:
-            return stream(profile, n, random)
 
-        yield World(profile.name, draw, draw(POPULATION, np.random.default_rng([index, 10**6])))
+def _above(left: Value, middle: Value, right: Value) -> bool:
+    """Whether ``middle`` is on or above the line from ``left`` to ``right``."""
+    slope = (right.cost - left.cost) / (right.loss - left.loss)
+    return middle.cost >= left.cost + slope * (middle.loss - left.loss)
+
+
+def synthetic(index: int) -> World:
+    profile = PROFILES[index]
+
+    def draw(n: int, random: np.random.Generator) -> Units:
+        return stream(profile, n, random)
+
+    return World(profile.name, draw, draw(POPULATION, np.random.default_rng([index, 10**6])))
 
 
 def finite(path: Path) -> World:
@@ -154,13 +191,12 @@ class Run(NamedTuple):
 def calibrate(world: World, n: int, seed: int) -> list[Run]:
     """One draw of ``n`` tasks, calibrated for every keep."""
     units = world.draw(n, np.random.default_rng([seed, n]))
-    votes = [vote_chain(units, k) for k in world.samples]
-    learned = learned_chain(units, LEARNED_SAMPLES, seed=seed)
-    observed = observe(votes)
-    scored = [] if learned is None else observe([learned])
+    scores = learned_scores(units, world.samples, seed=seed)
+    observed = observe([vote_chain(units, k) for k in world.samples])
+    scored = observe([testing for _, testing in scores if testing.samples == LEARNED_SAMPLES])
     runs = []
     for keep in KEEPS:
-        result = certify([*votes, *([learned] if learned is not None else [])], keep, CONFIDENCE)
+        result = certify(paths(units, world.samples, keep, CONFIDENCE, scores=scores), keep, CONFIDENCE)
         ours = TEACHER
         if result.certified and result.recommendation == "cascade":
             assert result.signal is not None
@@ -204,6 +240,7 @@ def rows_of(world: World, n: int, runs: Sequence[Sequence[Run]]) -> list[dict[st
         allowed = 1 - keep
         found = [run[index] for run in runs]
         oracle = world.oracle(allowed)
+        same = float(np.mean([world.oracle_at(run.ours.loss) for run in found]))
         cost = float(np.mean([run.ours.cost for run in found]))
         sure = [run.ours.cost for run in found if run.certified]
         violations = sum(run.ours.loss > allowed for run in found)
@@ -223,6 +260,8 @@ def rows_of(world: World, n: int, runs: Sequence[Sequence[Run]]) -> list[dict[st
                 "cost_where_certified": float(np.mean(sure)) if sure else None,
                 "oracle": oracle,
                 "above_oracle": cost / oracle - 1,
+                "oracle_same_success": same,
+                "above_oracle_same_success": cost / same - 1,
                 "clairvoyant": world.clairvoyant(allowed),
                 "unanimity_3": world.mixed(("votes", 3, 1.0), allowed),
                 "fixed_4_of_5": world.mixed(("votes", 5, 0.8), allowed),
@@ -263,15 +302,12 @@ def border(world: World, runs: int) -> dict[str, Any]:
 
 
 def speed() -> list[dict[str, Any]]:
-    """Seconds to calibrate, draws not included: four votes, one learned score, all tests."""
+    """Seconds to calibrate, draws not included: votes and learned scores of four numbers of samples, all tests."""
     rows = []
     for n in (10_000, 100_000, 1_000_000):
         units = stream(PROFILES[1], n, np.random.default_rng(n))
         begun, cpu = time.perf_counter(), time.process_time()
-        chains = [vote_chain(units, k) for k in (1, 2, 3, 5)]
-        learned = learned_chain(units, LEARNED_SAMPLES)
-        assert learned is not None
-        certify([*chains, learned], 0.98, CONFIDENCE)
+        certify(paths(units, (1, 2, 3, 5), 0.98, CONFIDENCE), 0.98, CONFIDENCE)
         rows.append({"decisions": n, "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - begun})
     return rows
 
@@ -281,31 +317,49 @@ def total(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"runs": runs, "violations": violations, "violation_rate_ci": clopper_pearson(violations, runs)}
 
 
+class Part(NamedTuple):
+    """All that is measured in one world."""
+
+    rows: list[dict[str, Any]]
+    edge: dict[str, Any]
+    cpu_s: float
+
+
+def measure(make: Callable[[], World], runs: int) -> Part:
+    begun, world, rows = time.process_time(), make(), []
+    for n, part in SIZES.items():
+        if n > world.most:
+            continue
+        rows += rows_of(world, n, [calibrate(world, n, seed) for seed in range(max(10, round(runs * part)))])
+        for row in rows[-len(KEEPS) :]:
+            print(
+                f"{world.name[:22]:22} n={n:5} keep={row['keep']} wrong={row['violation_rate']:.3f} "
+                f"certified={row['certified']:.2f} cost={row['cost']:.3f} oracle={row['oracle']:.3f} "
+                f"above={row['above_oracle']:.3f} same={row['above_oracle_same_success']:.3f} "
+                f"unanimity={row['unanimity_3']:.3f} random={row['random']:.3f} "
+                f"plug-in wrong={row['plug_in_votes_violation_rate']:.2f} "
+                f"learned {row['plug_in_learned_violation_rate']:.2f}",
+                flush=True,
+            )
+    edge = border(world, runs)
+    print(world.name, "at the edge", edge["violation_rate"], flush=True)
+    return Part(rows, edge, time.process_time() - begun)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--jobs", type=int, default=1, help="processes; worlds are shared out")
     parser.add_argument("--recorded", type=Path, help="tau2 episodes as JSON lines")
     options = parser.parse_args()
     begun = time.process_time()
-    rows, edges = [], []
-    worlds = [*synthetic(), *([finite(options.recorded)] if options.recorded else [])]
-    for world in worlds:
-        for n, part in SIZES.items():
-            if n > world.most:
-                continue
-            runs = [calibrate(world, n, seed) for seed in range(max(10, round(options.runs * part)))]
-            rows += rows_of(world, n, runs)
-            for row in rows[-len(KEEPS) :]:
-                print(
-                    f"{world.name[:22]:22} n={n:5} keep={row['keep']} wrong={row['violation_rate']:.3f} "
-                    f"certified={row['certified']:.2f} cost={row['cost']:.3f} oracle={row['oracle']:.3f} "
-                    f"unanimity={row['unanimity_3']:.3f} random={row['random']:.3f} "
-                    f"plug-in wrong={row['plug_in_votes_violation_rate']:.2f} "
-                    f"learned {row['plug_in_learned_violation_rate']:.2f}",
-                    flush=True,
-                )
-        edges.append(border(world, options.runs))
-        print(world.name, "at the edge", edges[-1]["violation_rate"], flush=True)
+    makers: list[Callable[[], World]] = [partial(synthetic, index) for index in range(len(PROFILES))]
+    if options.recorded:
+        makers.insert(0, partial(finite, options.recorded))
+    with ProcessPoolExecutor(options.jobs) as pool:
+        parts = list(pool.map(measure, makers, [options.runs] * len(makers)))
+    rows, edges = [row for part in parts for row in part.rows], [part.edge for part in parts]
+    speeds = speed()
     _results.write(
         "calibration",
         [*rows, *edges],
@@ -315,8 +369,8 @@ def main() -> None:
             "confidence": CONFIDENCE,
             "all": total(rows),
             "all_at_the_edge": total(edges),
-            "speed": speed(),
-            "cpu_s": time.process_time() - begun,
+            "speed": speeds,
+            "cpu_s": sum(part.cpu_s for part in parts) + time.process_time() - begun,
         },
     )
 

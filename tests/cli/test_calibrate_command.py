@@ -162,7 +162,7 @@ def test_signals_are_learned_from_where_votes_say_nothing(tmp_path: Path, capsys
         rows.append(row(f"t{task}", "large", "a", True, 0.01))
     path = write(tmp_path / "a.jsonl", rows)
     told = calibrated(capsys, path, *WHO, "--keep", "0.95")
-    assert (told["certified"], told["signal"], told["n"]) == (True, "learned", 1500)
+    assert (told["certified"], told["signal"], told["n"]) == (True, "learned", 2250)
     assert told["score"]["features"] == ["logprob_margin"]
     assert not calibrated(capsys, path, *WHO, "--keep", "0.95", "--score", "votes")["certified"]
 

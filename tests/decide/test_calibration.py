@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.decide.bounds import betting_p_value, binomial_cdf, clopper_pearson_upper
-from potstill.decide.calibration.candidates import learned_chain, split_tasks, vote_chain
+from potstill.decide.calibration.candidates import learned_chains, split_tasks, vote_chain
 from potstill.decide.calibration.certify import Certified, certify, sequences
 from potstill.decide.calibration.losses import Level, losses
 from potstill.decide.calibration.units import Units
@@ -226,11 +226,13 @@ def test_a_learned_score_is_tested_on_tasks_that_it_never_saw() -> None:
     margin = generator.random(n)
     good = generator.random(n) < np.where(margin > 0.5, 1.0, 0.6)
     units = units_of(["a" if one else "b" for one in good], ["a"] * n, features={"margin": margin[:, None].tolist()})
-    learned = learned_chain(units, 1, seed=3)
-    assert learned is not None
+    parts = learned_chains(units, 1, seed=3)
+    assert parts is not None
+    learning, learned = parts
     assert learned.score is not None
     testing = ~split_tasks(units.task_U, 3)
-    assert len(learned.task_U) == testing.sum() == 1500
+    assert len(learned.task_U) == testing.sum() == 2250
+    assert len(learning.task_U) == 750
     assert learned.score_U.tolist() == pytest.approx(learned.score(_signals(units))[testing].tolist())
     found = certify([vote_chain(units, 1), learned], keep=0.95)
     assert (found.certified, found.signal) == (True, "learned")
@@ -245,9 +247,9 @@ def _signals(units: Units):
     return table(units, vote(units, 1), 1)
 
 
-def test_halves_are_made_of_whole_tasks() -> None:
+def test_the_part_to_learn_from_is_made_of_whole_tasks() -> None:
     task_U = np.repeat(np.arange(11), 3)
     mask = split_tasks(task_U, 0)
-    assert mask.sum() == 15
+    assert mask.sum() == 6, "two of eleven tasks"
     assert all(len(set(mask[task_U == task].tolist())) == 1 for task in range(11))
     assert (split_tasks(task_U, 0) == mask).all()

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from potstill.decide.bounds import needed_binomial
-from potstill.decide.calibration.candidates import LEARNED, VOTES, Chain, learned_chain, vote_chain
+from potstill.decide.calibration.candidates import LEARNED, VOTES
 from potstill.decide.calibration.certify import Certified, certify, check
 from potstill.decide.calibration.labels import label_shares
 from potstill.decide.calibration.losses import Level
-from potstill.decide.calibration.units import ABSENT, Units
+from potstill.decide.calibration.paths import Path, paths, worth_learning
+from potstill.decide.calibration.units import ABSENT
 from potstill.errors import ConfigError, one_of
 from potstill.measure.samples import Recorded
 
@@ -25,8 +25,8 @@ AUTO = "auto"
 SCORES = (AUTO, VOTES, LEARNED)
 FEW = 3
 """Samples that are tried beside all of them: the number of arXiv 2512.02543."""
-MANY_CHAINS = 20
-"""Chains share the error level; more of them cost as much evidence as a second set of tasks."""
+MANY_STUDENTS = 20
+"""Students share the error level; more of them cost as much evidence as a second set of tasks."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,16 +61,16 @@ def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration
     """Try all candidates of all students. Raises ``ConfigError`` for settings that make no sense."""
     check(settings.keep, settings.confidence)
     _check(settings)
-    chains: list[Chain] = []
+    tested: list[Path] = []
     notes: list[str] = []
     for one in recordings:
         ks = _there(one, settings.samples or default_samples(one), notes)
-        chains += _chains(one, ks, settings, notes)
+        tested += _paths(one, ks, settings, notes)
         notes += _warnings(one, max(ks))
-    if len(chains) > MANY_CHAINS:
-        notes.append(f"{len(chains)} chains of candidates share the error level; name fewer --samples or --student")
-    result = certify(chains, settings.keep, settings.confidence, settings.level)
-    assumed = max(int(chain.assumed_U.sum()) for chain in chains)
+    if len(recordings) > MANY_STUDENTS:
+        notes.append(f"{len(recordings)} students share the error level; name fewer --student")
+    result = certify(tested, settings.keep, settings.confidence, settings.level)
+    assumed = max(int(chain.assumed_U.sum()) for path in tested for chain, _ in path.steps)
     if assumed:
         notes.append(f"{assumed} decisions count as losses if the student acts, for its outcome there is not known")
     return Calibration(result=result, teacher=recordings[0].found.teacher, notes=tuple(dict.fromkeys(notes)))
@@ -112,30 +112,25 @@ def default_samples(one: Recorded) -> tuple[int, ...]:
     return (FEW, most) if most > FEW else (most,)
 
 
-def _chains(one: Recorded, ks: Sequence[int], settings: Settings, notes: list[str]) -> list[Chain]:
+def _paths(one: Recorded, ks: Sequence[int], settings: Settings, notes: list[str]) -> list[Path]:
     name = one.found.student
-    chains: list[Chain] = []
-    if settings.score != LEARNED or settings.thresholds:
-        chains += [vote_chain(one.units, k, name, settings.thresholds or None) for k in ks]
-    if settings.score == VOTES or settings.thresholds:
-        return chains
-    if settings.score == AUTO and not worth_learning(one.units, settings, len(chains) + 1):
-        return chains
-    learned = learned_chain(one.units, max(ks), name, seed=settings.seed)
-    if learned is None:
+    asked = settings.score == LEARNED
+    learn = not settings.thresholds and settings.score != VOTES
+    learn = learn and (asked or worth_learning(one.units, settings.keep, settings.confidence))
+    found = paths(
+        one.units,
+        ks,
+        settings.keep,
+        settings.confidence,
+        name,
+        thresholds=settings.thresholds or None,
+        learn=learn,
+        votes=not asked,
+        seed=settings.seed,
+    )
+    if learn and all(path.fixed for path in found):
         notes.append(f"there is nothing to learn a score from for '{name}': no signal tells good answers from bad ones")
-        return chains or [vote_chain(one.units, max(ks), name)]
-    return [*chains, learned]
-
-
-def worth_learning(units: Units, settings: Settings, chains: int) -> bool:
-    """Whether there are signals beside agreement, and half the teacher's successes could certify twice over."""
-    if not units.features and units.step_type_U is None:
-        return False
-    level = 1.0 - (1.0 - settings.confidence) / chains
-    least = needed_binomial(0.0, 1.0 - settings.keep, level)
-    right = len(np.unique(units.task_U[units.labelled_U & (units.teacher_success_U != 0)]))
-    return least is not None and right / 2 >= 2 * least
+    return found
 
 
 def _warnings(one: Recorded, k: int) -> list[str]:

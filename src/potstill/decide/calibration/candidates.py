@@ -1,9 +1,9 @@
 """What may be chosen: chains of thresholds, each on one score of one student, from the strictest to the boldest.
 
 A chain is fixed before its tests are looked at. Thresholds of a vote are j/K: known without any data, so its tests may
-use all of them. A learned score is fitted on one random half of the tasks and tested on the other.
+use all tasks. A learned score is fitted on one random part of the tasks and tested on the others.
 
-What it knows: units and scores. What it does not do: test or choose (``certify``).
+What it knows: units and scores. What it does not do: say in which order to test (``paths``), test or choose.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from potstill.decide.calibration.units import CLOSE, Floats, Ints, Units, truth,
 
 Flags = NDArray[np.bool_]
 
-MOST_THRESHOLDS = 20
+LEARNING = 0.25
+"""Share of the tasks that a score is fitted on. With a half the tests lose more than the score gains (design note)."""
+MOST_THRESHOLDS = 100
 VOTES = "votes"
 LEARNED = "learned"
 
@@ -71,51 +73,45 @@ def vote_chain(units: Units, k: int, student: str = "", thresholds: Sequence[flo
     )
 
 
-def learned_chain(units: Units, k: int, student: str = "", *, seed: int = 0) -> Chain | None:
-    """A learned score of the first ``k`` samples: fitted on a random half of the tasks, to be tested on the other.
+def learned_chains(units: Units, k: int, student: str = "", *, seed: int = 0) -> tuple[Chain, Chain] | None:
+    """A learned score of the first ``k`` samples, at the tasks that it was fitted on, and at the others, for its tests.
 
-    ``None`` where there is nothing to learn: no signal varies, or all answers are equally good.
+    ``None`` where there is nothing to learn: no signal varies, or all answers are equally good. Which tasks are learned
+    from depends on ``seed`` and the labelled tasks only, so it is the same for every ``k``.
     """
-    votes = vote(units, k)
-    units = units.take(units.labelled_U & (votes.present_U > 0))
+    units = units.take(units.labelled_U)
     learning_U = split_tasks(units.task_U, seed)
+    there_U = vote(units, k).present_U > 0
+    units, learning_U = units.take(there_U), learning_U[there_U]
     if not learning_U.any() or learning_U.all():
         return None
-    votes, found_U = vote(units, k), truth(units, vote(units, k))
-    signals = table(units, votes, k)
-    good_U = found_U.good_U | ~found_U.right_U
+    whole = vote_chain(units, k, student)
+    signals = table(units, vote(units, k), k)
+    good_U = whole.good_U | ~whole.right_U
     score = fit(signals._replace(values_UF=signals.values_UF[learning_U]), good_U[learning_U])
     if score is None:
         return None
-    testing_U = ~learning_U
-    whole = vote_chain(units, k, student)
-    held = units.task_U[testing_U]
-    return whole._replace(
-        signal=LEARNED,
-        thresholds=_thresholds(score(signals)[learning_U]),
-        score_U=score(signals)[testing_U],
-        task_U=np.unique(held, return_inverse=True)[1].astype(np.int64),
-        score=score,
-        **{
-            name: getattr(whole, name)[testing_U]
-            for name in ("right_U", "good_U", "student_usd_U", "teacher_usd_U", "assumed_U")
-        },
-    )
+    score_U = score(signals)
+    whole = whole._replace(signal=LEARNED, thresholds=_thresholds(score_U[learning_U]), score_U=score_U, score=score)
+    return _part(whole, learning_U), _part(whole, ~learning_U)
+
+
+def _part(chain: Chain, which_U: Flags) -> Chain:
+    """Some of a chain's units, with tasks numbered anew."""
+    names = ("score_U", "right_U", "good_U", "student_usd_U", "teacher_usd_U", "assumed_U")
+    task_U = np.unique(chain.task_U[which_U], return_inverse=True)[1].astype(np.int64)
+    return chain._replace(task_U=task_U, **{name: getattr(chain, name)[which_U] for name in names})
 
 
 def split_tasks(task_U: Ints, seed: int) -> Flags:
-    """A random half of the tasks, as a mask over units."""
+    """A random ``LEARNING`` share of the tasks, as a mask over units."""
     tasks = int(task_U.max()) + 1 if len(task_U) else 0
     first_T = np.zeros(tasks, dtype=bool)
-    first_T[np.random.default_rng(seed).permutation(tasks)[: tasks // 2]] = True
+    first_T[np.random.default_rng(seed).permutation(tasks)[: int(tasks * LEARNING)]] = True
     return np.asarray(first_T[task_U])
 
 
 def _thresholds(score_U: Floats) -> tuple[float, ...]:
     """Levels of the score, the strictest first; at most ``MOST_THRESHOLDS``, each letting about as many more act."""
-    levels, counts = np.unique(score_U, return_counts=True)
-    if len(levels) > MOST_THRESHOLDS:
-        reach = np.cumsum(counts[::-1])[::-1] / len(score_U)
-        wanted = np.linspace(0.0, 1.0, MOST_THRESHOLDS + 1)[1:]
-        levels = np.unique(levels[[int(np.argmin(np.abs(reach - share))) for share in wanted]])
+    levels = np.unique(np.quantile(score_U, np.linspace(0.0, 1.0, MOST_THRESHOLDS), method="inverted_cdf"))
     return tuple(levels[::-1].tolist())

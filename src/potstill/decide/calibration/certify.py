@@ -1,23 +1,25 @@
 """Which candidates are certified, and which of them is chosen.
 
 Every candidate is a hypothesis "loses too much"; the chance that any true one is rejected is at most 1 - confidence
-(Learn then Test, arXiv 2110.01052). Within a chain the thresholds are tested from the strictest on, each at the chain's
-whole level, until one fails (fixed-sequence testing). Chains share the level equally; one whose every threshold has
-been certified hands its part on to the others (the graphical procedure of Bretz et al. 2009). So the cheapest of all
-that are certified may be chosen, whatever the data say.
+(Learn then Test, arXiv 2110.01052). Along a path candidates are tested in order, each at the path's whole level, until
+one fails (fixed-sequence testing). Paths share the level; one that is known before the data and certified to its end
+hands its part on to the others (the graphical procedure of Bretz et al. 2009). So the cheapest of all that are
+certified may be chosen, whatever the data say.
 
-What it knows: chains. What it does not do: build them (``candidates``), read or print.
+What it knows: paths. What it does not do: build them (``candidates``, ``paths``), read or print.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from potstill.decide.calibration.candidates import Chain
+from potstill.decide.calibration.candidates import LEARNED, LEARNING, Chain
 from potstill.decide.calibration.losses import Level, Losses, economics, losses
+from potstill.decide.calibration.paths import Path, alone
 from potstill.decide.calibration.score import Score
 from potstill.errors import ConfigError
 
@@ -50,8 +52,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     teacher_cost_usd: float | None
     kept_observed: float | None
     needed_n: int | None = None
-    """Where nothing is certified: labelled tasks in all for a certificate with a chance of 80 %, were losses as
-    observed; ``None``: no number would do."""
+    """Where nothing is certified: tasks to test on for a certificate with a chance of 80 %, were losses as observed;
+    ``None``: no number would do."""
 
 
 class Certified(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,27 +90,31 @@ class Certified(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def certify(
-    chains: Sequence[Chain], keep: float = 0.98, confidence: float = 0.95, level: Level = Level.DECISION
+    candidates: Sequence[Chain | Path], keep: float = 0.98, confidence: float = 0.95, level: Level = Level.DECISION
 ) -> Certified:
-    """Test all chains and choose the cheapest certified candidate at which the student acts at all.
+    """Test all paths and choose the cheapest certified candidate at which the student acts at all.
 
-    ``keep``: the share of the teacher's success that must be kept, in (0, 1]; ``confidence`` in (0, 1). Raises
-    ``ConfigError`` for others, and where there is no chain.
+    ``candidates``: paths, or chains, each of which is then a path of its own. ``keep``: the share of the teacher's
+    success that must be kept, in (0, 1]; ``confidence`` in (0, 1). Raises ``ConfigError`` for others, and where there
+    is nothing to test.
     """
     check(keep, confidence)
-    if not chains:
+    if not candidates:
         raise ConfigError("There is nothing to calibrate: no student has samples where the teacher has labels.")
-    found = [[losses(chain, threshold, level) for threshold in chain.thresholds] for chain in chains]
+    paths = [one if isinstance(one, Path) else alone(one) for one in candidates]
+    found = [[losses(chain, threshold, level) for chain, threshold in path.steps] for path in paths]
     allowed = round(1.0 - keep, 12)
     p_values = [[one.p_value(allowed) for one in row] for row in found]
-    passed, levels = sequences(p_values, 1.0 - confidence)
-    candidates: list[_Tested] = []
-    for chain, row, ps, upto, alpha in zip(chains, found, p_values, passed, levels, strict=True):
-        for index, (threshold, lost, p) in enumerate(zip(chain.thresholds, row, ps, strict=True)):
-            candidates.append(_Tested(_candidate(chain, threshold, lost, p, alpha, index - upto), chain, lost))
-    if not any(_usable(one.candidate) for one in candidates):
-        return _fallback([_with_needed(one, allowed) for one in candidates], keep, confidence, _unit(chains, level))
-    return _chosen(candidates, keep, confidence, _unit(chains, level))
+    shares, fixed = [path.share for path in paths], [path.fixed for path in paths]
+    passed, levels = sequences(p_values, 1.0 - confidence, shares, fixed)
+    tested: list[_Tested] = []
+    for path, row, ps, upto, alpha in zip(paths, found, p_values, passed, levels, strict=True):
+        for index, ((chain, threshold), lost, p) in enumerate(zip(path.steps, row, ps, strict=True)):
+            tested.append(_Tested(_candidate(chain, threshold, lost, p, alpha, index - upto), chain, lost))
+    unit = _unit([chain for path in paths for chain, _ in path.steps], level)
+    if not any(_usable(one.candidate) for one in tested):
+        return _fallback([_with_needed(one, allowed) for one in tested], keep, confidence, unit)
+    return _chosen(tested, keep, confidence, unit)
 
 
 class _Tested(NamedTuple):
@@ -141,26 +147,37 @@ def check(keep: float, confidence: float) -> None:
         )
 
 
-def sequences(p_values: Sequence[Sequence[float]], alpha: float) -> tuple[list[int], list[float]]:
-    """How many hypotheses of each chain are rejected, in order, and the level that each chain ended with.
+def sequences(
+    p_values: Sequence[Sequence[float]],
+    alpha: float,
+    shares: Sequence[float] | None = None,
+    fixed: Sequence[bool] | None = None,
+) -> tuple[list[int], list[float]]:
+    """How many hypotheses of each path are rejected, in order, and the level that each path ended with.
 
-    >>> sequences([[0.01, 0.02], [0.04, 0.2]], 0.05)   # the first chain is done at 0.025, then the second has 0.05
+    A ``fixed`` path (all are, unless told) that is done hands its level on to all that did not, by their ``shares``
+    (all alike, unless told); a path that is done and may not hand on keeps what it has, so that the others' levels do
+    not depend on it.
+
+    >>> sequences([[0.01, 0.02], [0.04, 0.2]], 0.05)   # the first path is done at 0.025, then the second has 0.05
     ([2, 1], [0.025, 0.05])
     """
-    passed = [0] * len(p_values)
-    levels = [alpha / len(p_values)] * len(p_values)
-    open_chains = set(range(len(p_values)))
-    while True:
-        for index in open_chains:
-            ps = p_values[index]
+    count = len(p_values)
+    shares = [1.0] * count if shares is None else shares
+    fixed = [True] * count if fixed is None else fixed
+    passed, levels = [0] * count, [0.0] * count
+    holders = set(range(count))
+    while holders:
+        whole = sum(shares[index] for index in holders)
+        for index in holders:
+            levels[index], ps = alpha * shares[index] / whole, p_values[index]
             while passed[index] < len(ps) and ps[passed[index]] <= levels[index]:
                 passed[index] += 1
-        done = [index for index in open_chains if passed[index] == len(p_values[index])]
-        open_chains -= set(done)
-        if not done or not open_chains:
-            return passed, levels
-        for index in open_chains:
-            levels[index] += sum(levels[one] for one in done) / len(open_chains)
+        done = {index for index in holders if fixed[index] and passed[index] == len(p_values[index])}
+        if not done:
+            break
+        holders -= done
+    return passed, levels
 
 
 def _candidate(chain: Chain, threshold: float, lost: Losses, p: float, alpha: float, beyond: int) -> Candidate:
@@ -260,10 +277,10 @@ def _fallback(candidates: Sequence[Candidate], keep: float, confidence: float, u
     """The teacher answers everything; say how many labels are missing, or that no number of them would help."""
     acting = [one for one in candidates if one.escalation_share < 1.0 and not one.certified]
     within = [one for one in acting if one.needed_n is not None]
-    nearest = min(within, key=lambda one: (one.needed_n or 0) - one.n, default=None)
+    nearest = min(within, key=_missing, default=None)
     teacher = [one.teacher_cost_usd for one in candidates if one.teacher_cost_usd is not None]
     n = nearest.n if nearest is not None else max(one.n for one in candidates)
-    more = None if nearest is None else max(1, (nearest.needed_n or 0) - nearest.n)
+    more = None if nearest is None else _missing(nearest)
     return Certified(
         certified=False,
         keep=keep,
@@ -283,6 +300,12 @@ def _fallback(candidates: Sequence[Candidate], keep: float, confidence: float, u
         unit=unit,
         candidates=tuple(candidates),
     )
+
+
+def _missing(candidate: Candidate) -> int:
+    """How many more labelled tasks; where a score is learned, some of them go into that."""
+    tested = 1.0 - LEARNING if candidate.signal == LEARNED else 1.0
+    return max(1, math.ceil(((candidate.needed_n or 0) - candidate.n) / tested))
 
 
 def _why_not(

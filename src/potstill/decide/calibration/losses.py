@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -68,7 +69,7 @@ class Losses(NamedTuple):
         if not 0.0 < allowed < 1.0 or self.right <= 0:
             return 1.0
         if self.binary:
-            return binomial_p_value(round(self.lost), round(self.right), allowed)
+            return _p_value(round(self.lost), round(self.right), allowed)
         return betting_p_value(self.lost_N, allowed, self.right_N)
 
     def upper(self, confidence: float) -> float:
@@ -76,7 +77,7 @@ class Losses(NamedTuple):
         if self.right <= 0:
             return 1.0
         if self.binary:
-            return clopper_pearson_upper(round(self.lost), round(self.right), confidence)
+            return _upper(round(self.lost), round(self.right), confidence)
         return betting_upper(self.lost_N, self.right_N, confidence)
 
     def needed(self, allowed: float, confidence: float, power: float) -> int | None:
@@ -87,6 +88,11 @@ class Losses(NamedTuple):
             return needed_betting(self.lost_N, allowed, self.right_N, confidence, power)
         successes = needed_binomial(self.rate, allowed, confidence, power)
         return None if successes is None else math.ceil(successes * self.n / self.right)
+
+
+# Neighbouring thresholds often lose the same tasks.
+_p_value = lru_cache(maxsize=4096)(binomial_p_value)
+_upper = lru_cache(maxsize=4096)(clopper_pearson_upper)
 
 
 def losses(chain: Chain, threshold: float, level: Level = Level.DECISION) -> Losses:

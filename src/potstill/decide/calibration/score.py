@@ -1,8 +1,10 @@
 """A learned score: how likely the student's voted answer is good, from at most a few signals.
 
-What it knows: logistic regression with a ridge on standardised signals, made monotone and calibrated by isotonic
-regression (for cascades: UCCI, arXiv 2605.18796). What it does not do: promise anything. Whatever it learns, the
-guarantee comes from tests on tasks that it never saw (``certify``).
+What it knows: logistic regression with a ridge on standardised signals, calibrated by isotonic regression of its
+log-odds (for cascades: UCCI, arXiv 2605.18796). The score is the mean of the logistic and the isotonic chance: the
+isotonic one is right where the curve is not logistic, but has few steps, and the logistic one orders within a step.
+What it does not do: promise anything. Whatever it learns, the guarantee comes from tests on tasks that it never saw
+(``certify``).
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Score(Struct, frozen=True, kw_only=True):
     def __call__(self, table: Table) -> Floats:
         """The calibrated chance that the answer is good, for each unit."""
         values_UF = table.values_UF[:, [table.names.index(name) for name in self.features]]
-        return Isotonic(self.starts, self.levels)(self._log_odds(values_UF))
+        log_odds_U = self._log_odds(values_UF)
+        return np.asarray((Isotonic(self.starts, self.levels)(log_odds_U) + _chance(log_odds_U)) / 2.0)
 
     def _log_odds(self, values_UF: Floats) -> Floats:
         filled_UF = np.where(np.isnan(values_UF), np.asarray(self.means), values_UF)
@@ -117,13 +120,17 @@ def _most_telling(signals: Table, good: Floats) -> Sequence[int]:
     return sorted(index for _, index in sorted(found, reverse=True)[:MOST_FEATURES])
 
 
+def _chance(log_odds: Floats) -> Floats:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(log_odds, -30, 30))))
+
+
 def _logistic(standard_UF: Floats, good: Floats) -> Floats:
     """Newton's method on the penalised log-likelihood; the constant is not penalised."""
     design = np.column_stack([standard_UF, np.ones(len(good))])
     ridge = np.diag([_RIDGE] * standard_UF.shape[1] + [1e-9])
     weights = np.zeros(design.shape[1])
     for _ in range(_STEPS):
-        chance = 1.0 / (1.0 + np.exp(-np.clip(design @ weights, -30, 30)))
+        chance = _chance(design @ weights)
         gradient = design.T @ (good - chance) - ridge @ weights
         curvature = (design * (chance * (1 - chance))[:, None]).T @ design + ridge
         step = np.linalg.solve(curvature, gradient)
