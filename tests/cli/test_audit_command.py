@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +194,75 @@ def test_the_json_page_names_every_warning(repository: Path) -> None:
 
     page = (repository / "docs" / "reference" / "audit-json.md").read_text()
     assert [kind for kind in MEANING if f"| `{kind}` |" not in page] == []
+
+
+def test_one_unknown_part_leaves_the_known_ones_to_be_seen(tmp_path: Path) -> None:
+    rows = [{"task_id": str(n), "model": "m", "cost_usd": 1.0, "success": True} for n in range(9)]
+    rows.append({"task_id": "9", "model": "m", "success": True})
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = audited(str(tmp_path / "log.jsonl"))
+    (group,) = found["groups"]
+    assert (group["cost_usd"], group["known_cost_usd"], group["attempts_without_cost"]) == (None, 9.0, 1)
+    assert (found["total_usd"], found["known_usd"], found["partial"]) == (None, 9.0, False)
+    (model,) = found["by_model"]
+    assert (model["usd"], model["known_usd"], model["without_cost"]) == (None, 9.0, 1)
+
+
+def test_duplicates_that_differ_and_runs_of_which_little_is_left_are_told(tmp_path: Path) -> None:
+    broke = {"task_id": "a", "model": "m", "run": "r", "episode_id": "1", "error": "reset", "cost_usd": 0}
+    retried = {"task_id": "a", "model": "m", "run": "r", "episode_id": "1", "success": True, "cost_usd": 0.05}
+    other = {"task_id": "b", "model": "m", "run": "r", "episode_id": "2", "success": True, "cost_usd": 0.07}
+    rows = [broke, retried, other, {**other, "run": "s"}, {**other, "run": "s", "task_id": "c", "episode_id": "3"}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = {(warned["kind"], warned["run"]): warned for warned in audited(str(tmp_path / "log.jsonl"))["warnings"]}
+    assert "log.jsonl:2" in told["differing_duplicates", "r"]["detail"]
+    assert "m: 1 of 2" in told["left_over", "s"]["detail"]
+
+
+def test_usage_that_is_missing_names_the_line_of_the_call(tmp_path: Path) -> None:
+    """An episode's second call has no usage: the warning about the call names line 2, not where the episode began."""
+    rows = [
+        {
+            "request": {"model": "gpt-4.1-mini", "messages": [{"role": "user", "content": f"step {n}"}]},
+            "response": {"choices": [{"message": {"role": "assistant", "content": "ok"}}], "object": "chat.completion"},
+            "metadata": {"session_id": "s"},
+        }
+        for n in range(2)
+    ]
+    rows[0]["response"]["usage"] = {"prompt_tokens": 10, "completion_tokens": 1}  # type: ignore[index]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = {warned["kind"]: warned for warned in audited(str(tmp_path / "log.jsonl"))["warnings"]}
+    assert told["calls_without_usage"]["count"] == 1
+    assert "log.jsonl:2" in told["calls_without_usage"]["detail"]
+
+
+def test_ctrl_c_keeps_what_was_read_and_says_that_it_is_partial(tmp_path: Path) -> None:
+    """A pipe that stays open: what came through before Ctrl-C is told, with the exit code of an interruption."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "potstill", "audit", "-", "--json"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    assert process.stdin is not None
+    row = json.dumps({"task_id": "a", "model": "m", "success": True, "cost_usd": 1.0, "answer": "x" * 2000}) + "\n"
+    process.stdin.write(row * 3000)
+    process.stdin.flush()
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    found = json.loads(output)
+    assert found["partial"] is True
+    assert 0 < found["groups"][0]["n"] <= 3000
+    assert "Interrupted" in errors
+
+
+def test_a_report_without_a_folder_to_go_to_is_refused_before_reading(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text(DIRTY)
+    done = potstill("audit", str(tmp_path / "log.jsonl"), "--html", str(tmp_path / "none" / "report.html"))
+    assert done.returncode == 2
+    assert "no folder" in done.stderr
+    assert "understood" not in done.stderr

@@ -17,10 +17,13 @@ import click
 from potstill.cli.attempt_files import is_store, store_attempts
 from potstill.cli.output import emit_json, emit_table, emit_text, json_option, note, progress
 
+INTERRUPTED = 130
+
 if TYPE_CHECKING:
     from potstill.logs.report import FileReport
     from potstill.measure.audit.audit import Auditor
     from potstill.measure.audit.result import Audit, FileRead, Group
+    from potstill.measure.prices import PriceTable
 
 COLUMNS = (
     "model",
@@ -43,10 +46,10 @@ LEFT_OUT_FIRST = (
     "output_tokens",
     "cached_input_tokens",
     "input_tokens",
-    "n_duplicates",
-    "n_infrastructure_errors",
     "on_hull",
     "cost_of_pass_ci_usd",
+    "n_duplicates",
+    "n_infrastructure_errors",
 )
 
 
@@ -83,10 +86,13 @@ def audit(files: tuple[str, ...], json_mode: bool, **options: Any) -> None:
         from potstill.measure.html import check_available
 
         check_available()
+        _check_writable(Path(options["html"]))
     found = _audit(files, options)
     if options["html"] is not None:
         _write_html(found, Path(options["html"]), options["confidence"])
     show(found, json_mode=json_mode)
+    if found.partial:
+        click.get_current_context().exit(INTERRUPTED)
 
 
 def show(found: Audit, *, json_mode: bool) -> None:
@@ -188,28 +194,39 @@ def _audit(files: tuple[str, ...], options: dict[str, Any]) -> Audit:
     stitcher = Stitcher(ignore_ids=options["ignore_ids"])
     auditor = Auditor(table, settings, place=stitcher.episode_of, now=time.time())
     stitcher.on_drop = auditor.drop
-    files_read: tuple[FileReport, ...] = ()
+    files_read: list[FileReport] = []
+    partial = False
     if logs:
-        files_read = _read_logs(logs, options, auditor)
-    for store in stores:
-        for attempt in store_attempts(store, table, options):
-            auditor.add(attempt)
+        files_read, partial = _read_logs(logs, options, auditor)
+    for store in () if partial else stores:
+        files_read.append(_read_store(store, table, options, auditor))
     if not auditor.records:
         raise ConfigError(_nothing(files_read))
-    return auditor.result(files_read, stitched=stitcher.stitched)
+    return auditor.result(files_read, stitched=stitcher.stitched, partial=partial)
 
 
-def _read_logs(files: list[str], options: dict[str, Any], auditor: Auditor) -> tuple[FileReport, ...]:
-    """Read, with a bar over the bytes. Ctrl-C stops reading, and what was read so far is told."""
+def _read_store(path: str, table: PriceTable, options: dict[str, Any], auditor: Auditor) -> FileReport:
+    from potstill.logs.report import FileReport
+
+    before = auditor.records
+    for attempt in store_attempts(path, table, options):
+        auditor.add(attempt)
+    rows = auditor.records - before
+    return FileReport(path=path, format="potstill store", rows=rows, understood=rows)
+
+
+def _read_logs(files: list[str], options: dict[str, Any], auditor: Auditor) -> tuple[list[FileReport], bool]:
+    """Read, with a bar over the bytes. Ctrl-C stops reading: True, and what was read so far is told."""
     from potstill.logs.reader import read
 
-    with progress("audit", total=None, unit="MB") as bar:
+    with progress("read", total=None, unit="MB") as bar:
         done = 0.0
 
         def moved(read_bytes: int) -> None:
             nonlocal done
-            bar.update(read_bytes / 1e6 - done, records=f"{auditor.records:,}")
-            done = read_bytes / 1e6
+            megabytes = round(read_bytes / 1e6, 1)
+            bar.update(megabytes - done, records=f"{auditor.records:,}")
+            done = megabytes
 
         reading = read(files, format=options["format_name"], jobs=options["jobs"], progress=moved)
         try:
@@ -218,14 +235,25 @@ def _read_logs(files: list[str], options: dict[str, Any], auditor: Auditor) -> t
         except KeyboardInterrupt:
             reading.close()
             if not auditor.records:
-                raise
+                note("Interrupted before anything was read.")
+                click.get_current_context().exit(INTERRUPTED)
             note(f"Interrupted: what follows tells the first {auditor.records:,} records only.")
-    return reading.files
+            return list(reading.files), True
+    return list(reading.files), False
 
 
 def _nothing(files: Iterable[FileReport]) -> str:
     told = [f"{f.path}: {f.format}, {f.rows} rows, " + "; ".join(s.reason for s in f.skipped) for f in files]
     return "Nothing in the files was understood. " + " | ".join(told) + " The formats: docs/reference/log-formats.md"
+
+
+def _check_writable(path: Path) -> None:
+    """Say before reading for minutes that the report has nowhere to go."""
+    from potstill.errors import ConfigError
+
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ConfigError(f"There is no folder {folder} for --html {path}. Make it, or name another file.")
 
 
 def _write_html(found: Audit, path: Path, confidence: float) -> None:

@@ -56,6 +56,8 @@ class GroupRows:
         self._success, self._broke, self._called = array("b"), array("b"), array("b")
         self._tokens = tuple(array("q") for _ in TOKENS)
         self.duplicates = 0
+        self.counted_elsewhere = 0
+        """Of the duplicates those that stood first in another run."""
         self.repeated_tasks: set[int] = set()
         """Tasks of the duplicates: attempted here, but counted where they stood first."""
         self.latency_s = 0.0
@@ -217,8 +219,11 @@ class Attempts:
             self._seen[hash((attempt.model, attempt.episode_id, part))] = mine
             return False
         if before >> _FINGERPRINT_BITS == run:
+            if before & _FINGERPRINT != fingerprint:
+                self._dirt.note("differing_duplicates", attempt.run, attempt.source)
             return True
         if before & _FINGERPRINT == fingerprint and _is_telling(attempt):
+            self._group(attempt.model, attempt.run).counted_elsewhere += 1
             return True
         self._dirt.note("reused_episode_ids", attempt.run, attempt.source)
         return False

@@ -31,6 +31,11 @@ from potstill.measure.statistics import check_confidence
 CURVES = 12
 """Budget curves are drawn of so many groups, the largest."""
 PLAIN_EXAMPLES = 3
+FEW = 20
+"""Episodes of one call each; more than that are no chance."""
+BACKWARDS_S = 60.0
+"""Calls of an episode that run at once may be logged out of order by so much."""
+_NO_TASK = -1
 
 
 class AuditOptions(NamedTuple):
@@ -129,6 +134,8 @@ class Auditor:
         for problem in call.problems:
             where = f"{call.source.file}:{call.source.line} {problem.detail}"
             self._dirt.note(problem.kind, call.run or None, where)
+        if call.usage is None and call.error is None:
+            self._dirt.note("calls_without_usage", call.run or None, call.source)
         at = call.started_at
         if at is None:
             return
@@ -143,13 +150,18 @@ class Auditor:
         if call.cost_usd is None:
             return Cost(None if parts is None else parts.total_usd, parts)
         if parts is not None and compare(parts.total_usd, call.cost_usd).verdict is Verdict.DIFFERS:
-            self._dirt.note("price_mismatch", call.run or None, call.source)
+            ratio = f"{call.cost_usd / parts.total_usd:.3g} times ours" if parts.total_usd else "ours is 0"
+            self._dirt.note("price_mismatch", call.run or None, f"{call.source.file}:{call.source.line} {ratio}")
         return Cost(call.cost_usd, parts)
 
     # --- giving -------------------------------------------------------------------------------------------------------
 
-    def result(self, files: Iterable[FileReport] = (), *, stitched: int = 0) -> Audit:
-        """Every figure. ``files``: what came of each file; ``stitched``: episodes put together without ids."""
+    def result(self, files: Iterable[FileReport] = (), *, stitched: int = 0, partial: bool = False) -> Audit:
+        """Every figure.
+
+        ``files``: what came of each file; ``stitched``: episodes put together without ids; ``partial``: reading was
+        interrupted.
+        """
         for key in self._episodes.open_keys():
             self.drop(key)
         self._episodes.finish()
@@ -174,6 +186,8 @@ class Auditor:
             warnings=self._dirt.warnings(),
             files=tuple(_file_read(report) for report in reports),
             total_usd=sum(known) if len(known) == len(costs) else None,
+            known_usd=sum(group.known_cost_usd for group in groups),
+            partial=partial,
             calls=self._episodes.calls,
             episodes=sum(len(rows) for rows in counted.groups.values()),
             stitched_episodes=stitched,
@@ -192,7 +206,7 @@ class Auditor:
         self._tell_meaningless_ids()
         for named, closed in self._closed:
             row = Row(
-                self._attempts.task(closed.task_id or closed.key) if named is None else 0,
+                _NO_TASK,
                 None,
                 closed.error is not None,
                 closed.usd,
@@ -203,12 +217,8 @@ class Auditor:
                 called=True,
             )
             if named is None or not self._attempts.join(*named, row):
-                self._attempts.add_row(
-                    "+".join(closed.models),
-                    closed.run,
-                    row._replace(task=self._attempts.task(closed.task_id or closed.key)),
-                    closed.source,
-                )
+                task = self._attempts.task(closed.task_id or closed.key)
+                self._attempts.add_row("+".join(closed.models), closed.run, row._replace(task=task), closed.source)
         self._closed.clear()
 
     def _tell_meaningless_ids(self) -> None:
@@ -223,8 +233,8 @@ class Auditor:
         for (model, _), rows in self._attempts.groups.items():
             for row in rows:
                 if not row.called:
-                    _add(models, model, row, None)
-                _add(outcomes, row.outcome, row, None)
+                    _add(models, model, row)
+                _add(outcomes, row.outcome, row)
         examples: dict[str, list[Example]] = {}
         for (model, outcome), kept in self._plain.items():
             examples.setdefault(model, []).extend(kept)
@@ -261,13 +271,7 @@ class Auditor:
                 self._dirt.note("mixed_formats", None, f"{report.path}: {count:,} of {name}", count=count)
 
 
-FEW = 20
-"""Episodes of one call each; more than that are no chance."""
-BACKWARDS_S = 60.0
-"""Calls of an episode that run at once may be logged out of order by so much."""
-
-
-def _add(slices: Slices, name: str, row: Row, example: str | None) -> None:
+def _add(slices: Slices, name: str, row: Row) -> None:
     slices.add(
         name,
         usd=row.usd,
@@ -275,7 +279,7 @@ def _add(slices: Slices, name: str, row: Row, example: str | None) -> None:
         input_tokens=row.input_tokens,
         cached_tokens=row.cached_tokens,
         output_tokens=row.output_tokens,
-        example=example,
+        example=None,
     )
 
 

@@ -17,6 +17,9 @@ SHOWN = 3
 MEANING = {
     **PROBLEMS,
     "duplicate_episodes": "episode ids that stood there before; the first is counted",
+    "differing_duplicates": "duplicates that tell another outcome, other dollars or an error: look which one is right",
+    "left_over": "attempts that were counted in another run: what is left of this one is a selection; leave the other "
+    "out to see it whole",
     "reused_episode_ids": "episode ids that another run has for other attempts; all are counted",
     "repeated_samples": "the same task and sample number again with other content; all are counted",
     "infrastructure_errors": "attempts that ended in an infrastructure error: not in n and success, their dollars are",
@@ -25,6 +28,7 @@ MEANING = {
     "errors_with_success": "attempts with an infrastructure error that say success; they count as errors",
     "errors_without_cost": "infrastructure errors with neither dollars nor tokens; taken as not billed",
     "missing_tokens": "attempts without token counts",
+    "calls_without_usage": "answered calls without tokens; what they cost is known only where the log says it",
     "missing_cost": "attempts whose cost is not known; the group's dollars are not known either",
     "unknown_outcomes": "attempts that nobody judged",
     "unknown_price": "models without a price; their cost is known only where the log says it",
@@ -48,6 +52,7 @@ class _Seen:
     count: int = 0
     noted: int = 0
     """How often; one note may count many."""
+    vague: bool = False
     places: list[str] = field(default_factory=list)
 
 
@@ -64,14 +69,16 @@ class Dirt:
         seen.noted += 1
         if where is not None and len(seen.places) < SHOWN:
             place = f"{where.file}:{where.line}" if isinstance(where, Source) else where
-            if place not in seen.places:
+            if place not in seen.places and not seen.vague:
                 seen.places.append(place)
 
     def take_back(self, kind: str, run: str | None) -> None:
-        """One case less: what was missing has come."""
+        """One case less: what was missing has come. Which places are left is not known, so none is named."""
         seen = self._seen.get((kind, run))
         if seen is not None:
             seen.count -= 1
+            seen.places.clear()
+            seen.vague = True
             if seen.count <= 0:
                 del self._seen[kind, run]
 

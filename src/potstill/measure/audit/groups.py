@@ -53,6 +53,8 @@ def group_of(model: str, run: str, rows: GroupRows, settings: Settings) -> Group
         success_ci=None if success is None else _success_interval(sums, settings),
         success_with_errors_failed=None if sums.unknown or not len(rows) else sums.successes / len(rows),
         cost_usd=cost,
+        known_cost_usd=sum(task.usd for task in sums.tasks.values()),
+        attempts_without_cost=sums.without_cost,
         cost_per_episode_usd=_over(cost, len(rows)),
         cost_of_pass_usd=_over(cost, sums.successes) if judged and not sums.unknown else None,
         cost_of_pass_ci_usd=_pass_interval(sums, settings),
@@ -77,6 +79,7 @@ class _Sums(NamedTuple):
     successes: int
     unknown: int
     usd: float | None
+    without_cost: int
     tasks: dict[int, _Task]
     tokens: dict[str, int | None]
 
@@ -84,14 +87,13 @@ class _Sums(NamedTuple):
 def _sums(rows: GroupRows) -> _Sums:
     tasks: dict[int, list[float]] = {}
     tokens: dict[str, int | None] = dict.fromkeys(TOKENS, 0)
-    broke = unknown = 0
-    costs_known = True
+    broke = unknown = without_cost = 0
     for row in rows:
         sums = tasks.setdefault(row.task, [0, 0, 0.0])
         _add(sums, row)
         broke += row.broke
         unknown += not row.broke and row.success is None
-        costs_known = costs_known and row.usd is not None
+        without_cost += row.usd is None
         _add_tokens(tokens, row)
     compact = {task: _Task(int(n), int(successes), usd) for task, (n, successes, usd) in tasks.items()}
     return _Sums(
@@ -99,7 +101,8 @@ def _sums(rows: GroupRows) -> _Sums:
         broke=broke,
         successes=sum(task.successes for task in compact.values()),
         unknown=unknown,
-        usd=sum(task.usd for task in compact.values()) if costs_known else None,
+        usd=None if without_cost else sum(task.usd for task in compact.values()),
+        without_cost=without_cost,
         tasks=compact,
         tokens=tokens,
     )

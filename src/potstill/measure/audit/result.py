@@ -38,6 +38,9 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """Successes over attempts with infrastructure errors counted as failures: the other way to see them."""
     cost_usd: float | None
     """All dollars, errors included, duplicates removed."""
+    known_cost_usd: float = 0.0
+    """The dollars that are known: a lower bound of ``cost_usd`` where that is not."""
+    attempts_without_cost: int = 0
     cost_per_episode_usd: float | None
     """``cost_usd`` over attempts, those with errors counted."""
     cost_of_pass_usd: float | None
@@ -98,6 +101,9 @@ class Spend(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int | None
     cached_input_tokens: int | None
     output_tokens: int | None
+    known_usd: float = 0.0
+    without_cost: int = 0
+    """Episodes of the slice whose cost is not known; ``known_usd`` is a lower bound then."""
     examples: tuple[str, ...] = ()
 
 
@@ -207,6 +213,10 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[Warned, ...] = ()
     files: tuple[FileRead, ...] = ()
     total_usd: float | None
+    known_usd: float = 0.0
+    """The dollars that are known: all of them where ``total_usd`` is."""
+    partial: bool = False
+    """Reading was interrupted: this tells what was read so far."""
     calls: int
     episodes: int
     stitched_episodes: int = 0

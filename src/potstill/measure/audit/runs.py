@@ -19,6 +19,7 @@ MOST_BROKEN = 0.1
 def tell_differences(groups: Groups, tasks: Mapping[str, int], dirt: Dirt) -> None:
     """Note what keeps the runs apart."""
     _tell_broken(groups, dirt)
+    _tell_left_over(groups, dirt)
     _tell_missing_tasks(groups, tasks, dirt)
     _tell_harnesses(groups, dirt)
     _tell_users(groups, dirt)
@@ -32,6 +33,14 @@ def _tell_broken(groups: Groups, dirt: Dirt) -> None:
         if broke > MOST_BROKEN * len(rows):
             where = f"{model}: {broke:,} of {len(rows):,} attempts, {free:,} of them at no cost"
             dirt.note("broken_run", run, where, count=broke)
+
+
+def _tell_left_over(groups: Groups, dirt: Dirt) -> None:
+    """What is left of a run that repeats another one is no sample of it."""
+    for (model, run), rows in groups.items():
+        if rows.counted_elsewhere and len(rows):
+            where = f"{model}: {rows.counted_elsewhere:,} of {rows.counted_elsewhere + len(rows):,}"
+            dirt.note("left_over", run, where, count=rows.counted_elsewhere)
 
 
 def _tell_missing_tasks(groups: Groups, tasks: Mapping[str, int], dirt: Dirt) -> None:

@@ -87,6 +87,8 @@ class _Slice:
             input_tokens=self.tokens[0],
             cached_input_tokens=self.tokens[1],
             output_tokens=self.tokens[2],
+            known_usd=self.known_usd,
+            without_cost=self.unknown,
             examples=tuple(example for _, example in sorted(self.best, reverse=True)),
         )
 
@@ -104,14 +106,14 @@ def joined(
     for spend in (*first, *second):
         by_name.setdefault(spend.name, []).append(spend)
     sums = [_one(name, parts) for name, parts in by_name.items()]
-    total = sum(spend.usd or 0.0 for spend in sums)
+    total = sum(spend.known_usd for spend in sums)
     done = []
     for spend in sums:
         dear = sorted(plain.get(spend.name, ()), key=lambda example: -(example.usd or 0.0))
         examples = (*spend.examples, *(example.id for example in dear))
         share = spend.usd / total if spend.usd is not None and total > 0 else None
-        done.append(msgspec.structs.replace(spend, share=share, examples=examples[:EXAMPLES]))
-    return tuple(sorted(done, key=lambda spend: (-(spend.usd or 0.0), spend.name)))
+        done.append(msgspec.structs.replace(spend, share=share, examples=tuple(dict.fromkeys(examples))[:EXAMPLES]))
+    return tuple(sorted(done, key=lambda spend: (-spend.known_usd, spend.name)))
 
 
 def _one(name: str, parts: list[Spend]) -> Spend:
@@ -124,6 +126,8 @@ def _one(name: str, parts: list[Spend]) -> Spend:
         input_tokens=_sum([part.input_tokens for part in parts]),
         cached_input_tokens=_sum([part.cached_input_tokens for part in parts]),
         output_tokens=_sum([part.output_tokens for part in parts]),
+        known_usd=sum(part.known_usd for part in parts),
+        without_cost=sum(part.without_cost for part in parts),
         examples=tuple(example for part in parts for example in part.examples),
     )
 
