@@ -121,6 +121,18 @@ def test_a_score_finds_the_signal_that_tells_and_is_calibrated() -> None:
         assert chance[inside].mean() == pytest.approx(0.2 + 0.8 * (low + 0.05), abs=0.06)
 
 
+def test_a_score_orders_answers_within_an_isotonic_step() -> None:
+    """All ten best answers are good: one isotonic step, in which a larger margin still scores more."""
+    good = np.array([False, True, False, True, False] + [True] * 10)
+    margins = [[float(i)] for i in range(15)]
+    units = units_of(["a" if one else "b" for one in good], ["a"] * 15, features={"margin": margins})
+    signals = table(units, vote(units, 1), 1)
+    score = fit(signals, good)
+    assert score is not None
+    assert score.levels[-1] == 1.0
+    assert (np.diff(score(signals)) > 0).all()
+
+
 def test_nothing_to_learn() -> None:
     units = units_of(["a", "b", "a"], ["a", "a", "a"])
     signals = table(units, vote(units, 1), 1)

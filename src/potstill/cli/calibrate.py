@@ -63,7 +63,9 @@ LEFT_OUT_FIRST = ("level", "student", "signal", "n", "teacher_cost_usd", "kept_o
     show_default=True,
     help="Where tasks have several decisions: what is lost, the share of them or the whole task.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Which half of the tasks a score is learned on.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Which quarter of the tasks a score is learned on."
+)
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the result as JSON.")
 @click.option("--require", is_flag=True, help="Exit with 1 if nothing is certified.")
 @json_option
