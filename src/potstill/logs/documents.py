@@ -7,11 +7,12 @@ interpret rows. Memory stays within a fixed multiple of ``SMALL_BYTES``, however
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
-from potstill.logs.formats.base import LogFormat, Skipped
+from potstill.logs.formats.base import Divisible, LogFormat, Skipped
 from potstill.logs.formats.registry import formats
 from potstill.logs.lines import LINE_LIMIT
 from potstill.logs.rows import decoded, decoded_object
@@ -35,6 +36,10 @@ class Broken(Exception):
     def __init__(self, element: int, detail: str) -> None:
         super().__init__(detail)
         self.element = element
+
+
+class NothingWhole(Broken):
+    """It goes wrong before the first row is complete, so that nobody can tell its format."""
 
 
 class Document(NamedTuple):
@@ -106,20 +111,25 @@ def large(reopen: Open, forced: LogFormat | None) -> Document | None:
     """A document that is read twice: for what stands around its rows, and for the rows. None if no format fits."""
     known_formats = (forced,) if forced is not None else formats()
     with reopen() as file:
-        around, arrays = _skim(file, {path for known in known_formats for path in known.arrays})
+        around, arrays, trouble = _skim(file, {path for known in known_formats for path in known.arrays})
     first = {path: _first_row(reopen, path) for path in arrays}
     for known in known_formats:
         for path in known.arrays:
             row = first.get(path)
+            if row is None and path in arrays and isinstance(known, Divisible):
+                row = _whole_parts(reopen, path, 1, known.parts.get(path, ()))
             if row is not None and known.fits(row):
-                return Document(known, known.head(around), _stream(reopen, path))
+                return Document(known, known.head(around), _stream(reopen, path, known))
+    if trouble:
+        raise NothingWhole(1, f"it is cut off or damaged before its first row is complete ({trouble}): get it again")
     return None
 
 
-def _skim(file: BinaryIO, wanted: set[str]) -> tuple[dict[str, Any], set[str]]:
-    """The small members of a document, and which of the ``wanted`` paths are arrays in it."""
+def _skim(file: BinaryIO, wanted: set[str]) -> tuple[dict[str, Any], set[str], str]:
+    """The small members of a document, which of the ``wanted`` paths are arrays in it, and where it breaks off."""
     import ijson
 
+    trouble = ""
     around: dict[str, Any] = {}
     arrays: set[str] = set()
     builder, name, events = None, "", 0
@@ -137,9 +147,9 @@ def _skim(file: BinaryIO, wanted: set[str]) -> tuple[dict[str, Any], set[str]]:
                 builder.event(event, value)
                 events += 1
                 builder = builder if events <= _MEMBER_EVENTS else None
-    except ijson.JSONError:
-        pass  # what stands before the break is read; the stream of rows tells where it is
-    return around, arrays
+    except (ijson.JSONError, EOFError, OSError) as error:
+        trouble = _first_line(error)  # what stands before the break is read; the stream of rows tells where it is
+    return around, arrays, trouble
 
 
 def _first_row(reopen: Open, path: str) -> dict[str, Any] | None:
@@ -151,9 +161,43 @@ def _first_row(reopen: Open, path: str) -> dict[str, Any] | None:
     return row
 
 
-def _stream(reopen: Open, path: str) -> Iterator[bytes]:
-    with reopen() as file:
-        yield from _elements_of(file, path)
+def _stream(reopen: Open, path: str, known: LogFormat) -> Iterator[bytes]:
+    try:
+        with reopen() as file:
+            yield from _elements_of(file, path)
+    except Broken as broken:
+        parts = known.parts.get(path, ()) if isinstance(known, Divisible) else ()
+        row = _whole_parts(reopen, path, broken.element, parts)
+        if row is None:
+            raise
+        yield msgspec.json.encode(row)
+        raise Broken(broken.element, f"{broken}; what stands whole before that is read") from broken
+
+
+def _whole_parts(reopen: Open, path: str, element: int, parts: tuple[str, ...]) -> dict[str, Any] | None:
+    """The row that breaks off, with those of its ``parts`` that are whole; None if it has none."""
+    import ijson
+
+    if not parts:
+        return None
+    row_at = f"{path}.item"
+    part_at = ".item.".join((row_at.removesuffix(".item"), *parts)) + ".item"
+    builder, number, whole, half = ijson.ObjectBuilder(), 0, 0, False
+    with reopen() as file, suppress(ijson.JSONError, EOFError, OSError, ValueError):
+        for prefix, event, value in ijson.parse(file, use_float=True):
+            number += prefix == row_at and event == "start_map"
+            if number == element and prefix.startswith(row_at):
+                builder.event(event, value)
+                if prefix == part_at and event in ("start_map", "end_map"):
+                    half = event == "start_map"
+                    whole += not half
+    row: Any = getattr(builder, "value", None)
+    if half:
+        innermost = row
+        for name in parts[:-1]:
+            innermost = innermost[name][-1]
+        innermost[parts[-1]].pop()
+    return row if whole else None
 
 
 def _elements_of(file: BinaryIO, path: str) -> Iterator[bytes]:
@@ -165,7 +209,12 @@ def _elements_of(file: BinaryIO, path: str) -> Iterator[bytes]:
             number += 1
             yield msgspec.json.encode(element)
     except (ijson.JSONError, EOFError, OSError, ValueError, RecursionError) as error:
-        raise Broken(number + 1, str(error)) from error
+        raise Broken(number + 1, _first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    """What went wrong, without the drawing of an arrow that the parser puts below it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 _DAMAGED = (zipfile.BadZipFile, ZstdError, NotImplementedError, OSError, EOFError, RuntimeError)

@@ -94,6 +94,8 @@ class Opener:
     def __init__(self, source: Input, progress: Progress | None = None) -> None:
         self.source = source
         self._progress = progress
+        self.damage = ""
+        """What went wrong when ``peek`` read, in words; it gives what stands before the damage."""
         self._start = b""
         self._kept: BinaryIO | None = None
         self._rest: io.BufferedReader | None = None
@@ -102,8 +104,10 @@ class Opener:
         """The first ``size`` bytes, decompressed, or all there is. Raises ``OSError`` and others for broken gzip."""
         if self.source.path != STDIN:
             with self._opened(None) as file:
-                return _up_to(file, size)
-        self._start += _up_to(self._stdin(), size - len(self._start))
+                found, self.damage = _up_to(file, size)
+                return found
+        found, self.damage = _up_to(self._stdin(), size - len(self._start))
+        self._start += found
         return self._start[:size]
 
     @property
@@ -154,16 +158,20 @@ def _decompressed(file: io.BufferedReader) -> io.BufferedReader:
     return file
 
 
-def _up_to(file: io.BufferedReader, size: int) -> bytes:
-    """The next ``size`` bytes, or all there are; of a damaged file what can be had. Raises if that is nothing."""
-    found = b""
+def _up_to(file: io.BufferedReader, size: int) -> tuple[bytes, str]:
+    """The next ``size`` bytes, or all there are; of a damaged file what can be had, and what is wrong with it.
+
+    Raises if nothing can be had.
+    """
+    found, damage = b"", ""
     try:
         while len(found) < size and (block := file.read1(min(BUFFER_BYTES, size - len(found)))):
             found += block
-    except (OSError, EOFError, zlib.error):
+    except (OSError, EOFError, zlib.error) as error:
         if not found:
             raise
-    return found
+        damage = str(error)
+    return found, damage
 
 
 class _Counted(io.RawIOBase):

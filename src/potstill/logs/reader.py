@@ -19,7 +19,7 @@ import msgspec
 
 from potstill.errors import ConfigError
 from potstill.logs import documents
-from potstill.logs.documents import Broken, Document
+from potstill.logs.documents import Broken, Document, NothingWhole
 from potstill.logs.formats.base import LogFormat
 from potstill.logs.formats.registry import format_named, formats
 from potstill.logs.inputs import STDIN, Input, Opener, inputs
@@ -95,6 +95,9 @@ class Reading:
         """What the file is. Raises ``ConfigError`` if it is named by the user and no log that can be read."""
         try:
             layout = layout_of(opener.peek(HEAD_BYTES), opener.source.path, self._forced)
+            if layout.kind in ("unknown", "empty") and opener.damage:
+                why = f"it is cut off or damaged before its first row is complete ({opener.damage}): get it again"
+                layout = Layout("unknown", why=why)
         except (OSError, EOFError, zlib.error) as error:
             layout = Layout("unknown", why=f"it cannot be read: {error}")
         if layout.kind == "archive" and opener.source.path == STDIN:
@@ -152,7 +155,6 @@ class Reading:
 
     def _document(self, opener: Opener, layout: Layout, tally: Tally) -> Iterator[Record]:
         path = opener.source.path
-        number = 0
         try:
             found = self._opened_document(opener, layout)
             if isinstance(found, Layout):
@@ -160,14 +162,16 @@ class Reading:
                 yield from self._lines(opener, found, tally)
                 return
             if found is None:
-                self._no_rows(opener, tally)
+                self._no_rows(opener, tally, "it is JSON, but no format's rows are in it")
                 return
             self._current = (path, found.format.name, tally)
             interpreter = Interpreter(path, found.format, tally, found.head, strict=self._forced is not None)
             for number, row in enumerate(found.rows, 1):
                 yield from interpreter.records(row, number)
+        except NothingWhole as broken:
+            self._no_rows(opener, tally, str(broken))
         except Broken as broken:
-            tally.skip("document cut off or damaged", max(broken.element, number + 1), str(broken))
+            tally.skip("document cut off or damaged", broken.element, str(broken))
 
     def _opened_document(self, opener: Opener, layout: Layout) -> Document | Layout | None:
         """The document with its format; or, if it is none but JSON lines, their layout; None: no format fits it."""
@@ -187,8 +191,7 @@ class Reading:
         opener.keep()
         return documents.large(opener.open, self._forced)
 
-    def _no_rows(self, opener: Opener, tally: Tally) -> None:
-        why = "it is JSON, but no format's rows are in it, or it is cut off before the first of them"
+    def _no_rows(self, opener: Opener, tally: Tally, why: str) -> None:
         if opener.source.named:
             raise _no_format(opener.source.path, why)
         tally.skip("no known format", 1, why)

@@ -31,7 +31,7 @@ class Problem(NamedTuple):
 
 
 PROBLEMS = {
-    "bad_number": "a number that is negative, not finite, or no number; it counts as unknown",
+    "bad_number": "a number that is negative, not finite, larger than any can be, or no number; it counts as unknown",
     "bad_value": "a field with a value that its format does not allow; it counts as unknown",
     "bad_usage": "token counts that contradict each other; they count as unknown",
 }

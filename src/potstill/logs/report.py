@@ -9,6 +9,8 @@ import msgspec
 
 FIRST_LINES = 10
 """How many line numbers are kept for each reason."""
+_DETAIL = 200
+"""Characters of an explanation that are kept."""
 NO_FORMAT = "unknown"
 NOTHING = "empty"
 
@@ -39,6 +41,11 @@ class FileReport(msgspec.Struct, frozen=True, kw_only=True):
     """What is worth knowing but no trouble."""
 
 
+def one_line(text: str) -> str:
+    """What a parser said, in a line that a report can show."""
+    return " ".join(text.split())[:_DETAIL]
+
+
 class _Skips(msgspec.Struct):
     count: int
     lines: list[int]
@@ -59,7 +66,7 @@ class Tally(msgspec.Struct):
         self.rows += 1
         known = self.skips.get(reason)
         if known is None:
-            known = self.skips[reason] = _Skips(0, [], detail)
+            known = self.skips[reason] = _Skips(0, [], one_line(detail))
         known.count += 1
         if len(known.lines) < FIRST_LINES:
             known.lines.append(line)

@@ -29,8 +29,6 @@ _TROUBLE = (
     RecursionError,
 )
 """What a format may raise for a foreign row. A row never ends the reading: it is counted with what was raised."""
-_DETAIL = 200
-"""Characters of an explanation that are kept."""
 _decode = msgspec.json.Decoder().decode
 
 
@@ -88,7 +86,7 @@ class Interpreter:
         except _TROUBLE as raised:
             trouble = raised
         reason, detail = _explained(trouble)
-        self.tally.skip(reason, line, detail[:_DETAIL])
+        self.tally.skip(reason, line, detail)
         return ()
 
     def _attempted(self, row_format: LogFormat, row: bytes, line: int) -> tuple[Record, ...]:

@@ -66,7 +66,10 @@ def layout_of(head: bytes, path: str, forced: LogFormat | None = None) -> Layout
 
 def lines_layout(start: bytes, forced: LogFormat | None = None) -> Layout:
     """The layout of JSON lines that begin with ``start``."""
-    return _lines(_samples(start), forced)
+    found = _samples(start)
+    if not found and start[:1] == b"{" and b"\n" not in start.rstrip() and len(start) < HEAD_BYTES // 2:
+        return Layout("unknown", why="its only line is cut off or no JSON: get it again")
+    return _lines(found, forced)
 
 
 def _objects(start: bytes, forced: LogFormat | None) -> Layout:

@@ -7,7 +7,7 @@ is, from JSON lines or out of a whole document.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from potstill.logs.records import Record, Source
 
@@ -41,6 +41,14 @@ class LogFormat(Protocol):
     def records(self, row: bytes, source: Source, head: Mapping[str, Any]) -> Iterable[Record]:
         """The records of one row. Raises ``Skipped``; ``msgspec.MsgspecError`` is told as a row that is not JSON."""
         ...
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A format whose rows hold smaller whole things: a row that is cut off is worth those that stand before the cut."""
+
+    parts: Mapping[str, tuple[str, ...]]
+    """For a path of ``arrays``, the arrays below a row, each in the one before it; the last holds the whole things."""
 
 
 Rows = Sequence[Mapping[str, Any]]

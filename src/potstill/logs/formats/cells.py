@@ -12,6 +12,11 @@ from typing import Any
 
 import msgspec
 
+MOST_AMOUNT = 1e9
+"""Dollars or seconds of one record: nothing that ran cost or took more, so a larger number is a mistake."""
+MOST_TOKENS = 10**12
+MOST_TIME = 1e20
+"""Unix time in nanoseconds, of the year 5138."""
 _NO_ERROR = {"", "false", "none", "null", "0"}
 _NULL = {"", "null", "none"}
 _TRUTH = {
@@ -50,11 +55,11 @@ def number(value: Any) -> float:
     return found
 
 
-def amount(value: Any) -> float:
-    """A finite number from 0 on."""
+def amount(value: Any, most: float = MOST_AMOUNT) -> float:
+    """A number from 0 to ``most``, which no dollars and no seconds of one record exceed."""
     found = number(value)
-    if found < 0:
-        raise ValueError("negative")
+    if not 0 <= found <= most:
+        raise ValueError("negative" if found < 0 else "too large")
     return found
 
 
@@ -66,6 +71,14 @@ def count(value: Any) -> int:
         raise ValueError("not whole")
     if not 0 <= found < 2**63:
         raise ValueError("negative" if found < 0 else "too large")
+    return found
+
+
+def tokens(value: Any) -> int:
+    """A count of tokens: whole, from 0 on, and not more than any request or attempt can have."""
+    found = count(value)
+    if found > MOST_TOKENS:
+        raise ValueError("too large")
     return found
 
 
@@ -86,7 +99,7 @@ def unix_seconds(value: Any) -> float:
         except ValueError:
             return iso_seconds(value)
         return unix_seconds(seconds)
-    seconds = amount(value)
+    seconds = amount(value, MOST_TIME)
     for above, scale in _SCALES:
         if seconds > above:
             return seconds / scale

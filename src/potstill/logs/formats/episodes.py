@@ -184,7 +184,10 @@ def _call(
     problems: list[Problem],
 ) -> LogCall:
     usage = usage_of(message) if usage_of is not None else None
-    if usage is None and message.get("usage") and not any(problem.kind == "bad_usage" for problem in problems):
+    if usage is not None and (usage.input_tokens > cells.MOST_TOKENS or usage.output_tokens > cells.MOST_TOKENS):
+        problems.append(Problem("bad_number", f"usage of a message is {cells.text(message['usage'])[:60]}"))
+        usage = None
+    elif usage is None and message.get("usage") and not any(problem.kind == "bad_usage" for problem in problems):
         problems.append(Problem("bad_usage", f"usage of a message is {cells.text(message['usage'])[:60]}"))
     asked_at = _time(before)
     return LogCall(

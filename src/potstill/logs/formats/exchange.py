@@ -229,7 +229,7 @@ def _latency(row: Mapping[str, Any], start: float | None, end: float | None, pro
     told = values.number(values.first(row, ("latency_s", "duration_s", "elapsed_s")), "the latency", problems)
     if told is not None:
         return told
-    told = values.number(values.first(row, ("latency_ms", "duration_ms", "elapsed_ms")), "the latency", problems)
+    told = values.number(values.first(row, ("latency_ms", "duration_ms", "elapsed_ms")), "the latency", problems, 1e12)
     return told / 1000 if told is not None else values.lasted(start, end, problems)
 
 

@@ -24,7 +24,7 @@ _READERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "sample": (cells.count, "bad_number"),
     "step": (cells.count, "bad_number"),
     "cost_usd": (cells.amount, "bad_number"),
-    **dict.fromkeys(_TOKENS, (cells.count, "bad_number")),
+    **dict.fromkeys(_TOKENS, (cells.tokens, "bad_number")),
     "latency_s": (cells.amount, "bad_number"),
     "started_at": (cells.unix_seconds, "bad_value"),
 }
@@ -36,7 +36,8 @@ _SHOWN = 60
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Amount = Annotated[float, msgspec.Meta(ge=0)]
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=cells.MOST_TOKENS)]
+_Amount = Annotated[float, msgspec.Meta(ge=0, le=cells.MOST_AMOUNT)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
 
@@ -53,10 +54,10 @@ class _Row(msgspec.Struct):
     success: bool | int | None = None
     error: str | bool | None = None
     cost_usd: _Amount | None = None
-    input_tokens: _Count | None = None
-    cached_input_tokens: _Count | None = None
-    cache_write_tokens: _Count | None = None
-    output_tokens: _Count | None = None
+    input_tokens: _Tokens | None = None
+    cached_input_tokens: _Tokens | None = None
+    cache_write_tokens: _Tokens | None = None
+    output_tokens: _Tokens | None = None
     latency_s: _Amount | None = None
     started_at: _Seconds | str | None = None
     step_type: str | None = None
@@ -180,6 +181,8 @@ def _patient(row: Mapping[str, Any], source: Source) -> Attempt:
 
 def _identity(row: Mapping[str, Any], name: str) -> str:
     value = row.get(name)
+    if isinstance(value, dict | list | bool):
+        raise Skipped(f"no {name}", f"{name} is {cells.text(value)[:_SHOWN]}; it has to be a text")
     if value is not None and (told := cells.text(value)).strip():
         return told
     raise Skipped(f"no {name}", "" if name in row else near_miss(row, name))

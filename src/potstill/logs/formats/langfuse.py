@@ -140,7 +140,7 @@ def _usage(row: Mapping[str, Any], problems: list[Problem]) -> Usage | None:
     if whole is None or min(counts.values()) < 0:
         problems.append(Problem("bad_usage", f"counts that do not give their total: {counts}"[:160]))
         return None
-    return Usage(
+    usage = Usage(
         input_tokens=whole[0],
         cache_read_tokens=read or 0,
         cache_write_tokens=(write or 0) + (write_1h or 0),
@@ -149,6 +149,7 @@ def _usage(row: Mapping[str, Any], problems: list[Problem]) -> Usage | None:
         reasoning_tokens=thought or 0,
         cache_reported=read is not None,
     )
+    return values.believable(usage, problems)
 
 
 def _part(counts: Mapping[str, int], names: tuple[str, ...]) -> int | None:

@@ -61,6 +61,10 @@ class OpenTelemetry:
 
     name = "otel"
     arrays = ("resourceSpans", "resource_spans", "", ".")
+    parts: Mapping[str, tuple[str, ...]] = {
+        "resourceSpans": ("scopeSpans", "spans"),
+        "resource_spans": ("scope_spans", "spans"),
+    }
 
     def fits(self, row: Mapping[str, Any]) -> bool:
         if any(isinstance(row.get(name), list) for name in (*_RESOURCES, *_SCOPES)):

@@ -76,8 +76,8 @@ def _full(fields: Mapping[str, Any], info: Mapping[str, Any], source: Source) ->
         harness=_version("SWE-agent", info.get("swe_agent_version")),
         error=status if status is None or status.split(" ")[0] in _BROKEN else None,
         broken=status is None or status.split(" ")[0] in _BROKEN,
-        input_tokens=values.whole(stats, "tokens_sent"),
-        output_tokens=values.whole(stats, "tokens_received"),
+        input_tokens=values.tokens(stats, "tokens_sent", problems),
+        output_tokens=values.tokens(stats, "tokens_received", problems),
         latency_s=None,
         calls=calls,
     )

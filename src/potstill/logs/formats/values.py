@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from potstill.logs.formats.cells import MOST_AMOUNT, MOST_TIME, MOST_TOKENS
 from potstill.logs.records import Problem
 from potstill.types import Usage
 from potstill.wire.usage import normalise_usage
@@ -59,15 +60,15 @@ def text(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-def number(value: Any, name: str, problems: list[Problem]) -> float | None:
-    """A finite number that is not negative, also out of a text."""
+def number(value: Any, name: str, problems: list[Problem], most: float = MOST_AMOUNT) -> float | None:
+    """A number from 0 to ``most`` (dollars and seconds of one record are never more), also out of a text."""
     if value is None or value == "":
         return None
     try:
         found = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         found = math.nan
-    if not math.isfinite(found) or found < 0:
+    if not 0 <= found <= most:
         problems.append(Problem("bad_number", f"{name} is {str(value)[:40]!r}"))
         return None
     return found
@@ -83,7 +84,7 @@ def seconds(value: Any, name: str, problems: list[Problem]) -> float | None:
             return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
             pass
-    when = number(value, name, problems)
+    when = number(value, name, problems, MOST_TIME)
     if when is None:
         return None
     for unit, most in ((1e9, 1e17), (1e6, 1e14), (1e3, 1e11)):
@@ -99,7 +100,7 @@ def lasted(start: float | None, end: float | None, problems: list[Problem]) -> f
     if end < start:
         problems.append(Problem("bad_value", f"it ended {start - end:.3g} s before it started"))
         return None
-    return end - start
+    return number(end - start, "the time from start to end", problems)
 
 
 def usage(raw: Any, problems: list[Problem]) -> Usage | None:
@@ -117,7 +118,15 @@ def usage(raw: Any, problems: list[Problem]) -> Usage | None:
     if isinstance(total, int) and 0 < total < found.input_tokens + found.output_tokens and "prompt_tokens" in raw:
         problems.append(Problem("bad_usage", f"more than the total: {_counts(raw)}"))
         return None
-    return found
+    return believable(found, problems)
+
+
+def believable(usage: Usage | None, problems: list[Problem]) -> Usage | None:
+    """The usage, or None with a problem where it counts more tokens than any request has."""
+    if usage is None or (usage.input_tokens <= MOST_TOKENS and usage.output_tokens <= MOST_TOKENS):
+        return usage
+    problems.append(Problem("bad_number", f"{usage.input_tokens} tokens in, {usage.output_tokens} out"[:160]))
+    return None
 
 
 def whole(raw: Mapping[str, Any], name: str) -> int | None:
@@ -126,6 +135,15 @@ def whole(raw: Mapping[str, Any], name: str) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def tokens(raw: Mapping[str, Any], name: str, problems: list[Problem]) -> int | None:
+    """A count of tokens; a problem, and unknown, where it is negative or more than anything has."""
+    found = whole(raw, name)
+    if found is None or 0 <= found <= MOST_TOKENS:
+        return found
+    problems.append(Problem("bad_number", f"{name} is {str(found)[:40]}"))
+    return None
 
 
 def counted(value: Any) -> Any:
