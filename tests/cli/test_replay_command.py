@@ -39,7 +39,8 @@ def test_the_contract(by_hand: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert told["cost_usd"] == pytest.approx(0.019)
     assert told["always_teacher_cost_usd"] == pytest.approx(0.03)
     assert told["tasks_with_fewer_samples"] == told["tasks_left_out"] == 0
-    assert "on_frontier" not in told
+    assert not {"on_frontier", "frontier"} & told.keys()
+    assert told["agreement_with_teacher"] == pytest.approx(2 / 3)
 
 
 def test_several_values_are_a_sweep(by_hand: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +48,15 @@ def test_several_values_are_a_sweep(by_hand: str, capsys: pytest.CaptureFixture[
     told = json.loads(out)
     assert [(one["samples"], one["threshold"]) for one in told] == [(1, 0.6), (1, 1.0), (3, 0.6), (3, 1.0)]
     assert [one["on_frontier"] for one in told] == [True, True, False, True]
-    _, out, _ = run(capsys, by_hand, *WHO, "--sweep")
+    # ($0.003, 1/3) and ($0.019, 2/3) for 3 tasks; the teacher alone is right at all for $0.03
+    area = ((0.016 * 0.5) + 0.011 * 2 / 3) / 0.027
+    for one in told:
+        assert one["frontier"]["iso_quality_saving"] is None
+        assert one["frontier"]["aiq_cost_range_usd"] == pytest.approx([0.003, 0.03])
+        assert [one["frontier"][key] for key in ("aiq", "iso_cost_gain")] == pytest.approx([area, 2 / 3 - 1])
+    _, out, err = run(capsys, by_hand, *WHO, "--sweep")
+    assert "frontier: AIQ" in err
+    assert "is not reached" in err
     lines = out.splitlines()
     assert lines[0].split("\t")[:2] == ["samples", "threshold"]
     assert len(lines) == 1 + 1 + 2 + 3
@@ -95,6 +104,40 @@ def test_tasks_that_only_one_side_has_are_left_out(tmp_path: Path, capsys: pytes
     assert "3 decisions have no answer of the teacher" in err
 
 
+def test_samples_without_any_answer_are_said_to_be_agreed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the rule has it, empty answers agree: one of them is right, so all count as right. The reader is told."""
+    rows = [row("1", "small", None, ok, 0.001, sample=k) for k, ok in enumerate((True, False, False))]
+    rows += [row("1", "large", "a", True, 0.01)]
+    code, out, err = run(capsys, write(tmp_path / "a.jsonl", rows), *WHO, "--json")
+    told = json.loads(out)
+    assert (code, told["escalation_share"], told["accuracy"], told["agreement_with_teacher"]) == (0, 0.0, 1.0, None)
+    assert "none of the 3 samples of 'small' has an answer" in err
+    rows[0]["answer"] = "a"
+    rows[1]["answer"] = ""
+    _, out, err = run(capsys, write(tmp_path / "b.jsonl", rows), *WHO, "--threshold", "0.6", "--json")
+    assert json.loads(out)["agreement_with_teacher"] == 0.0, "null and an empty text are the same vote"
+    assert "2 of 3 samples of 'small' have no answer" in err
+
+
+def test_without_a_recorded_success_the_agreement_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(task, "small", answer, None, 0.001) for task, answer in (("1", "a"), ("2", "b"))]
+    rows += [row(task, "large", "a", None, 0.01) for task in ("1", "2")]
+    code, out, err = run(capsys, write(tmp_path / "a.jsonl", rows), *WHO, "--samples", "1", "--json")
+    told = json.loads(out)
+    assert (code, told["accuracy"], told["agreement_with_teacher"]) == (0, None, 0.5)
+    assert "50.0% of the decisions end with the teacher's" in err
+    assert "'potstill calibrate' takes the teacher's answer as right" in err
+
+
+def test_dollars_of_the_table_have_six_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row("1", "small", "a", True, 0.1, sample=0), row("1", "small", "a", True, 0.2, sample=1)]
+    rows += [row("1", "large", "a", True, 1)]
+    path = write(tmp_path / "a.jsonl", rows)
+    header, cells = (line.split("\t") for line in run(capsys, path, *WHO, "--samples", "2")[1].splitlines())
+    assert cells[header.index("cost_usd")] == "0.3"
+    assert json.loads(run(capsys, path, *WHO, "--samples", "2", "--json")[1])["cost_usd"] == 0.1 + 0.2
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -102,6 +145,7 @@ def test_tasks_that_only_one_side_has_are_left_out(tmp_path: Path, capsys: pytes
         (("--samples", "0"), "allowed: 1 or more"),
         (("--threshold", "2"), "allowed: 0 to 1"),
         (("--student", "smal"), "Did you mean 'small'?"),
+        (("--student", "large"), "are both 'large'"),
     ],
 )
 def test_wrong_options_say_what_to_type(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from potstill.errors import ConfigError, UnknownName
 from potstill.logs.records import Attempt, LogCall
-from potstill.measure.replay import replay, sweep
+from potstill.measure.replay import area, replay, sweep
 from potstill.measure.samples import Recorded, collect
 from potstill.measure.statistics import wilson
 
@@ -170,6 +170,45 @@ def test_a_sweep_marks_the_frontier() -> None:
     assert len(sweep(collected(BY_HAND).units, [1, 2, 3])) == 6
 
 
+def test_the_frontier_as_a_whole_by_hand() -> None:
+    """Arms ($4, 0.5), ($31, 0.75), ($41, 0.75); the teacher alone succeeds at 0.75 for $150.
+
+    From $4 to $31 the frontier rises from 0.5 to 0.75, 0.625 on average; from there to $150 it stays at 0.75.
+    """
+    whole = area(sweep(collected(BY_HAND).units, [1, 3], [0.6, 1.0]))
+    assert whole.aiq_cost_range_usd == (4.0, 150.0)
+    assert whole.aiq == pytest.approx((27 * 0.625 + 119 * 0.75) / 146)
+    assert whole.iso_quality_saving == pytest.approx(1 - 31 / 150)
+    assert whole.iso_cost_gain == pytest.approx(0.0)
+
+
+def test_a_frontier_that_never_reaches_the_teacher_saves_nothing_at_its_success() -> None:
+    """One sample for $1 is right at 1 of 2; the teacher is right at both for $20."""
+    rows = [attempt("1", "s", "a", True, 0.5), attempt("2", "s", "b", False, 0.5)]
+    rows += [attempt("1", "t", "a", True, 10), attempt("2", "t", "a", True, 10)]
+    whole = area(sweep(collected(rows).units, [1]))
+    assert (whole.aiq, whole.aiq_cost_range_usd) == (0.5, (1.0, 20.0))
+    assert (whole.iso_quality_saving, whole.iso_cost_gain) == (None, -0.5)
+
+
+def test_the_frontier_of_what_is_not_known_is_not_known() -> None:
+    unpriced = [attempt("1", "s", "a", True, None), attempt("1", "t", "a", True, 1)]
+    whole = area(sweep(collected(unpriced).units, [1]))
+    assert (whole.aiq, whole.aiq_cost_range_usd, whole.iso_quality_saving, whole.iso_cost_gain) == (None,) * 4
+    teacher_unknown = [attempt("1", "s", "a", True, 1), attempt("1", "t", "a", None, 5)]
+    whole = area(sweep(collected(teacher_unknown).units, [1]))
+    assert (whole.aiq, whole.aiq_cost_range_usd, whole.iso_quality_saving) == (None, (1.0, 1.0), None), "no width"
+
+
+def test_agreement_with_the_teacher_counts_what_it_answers_itself() -> None:
+    """At 0.6: 1 and 2 (escalated) end with the teacher's answer, 3 and 4 do not."""
+    units = collected(BY_HAND).units
+    assert replay(units, 3, 0.6).agreement_with_teacher == 0.5
+    assert replay(units, 3, 1.0).agreement_with_teacher == 0.5
+    assert replay(units, 3, 0.0).agreement_with_teacher == 0.25
+    assert collected(BY_HAND).found.teacher_said == 4
+
+
 # --- against a slow one -----------------------------------------------------------------------------------------------
 
 outcomes = st.sampled_from([True, False, None])
@@ -180,6 +219,7 @@ worlds = st.lists(st.tuples(samples, st.lists(st.tuples(st.sampled_from("abd"), 
 
 def slow(world: list[Any], k: int, threshold: float) -> dict[str, Any]:
     taken: list[bool | None] = []
+    agreed = 0
     student: list[float | None] = []
     teacher: list[float | None] = []
     escalated = 0
@@ -193,14 +233,17 @@ def slow(world: list[Any], k: int, threshold: float) -> dict[str, Any]:
         if answers.count(best) / len(answers) >= threshold - 1e-9:
             known = [ok for answer, ok, _ in rows if (answer or "") == best and ok is not None]
             taken.append(known[0] if known else None)
+            agreed += best == (said[0][0] or "")
         else:
             escalated += 1
+            agreed += 1
             taken.append(said[0][1])
             teacher.append(said[0][2])
     return {
         "n": len(taken),
         "accuracy": None if None in taken else sum(map(bool, taken)) / len(taken),
         "escalation_share": escalated / len(taken),
+        "agreement_with_teacher": agreed / len(taken),
         "student_cost_usd": None if None in student else sum(usd or 0 for usd in student),
         "teacher_cost_usd": None if None in teacher else sum(usd or 0 for usd in teacher),
     }

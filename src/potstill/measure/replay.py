@@ -17,6 +17,7 @@ import numpy as np
 from potstill.decide.calibration.units import CLOSE, UNKNOWN, Floats, Tri, Units, Votes, vote
 from potstill.errors import ConfigError
 from potstill.measure.frontier import Point, hull
+from potstill.measure.frontier_area import Range, aiq, cost_range, iso_cost_gain, iso_quality_saving
 from potstill.measure.statistics import Interval, wilson_by_task
 
 
@@ -47,10 +48,25 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     gained: int | None
     unknown_outcomes: int
     accuracy_of_known: float | None
+    agreement_with_teacher: float
+    """Share of decisions that end with the teacher's answer; where it was asked they do. Empty answers are equal."""
     decisions_with_fewer_samples: int
     tasks_with_fewer_samples: int
     on_frontier: bool | None = None
     """In a sweep: no mixture of others succeeds as often for less."""
+
+
+class Area(msgspec.Struct, frozen=True, kw_only=True):
+    """The frontier of a sweep as a whole, against a teacher that is asked at every decision. ``None``: not known."""
+
+    aiq: float | None
+    """Average success over ``aiq_cost_range_usd`` (arXiv 2403.12031)."""
+    aiq_cost_range_usd: Range | None
+    """From the cheapest of the cascades and the teacher to the dearest of them; dollars over all decisions."""
+    iso_quality_saving: float | None
+    """Share of the teacher's dollars saved at its success (arXiv 2601.14192); ``None`` also if that is not reached."""
+    iso_cost_gain: float | None
+    """Success gained at the teacher's dollars, in shares of the decisions (arXiv 2601.14192)."""
 
 
 def replay(units: Units, samples: int, threshold: float) -> Replay:
@@ -72,6 +88,29 @@ def sweep(units: Units, samples: Sequence[int], thresholds: Sequence[float] | No
     return _mark(rows)
 
 
+def area(rows: Sequence[Replay]) -> Area:
+    """AIQ of a sweep's frontier, and what the frontier saves or gains against always asking the teacher.
+
+    Rows without a known cost or success are left out; if there are no others, nothing is known. Mixtures of cascades
+    count, mixtures with the teacher alone do not.
+    """
+    points = _points(rows)
+    if not points:
+        return Area(aiq=None, aiq_cost_range_usd=None, iso_quality_saving=None, iso_cost_gain=None)
+    usd, success = rows[0].always_teacher_cost_usd, rows[0].teacher_accuracy
+    if usd is None or success is None:
+        over = cost_range(points)
+        return Area(aiq=aiq(points, over), aiq_cost_range_usd=over, iso_quality_saving=None, iso_cost_gain=None)
+    teacher = [Point("teacher", usd, success)]
+    over = cost_range(points, teacher)
+    return Area(
+        aiq=aiq(points, over),
+        aiq_cost_range_usd=over,
+        iso_quality_saving=iso_quality_saving(points, teacher, success),
+        iso_cost_gain=iso_cost_gain(points, teacher, usd),
+    )
+
+
 def _check(samples: int, threshold: float) -> None:
     if samples < 1:
         raise ConfigError(f"--samples is {samples}; allowed: 1 or more. Type for example: --samples 3")
@@ -87,6 +126,7 @@ def _replay(units: Units, votes: Votes, samples: int, threshold: float) -> Repla
     ours, theirs = _successes(success_U), _successes(units.teacher_success_U)
     n, tasks = len(units), len(np.unique(units.task_U))
     known_U = success_U != UNKNOWN
+    teachers_U = ~acted_U | (votes.top_U == units.teacher_answer_U)
     both = ours is not None and theirs is not None
     return Replay(
         samples=samples,
@@ -106,6 +146,7 @@ def _replay(units: Units, votes: Votes, samples: int, threshold: float) -> Repla
         gained=int(((units.teacher_success_U == 0) & (success_U == 1)).sum()) if both else None,
         unknown_outcomes=int((~known_U).sum()),
         accuracy_of_known=float((success_U[known_U] == 1).mean()) if known_U.any() else None,
+        agreement_with_teacher=float(teachers_U.mean()),
         decisions_with_fewer_samples=int(fewer_U.sum()),
         tasks_with_fewer_samples=len(np.unique(units.task_U[fewer_U])),
     )
@@ -126,14 +167,18 @@ def _interval(units: Units, success_U: Tri) -> Interval | None:
     )
 
 
-def _mark(rows: list[Replay]) -> list[Replay]:
-    """Say of each row whether it is on the frontier; ``None`` where its cost or accuracy is not known."""
-    points = [
+def _points(rows: Sequence[Replay]) -> list[Point]:
+    """The rows whose cost and success are known, each under its number."""
+    return [
         Point(str(index), row.cost_usd, row.accuracy)
         for index, row in enumerate(rows)
         if row.cost_usd is not None and row.accuracy is not None
     ]
-    best = {(point.cost_usd, point.success) for point in hull(points)}
+
+
+def _mark(rows: list[Replay]) -> list[Replay]:
+    """Say of each row whether it is on the frontier; ``None`` where its cost or accuracy is not known."""
+    best = {(point.cost_usd, point.success) for point in hull(_points(rows))}
     return [
         msgspec.structs.replace(
             row,

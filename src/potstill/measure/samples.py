@@ -45,6 +45,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     student_answers: int
     """Those of them that are not empty: without any, there is nothing to vote on."""
     teacher_answers: int
+    teacher_said: int
+    """Decisions that have both at which the teacher's answer is not empty."""
     errors: int
     """Attempts of either that broke: they are no samples."""
     duplicates: int
@@ -205,6 +207,7 @@ def _recorded(student: _Side, teacher: _Side) -> Recorded:
         student_samples=sum(len(one) for one in student.samples.values()),
         student_answers=sum(1 for row in student.samples.values() for one in row if one.answer),
         teacher_answers=sum(len(one) for one in teacher.samples.values()),
+        teacher_said=sum(1 for said in answers if said.answer),
         errors=student.errors + teacher.errors,
         duplicates=student.duplicates + teacher.duplicates,
         student_runs=tuple(student.runs),
