@@ -32,7 +32,7 @@ format: $(VENV)/.check  ## put the code into its format
 	$(BIN)/ruff format
 
 bench: $(VENV)/.test-all model  ## measure speeds again; ALFWORLD=DIR: and all of the README (hours); NAME=store: one
-	@set -e; for name in $(or $(NAME),store retrieval environments local_models); do \
+	@set -e; for name in $(or $(NAME),store retrieval environments local_models importers audit plan_table drift calibration); do \
 	  echo "bench/$$name.py"; $(BIN)/python bench/$$name.py $(ARGS); done
 	$(if $(ALFWORLD),VENV=$(VENV) sh bench/escalation_modes.sh && VENV=$(VENV) sh bench/alfworld.sh $(ALFWORLD))
 	$(BIN)/python bench/tables.py

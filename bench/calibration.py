@@ -363,7 +363,7 @@ def main() -> None:
     _results.write(
         "calibration",
         [*rows, *edges],
-        n=max(SIZES),
+        n=None,
         seeds=[0, options.runs - 1],
         extra={
             "confidence": CONFIDENCE,
