@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import shlex
 from pathlib import Path
 
 import click
 import pytest
 
 from potstill.cli.main import load, main
+from potstill.measure.advice import Recording, certified_by, measured_by
 from potstill.measure.ways import Assumption
-from potstill.measure.whatif import measured_by
 from potstill.trajectories import Store
 from potstill.trajectories.jsonl import write_jsonl
 from potstill.types import (
     Action,
     Answerer,
     Call,
+    DemonstrationRef,
     EscalationMode,
     Observation,
     Outcome,
@@ -111,7 +114,8 @@ def test_the_shape_is_taken_from_a_store_and_options_go_over_it(
     code, out, _ = run(capsys, *PAIR, "--from", str(store), "--json")
     made = json.loads(out)
     assert code == 0
-    assert made["from"] == {"episodes": 1, "cascades": 1, "left_out": 0, "escalation": 0.1}
+    nothing_shown = {"demonstrations_tokens": None}
+    assert made["from"] == {"episodes": 1, "cascades": 1, "left_out": 0, "escalation": 0.1} | nothing_shown
     load = made["workload"]
     assert (load["steps"], load["prefix_tokens"], load["per_step_tokens"]) == (8, 2000, 100)
     assert (load["output_tokens"], load["escalation"]) == (50, 0.1)
@@ -129,7 +133,11 @@ def test_an_exported_file_says_the_same_as_its_store(
     (tmp_path / "e.jsonl").write_bytes(exported.getvalue())
     _, from_file, _ = run(capsys, *PAIR, "--from", str(tmp_path / "e.jsonl"), "--json")
     _, from_store, _ = run(capsys, *PAIR, "--from", str(store), "--json")
-    assert json.loads(from_file) == json.loads(from_store)
+    of_file, of_store = json.loads(from_file), json.loads(from_store)
+    for made, path in ((of_file, tmp_path / "e.jsonl"), (of_store, store)):
+        assert f"potstill calibrate {path}" in made.pop("notes")[-1]
+    assert of_store.pop("measure_with") == f"{of_file.pop('measure_with')} --db {store}"
+    assert of_file == of_store
 
 
 @pytest.mark.parametrize(
@@ -156,11 +164,15 @@ def test_wrong_options_say_what_is_allowed(
 
 def test_what_measures_an_assumption_is_a_command_that_exists() -> None:
     """Parsed by the real command line, not run."""
-    for assumption in Assumption:
-        name, *arguments = measured_by(assumption, "claude-opus-5-5", "claude-haiku-5-5").split()[1:]
+    recording = Recording(path="my runs/p.db", is_store=True, teacher="expert", student="local:small")
+    for assumption, file in itertools.product(Assumption, (None, recording)):
+        command = measured_by(assumption, "claude-opus-5-5", "claude-haiku-5-5", file)
+        name, *arguments = shlex.split(command)[1:]
+        assert ("my runs/p.db" in arguments) is (file is not None)
         context = click.Context(load(name), info_name=name)
         load(name).make_parser(context).parse_args(list(arguments))
-        modes = [arm.partition("@")[2] for arm in arguments[-1].split(",")] if name == "run" else []
+        arms = arguments[arguments.index("--arm") + 1].split(",") if name == "run" else []
+        modes = [arm.partition("@")[2] for arm in arms]
         assert {mode for mode in modes if mode} <= {mode.value for mode in EscalationMode}
 
 
@@ -186,7 +198,12 @@ def test_the_shape_is_taken_from_another_agents_log(tmp_path: Path, capsys: pyte
     code, out, err = run(capsys, *PAIR, "--from", str(log), "--json")
     assert code == 0, err
     made = json.loads(out)
-    assert made["from"] == {"episodes": 2, "cascades": 0, "left_out": 1, "escalation": None}
+    nothing_shown = {"demonstrations_tokens": None}
+    assert made["from"] == {"episodes": 2, "cascades": 0, "left_out": 1, "escalation": None} | nothing_shown
+    assert made["workload"]["demonstrations_tokens"] == 4000, "the longest prompt of the episode"
+    certified = next(text for text in made["notes"] if "certified by" in text)
+    assert "potstill calibrate FILE --teacher TEACHER --student STUDENT" in certified
+    assert "spend.jsonl holds single calls only" in certified
     assert made["workloads"] == 2
     load = made["workload"]
     assert (load["steps"], load["prefix_tokens"], load["per_step_tokens"], load["output_tokens"]) == (3, 3000, 500, 80)
@@ -208,5 +225,82 @@ def test_what_is_no_record_is_named(store: Path, tmp_path: Path, capsys: pytest.
     assert code == 2
     assert "No run named 'r2'. Did you mean 'r1'?" in err
     code, _, err = run(capsys, *PAIR, "--from", str(tmp_path / "nothing.db"))
-    assert code == 5
-    assert "nothing.db" in err
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "nothing.db: there is no such file" in err
+    assert "--db" not in err
+
+
+def shown_to_a_student(run_id: str, student_kind: TrajectoryKind = TrajectoryKind.CASCADE) -> Trajectory:
+    """Two steps with demonstrations: prompts of 2,700 and 2,850 tokens; at the second the teacher sees 2,100."""
+    prompts = ((Answerer.STUDENT, 2_700), (Answerer.STUDENT, 2_850), (Answerer.TEACHER, 2_100))
+    calls = [
+        Call(model="m", answerer=who, replies=(Reply(text="go"),), usage=Usage(input_tokens=tokens, output_tokens=50))
+        for who, tokens in prompts
+    ]
+    steps = tuple(
+        Step(
+            index=i,
+            observation=Observation(text="x"),
+            action=Action(text="go"),
+            answerer=who,
+            calls=tuple(made),
+            demonstrations=(DemonstrationRef(trajectory_id="other", start=0, stop=3),),
+        )
+        for i, (who, made) in enumerate(((Answerer.STUDENT, calls[:1]), (Answerer.TEACHER, calls[1:])))
+    )
+    return Trajectory(
+        id=f"shown-{run_id}-{student_kind}",
+        task=Task(id="t", environment="e"),
+        kind=student_kind,
+        run_id=run_id,
+        teacher="expert",
+        student="local:small",
+        steps=steps if student_kind is TrajectoryKind.CASCADE else steps[:1],
+        outcome=Outcome(success=True),
+    )
+
+
+def test_demonstrations_are_as_long_as_recorded_and_the_advice_names_the_file_and_its_models(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Store.open(store) as opened:
+        opened.append(shown_to_a_student("r1"))
+    code, out, err = run(capsys, *PAIR, "--from", str(store), "--json")
+    made = json.loads(out)
+    assert code == 0
+    assert made["from"]["demonstrations_tokens"] == made["workload"]["demonstrations_tokens"] == 750
+    (certified,) = [text for text in made["notes"] if "certified by" in text]
+    assert f"potstill calibrate {store} --teacher expert --student local:small --keep 0.98" in certified
+    assert "attempts of the student alone, and there are none yet" in certified
+    assert f"--db {store}" in made["measure_with"]
+    _, _, err = run(capsys, *PAIR, "--from", str(store))
+    assert "demonstrations: 750 tokens, by which" in err
+    _, out, _ = run(capsys, *PAIR, "--from", str(store), "--demos", "9000", "--json")
+    assert json.loads(out)["workload"]["demonstrations_tokens"] == 9000
+    with Store.open(store) as opened:
+        opened.append(shown_to_a_student("r1", TrajectoryKind.STUDENT))
+    _, out, _ = run(capsys, *PAIR, "--from", str(store), "--json")
+    assert "none yet" not in out
+
+
+def test_a_hand_off_is_never_longer_than_the_history(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prompts of 2,000 to 2,700 tokens: a summary of 4,000 would be no summary."""
+    _, out, _ = run(capsys, *PAIR, "--from", str(store), "--json")
+    made = json.loads(out)
+    ways = {way["name"]: way["cost_usd"] for way in made["ways"]}
+    assert ways["handoff"] == ways["cascade"]
+    assert any("no prompt is longer than a hand-off of 4000 tokens" in text for text in made["notes"])
+    _, out, _ = run(capsys, *PAIR, "--from", str(store), "--handoff", "500", "--json")
+    made = json.loads(out)
+    assert {way["name"]: way["cost_usd"] for way in made["ways"]}["handoff"] < ways["cascade"]
+    assert not any("hand-off" in text for text in made["notes"])
+
+
+def test_without_a_file_the_advice_has_places_to_fill_in(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, err = run(capsys, *PAIR)
+    assert "potstill calibrate FILE --teacher TEACHER --student STUDENT" in err
+    assert "potstill.db" not in err
+    assert max(len(cell) for line in out.splitlines()[1:] for cell in line.split("\t")[1:4]) <= 11
+    log = Recording(path="a.jsonl", models=("small", "large"))
+    assert "names these models: small, large" in certified_by(log)

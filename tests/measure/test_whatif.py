@@ -253,3 +253,41 @@ def test_a_plan_is_plain_data_with_every_key() -> None:
     assert {"recommended", "reason", "ways", "workload", "break_even_escalation"} <= built.keys()
     assert built["workload"]["samples"] == 3
     assert built["workload"]["task_escalation"] is None
+
+
+def test_a_hand_off_by_hand_where_only_late_prompts_are_longer() -> None:
+    """Prompts of 6,000 to 8,000 tokens, all escalated, hand-offs of 7,000: the first two get the history, then two
+    summaries; the third prompt is as long as a summary, so it gets the history too."""
+    load = Workload(steps=5, prefix_tokens=6_000, per_step_tokens=500, handoff_tokens=7_000, escalation=1.0)
+    handoff = next(way for way in ways(Sampling.SEPARATE) if way.name == "handoff")
+    (made,) = episodes(handoff, load, OPUS, HAIKU, phase=0.0)
+    asked = [one.usage.input_tokens for one in made.calls if one.answerer is Answerer.TEACHER and one.usage]
+    assert asked == [6_000, 6_500, 7_000, 7_000, 7_000]
+    assert [load.hands_off(step) for step in range(5)] == [False, False, False, True, True]
+
+
+def test_demonstrations_that_were_not_recorded_are_no_longer_than_a_prompt() -> None:
+    grown = tuple(step(i, Answerer.TEACHER, (call(tokens=usage(1_000 + 500 * i)),)) for i in range(4))
+    found = observe([episode("teacher", 1, steps=grown)], Workload())
+    assert (found.workloads[0].demonstrations_tokens, found.demonstrations_tokens) == (2_500, None)
+    assert (
+        observe([episode("teacher", 1, steps=grown)], Workload(demonstrations_tokens=40))
+        .workloads[0]
+        .demonstrations_tokens
+        == 40
+    )
+
+
+def test_demonstrations_by_first_prompts_where_no_step_has_both() -> None:
+    """The student's first prompts have 1,600 and 1,800 tokens, the teacher's own 1,000: 700 more in the middle."""
+    mine = [
+        episode(
+            "student",
+            n,
+            kind=TrajectoryKind.STUDENT,
+            steps=(step(0, Answerer.STUDENT, (call("s", Answerer.STUDENT, usage(tokens)),), shown=("t",)),),
+        )
+        for n, tokens in enumerate((1_600, 1_800))
+    ]
+    assert observe([episode("teacher", 1), *mine], Workload()).demonstrations_tokens == 700
+    assert observe(mine, Workload()).demonstrations_tokens is None

@@ -14,6 +14,7 @@ import click
 from potstill.cli.output import emit_json, emit_table, json_option, note
 
 if TYPE_CHECKING:
+    from potstill.measure.advice import Recording
     from potstill.measure.ledger import Pricing
     from potstill.measure.whatif import Plan, WayCost
     from potstill.measure.workload import Observed, Workload
@@ -110,7 +111,7 @@ def plan(teacher: str, student: str, source: str | None, json_mode: bool, **opti
     from potstill.measure.ways import Assumption, Sampling
 
     table = PriceTable.load(options["prices"], options["date"])
-    workloads, observed = _workloads(source, options)
+    workloads, observed, recording = _workloads(source, options)
     made = whatif.plan(
         workloads,
         teacher=teacher,
@@ -119,14 +120,15 @@ def plan(teacher: str, student: str, source: str | None, json_mode: bool, **opti
         pricing=_pricing(options),
         sampling=None if options["sampling"] is None else Sampling(options["sampling"]),
         assume=(Assumption.SIGNAL, *(Assumption(name) for name in options["assume"])),
+        recording=None if recording is None else _named(recording, teacher, student),
     )
     if json_mode:
         emit_json(made.to_json() | {"from": None if observed is None else _told(observed)})
     else:
-        show(made, observed)
+        show(made, observed, given_demos=options["demos"] is not None)
 
 
-def show(made: Plan, observed: Observed | None) -> None:
+def show(made: Plan, observed: Observed | None, *, given_demos: bool = False) -> None:
     """Print a plan: the table, then what to do and what it rests on."""
     load = made.workload
     note(
@@ -136,6 +138,7 @@ def show(made: Plan, observed: Observed | None) -> None:
     )
     if observed is not None:
         note(f"taken from {_sentence(observed)}")
+        note(f"demonstrations: {_demonstrations(observed, given_demos)}")
     title = f"{made.teacher} -> {made.student}, dollars per episode, prices of {made.prices_date}"
     emit_table(COLUMNS, [_row(way) for way in made.ways], json_mode=False, title=title, left_out_first=LEFT_OUT_FIRST)
     note(f"recommended: {made.recommended or 'none'}: {made.reason}")
@@ -152,7 +155,12 @@ def show(made: Plan, observed: Observed | None) -> None:
 
 def _row(way: WayCost) -> list[object]:
     shown = {"way": way.name, "verdict": str(way.verdict), "unproven": ", ".join(way.unproven) or None}
-    return [shown[name] if name in shown else getattr(way, name) for name in COLUMNS]
+    return [shown[name] if name in shown else _rounded(getattr(way, name)) for name in COLUMNS]
+
+
+def _rounded(value: object) -> object:
+    """Six significant digits: a prediction has no more, and JSON has them all."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _break_even(made: Plan) -> str:
@@ -175,7 +183,7 @@ def _pricing(options: dict[str, Any]) -> Pricing:
     )
 
 
-def _workloads(source: str | None, options: dict[str, Any]) -> tuple[list[Workload], Observed | None]:
+def _workloads(source: str | None, options: dict[str, Any]) -> tuple[list[Workload], Observed | None, Recording | None]:
     """The workload that the options describe, or those of recorded episodes with the given options over them."""
     from msgspec.structs import replace
 
@@ -187,23 +195,58 @@ def _workloads(source: str | None, options: dict[str, Any]) -> tuple[list[Worklo
     if source is None:
         if options["run_id"] is not None or options["format_name"] is not None:
             raise ConfigError("--run and --format are about recorded episodes: add --from, as in --from potstill.db")
-        return [base], None
-    observed = _observed(Path(source), base, options)
+        return [base], None, None
+    observed, recording = _observed(Path(source), base, options)
     if observed.escalation is not None:
         given = {"escalation": observed.escalation} | given
-    return [replace(load, **given) for load in observed.workloads], observed
+    if observed.demonstrations_tokens is not None:
+        given = {"demonstrations_tokens": observed.demonstrations_tokens} | given
+    return [replace(load, **given) for load in observed.workloads], observed, recording
 
 
-def _observed(path: Path, base: Workload, options: dict[str, Any]) -> Observed:
+def _observed(path: Path, base: Workload, options: dict[str, Any]) -> tuple[Observed, Recording]:
     """What a store, an export of one (``potstill trajectories export``), or the logs of another agent say."""
+    from potstill.errors import ConfigError
     from potstill.measure.workload import observe
 
+    if not path.exists():
+        raise ConfigError(
+            f"--from {path}: there is no such file. Name a store, an export of one or a log; or leave --from out and "
+            "give --steps, --prefix and --per-step."
+        )
     run_id, namespace = options["run_id"], options["namespace"]
-    if not path.exists() or _starts_with(path, b"SQLite format 3"):
-        return observe(_of_store(path, run_id, namespace), base)
-    if _starts_with(path, b'{"format":"potstill/trajectory"'):
-        return observe(_of_export(path, run_id, namespace), base)
-    return _of_logs(path, base, run_id, options["format_name"])
+    is_store = _starts_with(path, b"SQLite format 3")
+    if is_store:
+        observed = observe(_of_store(path, run_id, namespace), base)
+    elif _starts_with(path, b'{"format":"potstill/trajectory"'):
+        observed = observe(_of_export(path, run_id, namespace), base)
+    else:
+        return _of_logs(path, base, run_id, options["format_name"])
+    return observed, _recording(path, observed, is_store)
+
+
+def _recording(path: Path, observed: Observed, is_store: bool) -> Recording:
+    from potstill.measure.advice import Recording
+
+    return Recording(
+        path=str(path),
+        is_store=is_store,
+        has_student=observed.students > 0,
+        teacher=observed.teacher,
+        student=observed.student,
+        models=tuple(name for name in (observed.teacher, observed.student) if name is not None),
+    )
+
+
+def _named(recording: Recording, teacher: str, student: str) -> Recording:
+    """A log does not say which model is the teacher: the planned one, where the log knows that name."""
+    from msgspec.structs import replace
+
+    return replace(
+        recording,
+        teacher=recording.teacher or (teacher if teacher in recording.models else None),
+        student=recording.student or (student if student in recording.models else None),
+    )
 
 
 def _of_export(path: Path, run_id: str | None, namespace: str) -> Iterator[Trajectory]:
@@ -218,25 +261,30 @@ def _of_export(path: Path, run_id: str | None, namespace: str) -> Iterator[Traje
                 yield read
 
 
-def _of_logs(path: Path, base: Workload, run_id: str | None, format_name: str | None) -> Observed:
+def _of_logs(path: Path, base: Workload, run_id: str | None, format_name: str | None) -> tuple[Observed, Recording]:
     """Calls of one model in one session are one episode; calls that name no session are left out, and counted."""
     from potstill.logs.reader import read
     from potstill.logs.records import LogCall
+    from potstill.measure.advice import Recording
     from potstill.measure.workload import Shape, observe_shapes
 
     shapes: dict[object, Shape] = {}
-    left_out = 0
+    models: dict[str, None] = {}
+    left_out = attempts = 0
     for number, record in enumerate(read([path], format=format_name)):
         if run_id not in (None, record.run):
             continue
         single = isinstance(record, LogCall)
         session = record.episode_id if single else number
+        attempts += not single
+        models.setdefault(record.model)
         for call in (record,) if isinstance(record, LogCall) else record.calls:
             if call.usage is None or session is None:
                 left_out += 1
                 continue
             shapes.setdefault((call.model, call.run, single, session), Shape()).add(call.usage)
-    return observe_shapes(shapes.values(), base, left_out)
+    observed = observe_shapes(shapes.values(), base, left_out)
+    return observed, Recording(path=str(path), has_attempts=attempts > 0, models=tuple(filter(None, models)))
 
 
 def _of_store(path: Path, run_id: str | None, namespace: str) -> Iterator[Trajectory]:
@@ -263,7 +311,18 @@ def _told(observed: Observed) -> dict[str, Any]:
         "cascades": observed.cascades,
         "left_out": observed.left_out,
         "escalation": observed.escalation,
+        "demonstrations_tokens": observed.demonstrations_tokens,
     }
+
+
+def _demonstrations(observed: Observed, given: bool) -> str:
+    """Where their size is from."""
+    recorded = observed.demonstrations_tokens
+    if given:
+        return "as given with --demos"
+    if recorded is None:
+        return "none recorded; assumed as long as an episode's longest prompt, 8000 tokens at most (--demos sets it)"
+    return f"{recorded} tokens, by which recorded prompts with them are longer than the teacher's"
 
 
 def _sentence(observed: Observed) -> str:

@@ -6,6 +6,7 @@ to be as good as the teacher is named, not predicted.
 
 Prompts carry text of the right length and nothing else. A prompt is laid out as the loop lays it out: static text,
 then (if frozen) demonstrations, then a history that only grows, then a short last message that is valid for this step.
+A hand-off that is not shorter than the prompt it replaces is not made: the teacher then gets the history.
 """
 
 from __future__ import annotations
@@ -294,7 +295,7 @@ class _Calls:
 
     def _prompt(self, who: Answerer, step: int) -> tuple[Message, ...]:
         if who is Answerer.TEACHER:
-            if self._way.mode is EscalationMode.COMPACT:
+            if self._way.mode is EscalationMode.COMPACT and self._load.hands_off(step):
                 return (_text("user", self._load.handoff_tokens, _APART + 1 + step),)
             return (self._static, *self._history[:step], _TAIL)
         if not self._load.demonstrations_tokens or self._way.demonstrations is Demonstrations.NONE:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from potstill.errors import ConfigError
+from potstill.measure.advice import Recording, certified_by, measured_by
 from potstill.measure.cache import ledger
 from potstill.measure.ledger import LedgerRow, Pricing
 from potstill.measure.prices.rows import ModelPrice
@@ -26,22 +27,6 @@ from potstill.types import Answerer, Struct
 
 PHASES = 10
 """Made episodes of each way: where the escalations fall is averaged over so many shifts."""
-
-_ARMS = {
-    Assumption.HANDOFF: "teacher,context+cascade@compact",
-    Assumption.GATE: "teacher,context+cascade@task",
-    Assumption.START: "teacher,context+cascade@teacher-first",
-    Assumption.VERIFIER: "teacher,context+cascade@restart",
-    Assumption.STUDENT: "teacher,context",
-}
-
-
-def measured_by(assumption: Assumption, teacher: str, student: str) -> str:
-    """The command that shows whether an assumption holds for the user's own tasks."""
-    models = f"--teacher {teacher} --student {student}"
-    if assumption is Assumption.SIGNAL:
-        return f"potstill calibrate potstill.db {models} --keep 0.98"
-    return f"potstill run {models} --arm {_ARMS[assumption]}"
 
 
 def _to_call(name: str, price: ModelPrice) -> str:
@@ -137,12 +122,14 @@ def plan(
     pricing: Pricing | None = None,
     sampling: Sampling | None = None,
     assume: Sequence[Assumption] = (Assumption.SIGNAL,),
+    recording: Recording | None = None,
 ) -> Plan:
     """What every way costs per episode, averaged over ``workloads``.
 
     ``pricing``: service levels, other models' prices, how long caches are written for.
     ``sampling`` of the cascades (default: one billed prompt where the student's provider bills it once, otherwise two
-    samples and the rest only if these agree). ``assume``: what the user vouches for. Raises ``UnknownPrice`` for a
+    samples and the rest only if these agree). ``assume``: what the user vouches for. ``recording``: the file that the
+    workloads are from, which the advice then names. Raises ``UnknownPrice`` for a
     model without a price, ``ConfigError`` for a sampling that the provider does not offer.
 
     >>> plan(Workload(), teacher="gpt-6.1-sol", student="gpt-6-luna", table=PriceTable.load()).recommended
@@ -172,9 +159,9 @@ def plan(
         recommended=chosen.name if chosen is not None else None,
         reason=reason,
         alternative=other.name if other is not None else None,
-        measure_with=measured_by(other.unproven[0], *engine.to_call) if other is not None else None,
+        measure_with=measured_by(other.unproven[0], *engine.to_call, recording) if other is not None else None,
         break_even_escalation=engine.break_even(next(w for w in offered if w.name == "cascade"), loads),
-        notes=_notes(loads, chosen, measured_by(Assumption.SIGNAL, teacher, student)),
+        notes=_notes(loads, chosen, certified_by(recording)),
     )
 
 
@@ -298,7 +285,7 @@ def _alternative(costs: Sequence[WayCost], chosen: WayCost | None) -> WayCost | 
     return min(cheaper, key=lambda cost: (cost.name == "student", cost.cost_usd), default=None)
 
 
-def _notes(loads: Sequence[Workload], chosen: WayCost | None, certified_by: str) -> tuple[str, ...]:
+def _notes(loads: Sequence[Workload], chosen: WayCost | None, certified: str) -> tuple[str, ...]:
     seconds = max(load.step_seconds for load in loads)
     notes = [
         "success is not predicted: each way names what it assumes, and 'measured by' says what tests it",
@@ -307,6 +294,12 @@ def _notes(loads: Sequence[Workload], chosen: WayCost | None, certified_by: str)
     ]
     if not seconds:
         notes.append("caches do not expire within an episode (--step-seconds sets the pace)")
+    if (full := sum(not load.hands_off(load.steps - 1) for load in loads)) > 0:
+        which = "no prompt is" if full == len(loads) else f"in {full} of {len(loads)} episodes no prompt is"
+        notes.append(
+            f"{which} longer than a hand-off of {loads[0].handoff_tokens} tokens: 'handoff' sends the history itself "
+            "(--handoff sets a shorter one)"
+        )
     if chosen is not None and Assumption.SIGNAL in chosen.assumes:
-        notes.append(f"that samples disagree where the student fails is assumed; certified by: {certified_by}")
+        notes.append(f"that samples disagree where the student fails is assumed; certified by: {certified}")
     return tuple(notes)

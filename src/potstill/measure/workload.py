@@ -6,12 +6,14 @@ What it does not do: prices, or the ways to use a student (``ways.py``).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from statistics import median
 
 from msgspec.structs import replace
 
 from potstill.errors import ConfigError
-from potstill.types import Answerer, Struct, Trajectory, TrajectoryKind, Usage
+from potstill.types import Answerer, EscalationMode, Step, Struct, Trajectory, TrajectoryKind, Usage
 
 MOST_STEPS = 1000
 """Longer episodes are refused: their prompts would fit into no model's context."""
@@ -36,7 +38,7 @@ class Workload(Struct, frozen=True, kw_only=True):
     task_escalation: float | None = None
     """Share of whole tasks that go to the teacher, where tasks are given away whole. ``None``: as ``escalation``."""
     handoff_tokens: int = 4000
-    """The teacher's prompt where it gets a summary in place of the history."""
+    """The teacher's prompt where it gets a summary in place of the history, at the steps where that is shorter."""
     keep_steps: int = 5
     """How many steps the teacher keeps once it has one (sticky), or takes at the start (teacher first)."""
     step_seconds: float = 0.0
@@ -58,6 +60,19 @@ class Workload(Struct, frozen=True, kw_only=True):
     def task_share(self) -> float:
         """Share of whole tasks that go to the teacher."""
         return self.escalation if self.task_escalation is None else self.task_escalation
+
+    def prompt_tokens(self, step: int) -> int:
+        """The whole prompt at a step, counted from 0, without demonstrations."""
+        return self.prefix_tokens + self.per_step_tokens * step
+
+    @property
+    def longest_tokens(self) -> int:
+        """The prompt of the last step."""
+        return self.prompt_tokens(self.steps - 1)
+
+    def hands_off(self, step: int) -> bool:
+        """Whether a hand-off at this step is shorter than the history it stands for."""
+        return self.handoff_tokens < self.prompt_tokens(step)
 
 
 _WHOLE = (
@@ -86,6 +101,13 @@ class Observed(Struct, frozen=True, kw_only=True):
     cascades: int
     left_out: int
     """Episodes, or calls of no known episode, without what it takes."""
+    demonstrations_tokens: int | None = None
+    """By how much a student's prompts with demonstrations are longer than the teacher's at the same point (median)."""
+    teacher: str | None = None
+    student: str | None = None
+    """The models as the recorded episodes name them, the most frequent ones."""
+    students: int = 0
+    """Episodes of a student alone."""
 
 
 class Shape:
@@ -115,18 +137,80 @@ class Shape:
             prefix_tokens=max(1, self.first),
             per_step_tokens=growth,
             output_tokens=round(self.output / self.calls),
+            demonstrations_tokens=min(base.demonstrations_tokens, self.largest),
         )
+
+
+class _Shown:
+    """How long demonstrations are: what a student is shown beyond what the teacher sees at the same point."""
+
+    def __init__(self) -> None:
+        self._beyond: list[int] = []
+        self._firsts: list[int] = []
+
+    def add(self, episode: Trajectory) -> None:
+        """The prompts of both sides at one step, and the student's first one."""
+        for number, step in enumerate(episode.steps):
+            if not step.demonstrations:
+                continue
+            student, teacher = (_prompt_tokens(step, who) for who in (Answerer.STUDENT, Answerer.TEACHER))
+            if student is not None and not number:
+                self._firsts.append(student)
+            compact = step.decision is not None and step.decision.mode is EscalationMode.COMPACT
+            if student is not None and teacher is not None and not compact:
+                self._beyond.append(student - teacher)
+
+    def tokens(self, teachers: Sequence[Workload]) -> int | None:
+        """The median; where no step has both prompts, of first prompts over those of the teacher's own episodes."""
+        beyond = self._beyond
+        if not beyond and teachers:
+            prefix = round(median(load.prefix_tokens for load in teachers))
+            beyond = [first - prefix for first in self._firsts]
+        return max(0, round(median(beyond))) if beyond else None
+
+
+def _prompt_tokens(step: Step, who: Answerer) -> int | None:
+    """Of the first call of a side at a step."""
+    found = (call.usage for call in step.calls if call.answerer is who and call.replies)
+    usage = next(found, None)
+    return None if usage is None else usage.input_tokens
+
+
+class _Names:
+    """Which model is which, by the number of episodes that say so."""
+
+    def __init__(self) -> None:
+        self._teachers: Counter[str] = Counter()
+        self._students: Counter[str] = Counter()
+
+    def add(self, episode: Trajectory) -> None:
+        for names, name in ((self._teachers, episode.teacher), (self._students, episode.student)):
+            if name is not None:
+                names[name] += 1
+
+    @property
+    def teacher(self) -> str | None:
+        return next((name for name, _ in self._teachers.most_common(1)), None)
+
+    @property
+    def student(self) -> str | None:
+        return next((name for name, _ in self._students.most_common(1)), None)
 
 
 def observe(episodes: Iterable[Trajectory], base: Workload) -> Observed:
     """Steps, prompts and answers of recorded episodes; what they do not tell is taken from ``base``.
 
     The shape is that of the teacher's episodes where there are any, otherwise of all: what a student is shown beside
-    the history would count twice. Raises ``ConfigError`` if no episode has token counts.
+    the history would count twice. Demonstrations of ``base`` are cut to the longest prompt of each episode. Raises
+    ``ConfigError`` if no episode has token counts.
     """
     shapes: dict[bool, list[Workload | None]] = {True: [], False: []}
-    escalated = decided = cascades = 0
+    escalated = decided = cascades = students = 0
+    shown, names = _Shown(), _Names()
     for episode in episodes:
+        names.add(episode)
+        shown.add(episode)
+        students += episode.kind is TrajectoryKind.STUDENT
         if episode.kind is TrajectoryKind.CASCADE:
             cascades += 1
             decided += len(episode.steps)
@@ -140,6 +224,10 @@ def observe(episodes: Iterable[Trajectory], base: Workload) -> Observed:
         escalation=escalated / decided if decided else None,
         cascades=cascades,
         left_out=left_out,
+        demonstrations_tokens=shown.tokens(teachers),
+        teacher=names.teacher,
+        student=names.student,
+        students=students,
     )
 
 
