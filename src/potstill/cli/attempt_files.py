@@ -48,12 +48,24 @@ def recorded(
     from potstill.measure.prices import PriceTable
     from potstill.measure.samples import collect
 
+    _check_sides(students, teacher)
     table = PriceTable.load(options["prices"], options["date"])
     found = collect(_records(files, table, options), students, teacher, price_of(table))
     for one in found:
         for text in one.found.notes():
             note(f"note: {text}")
     return found
+
+
+def _check_sides(students: tuple[str, ...], teacher: str) -> None:
+    """Raises ``ConfigError`` for a model that would be checked against itself."""
+    from potstill.errors import ConfigError
+
+    if teacher in students:
+        raise ConfigError(
+            f"--student and --teacher are both '{teacher}': a cascade needs two sides. "
+            f"Name another model, or two runs of it: --student {teacher}@RUN --teacher {teacher}@OTHER"
+        )
 
 
 def price_of(table: PriceTable) -> Price:

@@ -71,7 +71,6 @@ def replay(
     if its share of them is at least T, else the teacher's recorded answer. Dollars are totals over all tasks. Several K
     or T give a table with the frontier.
     """
-    _check_sides(student, teacher)
     counts = None if samples is None else numbers(samples, int, "--samples", "3 or --samples 1,3,5")
     shares = None if threshold is None else numbers(threshold, float, "--threshold", "0.6 or --threshold 0.5,0.6,1")
     found = recorded(files, (student,), teacher, options)[0]
@@ -90,17 +89,6 @@ def replay(
             note(_frontier(whole))
     for text in _cautions(rows[-1], found.found):
         note(f"note: {text}")
-
-
-def _check_sides(student: str, teacher: str) -> None:
-    """Raises ``ConfigError`` for a model that would be checked against itself."""
-    from potstill.errors import ConfigError
-
-    if student == teacher:
-        raise ConfigError(
-            f"--student and --teacher are both '{student}': a cascade needs two sides. "
-            f"Name another model, or two runs of it: --student {student}@RUN --teacher {student}@OTHER"
-        )
 
 
 def _area(rows: list[Replay]) -> Area:
