@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.logs.conversation import Thread, told
-from potstill.logs.formats.episodes import spoken
 from potstill.logs.reader import read
 from potstill.logs.records import Attempt
 
@@ -198,7 +197,7 @@ def test_hashing_an_answer_once_changes_nothing(said: list[dict[str, Any]]) -> N
     thread.add(before[0])
     for message in said:
         expected = told(before, copy.deepcopy(message))
-        assert spoken(thread, copy.deepcopy(message)) == expected
+        assert thread.answered(copy.deepcopy(message)) == expected
         before.append(message)
 
 

@@ -38,6 +38,7 @@ _ROLES = {
     "custom_tool_call": "a",
     "custom_tool_call_output": "t",
 }
+_LETTERS = {letter: letter.encode() for letter in "suat"}
 _CALLS = {"tool_use", "tool_call", "function_call", "server_tool_use", "custom_tool_call"}
 _RESULTS = {"tool_result", "tool_call_response", "function_call_output", "custom_tool_call_output"}
 _THOUGHTS = {"thinking", "redacted_thinking", "reasoning"}
@@ -63,7 +64,7 @@ class Conversation(NamedTuple):
     answer_preview: str = ""
 
 
-class _Folded(NamedTuple):
+class _Folded(msgspec.Struct, gc=False):
     """One message in canonical form."""
 
     letter: str
@@ -74,7 +75,7 @@ class _Folded(NamedTuple):
     """What counts beside role and text: ids, tools called, images."""
 
 
-class _Link(NamedTuple):
+class _Link(msgspec.Struct, gc=False):
     """A message at its place behind a conversation."""
 
     folded: _Folded
@@ -128,12 +129,14 @@ def told(messages: Any, answer: Any = None, *, system: Any = None, tools: Any = 
     """
     thread = Thread(system=system, tools=tools)
     for message in _listed(messages, "user"):
-        thread.add(message)
+        thread.repeat(message)
     return thread.call(answer)
 
 
 class Thread:
     """A conversation that grows. ``add`` each message; ``call`` gives the fields of a call made at this point."""
+
+    __slots__ = ("_chain", "_contents", "_last", "_prefixes", "_roles", "_said", "_sizes", "_tools")
 
     def __init__(self, *, system: Any = None, tools: Any = None) -> None:
         self._roles: list[str] = []
@@ -142,6 +145,7 @@ class Thread:
         self._contents: list[int] = []
         self._chain = b""
         self._last = _Folded("u", "", 0)
+        self._said: _Link | None = None
         self._tools = tools_told(tools)
         if system:
             self.add({"role": "system", "content": system})
@@ -149,8 +153,33 @@ class Thread:
     def __len__(self) -> int:
         return len(self._sizes)
 
+    def fork(self) -> Thread:
+        """The same conversation, to go on in another way."""
+        other = Thread.__new__(Thread)
+        other._roles = self._roles.copy()
+        other._sizes = self._sizes.copy()
+        other._prefixes = self._prefixes.copy()
+        other._contents = self._contents.copy()
+        other._chain, other._last = self._chain, self._last
+        other._said, other._tools = self._said, self._tools
+        return other
+
     def add(self, message: Any) -> None:
         """Put a message behind the conversation (an Anthropic message with tool results is several)."""
+        for folded in _fold(message, "u"):
+            self._say(folded)
+
+    def say(self, role: str, text: str) -> None:
+        """``add`` for a message that is no more than a text (a tool's has an id)."""
+        self._say(_Folded(_ROLES.get(role, "u"), text, len(text)))
+
+    def _say(self, folded: _Folded) -> None:
+        """A message is mostly the answer of the call before it, whose hashes are known."""
+        said = self._said
+        self._put(said if said is not None and said.folded == folded else _linked(self._chain, folded))
+
+    def repeat(self, message: Any) -> None:
+        """``add``, for a message that other conversations have at the same place: it is hashed once for all of them."""
         key = _key(message, self._chain)
         known = None if key is None else _seen.find(key)
         if known is not None:
@@ -163,35 +192,63 @@ class Thread:
                 _seen.keep(key, link)
 
     def _put(self, link: _Link) -> None:
-        folded, chain, prefix, content = link
-        self._chain = chain
-        self._contents.append(content)
+        folded = link.folded
+        self._chain = link.chain
+        self._contents.append(link.content)
         self._roles.append(folded.letter)
         self._sizes.append(folded.size)
-        self._prefixes.append(prefix)
+        self._prefixes.append(link.prefix)
         self._last = folded
+        self._said = None
 
-    def call(self, answer: Any = None, tools: Any = None) -> Conversation:
-        """A call whose prompt is the conversation so far. The answer is not added: ``add`` it if it stays."""
-        chain, texts, size = self._chain, [], 0
-        calls: list[tuple[str, int]] = []
+    def call(self, answer: Any = None, *, tools: tuple[int, int] | None = None) -> Conversation:
+        """A call whose prompt is the conversation so far. The answer is not added: ``add`` it if it stays.
+
+        ``tools``: what ``tools_told`` gives for the tools of this call, where they are not the conversation's.
+        """
+        links = self._links(answer)
+        self._said = links[0] if len(links) == 1 else None
+        return self._told(links, self._tools if tools is None else tools)
+
+    def answered(self, answer: Any) -> Conversation:
+        """``call``, with the answer put behind the conversation: it is hashed once for both."""
+        links = self._links(answer)
+        conversation = self._told(links, self._tools)
+        for link in links:
+            self._put(link)
+        return conversation
+
+    def _links(self, answer: Any) -> list[_Link]:
+        chain, links = self._chain, []
         for message in _listed(answer, "assistant"):
             for folded in _fold(message, "a"):
-                chain = _chained(chain, folded, folded.text.strip().encode("utf-8", "surrogatepass"))
-                size += folded.size
-                calls.extend(folded.calls)
-                texts.append(folded.text)
+                link = _linked(chain, folded)
+                chain = link.chain
+                links.append(link)
+        return links
+
+    def _told(self, links: Sequence[_Link], tools: tuple[int, int]) -> Conversation:
+        calls: tuple[tuple[str, int], ...] = ()
+        text, size = "", 0
+        if len(links) == 1:
+            folded = links[0].folded
+            text, size, calls = folded.text, folded.size, folded.calls
+        elif links:
+            answers = [link.folded for link in links]
+            calls = tuple(call for folded in answers for call in folded.calls)
+            text = "\n".join(folded.text for folded in answers if folded.text)
+            size = sum(folded.size for folded in answers)
         return Conversation(
-            roles="".join(self._roles),
-            sizes=tuple(self._sizes),
-            prefixes=tuple(self._prefixes),
-            contents=tuple(self._contents),
-            after=int.from_bytes(chain, "little") if texts else None,
-            tools=self._tools if tools is None else tools_told(tools),
-            tool_calls=tuple(calls),
-            answer_characters=size,
-            prompt_preview=_preview(self._last.text, self._last.calls),
-            answer_preview=_preview("\n".join(filter(None, texts)), calls),
+            "".join(self._roles),
+            tuple(self._sizes),
+            tuple(self._prefixes),
+            tuple(self._contents),
+            links[-1].prefix if links else None,
+            tools,
+            calls,
+            size,
+            _preview(self._last.text, self._last.calls),
+            _preview(text, calls),
         )
 
 
@@ -239,9 +296,13 @@ def _key(message: Any, chain: bytes) -> Hashable | None:
 
 
 def _linked(chain: bytes, folded: _Folded) -> _Link:
+    """A message behind a conversation. Lengths stand before texts in what is hashed, so that none can pass for two."""
+    letter, rest = folded.letter, folded.rest
     text = folded.text.strip().encode("utf-8", "surrogatepass")
-    after = _chained(chain, folded, text)
-    return _Link(folded, after, int.from_bytes(after, "little"), _content(folded, text))
+    hashed = b"%b%b%d:%b%b" % (chain, _LETTERS[letter], len(text), text, rest)
+    after = blake2b(hashed, digest_size=8).digest()
+    content = crc32(text, ord(letter)) if not folded.calls and (letter == "t" or not rest) else _content(folded, text)
+    return _Link(folded, after, int.from_bytes(after, "little"), content)
 
 
 # --- one message ----------------------------------------------------------------------------------------------------
@@ -265,9 +326,10 @@ def _fold(message: Any, default: str) -> Iterable[_Folded]:
     kind = kind if isinstance(kind, str) else ""
     letter = _ROLES.get(kind, default)
     content = message.get("content")
-    if type(content) is str and letter != "a" and role is not None:
-        rest = _tool_id(message) if letter == "t" else b""
-        return (_Folded(letter, content, len(content), rest=rest),)
+    if role is not None and letter != "a" and type(content) is str:
+        return (_Folded(letter, content, len(content), (), _tool_id(message) if letter == "t" else b""),)
+    if role is not None and letter == "a" and (plain := _plain_answer(message, content)) is not None:
+        return (plain,)
     if role is None and kind in _THOUGHTS:
         return ()
     if role is None and (kind in _CALLS or kind in _RESULTS):
@@ -275,6 +337,45 @@ def _fold(message: Any, default: str) -> Iterable[_Folded]:
     elif content is None:
         content = message.get("parts")
     return _fold_parts(message, letter, content)
+
+
+def _plain_answer(message: dict[str, Any], content: Any) -> _Folded | None:
+    """An answer of text and calls of tools, as most are; None for one of another shape."""
+    text = content
+    if content is None and not message.get("parts") and not message.get("refusal"):
+        text = ""
+    if type(text) is not str or "function_call" in message:
+        return None
+    listed = message.get("tool_calls")
+    if not listed:
+        return _Folded("a", text, len(text)) if listed is None or type(listed) is list else None
+    if type(listed) is not list:
+        return None
+    size, calls, rest = len(text), [], []
+    for call in listed:
+        if type(call) is not dict:
+            return None
+        called, characters, identity = _tool_call(call)
+        size += characters
+        calls.append(called)
+        rest.append(identity)
+    return _Folded("a", text, size, tuple(calls), b"".join(rest))
+
+
+def _tool_call(call: dict[str, Any]) -> tuple[tuple[str, int], int, bytes]:
+    """A call of a tool, however it is written: (name, hash of the arguments), characters, what identifies it."""
+    function = call.get("function")
+    inner = function if isinstance(function, dict) else call
+    name = inner.get("name")
+    name = name if isinstance(name, str) else function if isinstance(function, str) else ""
+    arguments = _first(inner, "arguments", "input", "args")
+    if isinstance(arguments, str):
+        hashed, size = arguments_hash(arguments), len(arguments)
+    else:
+        normal = _normal_json(arguments)
+        hashed, size = _hash(normal), len(normal)
+    identity = _framed(_identity(call)) + _framed(name) + hashed.to_bytes(8, "little")
+    return (name, hashed), len(name) + size, identity
 
 
 def _fold_parts(message: Mapping[str, Any], letter: str, content: Any) -> Iterator[_Folded]:
@@ -290,7 +391,7 @@ def _fold_parts(message: Mapping[str, Any], letter: str, content: Any) -> Iterat
                 yield result
     for call in _listed(message.get("tool_calls"), ""):
         told_parts.call(call)
-    if isinstance(message.get("function_call"), Mapping):
+    if isinstance(message.get("function_call"), dict):
         told_parts.call(message["function_call"])
     refusal = message.get("refusal")
     if isinstance(refusal, str) and not told_parts.texts:
@@ -339,19 +440,10 @@ class _Parts:
         if not isinstance(call, dict):
             self.texts.append(_text(call))
             return
-        function = call.get("function")
-        inner = function if isinstance(function, dict) else call
-        name = inner.get("name")
-        name = name if isinstance(name, str) else function if isinstance(function, str) else ""
-        arguments = _first(inner, "arguments", "input", "args")
-        if isinstance(arguments, str):
-            hashed, size = arguments_hash(arguments), len(arguments)
-        else:
-            normal = _normal_json(arguments)
-            hashed, size = _hash(normal), len(normal)
-        self.calls.append((name, hashed))
-        self.characters += len(name) + size
-        self.rest.append(_framed(_identity(call)) + _framed(name) + hashed.to_bytes(8, "little"))
+        called, characters, identity = _tool_call(call)
+        self.calls.append(called)
+        self.characters += characters
+        self.rest.append(identity)
 
     def folded(self, letter: str) -> _Folded:
         text = self.texts[0] if len(self.texts) == 1 else "".join(self.texts)
@@ -404,15 +496,6 @@ def _identity(call: Mapping[str, Any]) -> Any:
 
 
 # --- bytes ----------------------------------------------------------------------------------------------------------
-
-
-def _chained(chain: bytes, folded: _Folded, text: bytes) -> bytes:
-    """The hash of the conversation with one more message. Lengths stand before texts, so that none can pass for two."""
-    hasher = blake2b(b"%b%b%d:" % (chain, folded.letter.encode(), len(text)), digest_size=8)
-    hasher.update(text)
-    if folded.rest:
-        hasher.update(folded.rest)
-    return hasher.digest()
 
 
 def _content(folded: _Folded, text: bytes) -> int:
@@ -498,4 +581,4 @@ def _text(value: Any) -> str:
 
 def _preview(text: str, calls: Sequence[tuple[str, int]]) -> str:
     """The start of a text; the names of the tools called where there is none."""
-    return text[:PREVIEW] if text.strip() else ", ".join(f"{name}(…)" for name, _ in calls)[:PREVIEW]
+    return text[:PREVIEW] if text and not text.isspace() else ", ".join(f"{name}(…)" for name, _ in calls)[:PREVIEW]

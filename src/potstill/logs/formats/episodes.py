@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from potstill.logs.conversation import Conversation, Thread, arguments_hash
+from potstill.logs.conversation import Conversation, Thread
 from potstill.logs.formats import cells
 from potstill.logs.records import Attempt, LogCall, Problem, Source
 from potstill.types import Usage
@@ -123,47 +123,12 @@ def _calls(told: Told, source: Source, usage_of: UsageOf | None, problems: list[
     for message in told.messages:
         role = message.get("role")
         if role == "assistant" and (len(thread) or message.get("usage") is not None):
-            conversation = spoken(thread, message)
+            conversation = thread.answered(message)
             calls.append(_call(told, message, conversation, before, source, usage_of, problems))
         elif not _hidden(role, message, hidden):
             thread.add(message)
         before = message
     return calls
-
-
-def spoken(thread: Thread, message: dict[str, Any]) -> Conversation:
-    """What a call says whose answer is ``message``, which then stands in the thread: hashed once for both."""
-    called = _tools_called(message)
-    if called is None:
-        conversation = thread.call(message)
-        thread.add(message)
-        return conversation
-    asked = thread.call()
-    thread.add(message)
-    said = thread.call()
-    return asked._replace(
-        after=said.prefixes[-1],
-        tool_calls=called,
-        answer_characters=said.sizes[-1],
-        answer_preview=said.prompt_preview,
-    )
-
-
-def _tools_called(message: dict[str, Any]) -> tuple[tuple[str, int], ...] | None:
-    """The tools that a plain message calls, with the hash of their arguments; None for a message of several parts."""
-    content = message.get("content")
-    listed = message.get("tool_calls")
-    if not (content is None or type(content) is str) or "function_call" in message or message.get("refusal"):
-        return None
-    if not listed:
-        return ()
-    called: list[tuple[str, int]] = []
-    for call in listed if isinstance(listed, list) else (None,):
-        inner = call.get("function", call) if isinstance(call, dict) else None
-        if not isinstance(inner, dict) or type(inner.get("name")) is not str or "arguments" not in inner:
-            return None
-        called.append((inner["name"], arguments_hash(inner["arguments"])))
-    return tuple(called)
 
 
 def _hidden(role: Any, message: Mapping[str, Any], ids: set[Any]) -> bool:

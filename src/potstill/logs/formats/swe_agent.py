@@ -106,8 +106,9 @@ def _history(history: Any, model: str, source: Source) -> Iterator[LogCall]:
     thread = Thread()
     for message in values.listed(history):
         if isinstance(message, Mapping) and message.get("role") == "assistant" and not message.get("is_demo"):
-            yield _call(thread.call(message), model, source)
-        thread.add(message)
+            yield _call(thread.answered(message), model, source)
+        else:
+            thread.add(message)
 
 
 def _call(conversation: Conversation, model: str, source: Source) -> LogCall:

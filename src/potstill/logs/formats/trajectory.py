@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from typing import Any
 
 import msgspec
 
 from potstill.logs.conversation import Conversation, Thread, tools_told
+from potstill.logs.formats import values
 from potstill.logs.formats.base import LogFormat, Skipped
 from potstill.logs.formats.episodes import token_sums
-from potstill.logs.records import PREVIEW, Attempt, LogCall, Source
+from potstill.logs.records import PREVIEW, Attempt, LogCall, Problem, Source
 from potstill.types import (
     SCHEMA_VERSION,
     Call,
@@ -110,6 +110,8 @@ def _model(trajectory: Trajectory) -> str:
 def _call(
     trajectory: Trajectory, step: Step, call: Call, conversation: Conversation, run: str, source: Source
 ) -> LogCall:
+    problems: list[Problem] = []
+    usage = values.believable(call.usage, problems)
     return LogCall(
         model=call.priced_as or call.model,
         run=run,
@@ -118,12 +120,13 @@ def _call(
         call_id=call.request_id,
         started_at=call.started_at or None,
         latency_s=call.latency_s or None,
-        usage=call.usage,
+        usage=usage,
         error=_words(call.error),
         answerer=call.answerer.value,
         votes=_votes(step.decision),
         demonstrations=tuple(f"{one.trajectory_id} {one.start} to {one.stop}" for one in step.demonstrations),
         source=source,
+        problems=tuple(problems),
         **conversation._asdict(),
     )
 
@@ -138,15 +141,6 @@ def _votes(decision: Decision | None) -> tuple[str, ...]:
     return (*votes, f"decided: {decision.answerer.value}, {decision.reason.value}")
 
 
-class _Branch(Thread):
-    """A conversation that can go on in several ways."""
-
-    def fork(self) -> _Branch:
-        other = copy(self)
-        vars(other).update({name: list(value) for name, value in vars(self).items() if isinstance(value, list)})
-        return other
-
-
 class _Prompts:
     """The prompts of one model in one episode, of which each message is hashed once or twice, not at every step.
 
@@ -156,7 +150,7 @@ class _Prompts:
     """
 
     def __init__(self) -> None:
-        self._held = self._tip = _Branch()
+        self._held = self._tip = Thread()
         self._messages: tuple[Message, ...] = ()
         self._last: tuple[Message, ...] = ()
         self._tools: tuple[ToolSpec, ...] = ()
@@ -167,12 +161,12 @@ class _Prompts:
         if call.tools != self._tools:
             self._tools = call.tools
             self._tools_told = tools_told([msgspec.to_builtins(tool) for tool in call.tools])
-        answer = [_answer(reply) for reply in call.replies[:1]]
-        return self._thread(call.prompt).call(answer or None)._replace(tools=self._tools_told)
+        answer = _answer(call.replies[0]) if call.replies else None
+        return self._thread(call.prompt).call(answer, tools=self._tools_told)
 
     def _thread(self, prompt: tuple[Message, ...]) -> Thread:
         if prompt[: len(self._messages)] != self._messages:
-            self._held, self._messages = _Branch(), ()
+            self._held, self._messages = Thread(), ()
         shared = _common(self._last, prompt)
         if shared == len(self._last):
             self._held, self._messages = self._tip, self._last
@@ -185,17 +179,22 @@ class _Prompts:
     @staticmethod
     def _extend(thread: Thread, messages: Sequence[Message]) -> None:
         for message in messages:
-            thread.add(msgspec.to_builtins(message))
+            if message.tool_calls or message.images or message.role == "tool":
+                thread.add(msgspec.to_builtins(message))
+            else:
+                thread.say(message.role, message.content)
 
 
 def _common(one: Sequence[Message], other: Sequence[Message]) -> int:
     """How many messages two prompts begin with alike."""
-    pairs = zip(one, other, strict=False)
-    return next((number for number, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
+    shorter = min(len(one), len(other))
+    if one[:shorter] == other[:shorter]:
+        return shorter
+    return next(number for number in range(shorter) if one[number] != other[number])
 
 
 def _answer(reply: Reply) -> dict[str, Any]:
-    calls = [msgspec.to_builtins(call) for call in reply.tool_calls]
+    calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in reply.tool_calls]
     return {"role": "assistant", "content": reply.text, "tool_calls": calls}
 
 

@@ -25,8 +25,9 @@ _decode = msgspec.json.decode
 
 def first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
     """The first member of ``names`` that is there and not null."""
+    get = row.get
     for name in names:
-        value = row.get(name)
+        value = get(name)
         if value is not None:
             return value
     return None
@@ -34,6 +35,8 @@ def first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 def mapping(value: Any) -> Mapping[str, Any]:
     """An object, also where it was put into a text as JSON; else an empty one."""
+    if type(value) is dict:
+        return value
     value = structured(value)
     return value if isinstance(value, Mapping) else {}
 
