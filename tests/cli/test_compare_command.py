@@ -222,7 +222,7 @@ def test_what_is_not_there_is_one_line(both: str, tmp_path: Path, capsys: pytest
     calls = tmp_path / "empty.jsonl"
     calls.write_text("not json\n", encoding="utf-8")
     for a, b, code, said in (
-        (both, f"{both}#dear", 2, "holds 2 models. Name one: runs.jsonl#cheap, runs.jsonl#dear."),
+        (both, f"{both}#dear", 2, f"holds 2 models. Name one: {both}#cheap, {both}#dear."),
         (f"{both}#chaep", f"{both}#dear", 2, "Did you mean 'cheap'?"),
         ("absent.jsonl#cheap", f"{both}#dear", 2, "There is no file absent.jsonl"),
         ("r", f"{both}#dear", 5, "there is no store at"),

@@ -186,7 +186,7 @@ class _File:
         notes = list(self._skipped)
         if len(chosen) > 1:
             runs = ", ".join(f"'{run}'" for _, run in chosen[:4]) + (", ..." if len(chosen) > 4 else "")
-            notes.append(f"{name} pools {len(chosen)} runs ({runs}); choose one with {self._path.name}#MODEL@RUN")
+            notes.append(f"{name} pools {len(chosen)} runs ({runs}); choose one with {self._path}#MODEL@RUN")
         return side_of(name, (entry for key in chosen for entry in self._entries[key]), notes)
 
     def _chosen(self, wanted: str | None) -> list[tuple[str, str]]:
@@ -194,7 +194,7 @@ class _File:
         models = list(dict.fromkeys(model for model, _ in self._entries))
         if wanted is None:
             if len(models) > 1:
-                held = ", ".join(f"{self._path.name}#{model}" for model in models)
+                held = ", ".join(f"{self._path}#{model}" for model in models)
                 raise ConfigError(f"{self._path} holds {len(models)} models. Name one: {held}.")
             wanted = models[0]
         exact = [key for key in self._entries if f"{key[0]}@{key[1]}" == wanted]
