@@ -235,12 +235,14 @@ def test_a_side_that_costs_nothing_or_never_succeeds_has_no_ratio() -> None:
 
 
 def test_a_bound_without_successes_is_infinite() -> None:
-    """With one success in five tasks, a third of the bootstrap samples has none."""
+    """One success in five tasks is bounded by Wilson's 0.0362 and 0.6245; none has only a lower bound."""
     rare = compare(side("a", "10000"), side("b", "11111"))
-    assert rare.cost_of_pass_a_ci_usd is not None
-    assert rare.cost_of_pass_a_ci_usd[1] is None
+    assert rare.cost_of_pass_a_ci_usd == pytest.approx((1 / 0.6245, 1 / 0.0362), rel=1e-3)
+    assert rare.cost_of_pass_b_ci_usd == pytest.approx((1.0, 1 / 0.5655), rel=1e-3)
     assert rare.cost_of_pass_ratio_ci is not None
-    assert rare.cost_of_pass_ratio_ci[0] == pytest.approx(5 / 3, abs=0.9)
+    assert rare.cost_of_pass_ratio_ci[0] == pytest.approx(0.9999, rel=1e-3)
+    never = compare(side("a", "00000"), side("b", "11111"))
+    assert never.cost_of_pass_a_ci_usd == (pytest.approx(1 / 0.4345, rel=1e-3), None)
 
 
 def test_unlike_conditions_and_shared_recordings_are_told() -> None:

@@ -23,6 +23,7 @@ from potstill.measure.comparison_baselines import Recorded, baselines, recorded
 from potstill.measure.comparison_power import needed_tasks
 from potstill.measure.comparison_result import Baseline, Comparison, ErrorsAsFailures, OpenInterval, Options, Verdict
 from potstill.measure.comparison_sides import Entry, Paired, Side, pair
+from potstill.measure.cost_of_pass import cost_of_pass_interval, cost_of_pass_ratio_interval
 from potstill.measure.statistics import (
     Floats,
     Interval,
@@ -238,17 +239,19 @@ def _costs(table: _Table, draws: _Draws | None, confidence: float) -> dict[str, 
         "cost_of_pass_b_usd": pass_b,
         "cost_of_pass_ratio": _over(pass_a, pass_b) if pass_a is not None else None,
     }
-    if draws is None:
-        return found
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if found["cost_ratio"] is not None:
+    if draws is not None and found["cost_ratio"] is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
             found["cost_ratio_ci"] = _interval(draws.cost_a / draws.cost_b, confidence)
-        of_pass_a, of_pass_b = draws.cost_a / draws.success_a, draws.cost_b / draws.success_b
-        found["cost_of_pass_a_ci_usd"] = _interval(of_pass_a, confidence)
-        found["cost_of_pass_b_ci_usd"] = _interval(of_pass_b, confidence)
-        if found["cost_of_pass_ratio"] is not None:
-            found["cost_of_pass_ratio_ci"] = _interval(of_pass_a / of_pass_b, confidence)
-    return found
+    return found | _pass_intervals(table, confidence)
+
+
+def _pass_intervals(table: _Table, confidence: float) -> dict[str, OpenInterval | None]:
+    a, b, pairs_T = (table.cost_a_T, table.success_a_T), (table.cost_b_T, table.success_b_T), table.pairs_T
+    return {
+        "cost_of_pass_a_ci_usd": cost_of_pass_interval(*a, pairs_T, confidence=confidence),
+        "cost_of_pass_b_ci_usd": cost_of_pass_interval(*b, pairs_T, confidence=confidence),
+        "cost_of_pass_ratio_ci": cost_of_pass_ratio_interval(*a, *b, pairs_T, confidence=confidence),
+    }
 
 
 def _over(numerator: float | None, denominator: float | None) -> float | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from potstill.measure.cost_of_pass import cost_of_pass_interval
 from potstill.measure.ledger import LedgerRow
 from potstill.measure.measurement import (
     ArmSummary,
@@ -20,7 +21,7 @@ from potstill.measure.measurement import (
     TokenMeans,
     Uncached,
 )
-from potstill.measure.statistics import Interval, ratio_interval, wilson, wilson_by_task
+from potstill.measure.statistics import Interval, wilson, wilson_by_task
 from potstill.types import Answerer, Trajectory
 
 _PARTS = ("uncached_usd", "read_usd", "write_usd", "output_usd", "compute_usd")
@@ -224,26 +225,17 @@ def _over(numerator: float | None, denominator: float | None) -> float | None:
 
 def _pass_interval(episodes: list[tuple[str, float | None, bool | None]], options: Options) -> OpenInterval | None:
     """Interval of the cost of pass; ``None`` if a cost is unknown or nothing succeeded."""
-    known = [(task, cost, float(bool(success))) for task, cost, success in episodes if cost is not None]
-    if len(known) < len(episodes) or not any(success for _, _, success in known):
-        return None
-    return _interval(known, options)
-
-
-def _interval(episodes: list[tuple[str, float, float]], options: Options) -> OpenInterval | None:
-    """Bootstrap over tasks of a ratio of sums; episodes are (task, numerator, denominator)."""
     by_task: dict[str, list[float]] = {}
-    for task, numerator, denominator in episodes:
-        sums = by_task.setdefault(task, [0.0, 0.0])
-        sums[0] += numerator
-        sums[1] += denominator
-    return ratio_interval(
-        [sums[0] for sums in by_task.values()],
-        [sums[1] for sums in by_task.values()],
-        samples=options.samples,
-        confidence=options.confidence,
-        seed=options.seed,
-    )
+    for task, cost, success in episodes:
+        if cost is None:
+            return None
+        sums = by_task.setdefault(task, [0.0, 0.0, 0.0])
+        for index, value in enumerate((cost, float(bool(success)), 1.0)):
+            sums[index] += value
+    if not any(successes for _, successes, _ in by_task.values()):
+        return None
+    costs, successes_by_task, counts = zip(*by_task.values(), strict=True)
+    return cost_of_pass_interval(costs, successes_by_task, counts, confidence=options.confidence)
 
 
 def _by_task(episodes: list[Episode], options: Options) -> Interval | None:

@@ -17,10 +17,11 @@ import numpy as np
 from potstill.measure.audit.attempts import TOKENS, GroupRows, Row
 from potstill.measure.audit.result import BudgetCurve, FrontierRow, Group, OpenInterval
 from potstill.measure.budget import auc, success_within
+from potstill.measure.cost_of_pass import cost_of_pass_interval
 from potstill.measure.frontier import Point, hull
 from potstill.measure.frontier_area import aiq
 from potstill.measure.passk import pass_hat_k
-from potstill.measure.statistics import ratio_interval, wilson_by_task
+from potstill.measure.statistics import wilson_by_task
 
 CURVE_POINTS = 60
 PASSES = (1, 2, 4, 8)
@@ -136,12 +137,12 @@ def _success_interval(sums: _Sums, settings: Settings) -> tuple[float, float] | 
 def _pass_interval(sums: _Sums, settings: Settings) -> OpenInterval | None:
     if sums.usd is None or sums.unknown or not sums.successes:
         return None
-    return ratio_interval(
-        [task.usd for task in sums.tasks.values()],
-        [float(task.successes) for task in sums.tasks.values()],
-        samples=settings.samples,
+    tasks = sums.tasks.values()
+    return cost_of_pass_interval(
+        [task.usd for task in tasks],
+        [float(task.successes) for task in tasks],
+        [float(task.n) for task in tasks],
         confidence=settings.confidence,
-        seed=settings.seed,
     )
 
 
