@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 _WORDS = [f"{stem}{number}" for number in range(400) for stem in ("order", "path/file_", "error: ", "value=", "the ")]
@@ -173,20 +173,109 @@ def langfuse(rng: random.Random, turn: Turn, number: int) -> dict[str, Any]:
     }
 
 
+def openai_responses(rng: random.Random, turn: Turn, number: int) -> dict[str, Any]:
+    messages, answer, size, cached = turn
+    items = [item for message in messages[1:] for item in _items(message)]
+    usage = {"input_tokens": size, "input_tokens_details": {"cached_tokens": cached}, "output_tokens": 40}
+    return {
+        "timestamp": 1767225600.5 + number,
+        "request": {"model": "gpt-4.1-mini", "instructions": messages[0]["content"], "input": items, "tools": [_TOOL]},
+        "response": {
+            "id": f"resp_{rng.getrandbits(64):016x}",
+            "object": "response",
+            "model": _MODEL,
+            "output": _items(answer),
+            "usage": usage,
+        },
+    }
+
+
+def _items(message: dict[str, Any]) -> list[dict[str, Any]]:
+    if message["role"] == "tool":
+        return [{"type": "function_call_output", "call_id": message["tool_call_id"], "output": message["content"]}]
+    calls = [
+        {"type": "function_call", "call_id": call["id"], **call["function"]} for call in message.get("tool_calls", ())
+    ]
+    return calls or [{"role": message["role"], "content": message["content"]}]
+
+
+def swe_agent(rng: random.Random, turns: Sequence[Turn], number: int) -> dict[str, Any]:
+    """mini-swe-agent's document, one a line."""
+    messages: list[dict[str, Any]] = list(turns[0][0])
+    for prompt, answer, size, cached in turns:
+        messages += prompt[len(messages) :]
+        response = {"id": f"chatcmpl-{rng.getrandbits(64):016x}", "model": _MODEL, "usage": _usage(size, cached)}
+        messages.append({**answer, "extra": {"response": response, "cost": 0.001, "timestamp": 1767225600.5}})
+    info = {"exit_status": "Submitted", "submission": "diff", "config": {"model": {"model_name": _MODEL}}}
+    return {"instance_id": f"issue-{number}", "info": info, "messages": messages}
+
+
+def inspect_ai(rng: random.Random, turns: Sequence[Turn], number: int) -> dict[str, Any]:
+    """A sample as it lies in an ``.eval`` file: its calls point into the sample's pool of messages."""
+    pool = [*turns[-1][0], turns[-1][1]]
+    events = [
+        {
+            "event": "model",
+            "uuid": f"{rng.getrandbits(64):016x}",
+            "timestamp": "2026-01-01T00:00:01.500000+00:00",
+            "model": "openai/gpt-4.1-mini",
+            "input_refs": [[0, len(prompt)]],
+            "output": {
+                "choices": [{"message": answer}],
+                "time": 0.9,
+                "usage": {
+                    "input_tokens": size - cached,
+                    "input_tokens_cache_read": cached,
+                    "output_tokens": 40,
+                    "total_tokens": size + 40,
+                },
+            },
+        }
+        for prompt, answer, size, cached in turns
+    ]
+    return {
+        "id": number,
+        "epoch": 1,
+        "target": "done",
+        "scores": {"match": {"value": "C"}},
+        "output": {"model": "openai/gpt-4.1-mini", "completion": "done"},
+        "messages": pool,
+        "events_data": {"messages": pool},
+        "events": events,
+    }
+
+
+def tau_bench(rng: random.Random, turns: Sequence[Turn], number: int) -> dict[str, Any]:
+    traj = [*turns[-1][0], turns[-1][1]]
+    return {"task_id": number % 115, "reward": float(rng.random() < 0.5), "info": {}, "traj": traj, "trial": 0}
+
+
 MAKERS: dict[str, Callable[[random.Random, Turn, int], dict[str, Any]]] = {
     "openai-chat": openai_chat,
     "anthropic": anthropic,
     "otel": otel,
     "litellm": litellm,
     "langfuse": langfuse,
+    "openai-responses": openai_responses,
 }
+SESSIONS: dict[str, Callable[[random.Random, Sequence[Turn], int], dict[str, Any]]] = {
+    "swe-agent": swe_agent,
+    "inspect-ai": inspect_ai,
+    "tau-bench": tau_bench,
+}
+"""Formats in which a row is a whole session."""
 
 
 def lines(name: str, seed: int, total_bytes: int) -> Iterator[bytes]:
     """Lines of the format ``name`` until ``total_bytes`` are made."""
     rng, made, number = random.Random(seed), 0, 0
     while made < total_bytes:
-        for turn in turns(rng):
-            line = json.dumps(MAKERS[name](rng, turn, number), separators=(",", ":")).encode()
+        session = list(turns(rng))
+        if name in SESSIONS:
+            rows = [SESSIONS[name](rng, session, number)]
+        else:
+            rows = [MAKERS[name](rng, turn, number + index) for index, turn in enumerate(session)]
+        for row in rows:
+            line = json.dumps(row, separators=(",", ":")).encode()
             yield line
             made, number = made + len(line) + 1, number + 1

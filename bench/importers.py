@@ -153,7 +153,7 @@ GENERATORS: dict[str, Callable[[int, int], Iterator[bytes]]] = {
     "attempts": attempts,
     "tau2-episodes": tau2,
     "potstill-trajectory": trajectories,
-    **{name: _foreign(name) for name in _log_rows.MAKERS},
+    **{name: _foreign(name) for name in (*_log_rows.MAKERS, *_log_rows.SESSIONS)},
 }
 
 

@@ -10,12 +10,12 @@ reading the counts are unknown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from potstill.logs.conversation import told
+from potstill.logs.conversation import Conversation, Thread, told, tools_told
 from potstill.logs.formats import values
 from potstill.logs.formats.base import Skipped
 from potstill.logs.records import Attempt, LogCall, Problem, Source
@@ -128,12 +128,12 @@ def _usage(raw: Mapping[str, Any], problems: list[Problem]) -> Usage | None:
 def _calls(sample: Mapping[str, Any], source: Source) -> Iterator[LogCall]:
     """The calls of models in a sample's events, without graders' and without answers out of inspect_ai's own cache."""
     attachments = values.mapping(sample.get("attachments"))
-    pool = _resolved(values.mapping(sample.get("events_data")).get("messages"), attachments)
+    pool = _Pool(_resolved(values.mapping(sample.get("events_data")).get("messages"), attachments))
     for event in values.listed(sample.get("events")):
         if not isinstance(event, Mapping) or event.get("event") != "model" or event.get("pending"):
             continue
         if event.get("role") != "grader" and event.get("cache") != "read":
-            yield _call(event, pool if isinstance(pool, list) else (), attachments, source)
+            yield _call(event, pool, attachments, source)
 
 
 def _resolved(value: Any, attachments: Mapping[str, Any]) -> Any:
@@ -147,17 +147,18 @@ def _resolved(value: Any, attachments: Mapping[str, Any]) -> Any:
     return {name: _resolved(one, attachments) for name, one in value.items()} if isinstance(value, Mapping) else value
 
 
-def _call(event: Mapping[str, Any], pool: Sequence[Any], attachments: Mapping[str, Any], source: Source) -> LogCall:
+def _call(event: Mapping[str, Any], pool: _Pool, attachments: Mapping[str, Any], source: Source) -> LogCall:
     problems: list[Problem] = []
     output = values.mapping(_resolved(event.get("output"), attachments))
     choices = output.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     error = values.told_error(event.get("error"), output.get("error"))
-    conversation = told(
-        _resolved(event.get("input"), attachments) or _pooled(event, pool),
-        choice.get("message") if isinstance(choice, Mapping) else None,
-        tools=event.get("tools"),
-    )
+    message = choice.get("message") if isinstance(choice, Mapping) else None
+    prompt = _resolved(event.get("input"), attachments)
+    if prompt:
+        conversation = told(prompt, message, tools=event.get("tools"))
+    else:
+        conversation = pool.told(event.get("input_refs"), message, event.get("tools"))
     raw = values.mapping(output.get("usage"))
     return LogCall(
         **conversation._asdict(),
@@ -173,13 +174,31 @@ def _call(event: Mapping[str, Any], pool: Sequence[Any], attachments: Mapping[st
     )
 
 
-def _pooled(event: Mapping[str, Any], pool: Sequence[Any]) -> list[Any]:
-    """The prompt of a call that is written as ranges (start, stop) of the sample's pool of messages."""
-    messages: list[Any] = []
-    for pair in values.listed(event.get("input_refs")):
-        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(bound, int) for bound in pair):
-            messages.extend(pool[pair[0] : pair[1]])
-    return messages
+class _Pool:
+    """The messages of a sample, of which a call's prompt is written as ranges (start, stop).
+
+    Prompts that begin with the pool's first message, each longer than the one before, are one conversation: its
+    messages are hashed once.
+    """
+
+    def __init__(self, messages: Any) -> None:
+        self._messages = messages if isinstance(messages, list) else []
+        self._thread = Thread()
+        self._read = 0
+
+    def told(self, ranges: Any, answer: Any, tools: Any) -> Conversation:
+        """What the call says whose prompt stands at ``ranges``."""
+        pairs = [(pair[0], pair[1]) for pair in values.listed(ranges) if _is_range(pair)]
+        if len(pairs) == 1 and pairs[0][0] == 0 and self._read <= pairs[0][1] <= len(self._messages):
+            for message in self._messages[self._read : pairs[0][1]]:
+                self._thread.add(message)
+            self._read = pairs[0][1]
+            return self._thread.call(answer, tools=tools_told(tools))
+        return told([one for start, stop in pairs for one in self._messages[start:stop]], answer, tools=tools)
+
+
+def _is_range(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(bound, int) for bound in pair)
 
 
 FORMATS = (InspectAI(),)

@@ -159,7 +159,7 @@ def _mini_calls(messages: Sequence[Any], model: str, source: Source, problems: l
             noted: list[Problem] = []
             cost = values.number(extra.get("cost"), "cost", noted)
             yield LogCall(
-                **thread.call(spoken)._asdict(),
+                **thread.answered(spoken)._asdict(),
                 model=model,
                 call_id=values.text(answer.get("id")),
                 started_at=values.seconds(extra.get("timestamp"), "timestamp", noted),
@@ -168,7 +168,8 @@ def _mini_calls(messages: Sequence[Any], model: str, source: Source, problems: l
                 source=source,
                 problems=tuple(noted),
             )
-        thread.add(spoken)
+        else:
+            thread.add(spoken)
 
 
 # --- both -----------------------------------------------------------------------------------------------------------
