@@ -67,7 +67,8 @@ def examples() -> tuple[Example, ...]:
         call(1, step_type="message", answer="Could you please give me your email address?"),
         call(2),
         call(3, marks=("redundant_calls", "loops")),
-        call(4, answerer="teacher", model=LARGE, usd=0.0051, votes=("exchange now", "exchange now", "ask first"),
+        call(4, answerer="teacher", model=LARGE, usd=0.0051,
+             votes=("exchange now", "exchange now", "ask first", "decided: teacher, no majority"),
              demonstrations=("exchange of a lamp, step 4",), marks=("calls_after_last_useful_step",)),
     )  # fmt: skip
     first = Example(

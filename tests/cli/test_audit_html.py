@@ -144,6 +144,20 @@ async def test_a_link_from_a_figure_opens_the_step_it_is_about(page: Page, repor
         await page.until(f"{FOCUSED} === 'episode-1-step-3'")
 
 
+async def test_a_point_of_a_chart_leads_to_the_row_of_its_group(page: Page, report: str) -> None:
+    await page.look(width=1280)
+    await page.open(report)
+    link = "document.querySelector('#frontier-chart svg.wide a[href=\"#group-2\"]:not([tabindex])')"
+    x, y = await page.evaluate(
+        f"{link}.scrollIntoView({{block: 'center'}}), (box => [box.x + box.width / 2, box.y + box.height / 2])"
+        f"({link}.getBoundingClientRect())"
+    )
+    await page.click(x, y)
+    await page.until("location.hash === '#group-2'")
+    marked = "getComputedStyle(document.getElementById('group-2').closest('tr').firstElementChild).backgroundColor"
+    await page.until(f"{marked} === 'rgb(253, 234, 223)'")
+
+
 async def test_a_link_with_a_step_in_it_can_be_sent(page: Page, report: str) -> None:
     await page.open(f"{report}#episode-1-step-2")
     assert await page.evaluate(OPEN_STEPS) == [2]
@@ -155,7 +169,12 @@ async def test_every_control_and_chart_has_a_name(page: Page, report: str) -> No
     nodes = (await page.send("Accessibility.getFullAXTree"))["nodes"]
     shown = [node for node in nodes if not node["ignored"]]
     roles = {node["role"]["value"] for node in shown}
-    assert {"heading", "table", "columnheader", "rowheader", "region", "navigation", "main", "image"} <= roles
+    assert {"heading", "table", "columnheader", "rowheader", "region", "navigation", "main"} <= roles
+    named = {node["name"]["value"] for node in shown if node["role"]["value"] == "group"}
+    for title in ("Success over cost per episode ", "Success within a budget ", "Shares of dollars "):
+        assert any(found.startswith(title) for found in named), title
+    links = {node["name"]["value"] for node in shown if node["role"]["value"] == "link"}
+    assert "gpt-4.1-mini #1: to its row" in links
     for node in shown:
         if node["role"]["value"] in ("image", "link", "region", "heading", "DisclosureTriangle", "navigation"):
             assert node["name"]["value"].strip(), node
@@ -181,7 +200,8 @@ async def test_the_command_writes_a_report_of_real_logs(page: Page, tmp_path: Pa
     # 27 of 30 successes for $1.50, and 21 of 30 for $0.30.
     assert "$0.0556" in text
     assert "$0.0143" in text
-    assert "a set-up of $2.50 to $25.00 after 62 to 625 episodes" in text
+    assert "No break-even is drawn" in text
+    assert "20.0 points less than large" in text
     assert f"potstill audit {log} --html {target} --json" in text
     assert "Skipped rows" in text
 

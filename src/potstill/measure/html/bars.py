@@ -22,6 +22,8 @@ class Slice(NamedTuple):
 
     name: str
     amount: float
+    link: str = ""
+    """Where on the page it leads to."""
 
 
 class Bar(NamedTuple):
@@ -31,13 +33,19 @@ class Bar(NamedTuple):
     slices: Sequence[Slice]
 
 
-def slices_of(named: Sequence[tuple[str, float]]) -> list[Slice]:
-    """Slices in the order given, the last ones beyond the number of colours joined into one."""
-    kept = [Slice(name(text, 60), amount) for text, amount in named if amount > 0]
+def slices_of(named: Sequence[tuple[str, float]], anchors: str = "") -> list[Slice]:
+    """Slices in the order given, the last ones beyond the number of colours joined into one.
+
+    With ``anchors`` each leads to the table row of its place: ``anchors-1`` and so on.
+    """
+    links = [f"#{anchors}-{at}" if anchors else "" for at in range(1, len(named) + 1)]
+    kept = [
+        Slice(name(text, 60), amount, link) for (text, amount), link in zip(named, links, strict=True) if amount > 0
+    ]
     if len(kept) <= TINTS:
         return kept
     rest = kept[TINTS - 1 :]
-    return [*kept[: TINTS - 1], Slice(f"{len(rest)} {REST}", sum(part.amount for part in rest))]
+    return [*kept[: TINTS - 1], Slice(f"{len(rest)} {REST}", sum(part.amount for part in rest), rest[0].link)]
 
 
 def bars_chart(identity: str, title: str, bars: Sequence[Bar], caption: str) -> Html:
@@ -72,7 +80,10 @@ def _paint(axes: Any, bars: Sequence[Bar], size: Size) -> None:
         start = 0.0
         for at, part in enumerate(bar.slices):
             width = _share(bar, part)
-            axes.barh(-row, width, left=start, height=0.52, color=tint(at), edgecolor=PAPER, linewidth=1.5)
+            axes.barh(
+                -row, width, left=start, height=0.52, color=tint(at), edgecolor=PAPER, linewidth=1.5,
+                url=part.link or None,
+            )  # fmt: skip
             _write_inside(axes, start, width, row, part, size)
             start += width
 
@@ -82,8 +93,9 @@ def _write_inside(axes: Any, start: float, width: float, row: int, part: Slice, 
     pixels = width / 100 * size.width - 14
     for text in (f"{part.name} {width:.0f} %", part.name, f"{width:.0f} %"):
         label = axes.text(
-            start + 700 / size.width, -row, text, color=INK, fontsize=size.font - 0.5, va="center", parse_math=False
-        )
+            start + 700 / size.width, -row, text, color=INK, fontsize=size.font - 0.5, va="center", parse_math=False,
+            url=part.link or None,
+        )  # fmt: skip
         label.set_in_layout(False)
         if label.get_window_extent(axes.figure.canvas.get_renderer()).width <= pixels:
             return

@@ -95,12 +95,24 @@ def _svg(identity: str, title: str, description: str, painter: Painter, size: Si
         _plain(element)
     box = root.attrib["viewBox"]
     root.attrib.clear()
-    root.attrib |= {"class": size.kind, "viewBox": box, "role": "img", "aria-labelledby": f"{identity}-t {identity}-d"}
+    # The links in an image would be hidden from screen readers: a drawing with links is a group of them.
+    role = "group" if _links(root) else "img"
+    root.attrib |= {"class": size.kind, "viewBox": box, "role": role, "aria-labelledby": f"{identity}-t {identity}-d"}
     for at, (tag, text) in enumerate((("title", title), ("desc", description))):
         named = ElementTree.Element(tag, {"id": f"{identity}-{tag[0]}"})
         named.text = text
         root.insert(at, named)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _links(root: ElementTree.Element) -> bool:
+    """Name the links; of a point and its name only the name is reached by keyboard."""
+    links = list(root.iter("a"))
+    for link in links:
+        link.attrib.pop("target", None)  # matplotlib opens the links of texts in new windows
+        text = " ".join("".join(link.itertext()).split())
+        link.attrib |= {"aria-label": f"{text}: to its row"} if text else {"tabindex": "-1", "aria-hidden": "true"}
+    return bool(links)
 
 
 def _draw(identity: str, painter: Painter, size: Size) -> bytes:

@@ -7,29 +7,30 @@ without one, and with one the keys j and k or the arrows walk through them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from potstill.logs.records import PREVIEW
 from potstill.measure.audit.result import Audit, Example, ExampleCall
 from potstill.measure.html.labels import Labels
-from potstill.measure.html.links import episode_anchor, step_anchor
+from potstill.measure.html.links import Key, episode_anchor, references, step_anchor
 from potstill.measure.html.table import paragraph, section
 from potstill.measure.html.text import Html, clip, count, esc, join, name, plural, usd
 from potstill.measure.html.words import mark
 
-MOST_EPISODES = 40
+MOST_EPISODES = 60
 MOST_STEPS = 60
 BUDGET_BYTES = 900_000
 """Of all examples together, so that the page stays below 1.5 MB."""
+_DECIDED = "decided: "
 Shown = tuple[Example, int, Html]
 """An example, how many of its steps are shown, and its markup."""
 
 
-def shown_examples(audit: Audit, labels: Labels) -> list[Shown]:
-    """The examples that a page has room for: those that figures refer to first."""
+def shown_examples(audit: Audit, labels: Labels, groups: Mapping[Key, tuple[str, ...]]) -> list[Shown]:
+    """The examples that a page has room for: those that figures, or ``groups``, refer to first."""
     shown: list[Shown] = []
     left = BUDGET_BYTES
-    for example in _by_reference(audit):
+    for example in _by_reference(audit, groups):
         if len(shown) == MOST_EPISODES:
             break
         markup, steps = _episode(len(shown) + 1, example, labels)
@@ -41,20 +42,13 @@ def shown_examples(audit: Audit, labels: Labels) -> list[Shown]:
     return shown
 
 
-def _by_reference(audit: Audit) -> list[Example]:
+def _by_reference(audit: Audit, groups: Mapping[Key, tuple[str, ...]]) -> list[Example]:
     """Examples in the order in which figures name them, the first of every figure before the second of any."""
     known = {example.id: example for example in audit.examples}
-    lists = [list(ids) for ids in _references(audit)]
+    lists = [*references(audit), *groups.values()]
     ranked = [ids[at] for at in range(max(map(len, lists), default=0)) for ids in lists if at < len(ids)]
     wanted = dict.fromkeys(identity for identity in ranked if identity in known)
     return [known[identity] for identity in (*wanted, *(other for other in known if other not in wanted))]
-
-
-def _references(audit: Audit) -> Iterable[tuple[str, ...]]:
-    for figures in (audit.waste, audit.by_outcome, audit.by_step_type, audit.by_model, audit.student_steps):
-        yield from (figure.examples for figure in figures)
-    if audit.cache is not None:
-        yield audit.cache.examples
 
 
 def examples_section(shown: Sequence[Shown], audit: Audit) -> Html:
@@ -141,9 +135,18 @@ def _cost(call: ExampleCall) -> str:
 
 def _said(call: ExampleCall) -> Html:
     parts = [_quoted("Sent, last message", call.prompt), _quoted("Answer", call.answer)]
-    parts += [_listed("Votes of the student", call.votes), _listed("Demonstrations shown", call.demonstrations)]
+    votes, decision = _decision(call.votes)
+    parts += [_listed("Votes of the student", votes), decision, _listed("Demonstrations shown", call.demonstrations)]
     model = f"Model: {name(call.model)}" + (f"; answered by {name(call.answerer)}" if call.answerer else "")
     return join([*parts, paragraph(model, "quiet")])
+
+
+def _decision(votes: Sequence[str]) -> tuple[Sequence[str], Html]:
+    """The votes, and apart from them what was decided: it stands behind the last vote."""
+    if not votes or not votes[-1].startswith(_DECIDED):
+        return votes, Html("")
+    said = paragraph(clip(votes[-1].removeprefix(_DECIDED), 300), "decision")
+    return votes[:-1], join([Html("<h4>Decision</h4>"), said])
 
 
 def _quoted(title: str, text: str) -> Html:

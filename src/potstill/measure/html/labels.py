@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from potstill.measure.audit.result import Audit, Group
+from potstill.measure.html.links import group_anchor
 from potstill.measure.html.text import name
 
 _CHARACTERS = 40
@@ -36,6 +37,11 @@ class Labels:
         number = self._numbers.get((model, run))
         several = f" #{number}" if number is not None and model in self._several else ""
         return name(model, _CHARACTERS) + several
+
+    def link(self, model: str, run: str) -> str | None:
+        """Where the group's row is on the page; ``None`` if it is no group."""
+        number = self._numbers.get((model, run))
+        return None if number is None else f"#{group_anchor(number)}"
 
     def model_number(self, model: str) -> int:
         """The place of a model among the models, from 0: its colour and marker."""

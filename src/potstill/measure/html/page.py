@@ -12,15 +12,16 @@ from importlib import resources
 from pathlib import Path
 
 from potstill.measure.audit.result import Audit
+from potstill.measure.html.break_even import break_even_chart
 from potstill.measure.html.charts import check_available
-from potstill.measure.html.curves import break_even_chart, budget_chart
+from potstill.measure.html.curves import budget_chart
 from potstill.measure.html.dirt import files_section, warnings_section
 from potstill.measure.html.examples import examples_section, shown_examples
 from potstill.measure.html.frontier_chart import frontier_chart
 from potstill.measure.html.groups import groups_table
 from potstill.measure.html.headline import headline_section
 from potstill.measure.html.labels import Labels
-from potstill.measure.html.links import Links
+from potstill.measure.html.links import Links, examples_of_groups
 from potstill.measure.html.method import command_section, method_section
 from potstill.measure.html.spend import spend_section, student_section
 from potstill.measure.html.table import section
@@ -87,21 +88,22 @@ def _header(audit: Audit, title: str) -> Html:
 
 def _main(audit: Audit, command: str, confidence: float) -> Html:
     labels = Labels(audit)
-    shown = shown_examples(audit, labels)
-    links = Links([(example, steps) for example, steps, _ in shown])
+    groups = examples_of_groups(audit)
+    shown = shown_examples(audit, labels, groups)
+    links = Links([(example, steps) for example, steps, _ in shown], groups)
     curves = [
         Html("<h3>Success within a budget</h3>"), budget_chart(audit, labels),
         Html("<h3>Break-even</h3>"), break_even_chart(audit, labels),
     ]  # fmt: skip
     return join(
         [
-            headline_section(audit, confidence),
+            headline_section(audit, labels, links, confidence),
             warnings_section(audit),
             section(
                 "groups",
                 "Success and cost",
                 frontier_chart(audit, labels, confidence),
-                groups_table(audit, labels),
+                groups_table(audit, labels, links),
                 *curves,
             ),
             spend_section(audit, links),

@@ -12,7 +12,18 @@ from potstill.measure.html.bars import Bar, bars_chart, slices_of
 from potstill.measure.html.charts import TINTS
 from potstill.measure.html.links import Links
 from potstill.measure.html.table import paragraph, section, table
-from potstill.measure.html.text import DASH, Html, count, esc, join, name, percent, short_count, usd, with_interval
+from potstill.measure.html.text import (
+    DASH,
+    Html,
+    count,
+    esc,
+    join,
+    name,
+    percent,
+    short_count,
+    usd_or_more,
+    with_interval,
+)
 
 
 def spend_section(audit: Audit, links: Links) -> Html:
@@ -25,20 +36,36 @@ def spend_section(audit: Audit, links: Links) -> Html:
     ordered = [(title, _ordered(slices)) for title, slices in divisions if slices]
     if not ordered:
         return section("spend", "Where the money goes", paragraph("These logs hold no calls with tokens or dollars."))
-    dollars = any(slice_.usd for _, slices in ordered for slice_ in slices)
-    bars = [Bar(title, slices_of([(s.name, _amount(s, dollars)) for s in slices])) for title, slices in ordered]
-    unit = "dollars" if dollars else "calls (dollars are not known)"
+    dollars = any(_known(slice_) for _, slices in ordered for slice_ in slices)
+    bounded = any(slice_.usd is None and _known(slice_) for _, slices in ordered for slice_ in slices)
+    bars = [
+        Bar(title, slices_of([(s.name, _amount(s, dollars)) for s in slices], anchors(title)))
+        for title, slices in ordered
+    ]
+    unit = "calls (dollars are not known)" if not dollars else "dollars that are known" if bounded else "dollars"
     drawing = bars_chart("spend-chart", f"Shares of {unit}", bars, f"Shares of all {unit}; the tables have each slice.")
     tables = [join([Html(f"<h3>{esc(title)}</h3>"), _table(title, slices, links)]) for title, slices in ordered]
+    if bounded:
+        tables.append(paragraph("≥: a lower bound, because the cost of some episodes is not known.", "quiet"))
     return section("spend", "Where the money goes", drawing, *tables)
 
 
+def anchors(title: str) -> str:
+    """The beginning of the page's ids of a table's rows."""
+    return title.lower().replace(" ", "-")
+
+
+def _known(slice_: Spend) -> float:
+    """The dollars of a slice that are known."""
+    return slice_.known_usd if slice_.usd is None else slice_.usd
+
+
 def _amount(slice_: Spend, dollars: bool) -> float:
-    return (slice_.usd or 0.0) if dollars else float(slice_.calls)
+    return _known(slice_) if dollars else float(slice_.calls or slice_.episodes)
 
 
 def _ordered(slices: Sequence[Spend]) -> list[Spend]:
-    return sorted(slices, key=lambda slice_: (-(slice_.usd or 0.0), -slice_.calls, slice_.name))
+    return sorted(slices, key=lambda slice_: (-_known(slice_), -slice_.calls, slice_.name))
 
 
 def _table(title: str, slices: Sequence[Spend], links: Links) -> Html:
@@ -53,11 +80,12 @@ def _table(title: str, slices: Sequence[Spend], links: Links) -> Html:
         "output",
         "examples",
     )
+    whole = sum(map(_known, slices))
     rows = [
         (
-            swatched(at, slice_.name),
-            percent(slice_.share),
-            usd(slice_.usd),
+            swatched(at, slice_.name, f"{anchors(title)}-{at + 1}"),
+            percent(_known(slice_) / whole if whole else slice_.share),
+            usd_or_more(slice_.usd, slice_.known_usd),
             count(slice_.calls),
             count(slice_.episodes),
             short_count(slice_.input_tokens),
@@ -70,11 +98,11 @@ def _table(title: str, slices: Sequence[Spend], links: Links) -> Html:
     return table(title, columns, rows, limit=60)
 
 
-def swatched(at: int, text: str) -> Html:
+def swatched(at: int, text: str, anchor: str) -> Html:
     """A slice's name behind its colour in the bars; long names may break behind an underscore."""
     named = esc(name(text)).replace("_", "_<wbr>")
     return Html(
-        f'<span class="swatched"><span class="swatch b-t{min(at, TINTS - 1)}" aria-hidden="true"></span>'
+        f'<span class="swatched" id="{anchor}"><span class="swatch b-t{min(at, TINTS - 1)}" aria-hidden="true"></span>'
         f"<span>{named}</span></span>"
     )
 
@@ -104,7 +132,7 @@ def student_section(audit: Audit, links: Links) -> Html:
 
 def _dollars(spending: dict[str, Spend], step: StudentStep) -> float:
     slice_ = spending.get(step.step_type)
-    return (slice_.usd or 0.0) if slice_ is not None else 0.0
+    return _known(slice_) if slice_ is not None else 0.0
 
 
 def _student_row(step: StudentStep, slice_: Spend | None, links: Links) -> tuple[object, ...]:
@@ -113,7 +141,7 @@ def _student_row(step: StudentStep, slice_: Spend | None, links: Links) -> tuple
         name(step.model),
         name(step.against),
         DASH if slice_ is None else percent(slice_.share),
-        DASH if slice_ is None else usd(slice_.usd),
+        DASH if slice_ is None else usd_or_more(slice_.usd, slice_.known_usd),
         count(step.n),
         with_interval(step.agreement, step.agreement_ci, percent),
         percent(step.success),

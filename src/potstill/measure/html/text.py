@@ -12,6 +12,9 @@ import re
 from collections.abc import Callable, Iterable
 from html import escape
 
+from potstill.measure.audit.headline import plural
+from potstill.measure.audit.headline import usd as dollars
+
 # Controls but tab and newline, invisible and line-turning characters, halves of surrogates, what XML cannot hold.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
@@ -20,6 +23,10 @@ _UNSEEN = re.compile(
 NAME_CHARACTERS = 80
 TEXT_CHARACTERS = 1200
 DASH = "–"
+__all__ = [
+    "DASH", "Html", "clip", "count", "esc", "join", "middle", "name", "percent", "plural", "short_count", "span", "usd",
+    "usd_or_more", "visible", "with_interval",
+]  # fmt: skip
 
 
 class Html(str):
@@ -73,14 +80,13 @@ def middle(text: str, length: int = 52) -> str:
 
 
 def usd(value: float | None) -> str:
-    """Dollars: three significant digits below one, cents up to a thousand."""
-    if value is None or not math.isfinite(value):
-        return DASH
-    sign, size = ("−" if value < 0 else ""), abs(value)
-    if size == 0:
-        return "$0"
-    decimals = 0 if size >= 1000 else 2 if size >= 1 else min(9, 2 - math.floor(math.log10(size)))
-    return f"{sign}${size:,.{decimals}f}"
+    """Dollars as in the headline; a dash where they are not known."""
+    return DASH if value is None or not math.isfinite(value) else dollars(value)
+
+
+def usd_or_more(value: float | None, known: float | None) -> str:
+    """Dollars; where they are not all known, those that are, as a lower bound."""
+    return f"≥\u00a0{usd(known)}" if value is None and known else usd(value)
 
 
 def percent(share: float | None) -> str:
@@ -117,8 +123,3 @@ def with_interval(
     """A value with its interval in small type behind it."""
     spanned = span(interval, form)
     return join([form(value), Html(f" <small>{esc(spanned)}</small>") if spanned else ""])
-
-
-def plural(number: int, one: str, more: str | None = None) -> str:
-    """``1 call``, ``2 calls``."""
-    return f"{number:,} {one if number == 1 else more or one + 's'}"

@@ -5,6 +5,7 @@ What it knows: an audit's waste and cache use. What it does not do: add kinds of
 
 from __future__ import annotations
 
+from potstill.measure.audit.headline import known_usd
 from potstill.measure.audit.result import Audit, CacheUse
 from potstill.measure.html.links import Links
 from potstill.measure.html.table import explained, paragraph, section, table
@@ -19,9 +20,9 @@ def waste_section(audit: Audit, links: Links) -> Html:
         why = "Not known: these logs hold no calls with their tools and prompts, only sums for whole attempts."
         return section("waste", title, paragraph(why))
     columns = ("kind", "found", "episodes", "share of calls", "tokens", "$", "share of $", "examples")
-    rows = []
+    rows, whole = [], known_usd(audit)
     for waste in sorted(audit.waste, key=lambda kind: -(kind.usd or 0.0)):
-        dollars = waste.usd / audit.total_usd if waste.usd is not None and audit.total_usd else None
+        dollars = waste.usd / whole if waste.usd is not None and whole else None
         rows.append(
             (
                 name(waste_title(waste.kind)),
@@ -35,7 +36,7 @@ def waste_section(audit: Audit, links: Links) -> Html:
             )
         )
     note = "Kinds overlap: never add them up. The share of bloated observations is of input tokens, not of calls."
-    meanings = [WASTE[waste.kind] for waste in audit.waste if waste.kind in WASTE]
+    meanings = [(waste_title(waste.kind), WASTE[waste.kind]) for waste in audit.waste if waste.kind in WASTE]
     return section("waste", title, table(title, columns, rows), explained(meanings), paragraph(note, "quiet"))
 
 
@@ -44,7 +45,7 @@ def cache_section(audit: Audit, links: Links) -> Html:
     title = "Prompt caching"
     if audit.cache is None:
         return section("cache", title, paragraph("Not known: these logs hold no input tokens."))
-    rows = _cache_rows(audit.cache, audit.total_usd)
+    rows = _cache_rows(audit.cache, known_usd(audit))
     parts = [table(title, ("input", "tokens", "share of input", "$ saved", "share of $"), rows)]
     parts.append(explained(CACHE))
     if audit.cache.cached_tokens is None:

@@ -6,22 +6,18 @@ goes by its own name.
 
 from __future__ import annotations
 
+from potstill.measure.audit.headline import waste_name
+
 WASTE = {
-    "redundant_calls": (
-        "Redundant calls",
-        "The same tools with the same arguments again in the episode, and the same observation.",
-    ),
-    "possibly_redundant_calls": ("Possibly redundant calls", "The same, where the log does not show the observation."),
-    "loops": ("Loops", "The same cycle of one to four steps at least three times in a row, from the second turn on."),
-    "bloated_observations": (
-        "Bloated observations",
-        "Observations above the threshold of --bloated; their tokens count in every call that carries them.",
-    ),
-    "calls_after_last_useful_step": (
-        "Calls after the last useful step",
-        "Steps behind the last one that called a tool with new arguments, but for one final answer.",
-    ),
+    "redundant_calls": "The same tools with the same arguments again in the episode, and the same observation.",
+    "possibly_redundant_calls": "The same, where the log does not show the observation.",
+    "loops": "The same cycle of one to four steps at least three times in a row, from the second turn on.",
+    "bloated_observations": "Observations above the threshold of --bloated; their tokens count in every call that "
+    "carries them.",
+    "calls_after_last_useful_step": "Steps behind the last one that called a tool with new arguments, but for one "
+    "final answer.",
 }
+"""What the kinds mean."""
 _MARKS = {
     "redundant_calls": "redundant",
     "possibly_redundant_calls": "possibly redundant",
@@ -37,7 +33,7 @@ CACHE = (
 
 def waste_title(kind: str) -> str:
     """The name of a kind of waste; of an unknown one its own words."""
-    return WASTE[kind][0] if kind in WASTE else as_words(kind)
+    return as_words(waste_name(kind))
 
 
 def mark(kind: str) -> str:
