@@ -32,7 +32,7 @@ def counted(*attempts: Attempt) -> tuple[dict[tuple[str, str], Group], dict[tupl
     counted = Attempts(two_dollars_a_token, dirt, now=NOW)
     for one in attempts:
         counted.add(one)
-    groups = {key: group_of(*key, rows, Settings(samples=200)) for key, rows in counted.groups.items()}
+    groups = {key: group_of(*key, rows, Settings()) for key, rows in counted.groups.items()}
     return groups, {(warned.kind, warned.run): warned.count for warned in dirt.warnings()}
 
 

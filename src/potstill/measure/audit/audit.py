@@ -42,8 +42,6 @@ class AuditOptions(NamedTuple):
     """How to audit."""
 
     confidence: float = 0.95
-    samples: int = 2000
-    seed: int = 0
     bloated: int = 8000
     """Characters above which an observation is bloated."""
     ignore_ids: bool = False
@@ -173,7 +171,7 @@ class Auditor:
         counted = self._attempts
         tell_differences(counted.groups, counted.tasks, self._dirt)
         options = self._options
-        settings = Settings(options.confidence, options.samples, options.seed)
+        settings = Settings(options.confidence)
         groups = tuple(group_of(*key, rows, settings) for key, rows in counted.groups.items())
         costs = [group.cost_usd for group in groups]
         known = [cost for cost in costs if cost is not None]

@@ -31,8 +31,6 @@ class Settings(NamedTuple):
     """Of all intervals."""
 
     confidence: float = 0.95
-    samples: int = 2000
-    seed: int = 0
 
 
 def group_of(model: str, run: str, rows: GroupRows, settings: Settings) -> Group:
