@@ -188,3 +188,10 @@ def test_spans_before_the_cut_of_an_export(tmp_path: Path) -> None:
         (skip,) = reading.files[0].skipped
         assert skip.reason == "document cut off or damaged"
         assert skip.detail.removesuffix("; what stands whole before that is read") == "parse error: premature EOF"
+
+
+def test_a_text_file_with_carriage_returns_in_its_first_line_is_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "terminal.log"
+    path.write_bytes(b"10 %\r20 %\r100 %, done\nnext line\n")
+    with pytest.raises(ConfigError, match="neither JSON nor CSV"):
+        done(path)

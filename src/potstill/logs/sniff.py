@@ -8,7 +8,6 @@ is read (``documents.py``), for its rows may stand far behind.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -135,11 +134,16 @@ def _table(start: bytes, forced: LogFormat | None) -> Layout:
 
 def _header(line: str) -> tuple[list[str], str]:
     """The columns of a table and what stands between them: the delimiter that gives the most known columns."""
-    read = {
-        mark: [cell.strip() for cell in next(csv.reader(io.StringIO(line), delimiter=mark), [])] for mark in ",\t;|"
-    }
+    read = {mark: _cells(line, mark) for mark in ",\t;|"}
     best = max(read, key=lambda mark: (len(generic.COLUMNS.intersection(read[mark])), len(read[mark])))
     return read[best], best
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:  # a log of a terminal, with carriage returns inside of its lines
+        return []
 
 
 def _notes(known: LogFormat, rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
