@@ -20,7 +20,9 @@
     ├── StoreError                5   the store could not be read or written
     │   ├── DiskFull
     │   └── SchemaTooNew
-    └── BudgetReached             6   --max-cost was reached; what was recorded is kept
+    ├── BudgetReached             6   --max-cost was reached; what was recorded is kept
+    └── BadRequest                2   a client's request that is not its dialect
+        └── Untranslatable            it holds something that the upstream's dialect cannot say
 
 Ctrl-C exits with 130. A message says what happened, what is allowed, and what to type.
 """
@@ -144,3 +146,13 @@ class SchemaTooNew(StoreError):
 
 class BudgetReached(PotstillError):
     exit_code = 6
+
+
+class BadRequest(PotstillError):
+    """The message names the field at fault; the gateway answers it as a 400 in the client's dialect."""
+
+    exit_code = 2
+
+
+class Untranslatable(BadRequest):
+    """The message names what cannot be said, where it stands, and in which dialect it could be."""

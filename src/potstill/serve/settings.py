@@ -1,0 +1,154 @@
+"""What a gateway is told, as frozen structs: upstreams, models, routes, tenants, limits.
+
+What it knows: the shape, its defaults and what is allowed. What it does not do: read files (``settings_file``), hold
+keys (``key_env`` names the environment's variable).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from potstill.types import Struct
+
+
+class Mode(StrEnum):
+    """What a route does with a request."""
+
+    RECORD = "record"
+    """The teacher answers; nothing else is asked."""
+    SHADOW = "shadow"
+    """The teacher answers; a share also goes to the student, off the critical path."""
+    CASCADE = "cascade"
+    """The student answers where the calibrated cascade trusts it."""
+    STUDENT = "student"
+    """The student answers."""
+
+
+class Upstream(Struct, frozen=True, kw_only=True):
+    """Where requests are sent."""
+
+    name: str
+    base_url: str
+    """Ends in ``/v1`` for the three dialects, as official SDKs want it (Anthropic's: without ``/v1``)."""
+    dialect: str = "openai-chat"
+    key_env: str | None = None
+    """The environment's variable with the key. None: none is sent, or the client's own (``pass_key``)."""
+    pass_key: bool = False
+    timeout_s: float = 600.0
+    connect_timeout_s: float = 10.0
+    idle_timeout_s: float = 120.0
+    """Longest silence within an answer."""
+    retries: int = 2
+    """Before the first byte of an answer only, and only where the request was certainly not processed or is safe."""
+    n_shares_prompt: bool = False
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """A model at an upstream."""
+
+    name: str
+    """How routes call it."""
+    upstream: str
+    model: str
+    """The upstream's name of it."""
+    price_as: str | None = None
+
+
+class Cascade(Struct, frozen=True, kw_only=True):
+    """When the student is trusted; ``calibration`` is the file that ``potstill calibrate --json`` wrote."""
+
+    samples: int = 3
+    threshold: float = 1.0
+    temperature: float = 0.7
+    rule: str = "json"
+    mode: str = "step"
+    keep_steps: int = 5
+    calibration: str | None = None
+
+
+class Context(Struct, frozen=True, kw_only=True):
+    """Demonstrations for the student."""
+
+    k: int = 0
+    """0: none."""
+    per: str = "task"
+    """``task``: frozen in the prefix, which prompt caches reward; ``step``: at the tail."""
+    max_tokens: int = 2000
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """What one model's name that clients ask for stands for."""
+
+    name: str
+    """As clients write it: ``gpt-6.1-sol``, ``potstill/auto``."""
+    teacher: str
+    student: str | None = None
+    mode: Mode = Mode.RECORD
+    cascade: Cascade = Cascade()
+    context: Context = Context()
+    shadow_share: float = 0.1
+    allowed_loss: float = 0.02
+    canary: tuple[float, ...] = (0.05, 0.2, 0.5)
+    rollout: bool = True
+    """In ``cascade`` mode: begin in shadow and advance on proof; False: serve the cascade to every episode at once."""
+
+
+class Tenant(Struct, frozen=True, kw_only=True):
+    name: str
+    budget_usd_per_day: float | None = None
+    budget_tokens_per_day: int | None = None
+    requests_per_minute: int | None = None
+    models: tuple[str, ...] = ()
+    """Routes that it may ask for; empty: all."""
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    max_request_bytes: int = 32 * 1024 * 1024
+    max_answer_bytes: int = 64 * 1024 * 1024
+    max_inflight: int = 1000
+    """Requests at a time; more are answered with 503 and ``retry-after``."""
+    max_queue_bytes: int = 128 * 1024 * 1024
+    """Of exchanges that wait to be recorded."""
+    header_timeout_s: float = 15.0
+    idle_episode_s: float = 1800.0
+    """An episode without a call for this long is over."""
+    drain_s: float = 30.0
+
+
+class Overflow(StrEnum):
+    """What happens when exchanges come faster than the store takes them."""
+
+    WAIT = "wait"
+    """The client's answer waits: nothing is lost."""
+    DROP = "drop"
+    """The exchange is not recorded; counted, shown, and told in a response header."""
+
+
+class Recording(Struct, frozen=True, kw_only=True):
+    strict: bool = False
+    """Answer only after the exchange is durable, with its sequence number in ``x-potstill-seq``."""
+    overflow: Overflow = Overflow.WAIT
+    redact: tuple[str, ...] = ()
+    """Regular expressions whose matches are replaced before storage, beside the built-in rules."""
+    builtin_redaction: bool = True
+
+
+class Gateway(Struct, frozen=True, kw_only=True):
+    host: str = "127.0.0.1"
+    port: int = 8000
+    db: str = "potstill.db"
+    upstreams: tuple[Upstream, ...] = ()
+    models: tuple[Model, ...] = ()
+    routes: tuple[Route, ...] = ()
+    default_route: str | None = None
+    """For names that no route has; None: they are answered with 404 and the names that there are."""
+    passthrough: str | None = None
+    """Upstream that unknown models are passed to under their own name (record mode)."""
+    tenants: tuple[Tenant, ...] = ()
+    keys_required: bool = False
+    admin_key_env: str = "POTSTILL_ADMIN_KEY"
+    limits: Limits = Limits()
+    recording: Recording = Recording()
