@@ -1,0 +1,102 @@
+"""The seams of the gateway: what the hot path asks of keys, episodes, decisions and upstreams.
+
+What it knows: shapes and contracts. What it does not do: any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+from potstill.serve.settings import Model, Route
+from potstill.trajectories.exchange import Exchange, Upstream
+from potstill.types import Decision, DemonstrationRef, Struct
+from potstill.wire.dialect import Problem
+from potstill.wire.events import Event
+from potstill.wire.neutral import Answer, Prompt
+
+# --- who may ask ------------------------------------------------------------------------------------------------------
+
+
+class Admission(Struct, frozen=True, kw_only=True):
+    """A request that may proceed."""
+
+    tenant: str = "default"
+    key_id: str | None = None
+
+
+class Gate(Protocol):
+    """Virtual keys, budgets, rate limits (``tenants``)."""
+
+    async def admit(self, key: str | None, route: str, at: float) -> Admission | Problem:
+        """``key`` as the client sent it (bearer token or ``x-api-key``); ``at`` is Unix seconds."""
+
+    def settle(self, admission: Admission, *, usd: float | None, tokens: int, at: float) -> None:
+        """Add what an exchange cost once it is known. Never waits for the store."""
+
+
+# --- which episode ----------------------------------------------------------------------------------------------------
+
+
+class Placement(Struct, frozen=True, kw_only=True):
+    episode_id: str
+    how: str
+    """``header``, ``session``, or how ``record.stitch`` placed it."""
+    step: int = 0
+    """How many requests of the episode were seen before, as far as this process knows."""
+
+
+class Episodes(Protocol):
+    """``record.live``. Synchronous and quick: it is on the critical path."""
+
+    def place(self, namespace: str, headers: Mapping[str, str], dialect: str, body: bytes, now: float) -> Placement: ...
+
+    def answered(
+        self, namespace: str, placement: Placement, dialect: str, response: bytes, *, streamed: bool, now: float
+    ) -> None:
+        """The exchange ended with this answer: the next request of the episode will start with it."""
+
+
+# --- asking upstreams -------------------------------------------------------------------------------------------------
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    answer: Answer
+    call: Upstream
+
+
+class Ask(Protocol):
+    """Sends a neutral prompt to a model, whichever dialect its upstream speaks. Raises ``errors.ModelError``."""
+
+    async def ask(self, model: Model, prompt: Prompt, *, n: int = 1) -> list[Asked]:
+        """``n`` choices in all: one request where the upstream bills the prompt once, else several at a time."""
+
+    def stream(self, model: Model, prompt: Prompt) -> AsyncIterator[Event]: ...
+
+
+# --- who answers ------------------------------------------------------------------------------------------------------
+
+
+class Decided(Struct, frozen=True, kw_only=True):
+    """``answer``: the student's, to be sent to the client. None: the teacher is to be asked, with ``prompt`` where that
+    is not None (a compact hand-off), else with the client's own bytes."""
+
+    answer: Answer | None = None
+    prompt: Prompt | None = None
+    decision: Decision | None = None
+    calls: tuple[Upstream, ...] = ()
+    demonstrations: tuple[DemonstrationRef, ...] = ()
+    stage: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Decider(Protocol):
+    """Cascade, shadow and rollout (``deciding``). Never raises because of the student, the store or retrieval."""
+
+    async def decide(self, route: Route, prompt: Prompt, placement: Placement, admission: Admission) -> Decided: ...
+
+    def finished(self, route: Route, prompt: Prompt, exchange: Exchange) -> None:
+        """The client has its answer. Starts what is off the critical path (shadow) and never waits."""
+
+    async def aclose(self) -> None:
+        """Let shadow work end, within the drain time."""
