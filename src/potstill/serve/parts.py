@@ -6,7 +6,9 @@ What it knows: shapes and contracts. What it does not do: any of it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from potstill.serve.settings import Model, Route
 from potstill.trajectories.exchange import Exchange, Upstream
@@ -44,6 +46,8 @@ class Placement(Struct, frozen=True, kw_only=True):
     """``header``, ``session``, or how ``record.stitch`` placed it."""
     step: int = 0
     """How many requests of the episode were seen before, as far as this process knows."""
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What the client's headers said of the episode: ``goal``, ``plan``, ``observation``, ``task``, tags."""
 
 
 class Episodes(Protocol):

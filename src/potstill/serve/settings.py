@@ -67,6 +67,12 @@ class Cascade(Struct, frozen=True, kw_only=True):
     mode: str = "step"
     keep_steps: int = 5
     calibration: str | None = None
+    allow_uncertified: bool = False
+    """Serve a calibration file that certifies nothing, with ``samples`` and ``threshold`` as they stand here."""
+    deadline_s: float = 30.0
+    """Seconds that all of the student's samples for one step may take; then the teacher answers."""
+    cache_aware: bool = True
+    """Mid-episode: leave a step to the teacher where its warm cache makes it cheaper than samples and escalations."""
 
 
 class Context(Struct, frozen=True, kw_only=True):
@@ -77,6 +83,8 @@ class Context(Struct, frozen=True, kw_only=True):
     per: str = "task"
     """``task``: frozen in the prefix, which prompt caches reward; ``step``: at the tail."""
     max_tokens: int = 2000
+    deadline_s: float = 1.0
+    """Seconds that retrieval may take; then the student is asked without demonstrations."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
