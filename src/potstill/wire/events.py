@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from potstill.types import FinishReason, Struct, TokenLogprob, Usage
 
 PartKind = Literal["text", "thinking", "refusal", "tool_use", "opaque"]
@@ -22,6 +24,10 @@ class Begin(Struct, frozen=True, kw_only=True, tag="begin"):
     usage: Usage | None = None
     """Anthropic tells the input's tokens at the start."""
     raw_usage: dict[str, object] | None = None
+    dialect: str = ""
+    """Who wrote the stream: the shape of every ``raw_usage`` and of ``extra``."""
+    extra: dict[str, object] = msgspec.field(default_factory=dict)
+    """As ``neutral.Answer.extra``."""
 
 
 class PartBegin(Struct, frozen=True, kw_only=True, tag="part_begin"):
@@ -32,9 +38,13 @@ class PartBegin(Struct, frozen=True, kw_only=True, tag="part_begin"):
     index: int
     id: str | None = None
     name: str | None = None
-    """Tool use: id of the call and the tool's name."""
+    """Tool use: id of the call and the tool's name. Thinking: its id. Opaque: ``name`` is its kind."""
     value: dict[str, object] | None = None
     """Opaque: the part as its dialect wrote it."""
+    dialect: str = ""
+    """Opaque: whose it is; empty: the dialect of ``Begin``."""
+    hint: bool = False
+    """Opaque: as ``neutral.Opaque.hint``."""
 
 
 class Delta(Struct, frozen=True, kw_only=True, tag="delta"):

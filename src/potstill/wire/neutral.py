@@ -73,6 +73,9 @@ class Opaque(Struct, frozen=True, kw_only=True, tag="opaque"):
     dialect: str
     kind: str
     value: dict[str, Any]
+    hint: bool = False
+    """Another dialect may leave it out: it changes no answer, or a part beside it says the same (citations, details of
+    reasoning). Where False, another dialect's encoder raises ``Untranslatable``."""
 
 
 Part = Text | Image | Thinking | Refusal | ToolUse | ToolOutput | Opaque
@@ -98,6 +101,8 @@ class Tool(Struct, frozen=True, kw_only=True):
     """A JSON Schema object."""
     strict: bool | None = None
     cache: dict[str, Any] | None = None
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Hints that only the prompt's dialect knows (examples of inputs), as they came; the others leave them out."""
 
 
 class OpaqueTool(Struct, frozen=True, kw_only=True):
@@ -165,6 +170,8 @@ class Prompt(Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
     dialect: str = ""
     """Where ``extra`` comes from."""
+    spelling: dict[str, str] = msgspec.field(default_factory=dict)
+    """Which of several words ``dialect`` wrote for a field above, for its own encoders; others ignore it."""
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     """Fields that the neutral form does not know, as they came: kept within the dialect. Another dialect's encoder
     drops those on its own list of harmless ones and raises ``Untranslatable`` for the others."""
