@@ -372,3 +372,9 @@ def test_progress_reaches_the_total(tmp_path: Path) -> None:
     list(reading)
     assert seen == sorted(seen)
     assert seen[-1] == reading.total_bytes
+
+
+def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.jsonl", ROW)
+    (tmp_path / "link.jsonl").symlink_to(path)
+    assert len(list(read([path, tmp_path, path]))) == 1

@@ -176,3 +176,19 @@ def test_the_budget_curve_counts_successes_within_each_budget() -> None:
     assert curve.success[-1] == pytest.approx(2 / 3)
     below = [share for budget, share in zip(curve.budgets_usd, curve.success, strict=True) if 1.0 <= budget < 3.0]
     assert set(below) == {1 / 3}
+
+
+def test_groups_at_the_same_point_of_the_frontier_are_both_on_it() -> None:
+    groups, _ = counted(attempt("a", model="m1"), attempt("a", model="m2"), attempt("a", False, 2.0, model="m3"))
+    assert [(row.model, row.on_hull) for row in frontier_of(list(groups.values()))] == [
+        ("m1", True),
+        ("m2", True),
+        ("m3", False),
+    ]
+
+
+def test_tokens_of_a_group_that_only_broke_are_unknown() -> None:
+    broke = {"error": "timeout", "input_tokens": None, "output_tokens": None, "cached_input_tokens": None}
+    groups, warned = counted(attempt("a", None, None, **broke), attempt("b", None, 0.0, **broke))
+    assert (groups["m", "r"].input_tokens, groups["m", "r"].output_tokens) == (None, None)
+    assert warned["errors_without_cost", "r"] == 2

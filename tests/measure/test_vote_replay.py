@@ -266,3 +266,16 @@ def test_it_is_the_slow_one(world: list[Any], k: int, threshold: float, shuffled
     found = replay(collected(records).units, k, threshold)
     expected = slow(world, k, threshold)
     assert {name: getattr(found, name) for name in expected} == pytest.approx(expected)
+
+
+def test_a_number_that_comes_again_with_another_answer_is_a_sample_of_its_own() -> None:
+    """As an audit counts: the same number and content twice is one attempt, another answer or price is another."""
+    rows = [
+        attempt("1", "s", "x", True, 1, sample=0),
+        attempt("1", "s", "x", True, 1, sample=0),
+        attempt("1", "s", "y", False, 5, sample=0),
+        attempt("1", "t", "x", True, 10),
+    ]
+    found = collected(rows)
+    row = replay(found.units, 2, 1.0)
+    assert (found.found.duplicates, row.escalation_share, row.student_cost_usd) == (1, 1.0, 6)

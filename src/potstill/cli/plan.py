@@ -14,6 +14,7 @@ import click
 from potstill.cli.output import emit_json, emit_table, json_option, note
 
 if TYPE_CHECKING:
+    from potstill.logs.records import Attempt
     from potstill.measure.advice import Recording
     from potstill.measure.ledger import Pricing
     from potstill.measure.whatif import Plan, WayCost
@@ -264,17 +265,18 @@ def _of_export(path: Path, run_id: str | None, namespace: str) -> Iterator[Traje
 def _of_logs(path: Path, base: Workload, run_id: str | None, format_name: str | None) -> tuple[Observed, Recording]:
     """Calls of one model in one session are one episode; calls that name no session are left out, and counted."""
     from potstill.logs.reader import read
-    from potstill.logs.records import LogCall
+    from potstill.logs.records import Attempt, LogCall
     from potstill.measure.advice import Recording
     from potstill.measure.workload import Shape, observe_shapes
 
     shapes: dict[object, Shape] = {}
     models: dict[str, None] = {}
     left_out = attempts = 0
+    told: set[object] = set()
     for number, record in enumerate(read([path], format=format_name)):
-        if run_id not in (None, record.run):
-            continue
         single = isinstance(record, LogCall)
+        if run_id not in (None, record.run) or (isinstance(record, Attempt) and _is_told(record, told)):
+            continue
         session = record.episode_id if single else number
         attempts += not single
         models.setdefault(record.model)
@@ -285,6 +287,15 @@ def _of_logs(path: Path, base: Workload, run_id: str | None, format_name: str | 
             shapes.setdefault((call.model, call.run, single, session), Shape()).add(call.usage)
     observed = observe_shapes(shapes.values(), base, left_out)
     return observed, Recording(path=str(path), has_attempts=attempts > 0, models=tuple(filter(None, models)))
+
+
+def _is_told(attempt: Attempt, told: set[object]) -> bool:
+    """Whether this attempt came before, be it in another run: logs often hold a run twice under two names."""
+    key = (attempt.model, attempt.task_id, attempt.episode_id, attempt.cost_usd, attempt.started_at)
+    if attempt.episode_id is None or key not in told:
+        told.add(key)
+        return False
+    return True
 
 
 def _of_store(path: Path, run_id: str | None, namespace: str) -> Iterator[Trajectory]:

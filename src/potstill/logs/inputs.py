@@ -48,7 +48,7 @@ class Input(NamedTuple):
 
 
 def inputs(paths: Sequence[str | os.PathLike[str]]) -> list[Input]:
-    """The files that ``paths`` mean, folders walked in order of names. Raises ``ConfigError``."""
+    """The files that ``paths`` mean, folders walked in order of names, each file once. Raises ``ConfigError``."""
     if not paths:
         raise ConfigError("Nothing to read. Name files or folders, or - for standard input.")
     found: list[Input] = []
@@ -62,7 +62,10 @@ def inputs(paths: Sequence[str | os.PathLike[str]]) -> list[Input]:
             found.append(Input(path, _size(path)))
     if sum(each.path == STDIN for each in found) > 1:
         raise ConfigError("Standard input (-) is named more than once; it can be read only once.")
-    return found
+    once: dict[str, Input] = {}
+    for each in found:
+        once.setdefault(STDIN if each.path == STDIN else os.path.realpath(each.path), each)
+    return list(once.values())
 
 
 def _size(path: str) -> int:

@@ -66,6 +66,8 @@ def _what_to_do(found: Comparison) -> str:
             return f"A is worse, but by less than the margin of {margin}, and {cost}: {worth}."
         if cheaper:
             lost = points(-found.difference)
+            if found.difference_ci[1] < -found.margin:
+                return f"Keep B: A {cost[3:]} but loses {lost}, surely more than the margin of {margin}."
             return f"Keep B: A {cost[3:]} but loses {lost}, and that it stays within {margin} is not shown."
         return f"Keep B: A succeeds less often, and {cost}."
     if found.verdict == "non_inferior":

@@ -147,14 +147,17 @@ class _Side:
         self.samples.setdefault((attempt.task_id, attempt.step), []).append(sample)
 
     def _is_duplicate(self, attempt: Attempt) -> bool:
-        """The same episode or number again; or in another run, the same episode at the same time or price."""
-        if attempt.episode_id is None and attempt.sample is None:
-            return False
+        """The same episode again; or in another run, the same episode at the same time or price.
+
+        Without ids of episodes: the same number with the same content, as in an audit.
+        """
         what = (attempt.task_id, attempt.step, attempt.episode_id, attempt.sample, attempt.model)
+        told = (attempt.success, attempt.cost_usd, attempt.started_at, attempt.answer)
+        if attempt.episode_id is None:
+            return attempt.sample is not None and self._is_seen((*what, attempt.run, *told))
         again = self._is_seen((*what, attempt.run))
-        if attempt.episode_id is not None and (attempt.cost_usd or attempt.started_at is not None):
-            told = (attempt.success, attempt.cost_usd, attempt.started_at, attempt.answer, None)
-            again = self._is_seen((*what, *told)) or again
+        if attempt.cost_usd or attempt.started_at is not None:
+            again = self._is_seen((*what, None, *told)) or again
         return again
 
     def _is_seen(self, key: tuple[object, ...]) -> bool:

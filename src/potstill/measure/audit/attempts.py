@@ -245,8 +245,11 @@ class Attempts:
     # --- dollars and dirt -----------------------------------------------------------------------------------------
 
     def _dollars(self, attempt: Attempt) -> float | None:
-        computed = self._computed(attempt)
         recorded = attempt.cost_usd
+        if attempt.error is not None and not recorded and not _spent_tokens(attempt):
+            self._dirt.note("errors_without_cost", attempt.run, attempt.source)
+            return 0.0
+        computed = self._computed(attempt)
         if recorded is not None:
             if computed is not None and attempt.error is None:
                 self._reconcile(attempt, recorded, computed)
@@ -254,9 +257,6 @@ class Attempts:
         if computed is not None:
             self._dirt.note("priced_from_tokens", attempt.run, attempt.source)
             return computed
-        if attempt.error is not None and not _spent_tokens(attempt):
-            self._dirt.note("errors_without_cost", attempt.run, attempt.source)
-            return 0.0
         self._dirt.note("missing_cost", attempt.run, attempt.source)
         return None
 

@@ -94,6 +94,8 @@ def _sums(rows: GroupRows) -> _Sums:
         unknown += not row.broke and row.success is None
         without_cost += row.usd is None
         _add_tokens(tokens, row)
+    if broke == len(rows) and all(row.input_tokens is None for row in rows):
+        tokens = dict.fromkeys(TOKENS)
     compact = {task: _Task(int(n), int(successes), usd) for task, (n, successes, usd) in tasks.items()}
     return _Sums(
         n=len(rows) - broke,
@@ -164,7 +166,8 @@ def _pass_hat(sums: _Sums) -> dict[str, float]:
 def frontier_of(groups: Sequence[Group]) -> tuple[FrontierRow, ...]:
     """Each group's point, and whether it lies on the non-decreasing hull."""
     points = _points(groups)
-    on_hull = {point.name for point in hull(list(points.values()))}
+    kept = {(point.cost_usd, point.success) for point in hull(list(points.values()))}
+    on_hull = {name for name, point in points.items() if (point.cost_usd, point.success) in kept}
     return tuple(
         FrontierRow(
             model=group.model,
