@@ -1,0 +1,161 @@
+"""A client's prompt as the student is asked it, and the student's choices as the replies that a cascade weighs.
+
+What it knows: which requests a student may be asked at all, which fields are the teacher's alone. What it does not do:
+send anything, decide, or execute tools.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+
+import msgspec
+
+from potstill.record.parsing import action_of, reasoning_of
+from potstill.serve.parts import Asked
+from potstill.types import FinishReason, Reply, Struct
+from potstill.wire.neutral import (
+    Answer,
+    Choice,
+    Opaque,
+    OpaqueTool,
+    Part,
+    Prompt,
+    Refusal,
+    Thinking,
+    ToolUse,
+    Turn,
+)
+
+HELD_ELSEWHERE = frozenset(
+    {
+        "audio",
+        "background",
+        "container",
+        "context_management",
+        "conversation",
+        "mcp_servers",
+        "modalities",
+        "prediction",
+        "previous_response_id",
+        "prompt",
+        "web_search_options",
+    }
+)
+"""Fields whose meaning lies at the teacher's provider: a conversation that it keeps, tools that it runs itself."""
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    """One choice of the student: as it came, and as the cascade sees it."""
+
+    reply: Reply
+    choice: Choice
+    answer: Answer
+
+
+def not_for_student(prompt: Prompt) -> str | None:
+    """Why only the teacher can answer this request; None if the student may be asked.
+
+    A tool that runs at the provider would be run once for each sample: such requests are never sampled.
+    """
+    if prompt.n > 1:
+        return f"the client wants {prompt.n} choices"
+    if prompt.logprobs or prompt.top_logprobs:
+        return "the client wants log-probabilities"
+    for tool in prompt.tools:
+        if isinstance(tool, OpaqueTool):
+            return f"a tool of kind '{tool.value.get('type', 'unknown')}' may run at the provider"
+    held = sorted(HELD_ELSEWHERE & {key for key, value in prompt.extra.items() if value is not None})
+    if held:
+        return f"'{held[0]}' is known to the teacher's provider only"
+    if not prompt.turns:
+        return "the request has no messages"
+    return "the request begins the answer itself" if prompt.turns[-1].role == "assistant" else None
+
+
+def student_prompt(prompt: Prompt, model: str, temperature: float | None) -> Prompt:
+    """The same conversation and tools, without what is the teacher's own: its hidden reasoning and how much of it is
+    wanted, the seed (samples with one seed would always agree), streaming. ``max_tokens``, ``tool_choice`` and
+    structured output stay."""
+    return msgspec.structs.replace(
+        prompt,
+        model=model,
+        turns=tuple(shown for turn in prompt.turns if (shown := _without_thoughts(turn)) is not None),
+        temperature=temperature,
+        thought=None,
+        seed=None,
+        n=1,
+        stream=False,
+        stream_usage=False,
+        user=None,
+        metadata={},
+    )
+
+
+def _without_thoughts(turn: Turn) -> Turn | None:
+    """The turn without hidden reasoning; None if nothing else was in it."""
+    if turn.role != "assistant" or not any(isinstance(part, Thinking) for part in turn.parts):
+        return turn
+    parts = tuple(part for part in turn.parts if not isinstance(part, Thinking))
+    return msgspec.structs.replace(turn, parts=parts) if parts else None
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def samples_of(asked: Iterable[Asked], prompt: Prompt) -> list[Sample]:
+    """Every choice of every answer, in order, its calls of tools with ids that occur nowhere else in the episode."""
+    taken = {part.id for turn in prompt.turns for part in turn.parts if isinstance(part, ToolUse)}
+    found = []
+    for index, one in enumerate(asked):
+        for position, choice in enumerate(one.answer.choices):
+            named = _named(choice, taken, f"{one.answer.id}-{index}-{position}")
+            found.append(Sample(reply=reply_of(named), choice=named, answer=one.answer))
+    return found
+
+
+def reply_of(choice: Choice) -> Reply:
+    """A choice as the cascade's rules read it.
+
+    A refusal ends as a filtered answer does; a part that only a provider understands makes the reply empty, for nobody
+    can say what it does.
+    """
+    if any(isinstance(part, Opaque) and not part.hint for part in choice.parts):
+        return Reply(finish_reason=FinishReason.OTHER)
+    action = action_of(choice.parts)
+    refused = any(isinstance(part, Refusal) for part in choice.parts)
+    return Reply(
+        text=action.text,
+        tool_calls=action.tool_calls,
+        reasoning=reasoning_of(choice.parts),
+        finish_reason=FinishReason.CONTENT_FILTER if refused else choice.finish,
+        logprob=math.fsum(token.logprob for token in choice.logprobs) if choice.logprobs else None,
+    )
+
+
+def answer_of(sample: Sample) -> Answer:
+    """What the client gets: that choice alone, without the log-probabilities that it did not ask for."""
+    choice = msgspec.structs.replace(sample.choice, logprobs=())
+    return msgspec.structs.replace(sample.answer, choices=(choice,))
+
+
+def _named(choice: Choice, taken: set[str], salt: str) -> Choice:
+    """Small servers number calls afresh in every answer, or not at all; clients join results to calls by these ids."""
+    own: set[str] = set()
+    parts: list[Part] = []
+    for index, part in enumerate(choice.parts):
+        if isinstance(part, ToolUse) and (not part.id or part.id in taken or part.id in own):
+            part = msgspec.structs.replace(part, id=_fresh(f"{salt}-{index}", taken | own))
+        if isinstance(part, ToolUse):
+            own.add(part.id)
+        parts.append(part)
+    return msgspec.structs.replace(choice, parts=tuple(parts))
+
+
+def _fresh(salt: str, taken: set[str]) -> str:
+    """An id in the alphabet and length that every provider takes, the same for the same answer."""
+    number = 0
+    while (name := f"call_{hashlib.blake2b(f'{salt}#{number}'.encode(), digest_size=10).hexdigest()}") in taken:
+        number += 1
+    return name

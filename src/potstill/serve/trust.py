@@ -1,0 +1,161 @@
+"""What a route's settings come to: the policy that decides, and the plan by which it is rolled out.
+
+What it knows: ``[routes.cascade]`` and the file that ``potstill calibrate --json`` wrote. What it does not do: decide,
+keep state. Whatever cannot be served is refused here, when the gateway starts, with what to type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from potstill.decide import Policy, PolicyKind, agreement_rule
+from potstill.decide.rollout import RolloutPlan
+from potstill.errors import ConfigError, one_of
+from potstill.serve.settings import Gateway, Mode, Model, Route
+from potstill.types import EscalationMode, Struct
+
+HALF = 0.5
+"""Share of decisions that are taken to be escalated before any was seen, where no calibration says."""
+
+
+class Calibrated(Struct, frozen=True, kw_only=True):
+    """What the gateway takes from a calibration file."""
+
+    certified: bool
+    keep: float
+    threshold: float | None = None
+    samples: int | None = None
+    escalation_share: float = HALF
+    n: int = 0
+    n_teacher_success: float = 0.0
+    signal: str | None = None
+    student: str | None = None
+    reason: str = ""
+    recommendation: str = "cascade"
+
+    @property
+    def allowed_loss(self) -> float | None:
+        """Rate of decisions that may be lost: what is not kept of the teacher's success; None where it is not known."""
+        return (1.0 - self.keep) * self.n_teacher_success / self.n if self.n and self.n_teacher_success else None
+
+
+class Trust(Struct, frozen=True, kw_only=True):
+    """One route, ready to be decided on."""
+
+    route: Route
+    teacher: Model
+    student: Model | None
+    policy: Policy
+    plan: RolloutPlan
+    calibration: str = ""
+    """Digest of what was calibrated: another one means that the rollout proves itself again."""
+    escalation: float = HALF
+    warnings: tuple[str, ...] = ()
+
+
+def trust_of(route: Route, settings: Gateway) -> Trust:
+    """Raises ``ConfigError`` for what cannot be served, and ``UnknownName`` for a model or rule that there is not."""
+    models = {model.name: model for model in settings.models}
+    for name in filter(None, (route.teacher, route.student)):
+        one_of("model", name, models)
+    student = models[route.student] if route.student else None
+    if student is None and route.mode is not Mode.RECORD:
+        raise ConfigError(
+            f"Route '{route.name}' has mode '{route.mode}' and no student. Add to it: student = \"NAME\", one of: "
+            f"{', '.join(sorted(models)) or 'no model is configured'}."
+        )
+    if not 0.0 <= route.shadow_share <= 1.0:
+        raise ConfigError(f"shadow_share of route '{route.name}' is {route.shadow_share}; allowed: 0 to 1.")
+    found = _calibrated(route) if route.mode is Mode.CASCADE and route.cascade.calibration else None
+    return Trust(
+        route=route,
+        teacher=models[route.teacher],
+        student=student,
+        policy=_policy(route, found),
+        plan=_plan(route, found),
+        calibration=_digest(route, found),
+        escalation=found.escalation_share if found is not None and found.certified else HALF,
+        warnings=_warnings(route, student, found),
+    )
+
+
+def _policy(route: Route, found: Calibrated | None) -> Policy:
+    cascade = route.cascade
+    modes = [mode.value for mode in EscalationMode if mode is not EscalationMode.RESTART]
+    if cascade.mode == EscalationMode.RESTART:
+        raise ConfigError(
+            f"Route '{route.name}' has cascade mode 'restart': a gateway cannot set a client's environment back. "
+            f"Allowed: {', '.join(modes)}."
+        )
+    one_of("cascade mode", cascade.mode, modes)
+    agreement_rule(cascade.rule)
+    samples, threshold = (found.samples, found.threshold) if found is not None and found.certified else (None, None)
+    return Policy(
+        kind=PolicyKind.STUDENT if route.mode is Mode.STUDENT else PolicyKind.CASCADE,
+        mode=EscalationMode(cascade.mode),
+        samples=cascade.samples if samples is None else samples,
+        threshold=cascade.threshold if threshold is None else threshold,
+        temperature=cascade.temperature,
+        rule=cascade.rule,
+        keep_steps=cascade.keep_steps,
+    )
+
+
+def _plan(route: Route, found: Calibrated | None) -> RolloutPlan:
+    """The loss that the calibration allows; where it says none, the route's own."""
+    calibrated = found.allowed_loss if found is not None and found.certified else None
+    return RolloutPlan(allowed_loss=calibrated or route.allowed_loss, ladder=route.canary)
+
+
+def _digest(route: Route, found: Calibrated | None) -> str:
+    """Of what decides: a new calibration, rule or student is a new rollout; a new deadline is not."""
+    cascade = route.cascade
+    told: list[Any] = [route.student, cascade.samples, cascade.threshold, cascade.temperature, cascade.rule, found]
+    return hashlib.blake2b(msgspec.json.encode(told), digest_size=8).hexdigest()
+
+
+# --- the calibration file ---------------------------------------------------------------------------------------------
+
+
+def _calibrated(route: Route) -> Calibrated:
+    path = Path(route.cascade.calibration or "")
+    again = "Type: potstill calibrate ... --json > " + str(path)
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Calibrated)
+    except OSError as error:
+        why = error.strerror or error
+        raise ConfigError(f"Cannot read the calibration {path} of route '{route.name}': {why}. {again}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}, the calibration of route '{route.name}', is none: {error}. {again}") from error
+    if not found.certified and not route.cascade.allow_uncertified:
+        raise ConfigError(
+            f"The calibration {path} of route '{route.name}' certifies nothing: {found.reason or 'no reason given'} "
+            'Gather more labels and calibrate again, set mode = "shadow", or accept the risk with '
+            "allow_uncertified = true under [routes.cascade]."
+        )
+    if found.certified and found.signal not in (None, "votes"):
+        raise ConfigError(
+            f"The calibration {path} of route '{route.name}' is of a {found.signal} score, and the gateway serves "
+            "votes. Type: potstill calibrate ... --score votes"
+        )
+    return found
+
+
+def _warnings(route: Route, student: Model | None, found: Calibrated | None) -> tuple[str, ...]:
+    """What an operator should know, though it can be served."""
+    told = []
+    if found is None and route.mode is Mode.CASCADE:
+        told.append(f"route '{route.name}' has no calibration: nothing proves its threshold")
+    if found is not None and not found.certified:
+        told.append(f"the calibration of route '{route.name}' certifies nothing, and it is served all the same")
+    if found is not None and found.certified and found.recommendation != "cascade":
+        told.append(f"route '{route.name}': {found.reason}")
+    if found is not None and found.student and student is not None:
+        names = (student.name, student.model, student.price_as or "")
+        if not any(name and (name in found.student or found.student in name) for name in names):
+            told.append(f"route '{route.name}': '{found.student}' was calibrated, and '{student.model}' is served")
+    return tuple(told)
