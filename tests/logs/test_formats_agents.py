@@ -13,7 +13,7 @@ from potstill.logs.formats.base import LogFormat, Skipped
 from potstill.logs.formats.inspect_ai import InspectAI
 from potstill.logs.formats.swe_agent import SweAgent
 from potstill.logs.records import Attempt, Record, Source
-from potstill.logs.zstandard import zipfile
+from potstill.logs.zipped import zipfile
 
 SAMPLES = Path(__file__).parent / "samples"
 MINI = "astropy__astropy-12907.traj.json"

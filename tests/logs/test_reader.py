@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from potstill import zstandard
 from potstill.errors import ConfigError, UnknownName
-from potstill.logs import documents, reader, zstandard
+from potstill.logs import documents, reader
 from potstill.logs.lines import numbered, pieces, split
 from potstill.logs.pieces import Plan, read_range
 from potstill.logs.reader import read

@@ -9,7 +9,7 @@ from imports import Import, imports, modules
 
 LAYERS = [
     ("types", "errors"),
-    ("protocols", "plugins", "options", "locks", "config"),
+    ("protocols", "plugins", "options", "locks", "zstandard", "config"),
     ("wire",),
     ("models", "envs", "retrieval", "trajectories", "logs"),
     ("decide",),

@@ -16,7 +16,8 @@ from potstill.logs.formats.base import Divisible, LogFormat, Skipped
 from potstill.logs.formats.registry import formats
 from potstill.logs.lines import LINE_LIMIT
 from potstill.logs.rows import decoded, decoded_object
-from potstill.logs.zstandard import ZstdError, zipfile
+from potstill.logs.zipped import zipfile
+from potstill.zstandard import ZstdError
 
 SMALL_BYTES = 32 * 2**20
 """Documents up to here are decoded at once."""

@@ -17,8 +17,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
+from potstill import zstandard
 from potstill.errors import ConfigError
-from potstill.logs import zstandard
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".gz", ".zst", ".traj", ".eval")
 """Files of these names are read where a folder is given."""
