@@ -17,7 +17,8 @@ How a call is placed, the first rule that fits (``Placed`` counts them):
 5. ``BY_ROOT``: only the instructions and the first user message are the same, and the prompt is no beginning: an open
    episode whose context was truncated or compacted. One whose last message is still in the prompt wins, else the
    nearest in time among those that were at least as long.
-6. ``NEW``; ``ALONE`` where the log holds no prompt. Sub-agents with instructions of their own are episodes.
+6. ``ADOPTED``: a call that goes on from an answer, of an episode that another process knows (only where one is asked).
+7. ``NEW``; ``ALONE`` where the log holds no prompt. Sub-agents with instructions of their own are episodes.
 
 Memory: what is idle is forgotten, so an agent that sleeps longer becomes two episodes. Open episodes that were put
 together close after ``idle_s`` without a call; these and the named ones also when more than ``max_episodes`` of a kind
@@ -26,18 +27,27 @@ are open (the idlest first). Each keeps at most ``_HASHES`` hashes, about 100 by
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
+from typing import NamedTuple
 
 from potstill.logs.records import LogCall
+from potstill.record.opened import (
+    Book,
+    Deferred,
+    Open,
+    Told,
+    defer,
+    enter,
+    hear,
+    heard,
+    leave,
+    remember,
+    sent,
+    silence,
+)
 
-_HASHES = 48
-_OWNERS = 256
-"""Episodes that one hash leads to: thousands may begin alike, the newest of them can still go on."""
-_TIPS = 16
-_LATEST = 3
 _STEPS_BACK = 3
 _ACTIVE_S = 600.0
 _ALIKE = 0.2
@@ -53,55 +63,27 @@ class Placed(StrEnum):
     REPEAT = "repeat"
     NEW = "new"
     ALONE = "alone"
+    ADOPTED = "adopted"
 
 
-class _Book:
-    """The hashes that the open episodes of one run have left, and those episodes."""
-
-    __slots__ = ("owners", "roots")
-
-    def __init__(self) -> None:
-        self.owners: dict[int, list[_Open]] = {}
-        self.roots: dict[int, list[_Open]] = {}
+_UNSURE = {Placed.NEW, Placed.BY_ROOT}
 
 
-class _Open:
-    """An episode that may go on."""
+class Seat(NamedTuple):
+    """Where a call was placed, and what ``note`` needs once its answer is there."""
 
-    __slots__ = (
-        "book",
-        "ended_at",
-        "failed",
-        "first",
-        "hashes",
-        "key",
-        "last_at",
-        "latest",
-        "length",
-        "prompt",
-        "root",
-        "said",
-        "seen",
-        "tips",
-        "tools",
-    )
+    key: str
+    placed: Placed
+    episode: Open | None = None
+    prompt: int = 0
+    """Hash of the call's whole prompt."""
 
-    def __init__(self, key: str, book: _Book, first: int, root: int) -> None:
-        self.key, self.book, self.first, self.root = key, book, first, root
-        self.hashes = array("Q")
-        self.tips: dict[int, int] = {}
-        """Answers that no call has continued yet: hash of the conversation with the answer -> hash of its prompt."""
-        self.prompt = 0
-        self.length = 0
-        self.latest: tuple[int, ...] = ()
-        """What the last messages of its last prompt said."""
-        self.said = 0
-        self.tools = 0
-        self.failed = False
-        self.seen = 0.0
-        """The stitcher's clock at its last call."""
-        self.last_at: float | None = None
-        self.ended_at: float | None = None
+
+def told(call: LogCall) -> Told:
+    """What a finished call says of its answer."""
+    at = call.started_at
+    ended_at = at if at is None or call.latency_s is None else at + call.latency_s
+    return Told(call.after, call.answer_characters, len(call.tool_calls), call.error is not None, ended_at)
 
 
 class Stitcher:
@@ -110,7 +92,8 @@ class Stitcher:
     ``idle_s``: seconds without a call after which an episode is closed. ``max_episodes``: open at the same time.
     ``retry_s``: seconds within which a first prompt that failed may be tried again.
     ``ignore_ids``: by prompts only, whatever the log says. ``on_drop`` is told the key of each
-    episode that is closed. ``placed`` counts how calls were placed, ``stitched`` the episodes put together.
+    episode that is closed. ``name`` makes up keys (else they are counted). ``placed`` counts how calls were placed,
+    ``stitched`` the episodes put together.
     """
 
     def __init__(
@@ -121,6 +104,7 @@ class Stitcher:
         retry_s: float = 60.0,
         ignore_ids: bool = False,
         on_drop: Callable[[str], None] | None = None,
+        name: Callable[[], str] | None = None,
     ) -> None:
         self._idle_s, self._most, self._retry_s = idle_s, max_episodes, retry_s
         self._ignore_ids = ignore_ids
@@ -128,9 +112,11 @@ class Stitcher:
         self.placed: Counter[Placed] = Counter()
         self.stitched = 0
         self._named: OrderedDict[str, None] = OrderedDict()
-        self._open: OrderedDict[str, _Open] = OrderedDict()
-        self._books: dict[str, _Book] = {}
+        self._open: OrderedDict[str, Open] = OrderedDict()
+        self._books: dict[str, Book] = {}
         self._now = self._before = float("inf")
+        self._name = name or (lambda: f"stitched-{self.stitched + 1}")
+        self._deferred = False
 
     def episode_of(self, call: LogCall) -> str:
         """The key of the call's episode: ``RUN/ID`` where the log names one (``ID`` without a run), else made up.
@@ -141,24 +127,62 @@ class Stitcher:
         >>> [stitcher.episode_of(call) for call in (asked, then, asked)]
         ['stitched-1', 'stitched-1', 'stitched-2']
         """
+        seat = self.place(call)
+        self.note(seat, told(call))
+        return seat.key
+
+    def place(self, call: LogCall, *, adopt: Callable[[LogCall], str | None] | None = None) -> Seat:
+        """Find the episode of a call whose answer is not known yet: what ``call`` says of it is not looked at.
+
+        ``adopt`` is asked for the key of an episode that began elsewhere (in another process) where a call that goes
+        on from an answer fits none of those open here.
+        """
         self._tick(call.started_at)
         if call.episode_id is not None and not self._ignore_ids:
-            return self._by_id(call.run, call.episode_id)
+            return Seat(self._by_id(call.run, call.episode_id), Placed.BY_ID)
         book = self._books.get(call.run)
         if book is None:
-            book = self._books[call.run] = _Book()
-        episode, placed = _place(book, call, self._retry_s)
+            book = self._books[call.run] = Book(call.run)
+        episode, placed = self._find(book, call)
+        if adopt is not None and placed in _UNSURE and "a" in call.roles and (key := adopt(call)) is not None:
+            known = self._open.get(key)
+            episode, placed = self._begin(book, call, key) if known is None else known, Placed.ADOPTED
         if episode is None:
-            episode = self._begin(book, call)
+            episode = self._begin(book, call, self._name())
         else:
             self._open.move_to_end(episode.key)
         self.placed[placed] += 1
         if call.prefixes:
-            _advance(episode, call)
+            sent(episode, call)
         episode.seen = self._now
         episode.last_at = call.started_at if call.started_at is not None else episode.last_at
         self._forget()
-        return episode.key
+        return Seat(episode.key, placed, episode, call.prefixes[-1] if call.prefixes else 0)
+
+    def note(self, seat: Seat, answer: Told) -> None:
+        """The call that got this seat was answered (each of several samples is noted for itself)."""
+        episode = seat.episode
+        if episode is not None and seat.prompt and self._open.get(episode.key) is episode:
+            heard(episode, seat.prompt, answer)
+
+    def defer(self, seat: Seat, answer: Deferred) -> None:
+        """``note``, for an answer that is dear to read: it is read once that may decide where another call belongs."""
+        episode = seat.episode
+        if episode is not None and seat.prompt and self._open.get(episode.key) is episode:
+            defer(episode, seat.prompt, answer)
+            self._deferred = True
+        else:
+            answer.drop()
+
+    def _find(self, book: Book, call: LogCall) -> tuple[Open | None, Placed]:
+        if self._deferred:
+            episode = _alone_there(book, call)
+            if episode is not None:
+                return episode, Placed.BY_PREFIX
+            for _, owners in _hits(book, call.prefixes):
+                for owner in tuple(owners):
+                    hear(owner, call.prefixes)
+        return _place(book, call, self._retry_s)
 
     def _by_id(self, run: str, episode_id: str) -> str:
         key = f"{run.replace('%', '%25').replace('/', '%2F')}/{episode_id}" if run else episode_id
@@ -169,12 +193,12 @@ class Stitcher:
             self._tell(self._named.popitem(last=False)[0])
         return key
 
-    def _begin(self, book: _Book, call: LogCall) -> _Open:
+    def _begin(self, book: Book, call: LogCall, key: str) -> Open:
         self.stitched += 1
         first = call.prefixes[-1] if call.prefixes else 0
-        episode = _Open(f"stitched-{self.stitched}", book, first, _root(call))
+        episode = Open(key, book, first, _root(call))
         if call.prefixes:
-            _enter(book.roots, episode.root, episode)
+            enter(book.roots, episode.root, episode)
         self._open[episode.key] = episode
         return episode
 
@@ -191,11 +215,14 @@ class Stitcher:
                 return
             del self._open[key]
             for hashed in episode.hashes:
-                _leave(episode.book.owners, hashed, episode)
-            _leave(episode.book.roots, episode.root, episode)
+                leave(episode.book.owners, hashed, episode)
+            leave(episode.book.roots, episode.root, episode)
+            silence(episode)
+            if not episode.book.owners and not episode.book.roots:
+                self._books.pop(episode.book.run, None)
             self._tell(key)
 
-    def _is_idle(self, episode: _Open) -> bool:
+    def _is_idle(self, episode: Open) -> bool:
         """By the clock that the call itself carried and by the stitcher's: each alone may lag or be wild."""
         own = episode.seen if episode.last_at is None else episode.last_at
         return abs(self._now - episode.seen) > self._idle_s and abs(self._now - own) > self._idle_s
@@ -208,7 +235,7 @@ class Stitcher:
 # --- placing one call -------------------------------------------------------------------------------------------------
 
 
-def _place(book: _Book, call: LogCall, retry_s: float) -> tuple[_Open | None, Placed]:
+def _place(book: Book, call: LogCall, retry_s: float) -> tuple[Open | None, Placed]:
     prefixes = call.prefixes
     if not prefixes:
         return None, Placed.ALONE
@@ -226,7 +253,27 @@ def _place(book: _Book, call: LogCall, retry_s: float) -> tuple[_Open | None, Pl
     return _changed(owners, at, hits, call)
 
 
-def _hits(book: _Book, prefixes: tuple[int, ...]) -> Iterator[tuple[int, list[_Open]]]:
+def _alone_there(book: Book, call: LogCall) -> Open | None:
+    """The one episode that stands where this prompt goes on with an answer, if that answer was not read yet.
+
+    Read or not, returned unchanged or not, it leads there: the answer itself need not be known.
+    """
+    found = next(_hits(book, call.prefixes), None)
+    if found is None or len(found[1]) != 1:
+        return None
+    at, (episode,) = found[0], found[1]
+    beginning = call.prefixes[at]
+    if episode.prompt != beginning or call.roles[at + 1 : at + 2] != "a":
+        return None
+    if not any(prompt == beginning for prompt, _ in episode.unheard):
+        return None
+    silence(episode, (beginning,))
+    rest = call.roles[at + 1 :]
+    remember(episode, (call.prefixes[at + len(rest) - len(rest.lstrip("a"))],))
+    return episode
+
+
+def _hits(book: Book, prefixes: tuple[int, ...]) -> Iterator[tuple[int, list[Open]]]:
     """The known beginnings of a prompt, the longest first: index of the last message, and the episodes that have it."""
     owners = book.owners
     for at in range(len(prefixes) - 1, -1, -1):
@@ -236,8 +283,8 @@ def _hits(book: _Book, prefixes: tuple[int, ...]) -> Iterator[tuple[int, list[_O
 
 
 def _again(
-    owners: list[_Open], hits: Iterator[tuple[int, list[_Open]]], call: LogCall, retry_s: float
-) -> tuple[_Open | None, Placed]:
+    owners: list[Open], hits: Iterator[tuple[int, list[Open]]], call: LogCall, retry_s: float
+) -> tuple[Open | None, Placed]:
     """The whole prompt was sent before: by an episode that is equal so far, or by this call's own."""
     prompt = call.prefixes[-1]
     other, placed = _unclaimed(hits, call, call.roles.count("a"), 1)
@@ -253,8 +300,8 @@ def _again(
 
 
 def _changed(
-    owners: list[_Open], at: int, hits: Iterator[tuple[int, list[_Open]]], call: LogCall
-) -> tuple[_Open | None, Placed]:
+    owners: list[Open], at: int, hits: Iterator[tuple[int, list[Open]]], call: LogCall
+) -> tuple[Open | None, Placed]:
     """The prompt goes on from an earlier one, but not with an answer that was given to it."""
     beginning, roles = call.prefixes[at], call.roles
     placed = Placed.BY_PREFIX if "a" in roles[: at + 1] else Placed.BY_ROOT
@@ -271,8 +318,8 @@ def _changed(
 
 
 def _unclaimed(
-    hits: Iterator[tuple[int, list[_Open]]], call: LogCall, answers: int, steps: int
-) -> tuple[_Open | None, Placed]:
+    hits: Iterator[tuple[int, list[Open]]], call: LogCall, answers: int, steps: int
+) -> tuple[Open | None, Placed]:
     """An active episode whose last answer stands at most ``steps`` answers further up and was not continued yet."""
     for at, owners in hits:
         if answers - call.roles.count("a", 0, at + 1) > steps:
@@ -287,7 +334,7 @@ def _unclaimed(
     return None, Placed.NEW
 
 
-def _first_come(waiting: list[_Open], call: LogCall) -> _Open:
+def _first_come(waiting: list[Open], call: LogCall) -> Open:
     """Of episodes that are equal so far: the one that waits longest, but not one that was given up long ago."""
     if len(waiting) == 1 or call.started_at is None:
         return waiting[0]
@@ -296,12 +343,12 @@ def _first_come(waiting: list[_Open], call: LogCall) -> _Open:
     return min(active, key=lambda e: _time(e.ended_at)) if active else max(answered, key=lambda e: _time(e.ended_at))
 
 
-def _most_alike(standing: list[_Open], at: int, call: LogCall) -> _Open:
+def _most_alike(standing: list[Open], at: int, call: LogCall) -> Open:
     """Of episodes that asked the same: the one whose answer is most like the changed one in the prompt."""
     return min(standing, key=lambda episode: _unlikeness(episode, at, call)) if len(standing) > 1 else standing[0]
 
 
-def _unlikeness(episode: _Open, at: int, call: LogCall) -> float:
+def _unlikeness(episode: Open, at: int, call: LogCall) -> float:
     """How far the episode's last answer is from message ``at + 1`` in length; infinite with other calls of tools."""
     if call.roles[at + 1 : at + 2] != "a":
         return float("inf")
@@ -311,12 +358,12 @@ def _unlikeness(episode: _Open, at: int, call: LogCall) -> float:
     return abs(episode.said - call.sizes[at + 1]) / (call.sizes[at + 1] + 10)
 
 
-def _shared(episode: _Open, call: LogCall) -> int:
+def _shared(episode: Open, call: LogCall) -> int:
     """How many of the last messages of the episode's last prompt are still in this one."""
     return sum(content in call.contents for content in episode.latest)
 
 
-def _by_root(book: _Book, call: LogCall) -> _Open | None:
+def _by_root(book: Book, call: LogCall) -> Open | None:
     """The open episode that this call's shortened context comes from."""
     start = call.roles.find("u")
     if start < 0 or "a" not in call.roles[start:]:
@@ -334,72 +381,10 @@ def _root(call: LogCall) -> int:
     return call.prefixes[start] if start >= 0 and call.prefixes else 0
 
 
-def _within(episode: _Open, call: LogCall, seconds: float) -> bool:
+def _within(episode: Open, call: LogCall, seconds: float) -> bool:
     """True also where a time is not known."""
     return call.started_at is None or episode.last_at is None or call.started_at - episode.last_at <= seconds
 
 
 def _time(at: float | None) -> float:
     return float("-inf") if at is None else at
-
-
-# --- what a call leaves behind ----------------------------------------------------------------------------------------
-
-
-def _advance(episode: _Open, call: LogCall) -> None:
-    """Note what the episode's next call may start with."""
-    prompt = call.prefixes[-1]
-    _claim(episode, call)
-    if prompt != episode.prompt:
-        _remember(episode, (prompt,))
-    if call.after is not None:
-        episode.tips[call.after] = prompt
-        _remember(episode, (call.after,))
-        if len(episode.tips) > _TIPS:
-            del episode.tips[next(iter(episode.tips))]
-    episode.prompt = prompt
-    episode.length = len(call.prefixes)
-    episode.latest = call.contents[-_LATEST:]
-    episode.said, episode.tools = call.answer_characters, len(call.tool_calls)
-    episode.failed = call.error is not None
-    at = call.started_at
-    episode.ended_at = at if at is None or call.latency_s is None else at + call.latency_s
-
-
-def _claim(episode: _Open, call: LogCall) -> None:
-    """The answers to the step that this call goes on from are continued: samples that were not taken among them."""
-    tips = episode.tips
-    if tips:
-        continued = {tips[hashed] for hashed in call.prefixes if hashed in tips}
-        if continued:
-            episode.tips = {tip: prompt for tip, prompt in tips.items() if prompt not in continued}
-
-
-def _remember(episode: _Open, hashes: Iterable[int]) -> None:
-    for hashed in hashes:
-        if _enter(episode.book.owners, hashed, episode):
-            episode.hashes.append(hashed)
-    if len(episode.hashes) > _HASHES:
-        _leave(episode.book.owners, episode.hashes.pop(0), episode)
-
-
-def _enter(book: dict[int, list[_Open]], hashed: int, episode: _Open) -> bool:
-    """True if the episode is new there."""
-    owners = book.get(hashed)
-    if owners is None:
-        book[hashed] = [episode]
-    elif episode in owners:
-        return False
-    else:
-        owners.append(episode)
-        if len(owners) > _OWNERS:
-            del owners[0]
-    return True
-
-
-def _leave(book: dict[int, list[_Open]], hashed: int, episode: _Open) -> None:
-    owners = book.get(hashed)
-    if owners is not None and episode in owners:
-        owners.remove(episode)
-        if not owners:
-            del book[hashed]
