@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from potstill.record.placement import Placement as Placement
 from potstill.serve.settings import Model, Route
 from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import Decision, DemonstrationRef, Struct
@@ -25,6 +26,9 @@ class Admission(Struct, frozen=True, kw_only=True):
 
     tenant: str = "default"
     key_id: str | None = None
+    route: str = ""
+    ticket: int = 0
+    """The gate's number of what it holds for this request until ``settle``."""
 
 
 class Gate(Protocol):
@@ -34,20 +38,15 @@ class Gate(Protocol):
         """``key`` as the client sent it (bearer token or ``x-api-key``); ``at`` is Unix seconds."""
 
     def settle(self, admission: Admission, *, usd: float | None, tokens: int, at: float) -> None:
-        """Add what an exchange cost once it is known. Never waits for the store."""
+        """Add what an exchange cost once it is known. Never waits for the store.
+
+        Call it once for every admission, whatever became of the request (``usd=0.0, tokens=0``: nothing was billed);
+        calls after that (a shadow's cost) only add. ``usd`` None: billed, but nobody can say how much; then what was
+        held for the request is charged.
+        """
 
 
 # --- which episode ----------------------------------------------------------------------------------------------------
-
-
-class Placement(Struct, frozen=True, kw_only=True):
-    episode_id: str
-    how: str
-    """``header``, ``session``, or how ``record.stitch`` placed it."""
-    step: int = 0
-    """How many requests of the episode were seen before, as far as this process knows."""
-    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
-    """What the client's headers said of the episode: ``goal``, ``plan``, ``observation``, ``task``, tags."""
 
 
 class Episodes(Protocol):
