@@ -85,7 +85,7 @@ class Accountant:
 
     def spend(self, who: int, amount: Amount) -> None:
         self.truth = self.truth.plus(amount)
-        self.meters[who].add(amount)
+        self.meters[who].add(*amount)
 
     def flush(self, who: int, *, written: bool, read: bool) -> None:
         meter = self.meters[who]
@@ -117,6 +117,7 @@ def test_no_order_of_spending_and_failing_writes_loses_or_doubles_anything(acts:
             books.flush(act[1], written=act[2], read=act[3])  # type: ignore[arg-type]
     for meter in books.meters:
         assert meter.spent.micros <= books.truth.micros
+        assert (meter.spent_micros, meter.spent_tokens) == meter.spent[:2]
     for who in (0, 1, 0, 1):
         books.flush(who, written=True, read=True)
     assert books.store == books.truth
@@ -125,7 +126,7 @@ def test_no_order_of_spending_and_failing_writes_loses_or_doubles_anything(acts:
 
 def test_a_new_day_begins_at_nothing_but_what_is_held_stays_held() -> None:
     meter = Meter(5)
-    meter.add(Amount(micros=7, requests=1))
+    meter.add(7, 0, 1)
     meter.hold(100, 50)
     meter.enter(6)
     assert meter.spent == NOTHING
@@ -136,10 +137,10 @@ def test_a_new_day_begins_at_nothing_but_what_is_held_stays_held() -> None:
 
 def test_an_answer_about_yesterday_changes_nothing_today() -> None:
     meter = Meter(5)
-    meter.add(Amount(micros=7))
+    meter.add(7, 0, 0)
     meter.flush_begins()
     meter.enter(6)
-    meter.add(Amount(micros=2))
+    meter.add(2, 0, 0)
     assert meter.flush_ends(5, Amount(micros=1000)) == 0
     assert meter.spent == Amount(micros=2)
 
@@ -148,7 +149,7 @@ def test_requests_of_others_are_told_once() -> None:
     meter = Meter(5)
     meter.flush_begins()
     assert meter.flush_ends(5, Amount(requests=40)) == 0  # what was there before this process came
-    meter.add(Amount(requests=2))
+    meter.add(0, 0, 2)
     meter.flush_begins()
     assert meter.flush_ends(5, Amount(requests=45)) == 3
     meter.flush_begins()

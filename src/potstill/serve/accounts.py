@@ -52,14 +52,17 @@ class Limit(NamedTuple):
     requests_per_minute: int | None = None
 
 
+_UNLIMITED = Limit()
+
+
 class Account:
     """A key, or a tenant (``key_id`` None), on one day."""
 
-    __slots__ = ("asked", "bucket", "key_id", "limit", "meter", "tenant", "used_at")
+    __slots__ = ("asked", "bucket", "key_id", "limit", "limited", "meter", "tenant", "used_at")
 
     def __init__(self, tenant: str, key_id: str | None, limit: Limit, at: float) -> None:
         self.tenant, self.key_id = tenant, key_id
-        self.limit = limit
+        self.limit, self.limited = limit, limit != _UNLIMITED
         self.meter = Meter(day_of(at))
         self.bucket = _bucket(limit, at)
         self.used_at = at
@@ -72,13 +75,9 @@ class Account:
         if limit is not self.limit and limit != self.limit:
             if limit.requests_per_minute != self.limit.requests_per_minute:
                 self.bucket = _bucket(limit, at)
-            self.limit = limit
+            self.limit, self.limited = limit, limit != _UNLIMITED
             self.asked = self.meter.loaded
         self.meter.enter(day_of(at))
-
-    @property
-    def limited(self) -> bool:
-        return self.limit != _UNLIMITED
 
     def expects(self, mean: tuple[float, float] | None) -> tuple[int, int]:
         """Micro-dollars and tokens to hold for a request, of the budgets that there are."""
@@ -89,16 +88,13 @@ class Account:
 
     def exhausted(self, *, held: bool) -> str | None:
         """``usd`` or ``tokens``, where a budget is used up; ``held``: counting what is reserved."""
-        spent, meter = self.meter.spent, self.meter
+        meter = self.meter
         usd, tokens = self.limit.usd_per_day, self.limit.tokens_per_day
-        if usd is not None and spent.micros + held * meter.held_micros >= round(usd * MICROS):
+        if usd is not None and meter.spent_micros + held * meter.held_micros >= round(usd * MICROS):
             return "usd"
-        if tokens is not None and spent.tokens + held * meter.held_tokens >= tokens:
+        if tokens is not None and meter.spent_tokens + held * meter.held_tokens >= tokens:
             return "tokens"
         return None
-
-
-_UNLIMITED = Limit()
 
 
 class Accounts:
@@ -109,7 +105,7 @@ class Accounts:
         self._executor = executor
         self._accounts: dict[Owner, Account] = {}
         self._carries: dict[tuple[str, str], Carry] = {}
-        self._waiting: Rows = {}
+        self._waiting: dict[tuple[str, str, int], list[int]] = {}
         self._busy = asyncio.Lock()
         self._forgot_at = float("-inf")
         self.failures = 0
@@ -125,15 +121,22 @@ class Accounts:
 
     def add(self, tenant: str, key_id: str, at: float, *, micros: int = 0, tokens: int = 0, requests: int = 0) -> None:
         """Count for the key and its tenant, on the day of ``at``. Only in memory; ``sync`` writes."""
-        amount, day = Amount(micros=micros, tokens=tokens, requests=requests), day_of(at)
+        day = day_of(at)
         row = (tenant, key_id, day)
-        self._waiting[row] = self._waiting.get(row, NOTHING).plus(amount)
-        for owner in ((tenant, key_id), (tenant, None)):
-            account = self._accounts.get(owner)
+        waiting = self._waiting.get(row)
+        if waiting is None:
+            self._waiting[row] = [micros, tokens, requests]
+        else:
+            waiting[0] += micros
+            waiting[1] += tokens
+            waiting[2] += requests
+        for account in (self._accounts.get((tenant, key_id)), self._accounts.get((tenant, None))):
             if account is not None:
-                account.meter.enter(day)
-                if account.meter.day == day:
-                    account.meter.add(amount)
+                meter = account.meter
+                if meter.day != day:
+                    meter.enter(day)
+                if meter.day == day:
+                    meter.add(micros, tokens, requests)
 
     def micros(self, tenant: str, key_id: str, usd: float) -> int:
         """Whole micro-dollars, what is below one being carried on."""
@@ -159,7 +162,8 @@ class Accounts:
     async def sync(self, at: float) -> None:
         """Write what was counted, read what all processes counted, forget what is idle. Never raises."""
         async with self._busy:
-            batch, self._waiting = self._waiting, {}
+            batch = {row: Amount(*amount) for row, amount in self._waiting.items()}
+            self._waiting = {}
             touched = {owner for tenant, key_id, _ in batch for owner in ((tenant, key_id), (tenant, None))}
             used = [
                 account
@@ -181,7 +185,7 @@ class Accounts:
         failed, totals = await loop.run_in_executor(self._executor, self._write_and_read, batch, asked)
         missed: dict[tuple[Owner, int], Amount] = {}
         for row, amount in failed.items():
-            self._waiting[row] = self._waiting.get(row, NOTHING).plus(amount)
+            self._waiting[row] = list(Amount(*self._waiting.get(row, NOTHING)).plus(amount))
             for owner in ((row[0], row[1]), (row[0], None)):
                 missed[owner, row[2]] = missed.get((owner, row[2]), NOTHING).plus(amount)
         for account, (tenant, key_id, day, _), total in zip(accounts, asked, totals, strict=True):

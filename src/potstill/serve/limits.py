@@ -10,8 +10,7 @@ below one is carried to the next request (``Carry``).
 from __future__ import annotations
 
 from collections import OrderedDict
-
-from potstill.types import Struct
+from typing import NamedTuple
 
 DAY_S = 86400
 MICROS = 1_000_000
@@ -27,7 +26,7 @@ def until_tomorrow_s(at: float) -> float:
     return (day_of(at) + 1) * DAY_S - at
 
 
-class Amount(Struct, frozen=True, kw_only=True):
+class Amount(NamedTuple):
     """What was spent: dollars in micro-dollars, tokens, requests."""
 
     micros: int = 0
@@ -35,14 +34,10 @@ class Amount(Struct, frozen=True, kw_only=True):
     requests: int = 0
 
     def plus(self, other: Amount) -> Amount:
-        return Amount(
-            micros=self.micros + other.micros,
-            tokens=self.tokens + other.tokens,
-            requests=self.requests + other.requests,
-        )
+        return Amount(self[0] + other[0], self[1] + other[1], self[2] + other[2])
 
     def minus(self, other: Amount) -> Amount:
-        return self.plus(Amount(micros=-other.micros, tokens=-other.tokens, requests=-other.requests))
+        return Amount(self[0] - other[0], self[1] - other[1], self[2] - other[2])
 
 
 NOTHING = Amount()
@@ -102,14 +97,27 @@ class Meter:
     store; ``flushing`` is on its way there. ``held_*`` is reserved by requests that are under way here.
     """
 
-    __slots__ = ("day", "flushing", "fresh", "held_micros", "held_tokens", "known", "loaded")
+    __slots__ = (
+        "day", "flushing", "fresh_micros", "fresh_requests", "fresh_tokens", "held_micros", "held_tokens", "known",
+        "loaded", "spent_micros", "spent_tokens",
+    )  # fmt: skip
 
     def __init__(self, day: int) -> None:
-        self.day = day
-        self.known = self.fresh = self.flushing = NOTHING
         self.held_micros = self.held_tokens = 0
         self.loaded = False
         """Whether the store has told what is known of this account."""
+        self._begin(day)
+
+    def _begin(self, day: int) -> None:
+        self.day = day
+        self.known = self.flushing = NOTHING
+        self.fresh_micros = self.fresh_tokens = self.fresh_requests = 0
+        self.spent_micros = self.spent_tokens = 0
+        """Known, flushing and fresh together."""
+
+    @property
+    def fresh(self) -> Amount:
+        return Amount(self.fresh_micros, self.fresh_tokens, self.fresh_requests)
 
     @property
     def spent(self) -> Amount:
@@ -123,18 +131,22 @@ class Meter:
     def enter(self, day: int) -> None:
         """A new day has begun: nothing is spent yet. An earlier day changes nothing. What is held stays held."""
         if day > self.day:
-            self.day = day
-            self.known = self.fresh = self.flushing = NOTHING
+            self._begin(day)
 
     def hold(self, micros: int, tokens: int) -> None:
         self.held_micros += micros
         self.held_tokens += tokens
 
-    def add(self, amount: Amount) -> None:
-        self.fresh = self.fresh.plus(amount)
+    def add(self, micros: int, tokens: int, requests: int) -> None:
+        self.fresh_micros += micros
+        self.fresh_tokens += tokens
+        self.fresh_requests += requests
+        self.spent_micros += micros
+        self.spent_tokens += tokens
 
     def flush_begins(self) -> None:
-        self.flushing, self.fresh = self.flushing.plus(self.fresh), NOTHING
+        self.flushing = self.flushing.plus(self.fresh)
+        self.fresh_micros = self.fresh_tokens = self.fresh_requests = 0
 
     def flush_ends(self, day: int, total: Amount | None, failed: Amount = NOTHING) -> int:
         """The store has what was flushed but for ``failed``; ``total`` is what it holds now, None if it did not tell.
@@ -149,7 +161,9 @@ class Meter:
             others = total.requests - self.known.requests - landed.requests if self.loaded else 0
             self.loaded = True
         self.known = self.known.plus(landed) if total is None else total
-        self.fresh, self.flushing = self.fresh.plus(failed), NOTHING
+        self.flushing = NOTHING
+        self.fresh_micros, self.fresh_tokens, self.fresh_requests = self.fresh.plus(failed)
+        self.spent_micros, self.spent_tokens, _ = self.spent
         return max(0, others)
 
 

@@ -48,7 +48,7 @@ class _Held(NamedTuple):
 
 class _Ticket(NamedTuple):
     at: float
-    held: tuple[_Held, ...]
+    held: Sequence[_Held]
     micros: int
     """The most that was held of any account: what is charged where nobody can say what it cost."""
     tokens: int
@@ -163,6 +163,7 @@ class TenantGate:
     def _hold(self, accounts: Sequence[Account], mean: tuple[float, float] | None, at: float) -> int:
         """Take from the buckets, and hold what the request is expected to spend of each budget."""
         held = []
+        most_micros = most_tokens = 0
         for account in accounts:
             if account.bucket is not None:
                 account.bucket.take()
@@ -170,11 +171,11 @@ class TenantGate:
             if micros or tokens:
                 account.meter.hold(micros, tokens)
                 held.append(_Held(account, micros, tokens))
+                most_micros, most_tokens = max(most_micros, micros), max(most_tokens, tokens)
         if not held:
             return 0
         self._last_ticket += 1
-        most = max(one.micros for one in held), max(one.tokens for one in held)
-        self._tickets[self._last_ticket] = _Ticket(at, tuple(held), *most)
+        self._tickets[self._last_ticket] = _Ticket(at, held, most_micros, most_tokens)
         return self._last_ticket
 
     def settle(self, admission: Admission, *, usd: float | None, tokens: int, at: float) -> None:
@@ -274,9 +275,11 @@ def _within_limits(accounts: Sequence[Account], at: float) -> Problem | None:
     for account in accounts:
         if (problem := _budget_problem(account, at)) is not None:
             return problem
-    waits = [(account.bucket.wait_s(at), account) for account in accounts if account.bucket is not None]
-    wait_s, slowest = max(waits, key=lambda pair: pair[0], default=(0.0, None))
-    if wait_s <= 0.0 or slowest is None:
+    wait_s, slowest = 0.0, None
+    for account in accounts:
+        if account.bucket is not None and (own_s := account.bucket.wait_s(at)) > wait_s:
+            wait_s, slowest = own_s, account
+    if slowest is None:
         return None
     limit = slowest.limit.requests_per_minute
     message = f"{_whose(slowest)} may send {limit} requests a minute. Try again in {wait_s:.1f} s."
