@@ -131,51 +131,67 @@ def _mark(message: dict[str, Any]) -> None:
 # --- response -------------------------------------------------------------------------------------------------------
 
 
-class _Function(Struct, frozen=True, kw_only=True):
+class FunctionBody(Struct, frozen=True, kw_only=True):
     name: str
     arguments: str | dict[str, Any] | None = None
 
 
-class _ToolCall(Struct, frozen=True, kw_only=True):
-    function: _Function
+class CallBody(Struct, frozen=True, kw_only=True):
+    function: FunctionBody | None = None
+    """None: a call of another type (a custom tool, whose input is no JSON)."""
     id: str | None = None
+    type: str | None = None
+    custom: dict[str, Any] | None = None
+    extra_content: dict[str, Any] | None = None
+    """Gemini's compatible endpoint: signatures of thoughts, which must come back with the call."""
 
 
-class _Top(Struct, frozen=True, kw_only=True):
+class TopBody(Struct, frozen=True, kw_only=True):
     token: str
     logprob: float
 
 
-class _Logprob(Struct, frozen=True, kw_only=True):
+class LogprobBody(Struct, frozen=True, kw_only=True):
     token: str
     logprob: float
-    top_logprobs: list[_Top] | None = None
+    top_logprobs: list[TopBody] | None = None
 
 
-class _Logprobs(Struct, frozen=True, kw_only=True):
-    content: list[_Logprob] | None = None
+class Logprobs(Struct, frozen=True, kw_only=True):
+    content: list[LogprobBody] | None = None
+    refusal: list[LogprobBody] | None = None
 
 
-class _Message(Struct, frozen=True, kw_only=True):
+class ResponseMessage(Struct, frozen=True, kw_only=True):
     content: str | list[Any] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: list[_ToolCall] | None = None
+    tool_calls: list[CallBody] | None = None
+    function_call: FunctionBody | None = None
+    annotations: Any = None
+    audio: Any = None
+    images: Any = None
+    reasoning_details: Any = None
 
 
-class _Choice(Struct, frozen=True, kw_only=True):
-    message: _Message
+class ResponseChoice(Struct, frozen=True, kw_only=True):
+    message: ResponseMessage
     finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
+    logprobs: Logprobs | None = None
     index: int | None = None
+    stop_reason: Any = None
+    """vLLM: the stop string (or token) that ended the answer."""
 
 
-class _Response(Struct, frozen=True, kw_only=True):
-    choices: list[_Choice]
+class Response(Struct, frozen=True, kw_only=True):
+    choices: list[ResponseChoice]
     usage: dict[str, Any] | None = None
     id: str | None = None
     model: str | None = None
+    created: Any = None
+    service_tier: Any = None
+    system_fingerprint: Any = None
 
 
 class Decoded(Struct, frozen=True, kw_only=True):
@@ -189,7 +205,7 @@ class Decoded(Struct, frozen=True, kw_only=True):
     """The model that the endpoint says answered; it may differ from the one asked for."""
 
 
-_FINISH = {
+FINISH = {
     "stop": FinishReason.STOP,
     "eos": FinishReason.STOP,
     "end_turn": FinishReason.STOP,
@@ -199,25 +215,30 @@ _FINISH = {
     "function_call": FinishReason.TOOL_CALLS,
     "content_filter": FinishReason.CONTENT_FILTER,
 }
-_DECODER = msgspec.json.Decoder(_Response)
+_DECODER = msgspec.json.Decoder(Response)
 
 
-def decode_response(body: bytes) -> Decoded:
-    """The replies in an answer's body, in the order of their index.
+def parse(body: bytes) -> Response:
+    """An answer's body as it is, its choices in the order of their index.
 
     Raises ``BadResponse`` with a short excerpt for HTML, text, JSON of another shape, or an answer without choices.
     """
     try:
         response = _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadResponse(_why_not(body, error)) from None
     if not response.choices:
         raise BadResponse(f"the endpoint answered without choices: {excerpt(body)}")
     if any(choice.finish_reason == "error" for choice in response.choices):
         raise BadResponse(f"the endpoint broke off its answer: {excerpt(body)}")
-    choices = sorted(response.choices, key=lambda choice: choice.index or 0)
+    return msgspec.structs.replace(response, choices=sorted(response.choices, key=lambda choice: choice.index or 0))
+
+
+def decode_response(body: bytes) -> Decoded:
+    """The replies in an answer's body, in the order of their index. Raises ``BadResponse`` as ``parse`` does."""
+    response = parse(body)
     return Decoded(
-        replies=tuple(_reply(choice) for choice in choices),
+        replies=tuple(_reply(choice) for choice in response.choices),
         usage=normalise_usage(response.usage),
         raw_usage=response.usage,
         request_id=response.id,
@@ -231,16 +252,16 @@ def _why_not(body: bytes, error: Exception) -> str:
     return f"the endpoint did not answer with a chat completion ({error}): {excerpt(body)}"
 
 
-def _reply(choice: _Choice) -> Reply:
+def _reply(choice: ResponseChoice) -> Reply:
     message = choice.message
-    text, thought = _content(message.content)
-    finish = _FINISH.get(choice.finish_reason or "stop", FinishReason.OTHER)
+    text, thought = content_of(message.content)
+    finish = FINISH.get(choice.finish_reason or "stop", FinishReason.OTHER)
     if not text and message.refusal:
         text, finish = message.refusal, FinishReason.CONTENT_FILTER
     tokens = _answer_tokens(choice.logprobs, text)
     return Reply(
         text=text,
-        tool_calls=tuple(_call(call, index) for index, call in enumerate(message.tool_calls or ())),
+        tool_calls=tuple(tool_call(call, f"call_{index}") for index, call in enumerate(message.tool_calls or ())),
         reasoning=message.reasoning_content or message.reasoning or thought,
         finish_reason=finish,
         logprob=sum(token.logprob for token in tokens) if tokens else None,
@@ -248,7 +269,7 @@ def _reply(choice: _Choice) -> Reply:
     )
 
 
-def _content(content: str | list[Any] | None) -> tuple[str, str]:
+def content_of(content: str | list[Any] | None) -> tuple[str, str]:
     """(text, reasoning) of content that is a text, nothing, or a list of typed parts."""
     if not isinstance(content, list):
         return content or "", ""
@@ -260,21 +281,29 @@ def _content(content: str | list[Any] | None) -> tuple[str, str]:
         elif isinstance(part, dict) and isinstance(part.get("text"), str):
             (thoughts if part.get("type") == "thinking" else texts).append(part["text"])
         elif isinstance(part, dict) and isinstance(part.get("thinking"), str | list):
-            thoughts.append(_content(part["thinking"])[0])
+            thoughts.append(content_of(part["thinking"])[0])
     return "".join(texts), "".join(thoughts)
 
 
-def _call(call: _ToolCall, index: int) -> ToolCall:
-    arguments = call.function.arguments
+def tool_call(call: CallBody, fallback_id: str) -> ToolCall:
+    """The call of a function; ``fallback_id`` where the server gave none. ``BadResponse`` for another type of call."""
+    if call.function is None:
+        raise BadResponse(f"the endpoint called a tool of type {call.type!r}, which is not a function")
+    return ToolCall(id=call.id or fallback_id, name=call.function.name, arguments=raw_arguments(call.function))
+
+
+def raw_arguments(function: FunctionBody) -> str:
+    """Arguments as JSON text, also where a server sends the object itself."""
+    arguments = function.arguments
     if not isinstance(arguments, str):
         arguments = msgspec.json.encode(arguments or {}).decode()
-    return ToolCall(id=call.id or f"call_{index}", name=call.function.name, arguments=arguments or "{}")
+    return arguments or "{}"
 
 
-def _answer_tokens(logprobs: _Logprobs | None, text: str) -> tuple[TokenLogprob, ...]:
+def _answer_tokens(logprobs: Logprobs | None, text: str) -> tuple[TokenLogprob, ...]:
     """The tokens that make up the text. What follows it (end of generation, a stop string) is left out: its
     log-probability says when the model stops, not what it chose, and can turn a ranking of actions round."""
-    tokens = [_token(entry) for entry in (logprobs.content if logprobs else None) or ()]
+    tokens = [token_logprob(entry) for entry in (logprobs.content if logprobs else None) or ()]
     joined = ""
     for count, token in enumerate(tokens, start=1):
         joined += token.token
@@ -285,8 +314,8 @@ def _answer_tokens(logprobs: _Logprobs | None, text: str) -> tuple[TokenLogprob,
     return tuple(tokens)
 
 
-def _token(entry: _Logprob) -> TokenLogprob:
-    top: Sequence[_Top] = entry.top_logprobs or ()
+def token_logprob(entry: LogprobBody) -> TokenLogprob:
+    top: Sequence[TopBody] = entry.top_logprobs or ()
     return TokenLogprob(
         token=entry.token, logprob=entry.logprob, top=tuple((other.token, other.logprob) for other in top)
     )
@@ -320,11 +349,11 @@ class ErrorBody(Struct, frozen=True, kw_only=True):
         return "insufficient_quota" in (self.code, self.kind)
 
 
-def decode_error(body: bytes) -> ErrorBody:
-    """The error in a body that is not an answer; any body gives something readable."""
+def decode_error(body: bytes, max_chars: int = EXCERPT_CHARS) -> ErrorBody:
+    """The error in a body that is not an answer; any body gives something readable of at most ``max_chars``."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ErrorBody(message=excerpt(body))
     if isinstance(value, list) and value:  # Gemini wraps its errors in a list.
         value = value[0]
@@ -332,12 +361,12 @@ def decode_error(body: bytes) -> ErrorBody:
         return ErrorBody(message=excerpt(body))
     error = value.get("error", value)
     if isinstance(error, str):
-        return ErrorBody(message=_short(error))
+        return ErrorBody(message=_short(error, max_chars))
     if not isinstance(error, dict):
         return ErrorBody(message=excerpt(body))
     message = error.get("message") or error.get("detail") or value.get("detail")
     return ErrorBody(
-        message=_short(message) if isinstance(message, str) else excerpt(body),
+        message=_short(message, max_chars) if isinstance(message, str) else excerpt(body),
         code=str(error.get("code") or ""),
         kind=str(error.get("type") or error.get("status") or ""),
     )
@@ -351,6 +380,6 @@ def excerpt(body: bytes) -> str:
     return "'" + _short(text) + "'"
 
 
-def _short(text: str) -> str:
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return line if len(line) <= EXCERPT_CHARS else line[: EXCERPT_CHARS - 1] + "…"
+def _short(text: str, max_chars: int = EXCERPT_CHARS) -> str:
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[: max_chars * 8]).split())
+    return line if len(line) <= max_chars else line[: max_chars - 1] + "…"
