@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
-import msgspec
-
 from potstill.record.placement import Placement as Placement
 from potstill.serve.settings import Model, Route
 from potstill.trajectories.exchange import Exchange, Upstream
@@ -96,7 +94,16 @@ class Decided(Struct, frozen=True, kw_only=True):
 class Decider(Protocol):
     """Cascade, shadow and rollout (``deciding``). Never raises because of the student, the store or retrieval."""
 
-    async def decide(self, route: Route, prompt: Prompt, placement: Placement, admission: Admission) -> Decided: ...
+    async def decide(
+        self,
+        route: Route,
+        prompt: Prompt,
+        placement: Placement,
+        admission: Admission,
+        said: Mapping[str, Any] | None = None,
+    ) -> Decided:
+        """``said``: what the client's headers said of the episode (``goal``, ``plan``, ``observation``, ``task``), as
+        in ``Exchange.metadata``; it counts more than what the messages say."""
 
     def finished(self, route: Route, prompt: Prompt, exchange: Exchange) -> None:
         """The client has its answer. Starts what is off the critical path (shadow) and never waits."""

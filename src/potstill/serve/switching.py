@@ -42,10 +42,11 @@ class Lengths(Struct, frozen=True, kw_only=True):
     answer_tokens: float = ANSWER_TOKENS
     tokens_per_byte: float = 1.0 / BYTES_PER_TOKEN
 
-    def after(self, usage: Usage, input_bytes: int) -> Lengths:
+    def after(self, usage: Usage, input_bytes: int, answers: int = 1) -> Lengths:
+        """With one more request counted in: its tokens as billed, for ``answers`` choices."""
         ratio = usage.input_tokens / input_bytes if input_bytes else self.tokens_per_byte
         return Lengths(
-            answer_tokens=0.9 * self.answer_tokens + 0.1 * usage.output_tokens,
+            answer_tokens=0.9 * self.answer_tokens + 0.1 * usage.output_tokens / max(1, answers),
             tokens_per_byte=0.9 * self.tokens_per_byte + 0.1 * ratio,
         )
 
@@ -144,11 +145,7 @@ def _step(prompt: Prompt, side: Side, table: PriceTable, now: float) -> Usage | 
 
 def _call(side: Side, prompt: Prompt, turns: Sequence[Turn], at: float) -> Call:
     messages = tuple(message for turn in turns for message in messages_of(turn))
-    tools = tuple(
-        ToolSpec(name=tool.name, description=tool.description or "", parameters=tool.parameters or {})
-        for tool in prompt.tools
-        if isinstance(tool, Tool)
-    )
+    tools = tools_of(prompt)
     tokens = round(prompt_bytes(messages, tools) * side.lengths.tokens_per_byte) + IMAGE_TOKENS * _images(turns)
     return Call(
         model=_name(side.model),
@@ -168,6 +165,14 @@ def messages_of(turn: Turn) -> list[Message]:
     if action.text or action.tool_calls or not found:
         found.append(Message(role=turn.role, content=action.text, tool_calls=action.tool_calls))
     return found
+
+
+def tools_of(prompt: Prompt) -> tuple[ToolSpec, ...]:
+    return tuple(
+        ToolSpec(name=tool.name, description=tool.description or "", parameters=tool.parameters or {})
+        for tool in prompt.tools
+        if isinstance(tool, Tool)
+    )
 
 
 def prompt_bytes(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> int:

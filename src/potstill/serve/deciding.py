@@ -1,0 +1,360 @@
+"""Who answers a request: the teacher, or the student where the route, its stage and its votes say so.
+
+What it knows: the order of the questions (may the student be asked, how is this episode served, what would a switch
+cost, do the samples agree) and that every failure on the way is the teacher's turn. What it does not do: decide by
+itself (``decide.decide_step``), send to upstreams (``parts.Ask``), keep stages (``stages``), execute tools.
+
+    decider = GatewayDecider(settings, ask, store, library, record=recorder.add)
+    await decider.start()
+    decided = await decider.decide(route, prompt, placement, admission)   # answer None: forward to the teacher
+    decider.finished(route, prompt, exchange)                             # shadow, caches; never waits
+    decider.outcome(route.name, episode_id, success=True)                 # the canary's and the control's evidence
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from potstill.decide import CascadeState, Policy, PolicyKind
+from potstill.decide.assignment import Route as Served
+from potstill.decide.assignment import drawn
+from potstill.record.parsing import Situation, parse, tried
+from potstill.serve.asking import Student, Weighed, weigh
+from potstill.serve.context import ENVIRONMENT, Injector, Shown, Where
+from potstill.serve.costs import Costs
+from potstill.serve.episodes_held import KEPT, Held, HeldEpisodes, KeptStates, digest_of, key_of, served_now
+from potstill.serve.parts import Admission, Ask, Decided, Placement
+from potstill.serve.settings import Gateway, Route
+from potstill.serve.shadow import Compared, Job, ShadowQueue, compare, teachers_reply
+from potstill.serve.stages import POLL_S, Assigned, Stages, StateStore
+from potstill.serve.student import answer_of, not_for_student
+from potstill.serve.trust import Trust, trust_of
+from potstill.serve.validity import ValidAnswers
+from potstill.trajectories.exchange import Exchange
+from potstill.types import Answerer, EscalationMode, Reply
+from potstill.wire.neutral import Prompt
+
+if TYPE_CHECKING:
+    from potstill.distill.context.library import DemonstrationLibrary
+    from potstill.measure.prices.table import PriceTable
+
+log = logging.getLogger(__name__)
+
+
+class GatewayDecider:
+    """``parts.Decider`` over one event loop. Raises ``ConfigError`` for routes that cannot be served.
+
+    ``record`` takes a shadowed exchange as one more record of its episode: no client's bytes, calls with
+    ``shadow=True``, and in ``metadata`` ``shadow_of`` (the request), ``acted`` and ``agreed``. ``prices`` None: costs
+    are not known and change nothing. ``warnings`` are for the operator, at start.
+    """
+
+    def __init__(
+        self,
+        settings: Gateway,
+        ask: Ask,
+        state_store: StateStore,
+        library: DemonstrationLibrary | None = None,
+        *,
+        record: Callable[[Exchange], None] | None = None,
+        prices: PriceTable | None = None,
+        clock: Callable[[], float] = time.time,
+        environment: str = ENVIRONMENT,
+    ) -> None:
+        self.trusts = {route.name: trust_of(route, settings) for route in settings.routes}
+        self.warnings = tuple(text for trust in self.trusts.values() for text in trust.warnings)
+        self.stages = Stages(self.trusts, state_store, clock)
+        self.costs = Costs(prices, {one.name: one.n_shares_prompt for one in settings.upstreams})
+        self.shadow = ShadowQueue(self._shadow)
+        self.counts: Counter[str] = Counter()
+        """Decisions by who acts and why, such as ``student/agreed``, and ``notes``: what failed open."""
+        self._ask, self._record, self._clock = ask, record, clock
+        self._dialects = {upstream.name: upstream.dialect for upstream in settings.upstreams}
+        self._drain_s = settings.limits.drain_s
+        self._context = Injector(library, environment)
+        self._held = HeldEpisodes()
+        self._kept = KeptStates(state_store, clock)
+        self._watch: asyncio.Task[None] | None = None
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Read the stages, and look at them every second from now on. Nothing fails if the store is away."""
+        await self.stages.refresh()
+        self._watch = asyncio.get_running_loop().create_task(self._look(), name="potstill-stages")
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                await self.stages.tick()
+            except Exception:  # the teacher answers as soon as the state is too old: see ``Stages.fresh``
+                log.exception("the rollout's state could not be kept")
+
+    async def aclose(self) -> None:
+        """Let shadow work end within the drain time, and write what was observed."""
+        await self.shadow.aclose(self._drain_s)
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+        await self._kept.aclose()
+        await self.stages.tick()
+
+    # --- a request ----------------------------------------------------------------------------------------------------
+
+    async def decide(
+        self,
+        route: Route,
+        prompt: Prompt,
+        placement: Placement,
+        admission: Admission,
+        said: Mapping[str, Any] | None = None,
+    ) -> Decided:
+        """Who answers. Never raises but for cancellation: what goes wrong is a note, and the teacher's turn."""
+        trust = self.trusts.get(route.name)
+        if trust is None or trust.student is None:
+            return Decided(stage="off/teacher")
+        key = key_of(admission.tenant, placement.episode_id)
+        stage = ""
+        try:
+            if not self.stages.fresh:
+                await self.stages.refresh(within_s=0.5)
+            now = self.stages.assigned(route.name, key)
+            held, notes = await self._episode(trust, key, now, placement, prompt)
+            served = served_now(held.begun, now)
+            stage = f"{now.stage}/{served}"
+            if served is not Served.CASCADE:
+                return self._noted(Decided(stage=stage, notes=(*notes, now.note) if now.note else notes))
+            why = not_for_student(prompt)
+            if why is not None:
+                return self._noted(Decided(stage=stage, notes=(*notes, f"the teacher alone: {why}")))
+            where = Where(namespace=admission.tenant, episode_id=placement.episode_id, said=said or {})
+            decided = await self._cascade(trust, key, held, now, prompt, where)
+            return self._noted(msgspec.structs.replace(decided, stage=stage, notes=(*notes, *decided.notes)))
+        except Exception as problem:  # fail open, whatever it is: an agent is never worse off for the gateway
+            log.exception("deciding on route %s failed", route.name)
+            note = f"the teacher alone: {type(problem).__name__}: {problem}"
+            return self._noted(Decided(stage=stage, notes=(note,)))
+
+    async def _episode(
+        self, trust: Trust, key: str, now: Assigned, placement: Placement, prompt: Prompt
+    ) -> tuple[Held, tuple[str, ...]]:
+        """What is held of the episode; of one that is not held, what its row says."""
+        held = self._held.get(key)
+        if held is not None:
+            return held, ()
+        answered = sum(turn.role == "assistant" for turn in prompt.turns)
+        fresh = CascadeState(step=answered)
+        held = self._held.put(key, Held(begun=now, state=fresh, before=fresh))
+        if now.served is Served.CASCADE and trust.policy.mode in KEPT and (placement.step or answered):
+            note = await self._kept.restored(key, held)
+            held.before = held.state
+            return held, (note,) if note else ()
+        return held, ()
+
+    async def _cascade(
+        self, trust: Trust, key: str, held: Held, now: Assigned, prompt: Prompt, where: Where
+    ) -> Decided:
+        situation = parse(prompt)
+        digest = digest_of(prompt)
+        if digest != held.asked:
+            held.asked, held.before = digest, held.state
+        state, staying = self._staying(trust, held, prompt)
+        policy = _widened(trust.policy, now)
+        shown = Shown(prompt=prompt)
+        if _asks(policy, state):
+            shown = await self._context.inject(prompt, trust.route.context, situation, where)
+        weighed = await self._weigh(trust, policy, state, shown, prompt, situation)
+        self._after(trust, key, held, weighed)
+        notes = tuple(filter(None, (shown.note, staying, *weighed.notes)))
+        decided = Decided(
+            decision=weighed.resolution.decision,
+            calls=weighed.calls,
+            demonstrations=shown.demonstrations if weighed.samples else (),
+            notes=notes,
+        )
+        if weighed.sample is not None:
+            return msgspec.structs.replace(decided, answer=answer_of(weighed.sample))
+        return self._to_teacher(trust, held, prompt, situation, decided)
+
+    def _staying(self, trust: Trust, held: Held, prompt: Prompt) -> tuple[CascadeState, str]:
+        """The state with which the step is decided. Where the teacher's warm cache makes it the cheaper one, it keeps
+        the step: the student never acts more often than the calibration allows."""
+        state = held.before
+        if trust.policy.kind is not PolicyKind.CASCADE or Answerer.TEACHER not in held.warmth or state.teacher_left:
+            return state, ""
+        price = self.costs.switch(trust, held, prompt, self._clock())
+        if price is None or not price.stay:
+            return state, ""
+        return msgspec.structs.replace(state, teacher_left=1), f"the teacher keeps the step: {price.sentence()}"
+
+    async def _weigh(
+        self,
+        trust: Trust,
+        policy: Policy,
+        state: CascadeState,
+        shown: Shown,
+        prompt: Prompt,
+        situation: Situation,
+        teacher: Reply | None = None,
+    ) -> Weighed:
+        rule = ValidAnswers(policy.rule, prompt)
+        assert trust.student is not None
+        student = Student(
+            ask=self._ask,
+            model=trust.student,
+            dialect=self._dialects.get(trust.student.upstream, ""),
+            deadline_s=trust.route.cascade.deadline_s,
+            shadow=teacher is not None,
+        )
+        repeats = _tried(situation, rule)
+        return await weigh(student, shown.prompt, rule, policy, state, tried=repeats, teacher=teacher)
+
+    def _after(self, trust: Trust, key: str, held: Held, weighed: Weighed) -> None:
+        before, held.state = held.state, weighed.resolution.state
+        if weighed.calls:
+            self.costs.decided(trust, weighed.resolution.decision.answerer)
+        changed = (before.holder, before.teacher_left) != (held.state.holder, held.state.teacher_left)
+        if changed and trust.policy.mode in KEPT:
+            self._kept.keep(key, held)
+
+    def _to_teacher(self, trust: Trust, held: Held, prompt: Prompt, situation: Situation, decided: Decided) -> Decided:
+        held.compacted = False
+        if trust.policy.kind is not PolicyKind.CASCADE or trust.policy.mode is not EscalationMode.COMPACT:
+            return decided
+        compact, note = self.costs.hand_off(trust, held, prompt, situation, self._clock())
+        held.compacted = compact is not None
+        return msgspec.structs.replace(decided, prompt=compact, notes=(*decided.notes, note) if note else decided.notes)
+
+    def _noted(self, decided: Decided) -> Decided:
+        decision = decided.decision
+        self.counts["teacher/not-asked" if decision is None else f"{decision.answerer}/{decision.reason}"] += 1
+        self.counts["notes"] += len(decided.notes)
+        return decided
+
+    # --- after the answer ---------------------------------------------------------------------------------------------
+
+    def finished(self, route: Route, prompt: Prompt, exchange: Exchange) -> None:
+        """The client has its answer. Never waits, never raises."""
+        trust = self.trusts.get(route.name)
+        if trust is None or trust.student is None:
+            return
+        try:
+            key = key_of(exchange.namespace, exchange.episode_id)
+            self.costs.finished(trust, self._held.get(key), prompt, exchange)
+            if exchange.stage.endswith(f"/{Served.SHADOW}") and not_for_student(prompt) is None:
+                unit = f"{key}/{exchange.request_id}/{exchange.started_at!r}"
+                if drawn(unit, route.shadow_share, route.name, "shadow-exchange"):
+                    self.shadow.offer(Job(prompt, exchange))
+        except Exception:  # nobody waits for this any more
+            log.exception("what follows an exchange on route %s failed", route.name)
+
+    def outcome(
+        self,
+        route: str,
+        episode_id: str,
+        success: bool,
+        cost_usd: float | None = None,
+        *,
+        namespace: str = "default",
+        stage: str = "",
+        begun_at: float | None = None,
+    ) -> bool:
+        """An episode ended: evidence for its arm. False where it counts for none, or was counted.
+
+        ``stage`` and ``begun_at``: those of the episode's first exchange in the journal, needed where another process
+        served it or this one has forgotten it; an episode counts for the stage in which it began.
+        """
+        if route not in self.trusts or self.trusts[route].student is None:
+            return False
+        held = self._held.get(key_of(namespace, episode_id))
+        entered_at = self.stages.row(route).rollout.entered_at
+        if held is not None:
+            if held.counted or held.begun.note:
+                return False
+            held.counted = True
+            served, began = held.begun.served, held.begun.entered_at
+        else:
+            served_as = stage.rpartition("/")[2]
+            if served_as not in set(Served) or begun_at is None or begun_at < entered_at:
+                return False
+            served, began = Served(served_as), entered_at
+        self.stages.ended(route, served, success, cost_usd, began)
+        return True
+
+    async def _shadow(self, job: Job) -> None:
+        """Ask the student what the teacher was asked, and compare."""
+        prompt, exchange = job
+        trust = self.trusts[exchange.route]
+        teacher = teachers_reply(exchange)
+        if teacher is None:
+            return
+        situation = parse(prompt)
+        where = Where(namespace=exchange.namespace, episode_id=exchange.episode_id, said=exchange.metadata)
+        shown = await self._context.inject(prompt, trust.route.context, situation, where)
+        policy = msgspec.structs.replace(trust.policy, kind=PolicyKind.CASCADE, mode=EscalationMode.STEP)
+        started = self._clock()
+        state = CascadeState(step=situation.step_index)
+        weighed = await self._weigh(trust, policy, state, shown, prompt, situation, teacher)
+        found = compare(teacher, weighed.samples, weighed.resolution.decision, ValidAnswers(policy.rule, prompt))
+        if found is not None:
+            self.stages.shadowed(exchange.route, acted=found.acted, agreed=found.agreed)
+            self.counts[_shadow_name(found)] += 1
+        if self._record is not None:
+            self._record(_shadow_record(exchange, weighed, shown, found, started, self._clock()))
+
+
+def _widened(policy: Policy, now: Assigned) -> Policy:
+    """As strict as the drift monitor wants it."""
+    if now.widening is None or now.widening.threshold <= policy.threshold:
+        return policy
+    return msgspec.structs.replace(policy, threshold=now.widening.threshold)
+
+
+def _asks(policy: Policy, state: CascadeState) -> bool:
+    """Whether the student will be asked: where the teacher keeps the step, nothing needs to be retrieved."""
+    if policy.kind is not PolicyKind.CASCADE:
+        return True
+    return state.holder is not Answerer.TEACHER and state.teacher_left == 0
+
+
+def _tried(situation: Situation, rule: ValidAnswers) -> set[Hashable]:
+    """Keys of the actions that were taken after what is seen now: trusting one of them again would be a loop."""
+    replies = (Reply(text=action.text, tool_calls=action.tool_calls) for action in tried(situation))
+    return {key for reply in replies if (key := rule.key(reply, None)) is not None}
+
+
+def _shadow_name(found: Compared) -> str:
+    return f"shadow/{'acted' if found.acted else 'abstained'}/{'agreed' if found.agreed else 'differed'}"
+
+
+def _shadow_record(
+    exchange: Exchange, weighed: Weighed, shown: Shown, found: Compared | None, started: float, ended: float
+) -> Exchange:
+    told: dict[str, Any] = {"shadow_of": exchange.request_id}
+    if found is not None:
+        told |= {"acted": found.acted, "agreed": found.agreed}
+    return Exchange(
+        namespace=exchange.namespace,
+        episode_id=exchange.episode_id,
+        route=exchange.route,
+        dialect=exchange.dialect,
+        started_at=started,
+        latency_s=max(0.0, ended - started),
+        answerer=exchange.answerer,
+        decision=weighed.resolution.decision,
+        calls=weighed.calls,
+        demonstrations=shown.demonstrations,
+        stage=exchange.stage,
+        notes=tuple(filter(None, (shown.note, *weighed.notes))),
+        metadata=told,
+    )

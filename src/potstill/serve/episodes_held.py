@@ -1,0 +1,143 @@
+"""What a gateway remembers of open episodes to decide their next step: a few numbers each, the idlest forgotten.
+
+What it knows: how an episode is served, the cascade's state, when each side last answered it. What it does not do: find
+the episode of a request (``record``), keep conversations. An episode that was forgotten goes on from its messages and,
+for modes in which one side keeps the task, from a state row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from potstill.decide import CascadeState
+from potstill.decide.assignment import Route as Served
+from potstill.errors import PotstillError
+from potstill.serve.stages import Assigned, StateStore
+from potstill.serve.switching import Warmth
+from potstill.types import Answerer, EscalationMode, Struct
+from potstill.wire.neutral import Prompt
+
+MOST_EPISODES = 20_000
+KIND = "cascade"
+KEPT = frozenset({EscalationMode.TASK, EscalationMode.STICKY})
+"""Modes whose state says more than the messages do."""
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """The state row of an episode."""
+
+    teacher_left: int = 0
+    holder: Answerer | None = None
+    at: float = 0.0
+    """Unix seconds."""
+
+
+@dataclass(slots=True)
+class Held:
+    """One open episode."""
+
+    begun: Assigned
+    """How its first request was served: the arm that its outcome counts for."""
+    state: CascadeState
+    before: CascadeState
+    """The state that the last request met: a client that sends it again meets it once more."""
+    asked: bytes = b""
+    """Digest of the last request."""
+    version: int = 0
+    """Of the state row."""
+    compacted: bool = False
+    """The teacher last saw a compact prompt: its cache does not hold the conversation."""
+    warmth: dict[Answerer, Warmth] = field(default_factory=dict)
+    counted: bool = False
+
+
+class HeldEpisodes:
+    """Least recently used out first."""
+
+    def __init__(self, most: int = MOST_EPISODES) -> None:
+        self._most = most
+        self._held: OrderedDict[str, Held] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def get(self, key: str) -> Held | None:
+        found = self._held.get(key)
+        if found is not None:
+            self._held.move_to_end(key)
+        return found
+
+    def put(self, key: str, held: Held) -> Held:
+        self._held[key] = held
+        while len(self._held) > self._most:
+            self._held.popitem(last=False)
+        return held
+
+
+class KeptStates:
+    """The state rows of episodes whose mode says more than their messages: read once, written when they change."""
+
+    def __init__(self, store: StateStore, clock: Callable[[], float]) -> None:
+        self._store, self._clock = store, clock
+        self._writing: set[asyncio.Task[None]] = set()
+        self.failures = 0
+
+    async def restored(self, key: str, held: Held, within_s: float = 0.5) -> str:
+        """Put what the row says into ``held``; the note says why that failed."""
+        try:
+            async with asyncio.timeout(within_s):
+                found = await asyncio.to_thread(self._store.get_state, KIND, key)
+            kept = Kept() if found is None else msgspec.convert(found[1], Kept)
+        except (PotstillError, OSError, TimeoutError, msgspec.MsgspecError) as problem:
+            self.failures += 1
+            return f"the episode's cascade state could not be read: {type(problem).__name__}"
+        held.version = 0 if found is None else found[0]
+        held.state = msgspec.structs.replace(held.state, teacher_left=kept.teacher_left, holder=kept.holder)
+        return ""
+
+    def keep(self, key: str, held: Held) -> None:
+        """Write the row off the path. Another process that wrote in between keeps its word."""
+        task = asyncio.get_running_loop().create_task(self._write(key, held), name="potstill-cascade-state")
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*self._writing)
+
+    async def _write(self, key: str, held: Held) -> None:
+        kept = Kept(teacher_left=held.state.teacher_left, holder=held.state.holder, at=self._clock())
+        version = held.version
+        held.version += 1
+        try:
+            if not await asyncio.to_thread(self._store.put_state, KIND, key, msgspec.to_builtins(kept), version):
+                found = await asyncio.to_thread(self._store.get_state, KIND, key)
+                held.version = 0 if found is None else found[0]
+        except (PotstillError, OSError):
+            self.failures += 1
+            held.version = version
+
+
+def key_of(namespace: str, episode_id: str) -> str:
+    """Episodes of two tenants never meet, whatever their names."""
+    return f"{len(namespace)}:{namespace}/{episode_id}"
+
+
+def digest_of(prompt: Prompt) -> bytes:
+    """Of what distinguishes one request of an episode from the next: how long it is, and its last turn."""
+    tail: list[Any] = [len(prompt.turns), prompt.turns[-1:]]
+    return hashlib.blake2b(msgspec.json.encode(tail), digest_size=12).digest()
+
+
+def served_now(begun: Assigned, now: Assigned) -> Served:
+    """How the next request is served. An episode that began with the teacher is never handed to the cascade half-way;
+    one of the cascade's goes back to the teacher as soon as its stage does."""
+    if now.served is Served.CASCADE and begun.served is not Served.CASCADE and not begun.note:
+        return begun.served
+    return now.served
