@@ -35,7 +35,7 @@ def test_pruning_half_gives_about_half_of_the_file_back(tmp_path):
         assert store.get("e60") == episode("e60", steps=20, words="words 60", started_at=DAY * 31)
         assert store.check() == []
         emptied = store.prune(DAY * 1000)
-        assert emptied.bytes_after < 150_000
+        assert emptied.bytes_after < 250_000
         assert set(counts(store.path).values()) == {0}
 
 

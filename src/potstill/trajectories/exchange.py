@@ -1,15 +1,17 @@
 """What the gateway records: one exchange with a client, as bytes, and the upstream calls that it took.
 
-What it knows: the shape. What it does not do: any dialect, SQL (``journal``), or prices.
+What it knows: the shape, and what the journal says about an episode. What it does not do: any dialect, SQL
+(``journal``), or prices.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 
-from potstill.types import Answerer, Decision, DemonstrationRef, ErrorRecord, Purpose, Struct
+from potstill.types import Answerer, Decision, DemonstrationRef, ErrorRecord, Outcome, Purpose, Struct
 
 
 class Upstream(Struct, frozen=True, kw_only=True):
@@ -89,3 +91,44 @@ class OpenEpisode(Struct, frozen=True, kw_only=True):
     first_at: float
     last_at: float
     outcome_known: bool = False
+
+
+class Episode(Struct, frozen=True, kw_only=True):
+    """All that the journal knows of an episode, as of one moment: what a trajectory is folded from."""
+
+    namespace: str
+    episode_id: str
+    exchanges: tuple[Recorded, ...] = ()
+    """In the order in which they were acknowledged; those that were folded already are not among them."""
+    damaged: tuple[int, ...] = ()
+    """Sequence numbers of exchanges that cannot be read any more."""
+    outcome: Outcome | None = None
+    """Told since the last fold."""
+    trajectory_id: str | None = None
+    """Where earlier exchanges were folded to: these continue that trajectory."""
+    folded_seq: int = 0
+    """Up to which sequence number; ``Store.fold`` takes it as ``after_seq``."""
+
+
+class Folded(StrEnum):
+    """What ``Store.fold`` did."""
+
+    DONE = "done"
+    """The trajectory is in the store and the exchanges are gone from the journal."""
+    ALREADY = "already"
+    """The journal holds none of these exchanges: they were folded, or pruned, before. Nothing was changed."""
+    STALE = "stale"
+    """Others folded a part of the episode since it was read. Nothing was changed: read it and fold again."""
+
+
+class OutcomePlace(StrEnum):
+    """Where ``Store.set_episode_outcome`` put an outcome."""
+
+    JOURNAL = "journal"
+    """It waits for the fold."""
+    TRAJECTORY = "trajectory"
+    """The episode was folded: its trajectory has it."""
+    BOTH = "both"
+    """The episode was folded and goes on: its trajectory has it, and what it is folded into next will."""
+    UNSEEN = "unseen"
+    """No exchange of this episode is recorded yet: it is kept for them."""

@@ -81,8 +81,43 @@ CREATE TABLE vectors (
 CREATE UNIQUE INDEX vectors_id ON vectors(space, id);
 """
 
+V3 = """
+CREATE TABLE journal (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, episode TEXT NOT NULL,
+  base INTEGER, depth INTEGER NOT NULL, digest BLOB NOT NULL, frame BLOB NOT NULL
+) STRICT;
+CREATE INDEX journal_episode ON journal(namespace, episode, seq);
+CREATE TABLE open_episodes (
+  namespace TEXT NOT NULL, episode TEXT NOT NULL, exchanges INTEGER NOT NULL,
+  first_at REAL NOT NULL, last_at REAL NOT NULL, outcome TEXT, PRIMARY KEY (namespace, episode)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX open_episodes_last ON open_episodes(last_at);
+CREATE TABLE folded (
+  namespace TEXT NOT NULL, episode TEXT NOT NULL,
+  trajectory INTEGER NOT NULL UNIQUE REFERENCES trajectories(seq) ON DELETE CASCADE,
+  upto INTEGER NOT NULL, PRIMARY KEY (namespace, episode)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE state (
+  kind TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (kind, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE spend (
+  namespace TEXT NOT NULL, key_id TEXT NOT NULL, day TEXT NOT NULL,
+  usd_micros INTEGER NOT NULL, tokens INTEGER NOT NULL, requests INTEGER NOT NULL,
+  PRIMARY KEY (namespace, day, key_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE leases (
+  name TEXT PRIMARY KEY, holder TEXT NOT NULL, until REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE tenant_keys (
+  id TEXT PRIMARY KEY, tenant TEXT NOT NULL, salt BLOB NOT NULL, digest BLOB NOT NULL,
+  created_at REAL NOT NULL, revoked_at REAL, limits TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tenant_keys_tenant ON tenant_keys(tenant, created_at);
+"""
+
 Migration = str | Callable[[sqlite3.Connection], None]
-MIGRATIONS: tuple[Migration, ...] = (V1, V2)
+MIGRATIONS: tuple[Migration, ...] = (V1, V2, V3)
 """Entry i brings schema i to schema i + 1: SQL statements, or a function for what SQL cannot say."""
 
 

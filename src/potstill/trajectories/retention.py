@@ -26,6 +26,8 @@ class PruneReport(Struct, frozen=True, kw_only=True):
     removed: int
     bytes_before: int
     bytes_after: int
+    exchanges: int = 0
+    """Of episodes that were still open."""
 
 
 class Segment(Struct, frozen=True, kw_only=True):

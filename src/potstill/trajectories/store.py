@@ -12,7 +12,6 @@ import hashlib
 import sqlite3
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -22,12 +21,14 @@ import msgspec
 
 from potstill.errors import StoreError
 from potstill.trajectories import connection as connections
-from potstill.trajectories import knowledge, queries, retention, rows
+from potstill.trajectories import journal, knowledge, queries, retention, rows
+from potstill.trajectories.journaling import JournalMethods
 from potstill.trajectories.knowledge import Counter
 from potstill.trajectories.migrations import MIGRATIONS, migrate, version_of
 from potstill.trajectories.queries import Filters, Summary
 from potstill.trajectories.records import first_unstorable
 from potstill.trajectories.retention import PruneReport, Segment
+from potstill.trajectories.state import StateMethods
 from potstill.trajectories.writer import NoWriter, Writer
 from potstill.types import Blob, Outcome, Struct, Trajectory
 
@@ -47,7 +48,7 @@ class Run(Struct, frozen=True, kw_only=True):
     created_at: float
 
 
-class Store:
+class Store(JournalMethods, StateMethods):
     """Open with ``Store.open``; close it or use it in a ``with`` block.
 
     >>> with Store.open("potstill.db") as store:  # doctest: +SKIP
@@ -55,13 +56,6 @@ class Store:
     ...     store.get(trajectory.id) == trajectory
     True
     """
-
-    def __init__(self, path: Path, writer: Writer | NoWriter, clock: Callable[[], float] = time.time) -> None:
-        self.path = path
-        self._clock = clock
-        self._readers: deque[sqlite3.Connection] = deque()
-        self._writer = writer
-        self._copy: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
     def open(
@@ -124,14 +118,6 @@ class Store:
         store = cls(copied, NoWriter(path))
         store._copy = folder
         return store
-
-    def close(self) -> None:
-        """Write what is queued and close. Not needed for durability of what was acknowledged."""
-        self._writer.close()
-        while self._readers:
-            self._readers.pop().close()
-        if self._copy is not None:
-            self._copy.cleanup()
 
     def __enter__(self) -> Store:
         return self
@@ -206,8 +192,11 @@ class Store:
         for start in range(0, len(wanted), retention.CHUNK):
             removed += self._remove_chunk(wanted[start : start + retention.CHUNK])
         if removed:
-            self._writer.submit(retention.give_back, alone=True).result()
+            self._give_back()
         return PruneReport(removed=removed, bytes_before=before, bytes_after=connections.files_bytes(self.path))
+
+    def _give_back(self) -> None:
+        self._writer.submit(retention.give_back, alone=True).result()
 
     def _remove_chunk(self, ids: Sequence[str]) -> int:
         now = self._clock()
@@ -216,12 +205,19 @@ class Store:
     def prune(self, before: float, *, namespace: str | None = None) -> PruneReport:
         """Remove all day segments (UTC) that ended at or before ``before`` (Unix seconds); the day it falls in stays.
 
-        ``namespace`` None: of every tenant. Interrupted, it keeps what it did; type it again.
+        Open episodes of the journal go by the day of their last call. ``namespace`` None: of every tenant.
+        Interrupted, it keeps what it did; type it again.
         """
+        size = connections.files_bytes(self.path)
         query = f"SELECT id FROM trajectories WHERE {_BEFORE} ORDER BY segment, seq"
         with self._reading() as connection:
             ids = [id for (id,) in connection.execute(query, (rows.segment_of(before), namespace))]
-        return self.remove(ids)
+        exchanges = self.prune_journal(before, namespace=namespace)
+        report = self.remove(ids)
+        if exchanges and not report.removed:
+            self._give_back()
+        after = connections.files_bytes(self.path)
+        return PruneReport(removed=report.removed, exchanges=exchanges, bytes_before=size, bytes_after=after)
 
     def segments(self, *, before: float | None = None, namespace: str | None = None) -> list[Segment]:
         """What each day holds, oldest first; with ``before``, only what ``prune(before)`` would remove."""
@@ -332,29 +328,10 @@ class Store:
         """What SQLite's integrity and foreign-key checks complain about; empty if the file is sound."""
         with self._reading() as connection:
             found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
-            return found + [f"foreign key: {row}" for row in connection.execute("PRAGMA foreign_key_check")]
-
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        result: T = self._writer.submit(work).result()
-        return result
+            found += [f"foreign key: {row}" for row in connection.execute("PRAGMA foreign_key_check")]
+            return found + [f"exchange {seq}: its base is missing" for seq in journal.baseless(connection)]
 
     def _rows(self, columns: str, filters: Filters) -> list[tuple[Any, ...]]:
         sql, values = queries.statement(columns, filters)
         with self._reading() as connection:
             return connection.execute(sql, values).fetchall()
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection inside one read transaction, so that everything read belongs to one state of the store."""
-        with connections.translated(self.path):
-            try:
-                connection = self._readers.pop()
-            except IndexError:
-                connection = connections.connect(self.path, readonly=True)
-            try:
-                connection.execute("BEGIN")
-                yield connection
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                self._readers.append(connection)

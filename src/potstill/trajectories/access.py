@@ -1,0 +1,59 @@
+"""What every group of the store's methods needs: a connection to read with, and the one thread that writes.
+
+What it knows: who holds which connection. What it does not do: tables, or opening files (``store``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from potstill.trajectories import connection as connections
+from potstill.trajectories.writer import NoWriter, Writer
+
+T = TypeVar("T")
+
+
+class Access:
+    """A store's file, open."""
+
+    def __init__(self, path: Path, writer: Writer | NoWriter, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._clock = clock
+        self._readers: deque[sqlite3.Connection] = deque()
+        self._writer = writer
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+
+    def close(self) -> None:
+        """Write what is queued and close. Not needed for durability of what was acknowledged."""
+        self._writer.close()
+        while self._readers:
+            self._readers.pop().close()
+        if self._copy is not None:
+            self._copy.cleanup()
+
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        result: T = self._writer.submit(work).result()
+        return result
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection inside one read transaction, so that everything read belongs to one state of the store."""
+        with connections.translated(self.path):
+            try:
+                connection = self._readers.pop()
+            except IndexError:
+                connection = connections.connect(self.path, readonly=True)
+            try:
+                connection.execute("BEGIN")
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                self._readers.append(connection)
