@@ -66,11 +66,17 @@ def test_the_header_wins_over_session_fields_and_counts_steps() -> None:
     assert live.place("default", {}, CHAT, sent, 0.0).episode_id == "s"
 
 
-@pytest.mark.parametrize("wrong", ["", "x" * 201, "a\nb", " a", "a\x00"])
+@pytest.mark.parametrize("wrong", ["", "x" * 201, "a\nb", " a", "a\x00", "caf\u00e9"])
 def test_a_header_that_is_no_id_is_told_and_not_taken(wrong: str) -> None:
     placement = LiveEpisodes().place("default", {"x-potstill-episode": wrong}, CHAT, body(user("hi")), 0.0)
     assert placement.how == "new"
     assert "x-potstill-episode was ignored" in placement.note
+
+
+def test_what_the_headers_say_of_the_episode_is_kept() -> None:
+    headers = {"x-potstill-goal": "Book%20a%20table%20%F0%9F%8D%9C", "x-potstill-task": "t-7", "x-potstill-seq": "1"}
+    placement = LiveEpisodes().place("default", headers, CHAT, body(user("hi")), 0.0)
+    assert placement.metadata == {"goal": "Book a table \U0001f35c", "task": "t-7"}
 
 
 @pytest.mark.parametrize(

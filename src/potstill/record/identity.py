@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -50,6 +51,15 @@ SESSION_FIELDS = (
 )
 """In ``metadata``; the first three also at the top of the body."""
 MAX_ID_CHARACTERS = 200
+TOLD_HEADERS = {
+    "x-potstill-goal": "goal",
+    "x-potstill-plan": "plan",
+    "x-potstill-observation": "observation",
+    "x-potstill-task": "task",
+    "x-potstill-environment": "environment",
+    "x-potstill-tags": "tags",
+}
+"""What a client can say of its episode in so many words (percent-encoded where not plain ASCII)."""
 _CLAUDE_SESSION = re.compile(r"(?:\A|_)session_([0-9A-Za-z-]{8,})\Z")
 
 
@@ -64,8 +74,8 @@ def new_episode_id(now: float | None = None) -> str:
 
 
 def is_valid_id(text: str) -> bool:
-    """1 to 200 printable characters, no space at either end."""
-    return 0 < len(text) <= MAX_ID_CHARACTERS and text.isprintable() and text == text.strip()
+    """1 to 200 printable ASCII characters (a response header repeats it), no space at either end."""
+    return 0 < len(text) <= MAX_ID_CHARACTERS and text.isascii() and text.isprintable() and text == text.strip()
 
 
 def trajectory_id(namespace: str, episode_id: str) -> str:
@@ -88,7 +98,7 @@ def from_headers(headers: Mapping[str, str]) -> tuple[str | None, str, str]:
         if is_valid_id(said):
             return said, "header", ""
         note = (
-            f"{EPISODE_HEADER} was ignored: an episode's id has 1 to {MAX_ID_CHARACTERS} printable characters, "
+            f"{EPISODE_HEADER} was ignored: an episode's id has 1 to {MAX_ID_CHARACTERS} printable ASCII characters, "
             f"this one has {len(said)}"
         )
     for name in SESSION_HEADERS:
@@ -96,6 +106,15 @@ def from_headers(headers: Mapping[str, str]) -> tuple[str | None, str, str]:
         if value:
             return bounded(value), "session", note
     return None, "", note
+
+
+def told(headers: Mapping[str, str]) -> dict[str, str]:
+    """Goal, plan, observation, task, environment and tags that the headers state.
+
+    >>> told({"x-potstill-goal": "Caf%C3%A9 at 50 % off", "x-other": "1"})
+    {'goal': 'Café at 50 % off'}
+    """
+    return {field: unquote(headers[name]) for name, field in TOLD_HEADERS.items() if name in headers}
 
 
 def from_body(fields: Mapping[str, Any]) -> str | None:
@@ -122,10 +141,10 @@ def _session_of_user(user_id: Any) -> str | None:
         return bounded(found[1])
     if user_id.startswith("{"):
         try:
-            told = msgspec.json.decode(user_id.encode("utf-8", "surrogatepass"), type=dict[str, Any])
+            fields = msgspec.json.decode(user_id.encode("utf-8", "surrogatepass"), type=dict[str, Any])
         except (msgspec.MsgspecError, RecursionError):
             return None
-        session = told.get("session_id")
+        session = fields.get("session_id")
         return bounded(session) if isinstance(session, str) and session.strip() else None
     return None
 

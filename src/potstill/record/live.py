@@ -85,7 +85,12 @@ class LiveEpisodes:
             pending = _Pending()
         self.placed[how] += 1
         return Placement(
-            episode_id=episode_id, how=how, step=self._count(namespace, episode_id), note=note, seat=pending
+            episode_id=episode_id,
+            how=how,
+            step=self._count(namespace, episode_id),
+            note=note,
+            metadata=identity.told(headers),
+            seat=pending,
         )
 
     def answered(

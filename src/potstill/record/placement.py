@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from potstill.types import Struct
 
 
@@ -19,6 +21,9 @@ class Placement(Struct, frozen=True, kw_only=True):
     """How many requests of the episode were seen before, as far as this process knows."""
     note: str = ""
     """What was wrong with what the client said; for the exchange's ``notes``."""
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What the client's headers said of the episode: ``goal``, ``plan``, ``observation``, ``task``, ``environment``,
+    ``tags``; for the exchange's ``metadata``."""
     seat: Any = None
     """For ``LiveEpisodes.answered`` only."""
 
