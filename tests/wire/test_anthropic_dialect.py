@@ -418,6 +418,13 @@ def test_harmless_fields_of_other_dialects_are_left_out_and_top_k_is_kept() -> N
     assert not {"store", "prompt_cache_key", "logit_bias", "seed"} & sent.keys()
 
 
+def test_sampling_at_its_default_is_left_out_because_newer_models_refuse_it() -> None:
+    sent = written(foreign(says("user", "hi"), temperature=1.0, top_p=1.0))
+    assert not {"temperature", "top_p"} & sent.keys()
+    assert written(foreign(says("user", "hi"), temperature=0.0))["temperature"] == 0
+    assert written(read(temperature=1.0))["temperature"] == 1
+
+
 def test_fields_that_a_model_refuses_can_be_omitted() -> None:
     prompt = foreign(says("user", "hi"), temperature=0.7, top_p=0.9)
     sent = json.loads(Anthropic(omit=frozenset({"temperature", "top_p"})).encode_request(prompt))

@@ -42,6 +42,8 @@ class Anthropic:
             return read_request(body)
         except Malformed as error:
             raise BadRequest(str(error)) from None
+        except RecursionError:
+            raise BadRequest("the body is nested too deeply") from None
 
     def encode_request(self, prompt: Prompt) -> bytes:
         """Raises ``Untranslatable``."""
@@ -57,6 +59,8 @@ class Anthropic:
             return read_answer(body)
         except Malformed as error:
             raise BadResponse(f"the endpoint did not answer in Anthropic's dialect: {error}") from None
+        except RecursionError:
+            raise BadResponse("the endpoint's answer is nested too deeply") from None
 
     def encode_answer(self, answer: Answer, prompt: Prompt) -> bytes:
         """Raises ``Untranslatable``, and ``BadResponse`` for an answer without choices."""

@@ -16,8 +16,9 @@ Written, and why:
   never gains authority that way. A prompt of system turns alone is sent as the user's message.
 - ``max_tokens`` is required: ``DEFAULT_MAX_TOKENS`` where another dialect said nothing.
 - A temperature above 1, Anthropic's highest, ``n`` above 1, log-probabilities and JSON mode without a schema raise
-  ``Untranslatable``. ``seed`` is left out: it is a best effort wherever it exists. The name of a user in a conversation
-  of several is put before the text.
+  ``Untranslatable``. A temperature or ``top_p`` of 1 is everybody's default and left out: newer models refuse both.
+- ``seed`` is left out: it is a best effort wherever it exists.
+- The name of a user in a conversation of several is put before the text.
 """
 
 from __future__ import annotations
@@ -144,10 +145,9 @@ def write_request(prompt: Prompt, omit: Iterable[str] = ()) -> bytes:
     body: dict[str, Any] = {"model": prompt.model}
     body["max_tokens"] = DEFAULT_MAX_TOKENS if prompt.max_tokens is None else prompt.max_tokens
     body |= _context(prompt, own)
-    if prompt.temperature is not None:
-        body["temperature"] = prompt.temperature
-    if prompt.top_p is not None:
-        body["top_p"] = prompt.top_p
+    for name, value in (("temperature", prompt.temperature), ("top_p", prompt.top_p)):
+        if value is not None and (own or value != 1):
+            body[name] = value
     if prompt.stop:
         body["stop_sequences"] = list(prompt.stop)
     if prompt.stream:

@@ -58,7 +58,7 @@ class Decoder(sse.FrameDecoder):
         try:
             data = load(frame.data, "an event of the stream")
             yield from self._read(data, data.get("type") or frame.event)
-        except Malformed as error:
+        except (Malformed, RecursionError) as error:
             raise BadResponse(f"the stream is not in Anthropic's dialect: {error}") from None
 
     def _read(self, data: dict[str, Any], kind: Any) -> Iterator[Event]:
