@@ -125,7 +125,7 @@ def encode_answer(answer: Answer, prompt: Prompt) -> bytes:
     status, why = status_of(choice.finish, choice.finish_raw if own else None)
     for item in items:
         complete_item(item, status)
-    _attach(items, encode_logprobs(choice.logprobs))
+    _attach(items, encode_logprobs(choice.logprobs) if prompt.logprobs else [])
     body = envelope(prompt, answer.id, answer.model, answer.created, answer.extra if own else {})
     body |= {"status": status, "incomplete_details": why, "output": items}
     body["usage"] = encode_usage(answer.usage, answer.raw_usage if own else None)

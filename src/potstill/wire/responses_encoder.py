@@ -57,8 +57,8 @@ class _Open:
 
 
 class Encoder:
-    """A ``wire.dialect.StreamEncoder``. ``encode`` raises ``Untranslatable`` for a second choice and for a part that
-    only another dialect has."""
+    """A ``wire.dialect.StreamEncoder``. A second choice, and a part that only another dialect has, break the stream: the
+    client has seen half an answer by then. Nothing follows ``Done`` or what broke."""
 
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
@@ -78,6 +78,14 @@ class Encoder:
             return PING
         if self._over:
             return b""
+        try:
+            self._encode(event)
+        except Untranslatable as error:
+            self._broken(Broken(message=str(error), kind="invalid_request"))
+        out, self._out = b"".join(self._out), []
+        return out
+
+    def _encode(self, event: Event) -> None:
         if isinstance(event, PartBegin | Delta | PartEnd | Finish) and event.choice:
             raise Untranslatable(f"the stream holds a choice {event.choice}; the dialect '{NAME}' gives one answer")
         if self._response is None:
@@ -98,8 +106,6 @@ class Encoder:
                 self._broken(event)
             case Done():
                 self._done()
-        out, self._out = b"".join(self._out), []
-        return out
 
     # --- the response as a whole
 
@@ -217,7 +223,7 @@ class Encoder:
             return
         part.signature = event.signature if event.signature is not None else part.signature
         part.redacted = event.redacted if event.redacted is not None else part.redacted
-        logprobs = encode_logprobs(event.logprobs)
+        logprobs = encode_logprobs(event.logprobs) if self._prompt.logprobs else []
         part.logprobs.extend(logprobs)
         if not event.text and not logprobs:
             return
