@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import msgspec
+
 from potstill.errors import StoreError
 from potstill.serve.keys import VirtualKey
 from potstill.serve.limits import NOTHING, Amount
@@ -24,16 +26,20 @@ class MemoryRows:
     def put(self, key: VirtualKey) -> None:
         self.keys[key.id] = key
 
+    def revoke(self, id: str) -> bool:
+        self.keys[id] = msgspec.structs.replace(self.keys[id], revoked_at=1.0)
+        return True
+
     def virtual_key(self, id: str) -> VirtualKey | None:
         self._check()
         self.lookups += 1
         return self.keys.get(id)
 
-    def add_spend(self, tenant: str, key_id: str, day: int, amount: Amount) -> None:
+    def add_spend(self, batch: dict[tuple[str, str, int], Amount]) -> None:
         self._check()
         with self._lock:
-            row = (tenant, key_id, day)
-            self.amounts[row] = self.amounts.get(row, NOTHING).plus(amount)
+            for row, amount in batch.items():
+                self.amounts[row] = self.amounts.get(row, NOTHING).plus(amount)
 
     def spent(self, tenant: str, key_id: str | None, day: int) -> Amount:
         self._check()

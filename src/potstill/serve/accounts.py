@@ -18,13 +18,13 @@ from typing import NamedTuple, Protocol
 
 from potstill.serve.limits import MICROS, NOTHING, Amount, Bucket, Carry, Meter, day_of
 
-NO_KEY = ""
-"""The key's id under which requests without a key are counted."""
 Owner = tuple[str, str | None]
 """A tenant and its key; None: the tenant as a whole."""
 Rows = dict[tuple[str, str, int], Amount]
 """By tenant, key and day."""
 
+NO_KEY = ""
+"""The key's id under which requests without a key are counted."""
 IDLE_S = 900.0
 """An account unused for this long, with nothing to write, is forgotten (the store knows it)."""
 ACTIVE_S = 10.0
@@ -39,8 +39,8 @@ FIRST_SHARE = 0.01
 class SpendRows(Protocol):
     """Where spend is kept. Blocking; called from a thread."""
 
-    def add_spend(self, tenant: str, key_id: str, day: int, amount: Amount) -> None:
-        """Add, never overwrite: other processes add to the same row."""
+    def add_spend(self, batch: Rows) -> None:
+        """Add all or none, and never overwrite: other processes add to the same rows."""
 
     def spent(self, tenant: str, key_id: str | None, day: int) -> Amount:
         """Of a key; None: of the whole tenant."""
@@ -197,12 +197,12 @@ class Accounts:
         self, batch: Rows, asked: list[tuple[str, str | None, int, bool]]
     ) -> tuple[Rows, list[Amount | None]]:
         """In a thread. A store that failed once is not asked again this time; whatever it raises, counts go on."""
-        left = dict(batch)
+        left = batch
         totals: list[Amount | None] = []
         try:
-            for row, amount in batch.items():
-                self._rows.add_spend(*row, amount)
-                del left[row]
+            if batch:
+                self._rows.add_spend(batch)
+                left = {}
             for tenant, key_id, day, limited in asked:
                 totals.append(self._rows.spent(tenant, key_id, day) if limited else None)
         except Exception:

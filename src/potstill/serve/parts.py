@@ -33,7 +33,10 @@ class Gate(Protocol):
     """Virtual keys, budgets, rate limits (``tenants``)."""
 
     async def admit(self, key: str | None, route: str, at: float) -> Admission | Problem:
-        """``key`` as the client sent it (bearer token or ``x-api-key``); ``at`` is Unix seconds."""
+        """``key`` as the client sent it (bearer token or ``x-api-key``); ``at`` is Unix seconds.
+
+        ``route`` empty: the request asks no model, costs nothing and needs no ``settle``.
+        """
 
     def settle(self, admission: Admission, *, usd: float | None, tokens: int, at: float) -> None:
         """Add what an exchange cost once it is known. Never waits for the store.

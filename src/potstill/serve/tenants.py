@@ -89,27 +89,22 @@ class TenantGate:
     # --- who may ask ------------------------------------------------------------------------------------------------
 
     async def admit(self, key: str | None, route: str, at: float) -> Admission | Problem:
-        """See ``parts.Gate``. Waits for the store only where the key or its account is new here."""
+        """See ``parts.Gate``. Waits for the store only where the key or its account is new here.
+
+        An empty route: whose key is this? For requests that ask no model; no limit is looked at, nothing is counted.
+        """
         found = await self._admit(key, route, at)
         if isinstance(found, Problem):
             self.refused[found.kind] += 1
         return found
-
-    async def tenant_of(self, key: str | None, at: float) -> Admission | Problem:
-        """Whose key this is, for requests that cost nothing: no limits are looked at and nothing is counted."""
-        owner = await self._owner(key, at)
-        if isinstance(owner, Problem):
-            self.refused[owner.kind] += 1
-            return owner
-        return Admission(
-            tenant=OPEN_TENANT if owner is None else owner.tenant, key_id=None if owner is None else owner.id
-        )
 
     async def _admit(self, key: str | None, route: str, at: float) -> Admission | Problem:
         owner = await self._owner(key, at)
         if isinstance(owner, Problem):
             return owner
         tenant = OPEN_TENANT if owner is None else owner.tenant
+        if not route:
+            return Admission(tenant=tenant, key_id=None if owner is None else owner.id)
         known = self._tenants.get(tenant)
         for allowed in (() if known is None else known.models, () if owner is None else owner.routes):
             if not keys.may_ask(allowed, route):
