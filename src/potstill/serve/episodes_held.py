@@ -19,7 +19,7 @@ import msgspec
 from potstill.decide import CascadeState
 from potstill.decide.assignment import Route as Served
 from potstill.errors import PotstillError
-from potstill.serve.stages import Assigned, StateStore
+from potstill.serve.stages import Assigned, StateStore, plain
 from potstill.serve.switching import Warmth
 from potstill.types import Answerer, EscalationMode, Struct
 from potstill.wire.neutral import Prompt
@@ -116,7 +116,7 @@ class KeptStates:
         version = held.version
         held.version += 1
         try:
-            if not await asyncio.to_thread(self._store.put_state, KIND, key, msgspec.to_builtins(kept), version):
+            if not await asyncio.to_thread(self._store.put_state, KIND, key, plain(kept), version):
                 found = await asyncio.to_thread(self._store.get_state, KIND, key)
                 held.version = 0 if found is None else found[0]
         except (PotstillError, OSError):

@@ -56,6 +56,11 @@ class StateStore(Protocol):
         """False, and nothing changed, if the row's version is another one (0: there is no row)."""
 
 
+def plain(value: Struct) -> Any:
+    """As JSON would give it back: what state rows are compared with."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
 class MemoryState:
     """State rows of one process without a store."""
 
@@ -247,7 +252,7 @@ class Stages:
                 self._adopted.add(name)
 
     def _put(self, name: str, row: StageRow, version: int) -> bool:
-        return self._store.put_state(KIND, name, msgspec.to_builtins(row), version)
+        return self._store.put_state(KIND, name, plain(row), version)
 
     def _change(self, name: str, change: Callable[[StageRow], StageRow]) -> StageRow:
         for _ in range(_TRIES):
@@ -275,6 +280,6 @@ class Stages:
     def _throw(self, switch: Switch) -> Switch:
         for _ in range(_TRIES):
             found = self._store.get_state(*SWITCH)
-            if self._store.put_state(*SWITCH, msgspec.to_builtins(switch), 0 if found is None else found[0]):
+            if self._store.put_state(*SWITCH, plain(switch), 0 if found is None else found[0]):
                 return switch
         raise ConfigError("The kill switch is thrown by others all the time; try again.")
