@@ -42,8 +42,15 @@ class Upstream(Struct, frozen=True, kw_only=True):
     """Longest silence within an answer."""
     retries: int = 2
     """Before the first byte of an answer only, and only where the request was certainly not processed or is safe."""
+    retry_after_cap_s: float = 5.0
+    """Longest wait that an upstream may ask for and still be asked again; a longer one is told to the client."""
     n_shares_prompt: bool = False
+    stream_usage: bool = True
+    """Ask for the usage of streamed chat completions where the client did not; the client never sees it then."""
     headers: dict[str, str] = msgspec.field(default_factory=dict)
+    """Sent with every request."""
+    forward_headers: tuple[str, ...] = ()
+    """Names of clients' headers to pass on, beside those that the dialects' official clients send."""
 
 
 class Model(Struct, frozen=True, kw_only=True):
@@ -121,6 +128,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_queue_bytes: int = 128 * 1024 * 1024
     """Of exchanges that wait to be recorded."""
     header_timeout_s: float = 15.0
+    """For a request's head, and for the silence before it on a new connection."""
+    body_timeout_s: float = 60.0
+    """For a request's body."""
     idle_episode_s: float = 1800.0
     """An episode without a call for this long is over."""
     drain_s: float = 30.0

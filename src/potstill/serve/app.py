@@ -1,0 +1,306 @@
+"""The gateway as a raw ASGI application: paths, keys, limits, and the hand-over to what serves a request.
+
+What it knows: which path is what, and in which order a request is let in. What it does not do: answer a completion
+(``forward``), settings' files, the HTTP server (``server``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from potstill.errors import PotstillError, UnknownName
+from potstill.serve.client import Client, Message, Receive, Send, Watch
+from potstill.serve.forward import JSON, Forwarder
+from potstill.serve.gates import is_loopback
+from potstill.serve.metrics import CONTENT_TYPE, Metrics
+from potstill.serve.outline import outline_of
+from potstill.serve.parts import Admission, Episodes, Gate
+from potstill.serve.plain import Plain, tokens_of
+from potstill.serve.problems import (
+    ANTHROPIC,
+    CHAT,
+    RESPONSES,
+    Headers,
+    Refused,
+    body_of,
+    headers_of,
+    problem_of,
+    refused,
+)
+from potstill.serve.recorder import Recorder
+from potstill.serve.routes import Routes, Target
+from potstill.serve.settings import Limits
+from potstill.serve.work import Incoming, Work
+from potstill.wire.dialect import Problem
+
+COMPLETIONS = {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSES, "/v1/messages": ANTHROPIC}
+SAID = {
+    "x-potstill-goal": "goal",
+    "x-potstill-plan": "plan",
+    "x-potstill-observation": "observation",
+    "x-potstill-task": "task",
+    "x-potstill-tags": "tags",
+}
+"""What a client can say of its episode, and as what it is recorded."""
+
+Scope = Message
+Handler = Callable[["Call"], Awaitable[None]]
+
+
+class Call:
+    """One HTTP request before it is known what it is."""
+
+    __slots__ = ("at", "dialect", "headers", "path", "query", "receive", "request_id", "send", "started")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.path: str = scope["path"]
+        self.query: bytes = scope["query_string"]
+        self.headers: Headers = scope["headers"]
+        self.receive = receive
+        self.send = send
+        self.at = time.time()
+        self.started = time.perf_counter()
+        self.request_id = f"req-{secrets.token_hex(12)}"
+        self.dialect = CHAT
+
+    def header(self, wanted: bytes) -> str | None:
+        for name, value in self.headers:
+            if name == wanted:
+                return value.decode("latin-1")
+        return None
+
+    def key(self) -> str | None:
+        """As the official clients send it."""
+        bearer = self.header(b"authorization")
+        if bearer is not None and bearer[:7].lower() == "bearer ":
+            return bearer[7:].strip() or None
+        return self.header(b"x-api-key")
+
+    def ours(self) -> Headers:
+        return [(b"x-potstill-request-id", self.request_id.encode())]
+
+    async def reply(self, status: int, body: bytes, headers: Headers = JSON) -> None:
+        await Client(self.send, self.ours()).whole(status, headers, body)
+
+    async def refuse(self, problem: Problem) -> None:
+        await self.reply(problem.status, body_of(problem, self.dialect), [*JSON, *headers_of(problem)])
+
+
+class App:
+    """Serves requests once its parts are there. ``draining`` says that the server is on its way down."""
+
+    def __init__(
+        self,
+        *,
+        routes: Routes,
+        gate: Gate,
+        episodes: Episodes,
+        recorder: Recorder,
+        forwarder: Forwarder,
+        plain: Plain,
+        metrics: Metrics,
+        limits: Limits,
+        open_to_all: bool,
+    ) -> None:
+        self.draining = False
+        self.inflight = 0
+        self._quiet = asyncio.Event()
+        self._routes = routes
+        self._gate = gate
+        self._episodes = episodes
+        self._recorder = recorder
+        self._forwarder = forwarder
+        self._plain = plain
+        self._metrics = metrics
+        self._limits = limits
+        self._open_to_all = open_to_all
+        self._started = time.time()
+        self._get: dict[str, Handler] = {
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/metrics": self._metrics_page,
+            "/v1/models": self._models,
+            "/v1/potstill/acknowledged": self._acknowledged,
+        }
+        self._post: dict[str, Handler] = {
+            **dict.fromkeys(COMPLETIONS, self._completion),
+            "/v1/embeddings": self._passed,
+            "/v1/messages/count_tokens": self._passed,
+        }
+        metrics.gauge("potstill_inflight", "Requests that are being served.", lambda: self.inflight)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = Call(scope, receive, send)
+        if not call.path.startswith("/v1/") and f"/v1{call.path}" in self._post:
+            call.path = f"/v1{call.path}"  # a base URL without /v1
+        call.dialect = COMPLETIONS.get(call.path, ANTHROPIC if "/messages/" in call.path else CHAT)
+        self.inflight += 1
+        try:
+            await self._handler(scope["method"], call.path)(call)
+        except (Refused, PotstillError) as error:
+            problem = problem_of(error)
+            self._metrics.requests.add("", call.dialect, str(problem.status), "gateway")
+            await call.refuse(problem)
+        finally:
+            self.inflight -= 1
+            if not self.inflight:
+                self._quiet.set()
+
+    async def idle(self) -> None:
+        """Until no request is served any more."""
+        self._quiet.clear()
+        if self.inflight:
+            await self._quiet.wait()
+
+    def _handler(self, method: str, path: str) -> Handler:
+        handlers = self._post if method == "POST" else self._get if method in ("GET", "HEAD") else {}
+        if path in handlers:
+            return handlers[path]
+        if path in self._get or path in self._post:
+            raise refused(405, "invalid_request", f"{path} does not take {method}.")
+        paths = ", ".join(sorted({*self._get, *self._post}))
+        raise refused(404, "not_found", f"There is no {path} here. There are: {paths}.")
+
+    # --- completions --------------------------------------------------------------------------------------------------
+
+    async def _completion(self, call: Call) -> None:
+        self._check_origin(call)
+        if self.inflight > self._limits.max_inflight:
+            message = f"The gateway serves {self._limits.max_inflight} requests already (max_inflight)."
+            raise refused(503, "overloaded", message, retry_after_s=1.0)
+        body = await self._body(call)
+        outline = outline_of(body)
+        target = self._target(outline.model)
+        admission = await self._admitted(call, outline.model)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in call.headers}
+        placement = self._episodes.place(admission.tenant, headers, call.dialect, body, call.at)
+        ticket = await self._recorder.reserve(len(body))
+        ours = call.ours()
+        ours.append((b"x-potstill-episode", placement.episode_id.encode("ascii", "replace")))
+        if not ticket.accepted:
+            ours.append((b"x-potstill-recording", b"dropped"))
+        work = Work(
+            incoming=Incoming(call.request_id, call.dialect, call.headers, body, outline, call.at, call.started),
+            target=target,
+            admission=admission,
+            placement=placement,
+            metadata={field: headers[name] for name, field in SAID.items() if name in headers},
+            client=Client(call.send, ours),
+            ticket=ticket,
+        )
+        await self._forwarder.serve(work, Watch(call.receive))
+
+    async def _body(self, call: Call) -> bytes:
+        """The whole body, within the limits of size and time."""
+        limit = self._limits.max_request_bytes
+        encoding = call.header(b"content-encoding")
+        if encoding not in (None, "identity"):
+            raise refused(415, "invalid_request", f"Content-Encoding '{encoding}' is not understood; send plain JSON.")
+        length = call.header(b"content-length")
+        if length is not None and int(length) > limit:
+            raise self._too_large(int(length))
+        first = await self._more(call, self._limits.body_timeout_s)
+        if not first["more_body"]:
+            body: bytes = first["body"]
+        else:
+            chunks, size = [first["body"]], len(first["body"])
+            until = call.started + self._limits.body_timeout_s
+            more = True
+            while more:
+                message = await self._more(call, until - time.perf_counter())
+                chunks.append(message["body"])
+                size += len(message["body"])
+                if size > limit:
+                    raise self._too_large(size)
+                more = message["more_body"]
+            body = b"".join(chunks)
+        if len(body) > limit:
+            raise self._too_large(len(body))
+        return body
+
+    async def _more(self, call: Call, within_s: float) -> Message:
+        try:
+            async with asyncio.timeout(max(0.0, within_s)):
+                message = await call.receive()
+        except TimeoutError:
+            allowed = self._limits.body_timeout_s
+            raise refused(408, "timeout", f"The request's body did not come within {allowed:g} s.") from None
+        if message["type"] == "http.disconnect":
+            raise refused(499, "invalid_request", "The client left before its request was whole.")
+        return message
+
+    def _too_large(self, size: int) -> Refused:
+        limit = self._limits.max_request_bytes
+        return refused(413, "too_large", f"The request has {size} bytes or more; {limit} are allowed.")
+
+    def _target(self, name: str) -> Target:
+        try:
+            return self._routes.find(name)
+        except UnknownName as error:
+            raise refused(404, "not_found", str(error), code="model_not_found") from None
+
+    async def _admitted(self, call: Call, model: str) -> Admission:
+        admitted = await self._gate.admit(call.key(), model, call.at)
+        if isinstance(admitted, Problem):
+            raise Refused(admitted)
+        return admitted
+
+    def _check_origin(self, call: Call) -> None:
+        """A page in a browser on this machine must not spend the owner's money."""
+        origin = call.header(b"origin")
+        if origin is not None and self._open_to_all and not is_loopback(urlsplit(origin).hostname or ""):
+            raise refused(403, "permission", f"Pages of '{origin}' may not use a gateway that asks for no key.")
+
+    # --- the rest -----------------------------------------------------------------------------------------------------
+
+    async def _passed(self, call: Call) -> None:
+        self._check_origin(call)
+        body = await self._body(call)
+        outline = outline_of(body)
+        model = self._target(outline.model).teacher
+        admission = await self._admitted(call, outline.model)
+        tokens = 0
+        try:
+            path = call.path.removeprefix("/v1")
+            status, headers, answer = await self._plain.passed(path, model, call.headers, body, outline)
+            tokens = tokens_of(answer)
+        finally:
+            self._gate.settle(admission, usd=None, tokens=tokens, at=call.at)
+        await call.reply(status, answer, headers)
+
+    async def _models(self, call: Call) -> None:
+        admitted = await self._gate.admit(call.key(), "", call.at)
+        if isinstance(admitted, Problem):
+            raise Refused(admitted)
+        rows = [
+            {"id": name, "object": "model", "created": int(self._started), "owned_by": "potstill"}
+            for name in self._routes.names()
+        ]
+        await call.reply(200, msgspec.json.encode({"object": "list", "data": rows, "has_more": False}))
+
+    async def _healthz(self, call: Call) -> None:
+        await call.reply(200, b'{"status":"ok"}')
+
+    async def _readyz(self, call: Call) -> None:
+        problem = "draining" if self.draining else None
+        status = 200 if problem is None else 503
+        await call.reply(status, msgspec.json.encode({"status": "ready" if problem is None else problem}))
+
+    async def _metrics_page(self, call: Call) -> None:
+        await call.reply(200, self._metrics.text(), [(b"content-type", CONTENT_TYPE)])
+
+    async def _acknowledged(self, call: Call) -> None:
+        await self._admitted(call, "")
+        recorder = self._recorder
+        told: dict[str, Any] = {"seq": recorder.acknowledged, "waiting": recorder.waiting}
+        wanted = dict(part.partition("=")[::2] for part in call.query.decode("latin-1").split("&")).get("request_id")
+        if wanted:
+            told["request"] = {"id": wanted, "seq": recorder.seq_of(wanted)}
+        await call.reply(200, msgspec.json.encode(told))

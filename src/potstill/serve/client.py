@@ -1,0 +1,70 @@
+"""The client's side of one exchange: what is sent to it, when its first byte went out, and whether it is still there.
+
+What it knows: ASGI messages. What it does not do: what an answer holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from potstill.serve.problems import Headers
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Client:
+    """Writes one answer. ``ours``: the gateway's own headers, which every answer carries."""
+
+    __slots__ = ("_send", "first_byte_at", "ours", "started")
+
+    def __init__(self, send: Send, ours: Headers) -> None:
+        self._send = send
+        self.ours = ours
+        self.started = False
+        self.first_byte_at: float | None = None
+        """By ``time.perf_counter``."""
+
+    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        length = (b"content-length", str(len(body)).encode())
+        await self._start(status, [*headers, length])
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        await self._start(status, headers)
+
+    async def write(self, chunk: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def end(self, chunk: bytes = b"") -> None:
+        await self._send({"type": "http.response.body", "body": chunk})
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        self.started = True
+        self.first_byte_at = time.perf_counter()
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self.ours]})
+
+
+class Watch:
+    """Cancels the task that serves a request as soon as its client has left. Begin when the body was read."""
+
+    __slots__ = ("_task", "_watcher", "left")
+
+    def __init__(self, receive: Receive) -> None:
+        self.left = False
+        self._task = asyncio.current_task()
+        self._watcher = asyncio.ensure_future(receive())
+        self._watcher.add_done_callback(self._gone)
+
+    def _gone(self, watcher: asyncio.Future[Message]) -> None:
+        if not watcher.cancelled() and self._task is not None:
+            self.left = True
+            self._task.cancel()
+
+    def stop(self) -> None:
+        self._watcher.remove_done_callback(self._gone)
+        self._watcher.cancel()

@@ -1,0 +1,225 @@
+"""One request from its admission to its record: who is asked, what fails open, and what the client is told.
+
+What it knows: the order in which models are tried. What it does not do: read a request or route it (``app``), talk to
+an upstream (``transfer``), decide between student and teacher (``parts.Decider``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from potstill.errors import BadRequest, PotstillError
+from potstill.serve.client import Watch
+from potstill.serve.metrics import Metrics
+from potstill.serve.parts import Decided, Decider
+from potstill.serve.passing import Adapter, Passing
+from potstill.serve.problems import ANTHROPIC, Headers, Refused, body_of, event_of, headers_of, problem_of
+from potstill.serve.recorder import Recorder
+from potstill.serve.settings import Limits, Mode, Model
+from potstill.serve.transfer import EVENTS, Transfer
+from potstill.serve.translate import Translating, streamed
+from potstill.serve.upstreams import Upstreams
+from potstill.serve.work import Work, answerer_header
+from potstill.trajectories.exchange import Exchange
+from potstill.types import Answerer
+from potstill.wire.dialect import dialect
+from potstill.wire.neutral import Answer, Prompt
+
+JSON: Headers = [(b"content-type", b"application/json")]
+
+_log = logging.getLogger("potstill.gateway")
+
+
+class Forwarder:
+    """Serves admitted requests. ``settled`` is called once for each, with what became of it; it must be quick."""
+
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        recorder: Recorder,
+        metrics: Metrics,
+        limits: Limits,
+        settled: Callable[[Work, Exchange], None],
+        *,
+        strict: bool = False,
+        decider: Decider | None = None,
+    ) -> None:
+        self._upstreams = upstreams
+        self._recorder = recorder
+        self._metrics = metrics
+        self._limits = limits
+        self._settled = settled
+        self._strict = strict
+        self._decider = decider
+
+    async def serve(self, work: Work, watch: Watch) -> None:
+        """Answer the client and record the exchange, whatever happens."""
+        try:
+            await self._guarded(work)
+        except asyncio.CancelledError:
+            by = "client" if watch.left else "shutdown"
+            work.broke("ClientLeft" if watch.left else "Shutdown", f"cut off by the {by} before the answer's end")
+            self._metrics.cut.add(work.target.label, by)
+            if not watch.left:
+                raise
+        finally:
+            watch.stop()
+            self._record(work, wait=False)
+
+    async def _guarded(self, work: Work) -> None:
+        """Every failure becomes words in the client's dialect."""
+        try:
+            await self._answer(work)
+        except Exception as error:
+            if not isinstance(error, Refused | PotstillError):
+                _log.exception("request %s failed", work.incoming.request_id)
+            await self._tell(work, error)
+
+    async def _tell(self, work: Work, error: Exception) -> None:
+        problem, name = problem_of(error), work.incoming.dialect
+        work.failed(problem)
+        if work.client.started:
+            last = event_of(problem, name)
+            work.complete = False
+            work.chunks.append(last)
+            await self._end(work, last)
+        elif isinstance(error, Refused) and error.body:
+            work.status = error.status
+            await self._whole(work, error.status, error.headers, error.body)
+        else:
+            await self._whole(work, problem.status, [*JSON, *headers_of(problem)], body_of(problem, name))
+
+    # --- who answers --------------------------------------------------------------------------------------------------
+
+    async def _answer(self, work: Work) -> None:
+        target = work.target
+        if target.route.mode is not Mode.RECORD:
+            work.decided = await self._decide(work)
+        if work.decided.answer is not None and work.prompt is not None:
+            if await self._deliver(work, work.decided.answer, work.prompt):
+                return
+        elif target.route.mode is Mode.STUDENT and target.student is not None and self._decider is None:
+            try:
+                return await self._ask(work, target.student, Answerer.STUDENT, None)
+            except (Refused, PotstillError) as error:
+                if work.client.started:
+                    raise
+                self._fail_open(work, "student", f"the student did not answer: {problem_of(error).message}")
+        await self._ask(work, target.teacher, Answerer.TEACHER, work.decided.prompt)
+
+    async def _decide(self, work: Work) -> Decided:
+        """What the decider says; the teacher answers where it fails, and where the request cannot be read."""
+        if self._decider is None:
+            return Decided()
+        try:
+            work.prompt = dialect(work.incoming.dialect).decode_request(work.incoming.body)
+        except BadRequest as error:
+            self._fail_open(work, "request", f"only the teacher was asked, the request could not be read: {error}")
+            return Decided()
+        try:
+            return await self._decider.decide(
+                work.target.route, work.prompt, work.placement, work.admission, said=work.metadata
+            )
+        except Exception as error:
+            _log.exception("deciding about request %s failed", work.incoming.request_id)
+            self._fail_open(work, "decision", f"deciding failed ({type(error).__name__}): {error}")
+            return Decided()
+
+    async def _deliver(self, work: Work, answer: Answer, prompt: Prompt) -> bool:
+        """Send the student's answer in the client's dialect. False: that dialect cannot say it."""
+        spoken = dialect(work.incoming.dialect)
+        try:
+            body = streamed(answer, prompt, spoken) if prompt.stream else spoken.encode_answer(answer, prompt)
+        except PotstillError as error:
+            self._fail_open(work, "student", f"the student's answer cannot be told to this client: {error}")
+            return False
+        work.answerer, work.status, work.streamed = Answerer.STUDENT, 200, prompt.stream
+        if not prompt.stream:
+            await self._whole(work, 200, JSON, body)
+            return True
+        await work.client.begin(200, [*EVENTS, answerer_header(work)])
+        work.chunks.append(body)
+        await self._end(work, body)
+        return True
+
+    async def _ask(self, work: Work, model: Model, answerer: Answerer, prompt: Prompt | None) -> None:
+        while True:
+            transfer = Transfer(
+                self._upstreams,
+                work,
+                model,
+                answerer,
+                self._adapter(work, model, prompt),
+                max_bytes=self._limits.max_answer_bytes,
+                hold=self._strict,
+                end=self._end,
+                whole=self._whole,
+            )
+            if await transfer.run():
+                return
+
+    def _adapter(self, work: Work, model: Model, prompt: Prompt | None) -> Adapter:
+        endpoint, incoming = self._upstreams.endpoints[model.upstream], work.incoming
+        same = endpoint.dialect == incoming.dialect and not _foreign_thoughts(incoming.dialect, incoming.body)
+        if prompt is None and same:
+            return Passing(
+                incoming.body, incoming.outline, incoming.dialect, model.model, ask_usage=endpoint.asks_usage
+            )
+        spoken = dialect(incoming.dialect)
+        if work.prompt is None:
+            work.prompt = spoken.decode_request(incoming.body)
+        return Translating(prompt or work.prompt, spoken, dialect(endpoint.dialect), model.model)
+
+    def _fail_open(self, work: Work, what: str, note: str) -> None:
+        self._metrics.fail_open.add(what)
+        work.notes.append(note)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    async def _whole(self, work: Work, status: int, headers: Headers, body: bytes) -> None:
+        work.status = status
+        work.chunks = [body]
+        if self._strict:
+            headers = [*headers, *_seq_headers(await self._durable(work))]
+        await work.client.whole(status, [*headers, answerer_header(work)], body)
+
+    async def _end(self, work: Work, last: bytes) -> None:
+        """``last`` is among the chunks already. Strict: it waits for the disk, and a comment tells the number."""
+        if self._strict:
+            seq = await self._durable(work)
+            said = f"x-potstill-seq: {seq}" if seq is not None else "x-potstill-recording: failed"
+            last = f": {said}\n\n".encode() + last
+        await work.client.end(last)
+
+    async def _durable(self, work: Work) -> int | None:
+        durable = self._record(work, wait=True)
+        return None if durable is None else await durable
+
+    def _record(self, work: Work, *, wait: bool) -> asyncio.Future[int | None] | None:
+        if work.recorded:
+            return None
+        work.recorded = True
+        exchange = work.exchange()
+        durable = self._recorder.put(work.ticket, exchange, wait=wait)
+        try:
+            self._settled(work, exchange)
+            if self._decider is not None and work.prompt is not None and work.target.route.mode is not Mode.RECORD:
+                self._decider.finished(work.target.route, work.prompt, exchange)
+        except Exception:
+            _log.exception("settling request %s failed", work.incoming.request_id)
+        return durable
+
+
+def _seq_headers(seq: int | None) -> Headers:
+    return [(b"x-potstill-recording", b"failed")] if seq is None else [(b"x-potstill-seq", str(seq).encode())]
+
+
+def _foreign_thoughts(name: str, body: bytes) -> bool:
+    """Anthropic takes back only thinking that it signed; what was translated before must be translated again."""
+    if name != ANTHROPIC or b'"thinking"' not in body:
+        return False
+    from potstill.wire.anthropic import holds_unsigned
+
+    return holds_unsigned(body)

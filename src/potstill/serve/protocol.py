@@ -1,0 +1,71 @@
+"""uvicorn's HTTP protocol with bounds on what a client may take its time for before a request is whole.
+
+What it knows: when the head of a request is being read. What it does not do: bodies (``app`` bounds those).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    b'content-length: 71\r\n\r\n{"error":{"message":"The head of the request is longer than 64 KiB."}}\n'
+)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Closes connections that send no whole head within ``header_timeout_s``, and heads beyond ``MAX_HEAD_BYTES``."""
+
+    header_timeout_s = 15.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_head = True
+        self._head_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += min(len(data), MAX_HEAD_BYTES + 1)
+        super().data_received(data)
+        if not self._in_head:
+            return
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+        elif self._deadline is None and self._head_bytes:
+            self._arm()
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._head_bytes = True, 1
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._disarm()
+        super().on_headers_complete()
+
+    def _arm(self) -> None:
+        self._deadline = self.loop.call_later(self.header_timeout_s, self._too_slow)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.close()

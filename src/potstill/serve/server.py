@@ -1,0 +1,167 @@
+"""The gateway as a running HTTP server: uvicorn with uvloop and httptools, in the foreground or in a thread.
+
+What it knows: start, signals, drain. What it does not do: requests (``app``).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+from potstill.errors import MissingExtra, PotstillError
+from potstill.serve.assembly import opened
+from potstill.serve.client import Message, Receive, Send
+from potstill.serve.settings import Gateway
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from potstill.serve.app import App
+
+KEEP_ALIVE_S = 75.0
+"""Longer than clients keep idle connections: then it is they who close, and no request meets a closing connection."""
+
+
+class GatewayServer:
+    """One gateway. ``run`` serves until a signal comes; ``start`` and ``stop`` serve in a thread.
+
+    Raises ``MissingExtra`` where the server's packages are not installed.
+    """
+
+    def __init__(
+        self,
+        settings: Gateway,
+        *,
+        admin_key: str | None = None,
+        on_started: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.app: App | None = None
+        self.url = ""
+        """Where it listens, without path; known once it has started."""
+        self._admin_key = admin_key
+        self._on_started = on_started
+        self._error: BaseException | None = None
+        self._parts: AbstractAsyncContextManager[App] | None = None
+        self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._server = _server(self)
+
+    def run(self) -> None:
+        """Serve until SIGINT or SIGTERM, then drain. Raises what kept the gateway from starting."""
+        try:
+            self._server.run()
+        except SystemExit:
+            if self._error is None:
+                host, port = self.settings.host, self.settings.port
+                raise PotstillError(
+                    f"Nothing listens on {host}:{port}: the port is taken or not allowed. Type: --port {port + 1}"
+                ) from None
+        finally:
+            self._ready.set()
+        if self._error is not None:
+            raise self._error
+
+    def start(self) -> GatewayServer:
+        """Serve in a thread of its own; returns when it listens."""
+        self._thread = threading.Thread(target=self._run_quietly, name="potstill-gateway", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._error is not None:
+            raise self._error
+        return self
+
+    def stop(self) -> None:
+        """Drain and stop."""
+        self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join()
+
+    def __enter__(self) -> GatewayServer:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def _run_quietly(self) -> None:
+        try:
+            self.run()
+        except BaseException as error:
+            self._error = error
+
+    def started(self, server: uvicorn.Server) -> None:
+        """Called on the event loop when the socket listens."""
+        host, port = server.servers[0].sockets[0].getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._ready.set()
+        if self._on_started is not None:
+            self._on_started(self.url)
+
+    # --- ASGI ---------------------------------------------------------------------------------------------------------
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.app is not None:
+            return await self.app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            self._parts = opened(self.settings, self._admin_key)
+            self.app = await self._parts.__aenter__()
+        except Exception as error:
+            self._error = error
+            await send({"type": "lifespan.startup.failed", "message": ""})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._parts.__aexit__(None, None, None)
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _server(gateway: GatewayServer) -> uvicorn.Server:
+    try:
+        import httptools  # noqa: F401
+        import uvicorn
+
+        from potstill.serve.protocol import BoundedProtocol
+
+        if sys.platform != "win32":
+            import uvloop  # noqa: F401
+    except ImportError:
+        raise MissingExtra("The gateway", "serve") from None
+
+    settings = gateway.settings
+    protocol = type("Protocol", (BoundedProtocol,), {"header_timeout_s": settings.limits.header_timeout_s})
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            gateway.started(self)
+
+        async def shutdown(self, sockets: Any = None) -> None:
+            if gateway.app is not None:
+                gateway.app.draining = True
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(
+        gateway,
+        host=settings.host,
+        port=settings.port,
+        loop="asyncio" if sys.platform == "win32" else "uvloop",
+        http=protocol,
+        ws="none",
+        lifespan="on",
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=2048,
+        timeout_keep_alive=int(KEEP_ALIVE_S),
+        timeout_graceful_shutdown=max(1, int(settings.limits.drain_s)),
+    )
+    return Server(config)

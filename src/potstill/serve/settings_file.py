@@ -1,0 +1,203 @@
+"""The gateway's TOML file and the flags that stand for one, as ``settings.Gateway``, checked.
+
+What it knows: the file's tables and every rule between them. What it does not do: keys' values, sockets, or calibration
+files. Every mistake is told with the place, what is allowed and the nearest name.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from potstill.errors import ConfigError, one_of
+from potstill.serve.settings import Gateway, Mode, Model, Route, Upstream
+from potstill.wire import dialect
+
+TABLES = ("gateway", "upstreams", "models", "routes", "tenants", "limits", "recording")
+_LISTS = ("upstreams", "models", "routes", "tenants")
+ANY = "any"
+"""Name of the route that flags make: every model's name leads to it."""
+
+
+def read(path: str | Path) -> Gateway:
+    """Raises ``ConfigError``, ``UnknownName``.
+
+    ``[gateway]`` holds what has no table of its own; ``[upstreams.NAME]``, ``[models.NAME]``, ``[routes."NAME"]`` and
+    ``[tenants.NAME]`` one thing each; ``[limits]`` and ``[recording]`` the rest.
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The gateway's file {path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The gateway's file {path} is not TOML: {error}.") from None
+    return parse(tables, str(path))
+
+
+def parse(tables: dict[str, Any], where: str) -> Gateway:
+    for name in tables:
+        one_of(f"table in {where}", name, TABLES)
+    flat = dict(tables.get("gateway", {}))
+    for name in _LISTS:
+        flat[name] = [
+            {"name": key, **_table(value, f"{name}.{key}", where)} for key, value in _named(tables, name, where)
+        ]
+    for name in ("limits", "recording"):
+        if name in tables:
+            flat[name] = tables[name]
+    _known(flat, Gateway, where)
+    try:
+        return checked(msgspec.convert(flat, Gateway, strict=True), where)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}.") from None
+
+
+def from_flags(
+    teacher: str,
+    student: str | None = None,
+    *,
+    dialect: str = "openai-chat",
+    mode: Mode | None = None,
+    key_env: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    db: str = "potstill.db",
+) -> Gateway:
+    """A gateway with one route for every model's name. ``teacher`` and ``student``: ``URL#MODEL``; without ``#MODEL``
+    the teacher is asked under the name that the client asks for."""
+    upstream, model = _spec("teacher", teacher, dialect, key_env)
+    upstreams, models = [upstream], [Model(name="teacher", upstream="teacher", model=model)] if model else []
+    if student is not None:
+        one, name = _spec("student", student, "openai-chat", None)
+        if not name:
+            raise ConfigError(f"The student '{student}' names no model. Type: --student {student}#MODEL")
+        upstreams.append(one)
+        models.append(Model(name="student", upstream="student", model=name))
+    if not model:
+        if student is not None:
+            raise ConfigError(f"With a student, the teacher needs a model's name. Type: --teacher {teacher}#MODEL")
+        settings = Gateway(host=host, port=port, db=db, upstreams=tuple(upstreams), passthrough="teacher")
+    else:
+        mode = mode or (Mode.RECORD if student is None else Mode.SHADOW)
+        route = Route(name=ANY, teacher="teacher", student="student" if student else None, mode=mode)
+        settings = Gateway(
+            host=host,
+            port=port,
+            db=db,
+            upstreams=tuple(upstreams),
+            models=tuple(models),
+            routes=(route,),
+            default_route=ANY,
+        )
+    return checked(settings, "the command line")
+
+
+def checked(settings: Gateway, where: str) -> Gateway:
+    """The settings, if every name leads somewhere. Raises ``ConfigError``, ``UnknownName``."""
+    upstreams, models = _names(settings.upstreams), _names(settings.models)
+    routes = _names(settings.routes)
+    for upstream in settings.upstreams:
+        _check_upstream(upstream, settings, where)
+    for model in settings.models:
+        one_of(f"upstream (of the model '{model.name}' in {where})", model.upstream, upstreams)
+    for route in settings.routes:
+        one_of(f"model (teacher of the route '{route.name}' in {where})", route.teacher, models)
+        if route.student is not None:
+            one_of(f"model (student of the route '{route.name}' in {where})", route.student, models)
+        elif route.mode is not Mode.RECORD:
+            raise ConfigError(f"{where}: the route '{route.name}' is in mode {route.mode.value} and has no student.")
+        if not 0.0 <= route.shadow_share <= 1.0:
+            raise ConfigError(f"{where}: shadow_share of '{route.name}' is {route.shadow_share:g}; allowed is 0 to 1.")
+    if settings.default_route is not None:
+        one_of(f"route (default_route in {where})", settings.default_route, routes)
+    if settings.passthrough is not None:
+        one_of(f"upstream (passthrough in {where})", settings.passthrough, upstreams)
+    if not settings.routes and settings.passthrough is None:
+        raise ConfigError(f'{where} has no route. Write: [routes."gpt-6.1-sol"] with teacher = "..."')
+    for tenant in settings.tenants:
+        for name in tenant.models:
+            one_of(f"route (of the tenant '{tenant.name}' in {where})", name, routes)
+    _check_numbers(settings, where)
+    return settings
+
+
+def _check_upstream(upstream: Upstream, settings: Gateway, where: str) -> None:
+    one_of(f"dialect (of the upstream '{upstream.name}' in {where})", upstream.dialect, dialect.NAMES)
+    parts = urlsplit(upstream.base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ConfigError(
+            f"{where}: base_url of the upstream '{upstream.name}' is '{upstream.base_url}'; it must look like "
+            "https://HOST/v1, without '?' and '#'."
+        )
+    if parts.username or parts.password:
+        raise ConfigError(f"{where}: base_url of '{upstream.name}' holds a key. Put it into key_env's variable.")
+    if upstream.pass_key and (settings.keys_required or settings.tenants):
+        raise ConfigError(
+            f"{where}: pass_key of '{upstream.name}' would send the gateway's own keys to it. Set key_env instead."
+        )
+    if upstream.retries < 0:
+        raise ConfigError(f"{where}: retries of '{upstream.name}' is {upstream.retries}; allowed is 0 and more.")
+
+
+def _check_numbers(settings: Gateway, where: str) -> None:
+    if not 0 <= settings.port <= 65535:
+        raise ConfigError(f"{where}: port is {settings.port}; allowed is 0 (any free one) to 65535.")
+    for name in settings.limits.__struct_fields__:
+        if getattr(settings.limits, name) <= 0:
+            raise ConfigError(f"{where}: limits.{name} is {getattr(settings.limits, name)}; it must be above 0.")
+
+
+def _spec(role: str, spec: str, dialect_name: str, key_env: str | None) -> tuple[Upstream, str]:
+    spec = spec.removeprefix("http:") if spec.startswith(("http:http://", "http:https://")) else spec
+    url, _, model = spec.partition("#")
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"The {role} '{spec}' is no address. Type: --{role} http://HOST:PORT/v1#MODEL")
+    pass_key = key_env is None and role == "teacher"
+    return Upstream(name=role, base_url=url, dialect=dialect_name, key_env=key_env, pass_key=pass_key), model
+
+
+def _named(tables: dict[str, Any], name: str, where: str) -> Iterable[tuple[str, Any]]:
+    table = tables.get(name, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where}: write [{name}.NAME], one table for each.")
+    return table.items()
+
+
+def _table(value: Any, name: str, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: [{name}] must be a table.")
+    if "name" in value:
+        raise ConfigError(f"{where}: [{name}] is named by its heading; leave 'name' out.")
+    return value
+
+
+def _known(value: Any, struct: Any, where: str, path: str = "") -> None:
+    """Raise ``UnknownName`` for a field that the structs do not have: a typing error must not go unnoticed."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
+    for key, inner in value.items():
+        one_of(f"setting at {path or 'gateway'} in {where}", key, fields)
+        at = f"{path}.{key}" if path else key
+        item = _struct_in(fields[key])
+        if item is not None:
+            for one in inner if isinstance(inner, list) else [inner]:
+                if isinstance(one, dict):
+                    _known(one, item, where, f"{at}.{one.get('name', '')}".rstrip("."))
+
+
+def _struct_in(hint: Any) -> Any:
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return hint
+    return next(
+        (arg for arg in getattr(hint, "__args__", ()) if isinstance(arg, type) and issubclass(arg, msgspec.Struct)),
+        None,
+    )
+
+
+def _names(rows: Sequence[Upstream | Model | Route]) -> list[str]:
+    return [row.name for row in rows]

@@ -1,0 +1,221 @@
+"""One request to one upstream and its answer to the client, whole or as a stream.
+
+What it knows: the order of reading and writing, limits, what is told when an answer breaks off. What it does not do:
+choose the upstream or fail over (``forward``), or dialects (an ``Adapter`` stands between).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import msgspec
+
+from potstill.errors import BadResponse
+from potstill.serve.answers import END_MARKS, usage_of, usage_of_stream
+from potstill.serve.passing import Adapter
+from potstill.serve.problems import Headers, Refused, refused
+from potstill.serve.settings import Model
+from potstill.serve.upstreams import Endpoint, Upstreams, answer_headers, read_failure
+from potstill.serve.work import Work, answerer_header
+from potstill.trajectories.exchange import Upstream
+from potstill.types import Answerer, ErrorRecord
+from potstill.wire.dialect import dialect
+
+READ_ERRORS = (aiohttp.ClientError, TimeoutError, ConnectionError)
+MAX_REFUSAL_BYTES = 1 << 20
+EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+
+End = Callable[[Work, bytes], Awaitable[None]]
+Whole = Callable[[Work, int, Headers, bytes], Awaitable[None]]
+
+
+class Transfer:
+    """``end`` and ``whole`` write the end of an answer, or all of it, and see to the record.
+
+    ``hold``: the event that ends a stream is not written before ``end`` does it (strict recording).
+    """
+
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        work: Work,
+        model: Model,
+        answerer: Answerer,
+        adapter: Adapter,
+        *,
+        max_bytes: int,
+        hold: bool,
+        end: End,
+        whole: Whole,
+    ) -> None:
+        self._upstreams = upstreams
+        self._endpoint: Endpoint = upstreams.endpoints[model.upstream]
+        self._work = work
+        self._model = model
+        self._answerer = answerer
+        self._adapter = adapter
+        self._max_bytes = max_bytes
+        self._marks = END_MARKS[work.incoming.dialect] if hold else ()
+        self._end = end
+        self._whole = whole
+        self._at = time.time()
+        self._asked = time.perf_counter()
+        self._first: float | None = None
+        self._status = 0
+        self._received: list[bytes] = []
+        self._streams = False
+        self._error: ErrorRecord | None = None
+        self._noted = False
+
+    async def run(self) -> bool:
+        """Serve the client. False: the upstream does not know ``stream_options``, nothing was told to the client.
+
+        Raises ``Refused`` where no answer came and the client has seen nothing yet.
+        """
+        work, endpoint = self._work, self._endpoint
+        headers = endpoint.headers(work.incoming.headers, same_dialect=not self._adapter.foreign)
+        try:
+            response = await self._upstreams.send(endpoint, self._adapter.request, headers)
+            work.waited_s += time.perf_counter() - self._asked
+            self._status = response.status
+            try:
+                return await self._answered(response)
+            finally:
+                response.close()
+        except Refused as failure:
+            self._error = ErrorRecord(kind=failure.problem.kind, message=failure.problem.message)
+            raise
+        finally:
+            self._note()
+
+    async def _answered(self, response: aiohttp.ClientResponse) -> bool:
+        if response.status >= 300:
+            return await self._refusal(response)
+        if response.content_type == "text/event-stream":
+            self._streams = True
+            await self._stream(response)
+            return True
+        body = await self._read(response, self._max_bytes)
+        try:
+            answer = self._adapter.whole(body)
+        except BadResponse as error:
+            raise refused(502, "upstream", f"Upstream '{self._endpoint.name}': {error}", code="bad_answer") from None
+        self._work.answerer = self._answerer
+        self._note()
+        await self._whole(self._work, response.status, answer_headers(response), answer)
+        return True
+
+    async def _read(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
+        try:
+            async for chunk in response.content.iter_any():
+                self._received.append(chunk)
+                limit -= len(chunk)
+                if limit < 0:
+                    raise self._too_long()
+        except READ_ERRORS as error:
+            raise read_failure(self._endpoint, error) from None
+        return b"".join(self._received)
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> bool:
+        """An upstream's own error: as it came where the client can read it, else as a problem."""
+        endpoint, status = self._endpoint, response.status
+        body = endpoint.redact(await self._read(response, MAX_REFUSAL_BYTES))
+        if self._adapter.usage_asked and status in (400, 422) and b"stream_options" in body:
+            endpoint.asks_usage = False
+            return False
+        if 300 <= status < 400:
+            raise refused(502, "upstream", f"The upstream '{endpoint.name}' redirects ({status}); set its base_url.")
+        if status in (401, 403) and endpoint.key is not None and not endpoint.upstream.pass_key:
+            message = f"The upstream '{endpoint.name}' refused the gateway's key ({status}): see {endpoint.key.source}."
+            raise refused(status, "authentication" if status == 401 else "permission", message)
+        problem = dialect(endpoint.dialect).decode_problem(status, body)
+        if self._adapter.foreign or body[:1] != b"{":
+            raise Refused(problem)
+        raise Refused(problem, status, answer_headers(response), body)
+
+    async def _stream(self, response: aiohttp.ClientResponse) -> None:
+        work, adapter, client = self._work, self._adapter, self._work.client
+        held: list[bytes] = []
+        size = 0
+        try:
+            async for chunk in response.content.iter_any():
+                self._received.append(chunk)
+                size += len(chunk)
+                if size > self._max_bytes:
+                    raise self._too_long()
+                out = adapter.feed(chunk)
+                if not out:
+                    continue
+                if not client.started:
+                    await self._begin(response)
+                work.chunks.append(out)
+                if held or any(mark in out for mark in self._marks):
+                    held.append(out)
+                else:
+                    await client.write(out)
+        except (*READ_ERRORS, Refused) as error:
+            failure = error if isinstance(error, Refused) else read_failure(self._endpoint, error)
+            if not client.started:
+                raise failure from None
+            last = adapter.broken(failure.problem)
+            self._broke(failure.problem.kind, failure.problem.message)
+        else:
+            last, problem = adapter.close(b"".join(self._received))
+            if problem is not None:
+                if not client.started:
+                    raise Refused(problem)
+                self._broke(problem.kind, problem.message)
+            elif not client.started:
+                await self._begin(response)
+        work.chunks.append(last)
+        self._note()
+        await self._end(work, b"".join((*held, last)))
+
+    async def _begin(self, response: aiohttp.ClientResponse) -> None:
+        work = self._work
+        work.streamed, work.status, work.answerer = True, response.status, self._answerer
+        self._first = time.perf_counter()
+        headers = [pair for pair in answer_headers(response) if pair[0] != b"content-type"]
+        await work.client.begin(response.status, [*EVENTS, *headers, answerer_header(work)])
+
+    def _broke(self, kind: str, message: str) -> None:
+        self._error = ErrorRecord(kind=kind, message=message)
+        self._work.broke(kind, message)
+
+    def _too_long(self) -> Refused:
+        message = f"The upstream '{self._endpoint.name}' answered more than {self._max_bytes} bytes (max_answer_bytes)."
+        return refused(502, "upstream", message, code="too_long")
+
+    def _note(self) -> None:
+        """Put the call among those of the exchange, once."""
+        if self._noted:
+            return
+        self._noted = True
+        model, received = self._model, b"".join(self._received)
+        foreign = self._adapter.foreign or self._status >= 300
+        self._work.calls.append(
+            Upstream(
+                model=model.model,
+                upstream=model.upstream,
+                answerer=self._answerer,
+                dialect=self._endpoint.dialect,
+                price_as=model.price_as,
+                started_at=self._at,
+                latency_s=time.perf_counter() - self._asked,
+                first_byte_s=None if self._first is None else self._first - self._asked,
+                status=self._status,
+                n=self._work.incoming.outline.n or 1,
+                raw_usage=self._usage(received),
+                request=self._adapter.request if self._adapter.foreign else None,
+                response=self._endpoint.redact(received) if foreign else None,
+                error=self._error,
+            )
+        )
+
+    def _usage(self, received: bytes) -> dict[str, object] | None:
+        try:
+            return usage_of_stream(received, self._endpoint.dialect) if self._streams else usage_of(received)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None

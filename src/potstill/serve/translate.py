@@ -1,0 +1,68 @@
+"""An upstream that speaks another dialect than the client: through the neutral form, event by event.
+
+What it knows: the two dialects' codecs, put one behind the other. What it does not do: any dialect's bytes, sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from potstill.serve.passing import CUT_OFF
+from potstill.wire.assemble import Assembler, events_of
+from potstill.wire.dialect import Dialect, Problem
+from potstill.wire.events import Broken, Event
+from potstill.wire.neutral import Answer, Prompt
+
+
+class Translating:
+    foreign = True
+    usage_asked = False
+
+    def __init__(self, prompt: Prompt, client: Dialect, upstream: Dialect, model: str) -> None:
+        """Raises ``Untranslatable`` for what the upstream's dialect cannot say."""
+        self._prompt = prompt
+        self._client = client
+        self._upstream = upstream
+        self._decoder = upstream.stream_decoder()
+        self._encoder = client.stream_encoder(prompt)
+        self._broken: Problem | None = None
+        self.request = upstream.encode_request(msgspec.structs.replace(prompt, model=model, stream_usage=True))
+
+    def whole(self, body: bytes) -> bytes:
+        return self._client.encode_answer(self._upstream.decode_answer(body), self._prompt)
+
+    def feed(self, chunk: bytes) -> bytes:
+        return self._encoded(self._decoder.feed(chunk))
+
+    def close(self, body: bytes) -> tuple[bytes, Problem | None]:
+        return self._encoded(self._decoder.close()), self._broken
+
+    def broken(self, problem: Problem) -> bytes:
+        if self._broken is not None:
+            return b""
+        event = Broken(message=problem.message, kind=problem.kind, status=problem.status)
+        return self._encoder.encode(event)
+
+    def _encoded(self, events: Sequence[Event]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            if isinstance(event, Broken):
+                self._broken = msgspec.structs.replace(CUT_OFF, message=event.message, status=event.status or 502)
+            out.append(self._encoder.encode(event))
+        return b"".join(out)
+
+
+def streamed(answer: Answer, prompt: Prompt, client: Dialect) -> bytes:
+    """A whole answer as the stream that the client asked for."""
+    encoder = client.stream_encoder(prompt)
+    return b"".join(encoder.encode(event) for event in events_of(answer))
+
+
+def assembled(body: bytes, upstream: Dialect) -> Answer:
+    """A stream that nobody asked to be one, as a whole answer. Raises ``BadResponse``."""
+    assembler, decoder = Assembler(), upstream.stream_decoder()
+    assembler.extend(decoder.feed(body))
+    assembler.extend(decoder.close())
+    return assembler.answer()
