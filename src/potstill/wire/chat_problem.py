@@ -30,7 +30,11 @@ _WORDS: dict[str, tuple[str, str | None]] = {
 }
 """Type and code of each kind."""
 _BY_CODE = {code: kind for kind, (_, code) in _WORDS.items() if code} | {
+    "authentication_error": "authentication",
     "model_not_found": "not_found",
+    "not_found_error": "not_found",
+    "permission_error": "permission",
+    "timeout_error": "timeout",
     "overloaded_error": "overloaded",
     "rate_limit_error": "rate_limit",
     "billing_hard_limit_reached": "quota",
@@ -66,8 +70,10 @@ def decode_problem(status: int, body: bytes) -> Problem:
     an answer that says 200) is replaced by the one that the body tells, else by the usual one of its kind."""
     error = decode_error(body, MAX_MESSAGE_CHARS)
     status = status if status >= 400 else _told_status(error)
-    kind = _kind(status or 502, error)
-    return Problem(status=status or _STATUS[kind], kind=kind, message=error.message, code=_code(error))
+    kind = _kind(status, error)
+    status = status or _STATUS[kind]
+    message = error.message or f"the upstream answered with status {status} and no reason"
+    return Problem(status=status, kind=kind, message=message, code=_code(error))
 
 
 def problem_of(value: Any) -> Problem:
@@ -89,6 +95,8 @@ def _kind(status: int, error: ErrorBody) -> str:
     for word in (error.code, error.kind):
         if word in _BY_CODE:
             return _BY_CODE[word]
+    if status == 0:
+        return "invalid_request" if error.kind == "invalid_request_error" else "upstream"
     return _BY_STATUS.get(status) or ("upstream" if status >= 500 else "invalid_request")
 
 

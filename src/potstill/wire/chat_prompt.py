@@ -38,11 +38,11 @@ from potstill.wire.neutral import (
     ToolUse,
     Turn,
 )
-from potstill.wire.reading import EMPTY, dumps
+from potstill.wire.reading import dumps
 
-HARMLESS: dict[str, frozenset[str]] = {
+HARMLESS = {
     "anthropic": frozenset(
-        [
+        {
             "anthropic_beta",
             "anthropic_version",
             "betas",
@@ -51,27 +51,38 @@ HARMLESS: dict[str, frozenset[str]] = {
             "inference_geo",
             "service_tier",
             "speed",
-        ]
+        }
     ),
     "openai-responses": frozenset(
-        ["background", "client_metadata", "include", "max_tool_calls", "store", "stream_options", "truncation"]
+        {
+            "access_programs",
+            "background",
+            "background_options",
+            "client_metadata",
+            "image",
+            "include",
+            "max_tool_calls",
+            "store",
+            "stream_options",
+            "truncation",
+        }
     ),
 }
-"""Fields of another dialect's ``extra`` that change no answer here."""
-_SHARED = frozenset(
-    [
-        "frequency_penalty",
-        "logit_bias",
-        "presence_penalty",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "safety_identifier",
-        "service_tier",
-        "verbosity",
-    ]
-)
-"""Fields that the two dialects of OpenAI share under one name."""
+"""Fields of another dialect's ``extra`` that change no answer here, or what happens to it later."""
+CARRIED = {
+    "anthropic": frozenset({"top_k"}),
+    "openai-responses": frozenset(
+        {
+            "prompt_cache_key",
+            "prompt_cache_options",
+            "prompt_cache_retention",
+            "safety_identifier",
+            "service_tier",
+            "verbosity",
+        }
+    ),
+}
+"""Fields that mean the same here. Only some servers know ``top_k``; the others say so themselves."""
 _EFFORTS = ((4096, "low"), (16384, "medium"))
 """A budget of thinking below so many tokens is such an effort; above: ``high``."""
 
@@ -144,15 +155,11 @@ def _format(wanted: Format | None) -> dict[str, Any] | None:
 
 def _foreign_extra(prompt: Prompt) -> dict[str, Any]:
     kept: dict[str, Any] = {}
-    shared = _SHARED if prompt.dialect == "openai-responses" else frozenset()
     for name, value in prompt.extra.items():
-        if name in shared:
+        if name in CARRIED.get(prompt.dialect, ()):
             kept[name] = value
-        elif name not in HARMLESS.get(prompt.dialect, ()) and value not in EMPTY and value is not False:
-            raise Untranslatable(
-                f"{name} can be said in the dialect {prompt.dialect}, not in {NAME}: leave it out, or choose a model "
-                f"whose upstream speaks {prompt.dialect}"
-            )
+        elif value and name not in HARMLESS.get(prompt.dialect, ()):
+            raise _cannot(f"the field '{name}'", prompt.dialect)
     return kept
 
 
@@ -181,7 +188,11 @@ def _tool(tool: Tool | OpaqueTool, own: bool) -> dict[str, Any]:
     function = {"name": tool.name} | _present(
         description=tool.description, parameters=tool.parameters, strict=tool.strict
     )
-    return {"type": "function", "function": function} | (_present(cache_control=tool.cache) if own else {})
+    if not own:
+        return {"type": "function", "function": function}
+    more = dict(tool.extra)
+    function |= more.pop("function", {})
+    return {"type": "function", "function": function} | _present(cache_control=tool.cache) | more
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ What is kept how:
 - ``spelling["tools"]``: ``functions`` where the client wrote the deprecated fields: they are read as tools, one call at
   a time, and the answer goes back as ``function_call``.
 - Unknown fields of the body stand in ``extra``; of a message, in ``Opaque`` parts of the kind ``message``; of a tool
-  call, in an ``Opaque`` part of the kind ``tool_call_extra`` behind it.
+  call, in an ``Opaque`` part of the kind ``tool_call_extra`` behind it; of a tool, in its ``extra`` (those of its
+  function under ``function``).
 """
 
 from __future__ import annotations
@@ -194,14 +195,14 @@ def _tool(value: Any, where: str) -> Tool | OpaqueTool:
         return OpaqueTool(dialect=NAME, value=value)
     cache = outer.map("cache_control")
     inner = Fields(outer.take("function"), outer.place("function"))
-    tool = Tool(
+    return Tool(
         name=inner.need_text("name"),
         description=inner.text("description"),
         parameters=inner.map("parameters"),
         strict=inner.flag("strict"),
         cache=cache,
+        extra=outer.rest | ({"function": inner.rest} if inner.rest else {}),
     )
-    return OpaqueTool(dialect=NAME, value=value) if outer.rest or inner.rest else tool
 
 
 def _tool_choice(fields: Fields, extra: dict[str, Any]) -> ToolChoice | None:
