@@ -66,8 +66,8 @@ _CLAUDE_SESSION = re.compile(r"(?:\A|_)session_([0-9A-Za-z-]{8,})\Z")
 def new_episode_id(now: float | None = None) -> str:
     """An id that cannot be guessed and never repeats, in whichever process; ids sort by time of creation.
 
-    >>> new_episode_id(0.0)[:16]
-    'ep-0000000000000'
+    >>> new_episode_id(0.0)[:15]
+    'ep-000000000000'
     """
     at = time.time() if now is None else now
     return f"ep-{max(0, int(at * 1000)):012x}{secrets.token_hex(12)}"

@@ -69,9 +69,13 @@ def _system(trajectory: Trajectory) -> str:
 
 
 def _seen(observation: Observation, pending: tuple[ToolCall, ...], goal: str) -> list[dict[str, Any]]:
-    """Tool results answer the calls before them; a call without a result of its own gets the observation's text."""
+    """Tool results answer the calls before them; a call without a result of its own gets the observation's text.
+
+    What a client was told first may hold the goal already.
+    """
     if not pending:
-        return [{"role": "user", "content": "\n\n".join(part for part in (goal, observation.text) if part)}]
+        before = "" if goal in observation.text else goal
+        return [{"role": "user", "content": "\n\n".join(part for part in (before, observation.text) if part)}]
     results = {result.call_id: result.text for result in observation.tool_results}
     return [
         {"role": "tool", "tool_call_id": call.id, "content": results.get(call.id, observation.text)} for call in pending
