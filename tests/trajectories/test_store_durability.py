@@ -12,12 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
+from exchange_fakes import exchange
 from schema_v1 import write_v1
 from trajectory_fakes import episode
 
 from potstill.errors import DiskFull, SchemaTooNew, StoreError
 from potstill.trajectories import Store
 from potstill.trajectories.connection import connect
+from potstill.trajectories.exchange import Folded
 from potstill.trajectories.migrations import MIGRATIONS, migrate
 from potstill.types import Outcome
 
@@ -183,6 +185,27 @@ def test_a_store_of_schema_1_opens_and_is_brought_forward(tmp_path):
         assert store.check() == []
     with sqlite3.connect(tmp_path / "old.db") as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+@pytest.mark.parametrize("released", range(1, len(MIGRATIONS)))
+def test_a_store_of_each_released_schema_records_exchanges_and_shares_state(tmp_path, released):
+    path = tmp_path / "old.db"
+    old = write_v1(path)
+    connection = connect(path)
+    migrate(connection, path, MIGRATIONS[:released])
+    assert connection.execute("PRAGMA user_version").fetchone() == (released,)
+    connection.close()
+    with Store.read(path) as store:
+        assert store.open_episodes() == []
+    with Store.open(path) as store:
+        assert store.record([exchange("e", 0), exchange("e", 1)]) == [1, 2]
+        assert store.fold("default", "e", episode("new"), 2) is Folded.DONE
+        assert store.put_state("kind", "key", 1, 0)
+        assert list(store.select()) == [*old, episode("new")]
+        assert store.check() == []
+    connection = connect(path)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+    connection.close()
 
 
 def test_a_store_of_schema_1_is_read_without_touching_it(tmp_path):

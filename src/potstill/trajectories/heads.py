@@ -28,10 +28,12 @@ class Head(NamedTuple):
     depth: int
     """How many rows must be read before its own."""
     base: Base
+    size: int
+    """Of its memory, in bytes, about."""
 
-    @property
-    def size(self) -> int:
-        return self.base.size + _OVERHEAD_BYTES
+
+def make_head(seq: int, digest: bytes, depth: int, base: Base) -> Head:
+    return Head(seq, digest, depth, base, base.size + _OVERHEAD_BYTES)
 
 
 class Heads:
@@ -48,24 +50,24 @@ class Heads:
             self._heads.move_to_end(key)
         return list(self._heads.get(key, ()))
 
-    def put(self, key: Key, head: Head, replaced: Head | None = None) -> None:
+    def put(self, key: Key, new: Head, replaced: Head | None = None) -> None:
         """Keep a head, in the place of the one that it continues; forget what was not asked for the longest time."""
         kept = [other for other in self._heads.pop(key, ()) if not self._dropped(other, replaced)]
         if len(kept) == PER_EPISODE:
             self.bytes -= kept.pop(0).size
-        self._heads[key] = [*kept, head]
-        self.bytes += head.size
+        self._heads[key] = [*kept, new]
+        self.bytes += new.size
         while self.bytes > self._max_bytes:
             _, oldest = self._heads.popitem(last=False)
             self.bytes -= sum(other.size for other in oldest)
 
-    def drop(self, key: Key, head: Head) -> None:
-        kept = [other for other in self._heads.pop(key, ()) if not self._dropped(other, head)]
+    def drop(self, key: Key, gone: Head) -> None:
+        kept = [other for other in self._heads.pop(key, ()) if not self._dropped(other, gone)]
         if kept:
             self._heads[key] = kept
 
-    def _dropped(self, head: Head, unwanted: Head | None) -> bool:
-        if head is not unwanted:
+    def _dropped(self, one: Head, unwanted: Head | None) -> bool:
+        if one is not unwanted:
             return False
-        self.bytes -= head.size
+        self.bytes -= one.size
         return True

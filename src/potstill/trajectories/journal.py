@@ -20,10 +20,12 @@ from potstill.errors import StoreError
 from potstill.trajectories import delta, rows
 from potstill.trajectories.delta import Content, Piece
 from potstill.trajectories.exchange import Exchange, OpenEpisode, Recorded
-from potstill.trajectories.heads import Head, Heads, Key
+from potstill.trajectories.heads import Head, Heads, Key, make_head
 
 KEYFRAME_EVERY = 32
 """A full copy at least this often: reading one exchange reads at most as many rows."""
+SMALL = 8
+"""A frame of an eighth of the bodies is a difference that pays, whatever their common ends are."""
 DIGEST_BYTES = 16
 
 _exchange_decoder = msgspec.json.Decoder(Exchange)
@@ -157,27 +159,30 @@ class Packed(NamedTuple):
 
 
 def head_of(seq: int, packed: Packed, entry: Entry) -> Head:
-    return Head(seq, packed.digest, packed.depth, delta.base_of(entry.content))
+    return make_head(seq, packed.digest, packed.depth, delta.base_of(entry.content))
 
 
 def pack(entry: Entry, heads: Sequence[Head]) -> Packed:
     """A difference from the head that leaves least; a full copy where the chain is long or it saves little."""
     content = entry.content
+    size = sum(map(len, content.bodies))
     head, found = _closest(heads, content.bodies)
-    continues = head if head and 2 * delta.own_bytes(found) <= sum(map(len, content.bodies)) else None
-    full: bytes | None = None
-    if head is not None and head.depth + 1 < KEYFRAME_EVERY:
-        frame = delta.encode(content, found, head.base)
-        if continues is None:
-            full = _full(content)
-        if full is None or 5 * len(frame) < 4 * len(full):
-            return Packed(head.seq, head.depth + 1, digest_of(entry.key, head.digest, frame), frame, continues)
-    full = full or _full(content)
-    return Packed(None, 0, digest_of(entry.key, b"", full), full, continues)
+    if head is None:
+        return _full_copy(entry, None)
+    continues = head if 2 * delta.own_bytes(found) <= size else None
+    if head.depth + 1 >= KEYFRAME_EVERY:
+        return _full_copy(entry, continues)
+    frame = delta.encode(content, found, head.base)
+    if continues is None and SMALL * len(frame) <= size:
+        continues = head  # the beginning and the end differ, the rest does not
+    if continues is None and 5 * len(frame) >= 4 * len((full := _full_copy(entry, None)).frame):
+        return full
+    return Packed(head.seq, head.depth + 1, digest_of(entry.key, head.digest, frame), frame, continues)
 
 
-def _full(content: Content) -> bytes:
-    return delta.encode(content, delta.pieces(content.bodies, None), None)
+def _full_copy(entry: Entry, continues: Head | None) -> Packed:
+    frame = delta.encode(entry.content, delta.pieces(entry.content.bodies, None), None)
+    return Packed(None, 0, digest_of(entry.key, b"", frame), frame, continues)
 
 
 def _closest(heads: Sequence[Head], bodies: Sequence[bytes]) -> tuple[Head | None, tuple[Piece, ...]]:
@@ -282,7 +287,7 @@ class Reader:
         if digest_of(row.key, b"" if base is None else base.digest, row.frame) != row.digest:
             raise ValueError("its bytes have another hash")
         content = delta.decode(row.frame, None if base is None else base.base)
-        self._heads[row.seq] = Head(row.seq, row.digest, row.depth, delta.base_of(content))
+        self._heads[row.seq] = make_head(row.seq, row.digest, row.depth, delta.base_of(content))
         return content
 
 

@@ -101,6 +101,15 @@ class JournalMethods(Access):
         with self._reading() as connection:
             return journal.open_episodes(connection, namespace, idle_before, outcome_known, limit)
 
+    def episode_known(self, namespace: str, episode_id: str) -> bool:
+        """Whether anything of an episode was recorded for this tenant, folded or not."""
+        query = (
+            "SELECT EXISTS (SELECT 1 FROM open_episodes WHERE namespace = ?1 AND episode = ?2) "
+            "OR EXISTS (SELECT 1 FROM folded WHERE namespace = ?1 AND episode = ?2)"
+        )
+        with self._reading() as connection:
+            return bool(connection.execute(query, (namespace, episode_id)).fetchone()[0])
+
     def episode(self, namespace: str, episode_id: str) -> Episode:
         """What the journal knows of an episode as of one moment, to fold it; empty if it knows nothing.
 

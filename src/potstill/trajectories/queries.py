@@ -29,6 +29,8 @@ class Filters(TypedDict, total=False):
     """Unix seconds, inclusive, compared with ``started_at``."""
     until: float | None
     """Unix seconds, exclusive."""
+    before_seq: int | None
+    """Only those that were appended before the one with this ``Summary.seq``: the next page of a listing."""
     limit: int | None
     newest_first: bool
     """Order of listing: by when they were appended, oldest first unless this is True."""
@@ -51,11 +53,13 @@ class Summary(Struct, frozen=True, kw_only=True):
     namespace: str
     error: str | None = None
     """The kind of error that the episode broke with."""
+    seq: int = 0
+    """Its place in the order in which episodes were appended."""
 
 
 SUMMARY_COLUMNS = (
     "id, task_id, environment, split, arm, kind, seed, success, step_count, started_at, run_id, namespace, "
-    "CASE WHEN json_valid(header) THEN json_extract(header, '$.error.kind') END"
+    "CASE WHEN json_valid(header) THEN json_extract(header, '$.error.kind') END, seq"
 )
 
 _EQUAL = ("run_id", "arm", "kind", "environment", "task_id", "split", "namespace")
@@ -76,6 +80,7 @@ def statement(columns: str, filters: Filters) -> tuple[str, list[object]]:
         ("success = ?", wanted.get("success")),
         ("started_at >= ?", wanted.get("since")),
         ("started_at < ?", wanted.get("until")),
+        ("seq < ?", wanted.get("before_seq")),
     ):
         if value is not None:
             clauses.append(clause)
