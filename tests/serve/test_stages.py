@@ -313,13 +313,13 @@ class Simulation:
 
 async def test_a_rollout_goes_from_shadow_to_live_and_steps_back_when_the_canary_fails() -> None:
     run = Simulation()
-    good = {Served.SHADOW: 0.9, Served.CASCADE: 0.9}
+    good = {Served.SHADOW: 0.99, Served.CASCADE: 0.99}
     labels = await run.day(300, good)
     assert labels[0] == "shadow"
     assert run.row.rollout.stage is Stage.CANARY
     labels = []
     while run.row.rollout.stage is not Stage.LIVE and run.number < 12_000:
-        labels += await run.day(500, good)
+        labels += await run.day(200, good)
     assert run.row.rollout.stage is Stage.LIVE
     assert set(labels) <= {"canary", "live"}
     assert [change.what for change in run.row.changes] == ["begin", "advance", "advance", "advance"]

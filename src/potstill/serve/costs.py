@@ -83,7 +83,7 @@ class Costs:
         short = prompt_usd(compact, self._side(trust, Answerer.TEACHER, None, compact), self._prices, now)
         if whole is None or short is None or short < whole:
             return compact, ""
-        return None, f"hand-off in full: ${whole:.6f} with the teacher's warm cache, ${short:.6f} compact"
+        return None, f"the hand-off is in full: ${whole:.6f} with the teacher's cache as it is, compact ${short:.6f}"
 
     def finished(self, trust: Trust, held: Held | None, prompt: Prompt, exchange: Exchange) -> None:
         """Learn from an answered exchange: what was read and written, and whose cache holds the conversation now."""

@@ -68,6 +68,7 @@ def trust_of(route: Route, settings: Gateway) -> Trust:
             f"Route '{route.name}' has mode '{route.mode}' and no student. Add to it: student = \"NAME\", one of: "
             f"{', '.join(sorted(models)) or 'no model is configured'}."
         )
+    _check_context(route)
     if not 0.0 <= route.shadow_share <= 1.0:
         raise ConfigError(f"shadow_share of route '{route.name}' is {route.shadow_share}; allowed: 0 to 1.")
     found = _calibrated(route) if route.mode is Mode.CASCADE and route.cascade.calibration else None
@@ -81,6 +82,15 @@ def trust_of(route: Route, settings: Gateway) -> Trust:
         escalation=found.escalation_share if found is not None and found.certified else HALF,
         warnings=_warnings(route, student, found),
     )
+
+
+def _check_context(route: Route) -> None:
+    context = route.context
+    one_of("place of demonstrations (per)", context.per, ("task", "step"))
+    if context.k < 0:
+        raise ConfigError(f"context.k of route '{route.name}' is {context.k}; allowed: 0 or more. 0 shows none.")
+    if context.k and context.max_tokens < 1:
+        raise ConfigError(f"context.max_tokens of route '{route.name}' is {context.max_tokens}; allowed: 1 or more.")
 
 
 def _policy(route: Route, found: Calibrated | None) -> Policy:
