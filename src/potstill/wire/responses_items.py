@@ -96,7 +96,7 @@ def _message(item: Fields, spelling: dict[str, str]) -> Turn:
 
 
 def _output(item: Fields) -> Turn:
-    parts = decode_contents(item, "output")
+    parts = decode_contents(item, "output") if item.value.get("output") else []
     shown = tuple(part for part in parts if not isinstance(part, Opaque | Refusal))
     if len(shown) < len(parts) or item.rest(_OUTPUT):
         return Turn(role="user", parts=(Opaque(dialect=NAME, kind="function_call_output", value=item.value),))

@@ -116,7 +116,10 @@ class Decoder(FrameDecoder):
         value = event.object("item")
         if value is None:
             return
+        known = len(self._items)
         item = self._register(event, Fields(value, "item", BadResponse))
+        if len(self._items) == known:
+            return
         if item.kind == "reasoning":
             yield from self._start(item, 0, "thinking", name=item.name or None)
         elif item.kind == "message":
@@ -234,6 +237,8 @@ class Decoder(FrameDecoder):
                 return
             yield from self._start(item, number, kind)
         told = item.parts[number]
+        if told.kind != kind:
+            raise BadResponse(f"a delta of kind '{kind}' came for a part of kind '{told.kind}'")
         text = event.text(key) or ""
         if whole:
             yield from _rest(told, text)
