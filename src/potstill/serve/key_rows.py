@@ -100,8 +100,12 @@ def iso_day(day: int) -> str:
 
 
 def moment(at: float | None) -> str | None:
-    """Unix seconds as a time in UTC, for people."""
-    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Unix seconds as a time in UTC, for people; None for what is no time."""
+    return (
+        None
+        if at is None or not 0.0 < at < 253402300800.0
+        else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    )
 
 
 def row_of(key: VirtualKey) -> KeyRow:
