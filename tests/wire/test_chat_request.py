@@ -298,8 +298,11 @@ def test_fields_come_back_as_they_were(fields: Json) -> None:
         {"role": "developer", "content": "x"},
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
         {"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "user", "content": [
+            {"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}},
+            {"type": "text", "text": "b", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}}]},
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:text/plain,hi"}}]},
-        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a/b", "x": 1}}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a/b", "x": 1}, "y": 2}]},
         {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "x"}}]},
         {"role": "assistant", "content": "x", "audio": {"id": "a1"}},
         {"role": "assistant", "content": "x", "prefix": True},
@@ -595,3 +598,49 @@ def test_what_changes_no_answer_is_left_out() -> None:
 def test_choices_of_tools_are_left_out_where_there_are_none() -> None:
     bare = foreign(tool_choice=ToolChoice(mode=ChoiceMode.NONE), parallel_tool_calls=True)
     assert encoded(bare) == {"model": "m", "messages": HI}
+
+
+# --- the official SDK -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_what_the_official_sdk_sends() -> None:
+    """Its parameters' types read every message, part, tool and option that we write for a prompt of another dialect."""
+    params = pytest.importorskip(
+        "openai.types.chat.completion_create_params", reason="needs the SDK: pip install openai"
+    )
+    pydantic = pytest.importorskip("pydantic", reason="comes with the official SDK")
+    body = encoded(
+        foreign(
+            Turn(role="system", parts=(Text(text="a"), Text(text="b"))),
+            Turn(role="user", parts=(Text(text="a"), Image(data="aGk=", media_type="image/png"))),
+            Turn(role="assistant", parts=(ToolUse(id="c", name="f"), ToolUse(id="d", name="f"))),
+            Turn(
+                role="tool",
+                parts=(
+                    ToolOutput(call_id="c", parts=(Text(text="x"), Image(url="https://a/b"))),
+                    ToolOutput(call_id="d", parts=(Text(text="x"), Text(text="y")), is_error=True),
+                ),
+            ),
+            Turn(role="assistant", parts=(Refusal(text="no"),)),
+            tools=(Tool(name="f", description="d", parameters={"type": "object"}, strict=True),),
+            tool_choice=ToolChoice(mode=ChoiceMode.TOOL, name="f"),
+            parallel_tool_calls=True,
+            format=Format(kind="json_schema", schema={"type": "object"}),
+            thought=Thought(budget_tokens=9000),
+            max_tokens=5,
+            stop=("x",),
+            stream=True,
+            stream_usage=True,
+        )
+    )
+    types = pydantic.TypeAdapter(params.CompletionCreateParamsStreaming)
+    assert read_all(types.validate_python(body)) == body
+
+
+def read_all(value: Any) -> Any:
+    """The SDK's types read lists only when somebody walks them."""
+    if isinstance(value, dict):
+        return {key: read_all(one) for key, one in value.items()}
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        return value
+    return [read_all(one) for one in value]

@@ -388,6 +388,7 @@ def test_log_probabilities_of_deltas_stay_in_order() -> None:
         b'data: {"choices": {}}\n\n',
         b'data: {"choices": [{"delta": {"tool_calls": [{"index": 0}]}, "finish_reason": "stop"}]}\n\n',
         b"data: " + b"[" * 100_000 + b"\n\n",
+        2 * (b'data: {"choices":[{"delta":{"audio":%s}}]}\n\n' % (b'{"a":' * 700 + b"{}" + b"}" * 700)),
         b'data: {"error": {"message": "no"}}\n\n',
         b'data: {"error": "no"}\n\n',
         b'data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}\n\n',
@@ -628,3 +629,27 @@ def test_the_official_sdk_reads_every_chunk(name: str, prompt: Prompt) -> None:
     for made in written(GOLDEN[name][1], prompt)[:-1]:
         parsed = chat.ChatCompletionChunk.model_validate(made, strict=True)
         assert parsed.to_dict() == made
+
+
+@pytest.mark.parametrize("name", [name for name in GOLDEN if name != "error"])
+def test_the_official_sdk_collects_the_answer_that_we_would_write_whole(name: str) -> None:
+    sdk = pytest.importorskip("openai.lib.streaming.chat", reason="needs the official SDK: pip install openai")
+    chat = pytest.importorskip("openai.types.chat", reason="needs the official SDK: pip install openai")
+    state = sdk.ChatCompletionStreamState()
+    for made in written(GOLDEN[name][1], COUNTED)[:-1]:
+        state.handle_chunk(chat.ChatCompletionChunk.model_validate(made))
+    assembler = Assembler()
+    assembler.extend(GOLDEN[name][1])
+    whole = json.loads(CHAT.encode_answer(assembler.answer(), COUNTED))
+    collected = state.current_completion_snapshot.to_dict()
+    assert collected.get("usage") == whole.get("usage")
+    for got, meant in zip(collected["choices"], whole["choices"], strict=True):
+        assert got["finish_reason"] == meant["finish_reason"]
+        said = {key: value for key, value in got["message"].items() if value not in (None, "", [])}
+        calls = said.pop("tool_calls", [])
+        for call_ in calls:
+            call_.pop("index", None)
+            call_["function"].pop("parsed_arguments", None)
+        told = {key: value for key, value in meant["message"].items() if value not in (None, "", [])}
+        assert calls == told.pop("tool_calls", [])
+        assert said == told

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from potstill.errors import Untranslatable
+from potstill.errors import BadResponse, Untranslatable
 from potstill.types import FinishReason, TokenLogprob, Usage
 from potstill.wire.chat_request import HINTS, NAME
 from potstill.wire.neutral import Answer, Choice, Opaque, Part, Prompt, Refusal, Text, Thinking, ToolUse
@@ -43,7 +43,13 @@ _CANONICAL = {reason.value for reason in FinishReason}
 def decode_answer(body: bytes) -> Answer:
     """Raises ``BadResponse`` with an excerpt of what is no chat completion."""
     response = parse(body)
-    identity = response.id or answer_id(body)
+    try:
+        return _answer(response, response.id or answer_id(body))
+    except RecursionError:
+        raise BadResponse("the endpoint's answer is nested too deeply") from None
+
+
+def _answer(response: Response, identity: str) -> Answer:
     return Answer(
         id=identity,
         model=response.model or "",

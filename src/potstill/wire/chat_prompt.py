@@ -256,7 +256,7 @@ class _Messages:
         said = [part for part in parts if isinstance(part, Text | Image | Refusal) or self._is_content(part)]
         if said and isinstance(said[-1], Refusal) and not any(isinstance(part, Refusal) for part in said[:-1]):
             message["refusal"] = said.pop().text  # type: ignore[union-attr]
-        if len(said) == 1 and isinstance(said[0], Text) and not (self._own and said[0].cache):
+        if len(said) == 1 and isinstance(said[0], Text) and not (self._own and said[0].cache is not None):
             return said[0].text
         return [self._part(part) for part in said]
 
@@ -279,7 +279,12 @@ class _Messages:
                 return part.value
             case _:
                 raise Untranslatable(f"a part of type {type(part).__name__} has no place in a message of {NAME}")
-        return encoded | (_present(cache_control=part.cache) if self._own else {})
+        return encoded | (self._cache(part.cache) if self._own and part.cache is not None else {})
+
+    def _cache(self, cache: dict[str, Any]) -> dict[str, Any]:
+        if self._prompt.spelling.get("cache") != "prompt_cache_breakpoint":
+            return {"cache_control": cache}
+        return {"prompt_cache_breakpoint": {"mode": "explicit"} | ({"ttl": "12h"} if cache.get("ttl") == "1h" else {})}
 
     def _shows(self, part: Thinking) -> bool:
         return self._own or not (part.signature or part.redacted)
@@ -309,7 +314,7 @@ class _Messages:
         said = [one for one in part.parts if isinstance(one, Text) or self._own]
         if not self._own:
             self._keep_images(part)
-        if len(said) == 1 and isinstance(said[0], Text) and not (self._own and said[0].cache):
+        if len(said) == 1 and isinstance(said[0], Text) and not (self._own and said[0].cache is not None):
             message["content"] = said[0].text
         else:
             message["content"] = [self._part(one) for one in said] or ""

@@ -10,6 +10,7 @@ What is kept how:
 - ``spelling["system"]``: ``developer`` where any message has that role.
 - ``spelling["thinking"]``: ``reasoning`` where messages have their thoughts under that name, not ``reasoning_content``.
 - ``spelling["thought"]``: ``reasoning`` where effort came as OpenRouter's ``reasoning`` object.
+- ``spelling["cache"]``: ``prompt_cache_breakpoint`` where parts bear OpenAI's marks, not Anthropic's ``cache_control``.
 - ``spelling["tools"]``: ``functions`` where the client wrote the deprecated fields: they are read as tools, one call at
   a time, and the answer goes back as ``function_call``.
 - Unknown fields of the body stand in ``extra``; of a message, in ``Opaque`` parts of the kind ``message``; of a tool
@@ -249,16 +250,16 @@ class _Messages:
             case "system" | "developer" | "user":
                 if role == "developer":
                     self._spelling["system"] = "developer"
-                parts = [*_content(fields), *_others(fields)]
+                parts = [*self._content(fields), *_others(fields)]
                 return Turn(role="user" if role == "user" else "system", parts=tuple(parts), name=name)
             case "assistant":
                 return Turn(role="assistant", parts=tuple(self._assistant(fields, index)), name=name)
             case "tool":
-                return Turn(role="tool", parts=_output(fields, fields.need_text("tool_call_id"), value), name=name)
+                return Turn(role="tool", parts=self._output(fields, fields.need_text("tool_call_id"), value), name=name)
             case "function":
                 if name is None:
                     raise BadRequest(f"{fields.place('name')} is missing: a function message names its function")
-                return Turn(role="tool", parts=_output(fields, self._calls.get(name, f"call_{name}"), value))
+                return Turn(role="tool", parts=self._output(fields, self._calls.get(name, f"call_{name}"), value))
         raise fields.wrong("role", "one of " + ", ".join(_ROLES), role)
 
     def _assistant(self, fields: Fields, index: int) -> list[Part]:
@@ -266,7 +267,7 @@ class _Messages:
         thought = self._thinking(fields)
         if thought:
             parts.append(Thinking(text=thought))
-        parts.extend(_content(fields))
+        parts.extend(self._content(fields))
         refusal = fields.text("refusal")
         if refusal:
             parts.append(Refusal(text=refusal))
@@ -290,47 +291,59 @@ class _Messages:
                 return other
         return content
 
+    def _content(self, fields: Fields) -> list[Part]:
+        content = fields.take("content")
+        if content is None:
+            return []
+        if isinstance(content, str):
+            return [Text(text=content)] if content else []
+        if not isinstance(content, list):
+            raise fields.wrong("content", "a text or a list of parts", content)
+        parts = [self._part(one, f"{fields.place('content')}[{index}]") for index, one in enumerate(content)]
+        return [part for part in parts if part not in (Text(text=""), Refusal(text=""))]
 
-def _content(fields: Fields) -> list[Part]:
-    content = fields.take("content")
-    if content is None:
-        return []
-    if isinstance(content, str):
-        return [Text(text=content)] if content else []
-    if not isinstance(content, list):
-        raise fields.wrong("content", "a text or a list of parts", content)
-    parts = [_part(one, f"{fields.place('content')}[{index}]") for index, one in enumerate(content)]
-    return [part for part in parts if part not in (Text(text=""), Refusal(text=""))]
+    def _part(self, value: Any, where: str) -> Part:
+        if isinstance(value, str):
+            return Text(text=value)
+        fields = Fields(value, where)
+        kind = fields.need_text("type")
+        if kind == "text":
+            part: Part = Text(text=fields.need_text("text"), cache=self._cache(fields))
+        elif kind == "refusal":
+            part = Refusal(text=fields.need_text("refusal"))
+        elif kind == "image_url":
+            part = self._image(fields, value)
+        else:
+            return Opaque(dialect=NAME, kind=kind, value=value, hint=kind == "thinking")
+        said_more = any(left not in EMPTY for left in fields.rest.values())
+        return Opaque(dialect=NAME, kind=kind, value=value) if said_more else part
 
+    def _image(self, fields: Fields, whole: dict[str, Any]) -> Part:
+        given = fields.take("image_url")
+        cache = self._cache(fields)
+        inner = Fields({"url": given} if isinstance(given, str) else given, fields.place("image_url"))
+        url, detail = inner.need_text("url"), inner.text("detail")
+        if inner.rest:
+            return Opaque(dialect=NAME, kind="image_url", value=whole)
+        data = _DATA_URL.fullmatch(url)
+        if data:
+            return Image(data=data[2], media_type=data[1], detail=detail, cache=cache)
+        return Image(url=url, detail=detail, cache=cache)
 
-def _part(value: Any, where: str) -> Part:
-    if isinstance(value, str):
-        return Text(text=value)
-    fields = Fields(value, where)
-    kind = fields.need_text("type")
-    if kind == "text":
-        part: Part = Text(text=fields.need_text("text"), cache=fields.map("cache_control"))
-    elif kind == "refusal":
-        part = Refusal(text=fields.need_text("refusal"))
-    elif kind == "image_url":
-        part = _image(fields)
-    else:
-        return Opaque(dialect=NAME, kind=kind, value=value, hint=kind == "thinking")
-    said_more = any(left not in EMPTY for left in fields.rest.values())
-    return Opaque(dialect=NAME, kind=kind, value=value) if said_more else part
+    def _output(self, fields: Fields, call_id: str, message: dict[str, Any]) -> tuple[Part, ...]:
+        parts = self._content(fields)
+        plain = tuple(part for part in parts if isinstance(part, Text | Image))
+        if len(plain) != len(parts):
+            return (Opaque(dialect=NAME, kind="tool_message", value=message),)
+        return (ToolOutput(call_id=call_id, parts=plain), *_others(fields))
 
-
-def _image(fields: Fields) -> Part:
-    given = fields.take("image_url")
-    cache = fields.map("cache_control")
-    inner = Fields({"url": given} if isinstance(given, str) else given, fields.place("image_url"))
-    url, detail = inner.need_text("url"), inner.text("detail")
-    if inner.rest:
-        return Opaque(dialect=NAME, kind="image_url", value={"type": "image_url", "image_url": given})
-    data = _DATA_URL.fullmatch(url)
-    if data:
-        return Image(data=data[2], media_type=data[1], detail=detail, cache=cache)
-    return Image(url=url, detail=detail, cache=cache)
+    def _cache(self, fields: Fields) -> dict[str, Any] | None:
+        """A mark in the words of ``neutral.Text.cache``: OpenAI's longer time to live becomes the longer one there."""
+        mark = fields.map("prompt_cache_breakpoint")
+        if mark is None:
+            return fields.map("cache_control")
+        self._spelling["cache"] = "prompt_cache_breakpoint"
+        return {"type": "ephemeral"} | ({"ttl": "1h"} if mark.get("ttl") == "12h" else {})
 
 
 def _call(value: Any, where: str) -> list[Part]:
@@ -354,14 +367,6 @@ def _arguments(fields: Fields) -> str:
     if value is not None and not isinstance(value, str):
         raise fields.wrong("arguments", "a text that holds JSON", value)
     return value or "{}"
-
-
-def _output(fields: Fields, call_id: str, message: dict[str, Any]) -> tuple[Part, ...]:
-    parts = _content(fields)
-    plain = tuple(part for part in parts if isinstance(part, Text | Image))
-    if len(plain) != len(parts):
-        return (Opaque(dialect=NAME, kind="tool_message", value=message),)
-    return (ToolOutput(call_id=call_id, parts=plain), *_others(fields))
 
 
 def _others(fields: Fields) -> list[Part]:

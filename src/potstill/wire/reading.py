@@ -102,7 +102,7 @@ def dumps(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value)
     except RecursionError:
-        raise BadRequest("the request is nested too deeply") from None
+        raise BadRequest("what is to be written is nested too deeply") from None
 
 
 def said(value: Any) -> str:

@@ -195,5 +195,10 @@ class FrameDecoder(ABC):
                         self._over = True
                         return
         except BadResponse as error:
-            events.append(Broken(message=str(error), kind="upstream"))
-            self._over = True
+            self._break(str(error), events)
+        except RecursionError:
+            self._break("the stream holds an event that is nested too deeply", events)
+
+    def _break(self, message: str, events: list[Event]) -> None:
+        events.append(Broken(message=message, kind="upstream"))
+        self._over = True
