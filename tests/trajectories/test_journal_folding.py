@@ -216,6 +216,18 @@ def test_an_outcome_that_cannot_be_kept_is_refused(store):
         store.set_episode_outcome("default", "", YES)
 
 
+def test_an_episode_is_known_once_an_exchange_of_it_is_durable_and_after_the_fold(store):
+    store.set_episode_outcome("default", "e", YES)
+    assert not store.episode_known("default", "e")  # an outcome alone is no episode
+    record(store, "e", 0)
+    assert store.episode_known("default", "e")
+    assert not store.episode_known("x", "e")
+    store.fold("default", "e", episode("t"), 1)
+    assert store.episode_known("default", "e")
+    store.remove(["t"])
+    assert not store.episode_known("default", "e")
+
+
 # --- retention ------------------------------------------------------------------------------------------------------
 
 

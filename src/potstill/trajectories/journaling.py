@@ -104,7 +104,7 @@ class JournalMethods(Access):
     def episode_known(self, namespace: str, episode_id: str) -> bool:
         """Whether anything of an episode was recorded for this tenant, folded or not."""
         query = (
-            "SELECT EXISTS (SELECT 1 FROM open_episodes WHERE namespace = ?1 AND episode = ?2) "
+            "SELECT EXISTS (SELECT 1 FROM open_episodes WHERE namespace = ?1 AND episode = ?2 AND exchanges > 0) "
             "OR EXISTS (SELECT 1 FROM folded WHERE namespace = ?1 AND episode = ?2)"
         )
         with self._reading() as connection:
