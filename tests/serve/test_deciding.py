@@ -299,3 +299,30 @@ async def test_compact_shows_everything_where_an_image_would_be_lost() -> None:
     decided = await Rig(ask, route(cascade=Cascade(mode="compact"))).decide(asked)
     assert decided.answer is None
     assert decided.prompt is None
+
+
+async def test_two_processes_that_serve_one_episode_agree_on_who_holds_it() -> None:
+    """The second step is served elsewhere; the third here again, where the first left its mark."""
+    cascade = route(cascade=Cascade(mode="sticky", keep_steps=3))
+    here = Rig(FakeAsk(call("look"), call(city="Oslo"), call("look")), cascade)
+    there = Rig(FakeAsk(call("look")), cascade, store=here.store)
+    turns = [turn_user("go")]
+    reasons = []
+    for step, rig in enumerate((here, there, here, there)):
+        decided = await rig.decide(prompt(*turns))
+        await rig.decider.aclose()
+        assert decided.decision is not None
+        reasons.append(decided.decision.reason)
+        turns += [turn_call("look", identity=f"c{step}"), turn_output(f"room {step}", identity=f"c{step}")]
+    assert reasons == [Reason.DISAGREED, Reason.TEACHER_KEEPS, Reason.TEACHER_KEEPS, Reason.AGREED]
+
+
+async def test_teacher_first_counts_steps_by_the_messages() -> None:
+    cascade = route(cascade=Cascade(mode="teacher-first", keep_steps=1))
+    first = await Rig(FakeAsk(call("look")), cascade).decide(prompt(turn_user("go")))
+    assert first.decision is not None
+    assert first.decision.reason is Reason.TEACHER_FIRST
+    restarted = Rig(FakeAsk(call("look")), cascade)
+    second = await restarted.decide(prompt(turn_user("go"), turn_call("look"), turn_output("a door")))
+    assert second.decision is not None
+    assert (second.decision.reason, second.decision.samples) == (Reason.TASK_TRUSTED, 1)

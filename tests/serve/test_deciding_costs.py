@@ -16,7 +16,7 @@ from potstill.serve.costs import Costs
 from potstill.serve.episodes_held import Held, HeldEpisodes
 from potstill.serve.settings import Cascade, Model
 from potstill.serve.stages import Assigned
-from potstill.serve.switching import Lengths, Side, Warmth, prompt_usd, switch_price
+from potstill.serve.switching import Lengths, Side, Warmth, conversation, prompt_usd, switch_price
 from potstill.trajectories.exchange import Upstream as Called
 from potstill.types import Answerer, Reason, Usage
 from potstill.wire.neutral import Prompt, Text, Turn
@@ -45,7 +45,7 @@ TURNS = (
     Turn(role="assistant", parts=(Text(text="a" * 1988),)),
     turn_user("o" * 1988),
 )
-ASKED = Prompt(model="auto", turns=TURNS)
+ASKED = conversation(Prompt(model="auto", turns=TURNS))
 
 
 def teacher(warmth: Warmth | None) -> Side:

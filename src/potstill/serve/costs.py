@@ -18,11 +18,9 @@ from potstill.serve.switching import (
     Side,
     SwitchPrice,
     Warmth,
-    messages_of,
-    prompt_bytes,
+    conversation,
     prompt_usd,
     switch_price,
-    tools_of,
 )
 from potstill.serve.trust import Trust
 from potstill.trajectories.exchange import Exchange, Upstream
@@ -60,7 +58,7 @@ class Costs:
         if self._prices is None or trust.student is None or not trust.route.cascade.cache_aware:
             return None
         return switch_price(
-            prompt,
+            conversation(prompt),
             self._side(trust, Answerer.TEACHER, held, prompt),
             self._side(trust, Answerer.STUDENT, held, prompt),
             self._prices,
@@ -79,8 +77,8 @@ class Costs:
             return None, ""
         if self._prices is None or not trust.route.cascade.cache_aware:
             return compact, ""
-        whole = prompt_usd(prompt, self._side(trust, Answerer.TEACHER, held, prompt), self._prices, now)
-        short = prompt_usd(compact, self._side(trust, Answerer.TEACHER, None, compact), self._prices, now)
+        whole = prompt_usd(conversation(prompt), self._side(trust, Answerer.TEACHER, held, prompt), self._prices, now)
+        short = prompt_usd(conversation(compact), self._side(trust, Answerer.TEACHER, None, compact), self._prices, now)
         if whole is None or short is None or short < whole:
             return compact, ""
         return None, f"the hand-off is in full: ${whole:.6f} with the teacher's cache as it is, compact ${short:.6f}"
@@ -101,8 +99,8 @@ class Costs:
         if self._prices is None or usage is None or not usage.input_tokens:
             return
         key = trust.route.name, call.answerer
-        messages = [message for turn in prompt.turns for message in messages_of(turn)]
-        size = prompt_bytes(messages, tools_of(prompt))
+        said = conversation(prompt)
+        size = said.input_bytes(len(said.messages))
         self._lengths[key] = self._lengths.get(key, Lengths()).after(usage, size, call.n)
 
     def _side(self, trust: Trust, answerer: Answerer, held: Held | None, prompt: Prompt) -> Side:

@@ -26,9 +26,10 @@ import msgspec
 from potstill.decide import CascadeState, Policy, PolicyKind
 from potstill.decide.assignment import Route as Served
 from potstill.decide.assignment import drawn
+from potstill.record.fold import ENVIRONMENT
 from potstill.record.parsing import Situation, parse, tried
 from potstill.serve.asking import Student, Weighed, weigh
-from potstill.serve.context import ENVIRONMENT, Injector, Shown, Where
+from potstill.serve.context import Injector, Shown, Where
 from potstill.serve.costs import Costs
 from potstill.serve.episodes_held import KEPT, Held, HeldEpisodes, KeptStates, digest_of, key_of, served_now
 from potstill.serve.parts import Admission, Ask, Decided, Placement
@@ -129,45 +130,51 @@ class GatewayDecider:
             if not self.stages.fresh:
                 await self.stages.refresh(within_s=0.5)
             now = self.stages.assigned(route.name, key)
-            held, notes = await self._episode(trust, key, now, placement, prompt)
+            held = self._episode(key, now)
             served = served_now(held.begun, now)
             stage = f"{now.stage}/{served}"
             if served is not Served.CASCADE:
-                return self._noted(Decided(stage=stage, notes=(*notes, now.note) if now.note else notes))
+                return self._noted(Decided(stage=stage, notes=(now.note,) if now.note else ()))
             why = not_for_student(prompt)
             if why is not None:
-                return self._noted(Decided(stage=stage, notes=(*notes, f"the teacher alone: {why}")))
+                return self._noted(Decided(stage=stage, notes=(f"the teacher alone: {why}",)))
             where = Where(namespace=admission.tenant, episode_id=placement.episode_id, said=said or {})
             decided = await self._cascade(trust, key, held, now, prompt, where)
-            return self._noted(msgspec.structs.replace(decided, stage=stage, notes=(*notes, *decided.notes)))
+            return self._noted(msgspec.structs.replace(decided, stage=stage))
         except Exception as problem:  # fail open, whatever it is: an agent is never worse off for the gateway
             log.exception("deciding on route %s failed", route.name)
             note = f"the teacher alone: {type(problem).__name__}: {problem}"
             return self._noted(Decided(stage=stage, notes=(note,)))
 
-    async def _episode(
-        self, trust: Trust, key: str, now: Assigned, placement: Placement, prompt: Prompt
-    ) -> tuple[Held, tuple[str, ...]]:
-        """What is held of the episode; of one that is not held, what its row says."""
+    def _episode(self, key: str, now: Assigned) -> Held:
+        """What is held of the episode; of a new one, how it is served."""
         held = self._held.get(key)
-        if held is not None:
-            return held, ()
-        answered = sum(turn.role == "assistant" for turn in prompt.turns)
-        fresh = CascadeState(step=answered)
-        held = self._held.put(key, Held(begun=now, state=fresh, before=fresh))
-        if now.served is Served.CASCADE and trust.policy.mode in KEPT and (placement.step or answered):
+        if held is None:
+            held = self._held.put(key, Held(begun=now, state=CascadeState(), before=CascadeState()))
+        return held
+
+    async def _state(self, trust: Trust, key: str, held: Held, prompt: Prompt, situation: Situation) -> str:
+        """Bring ``held.before`` to the state that this request meets; the note says what could not be read.
+
+        The number of the step is in the messages. Who holds the task is not: where this process has not seen the
+        step before (it was restarted, or another one served it), the row says.
+        """
+        missed = situation.step_index > (held.last_step + 1 if held.asked else 0)
+        digest, note = digest_of(prompt), ""
+        if digest == held.asked:
+            return note
+        if missed and trust.policy.mode in KEPT:
             note = await self._kept.restored(key, held)
-            held.before = held.state
-            return held, (note,) if note else ()
-        return held, ()
+        step = max(held.state.step, situation.step_index)
+        held.before = msgspec.structs.replace(held.state, step=step)
+        held.asked, held.last_step = digest, situation.step_index
+        return note
 
     async def _cascade(
         self, trust: Trust, key: str, held: Held, now: Assigned, prompt: Prompt, where: Where
     ) -> Decided:
         situation = parse(prompt)
-        digest = digest_of(prompt)
-        if digest != held.asked:
-            held.asked, held.before = digest, held.state
+        unread = await self._state(trust, key, held, prompt, situation)
         state, staying = self._staying(trust, held, prompt)
         policy = _widened(trust.policy, now)
         shown = Shown(prompt=prompt)
@@ -175,7 +182,7 @@ class GatewayDecider:
             shown = await self._context.inject(prompt, trust.route.context, situation, where)
         weighed = await self._weigh(trust, policy, state, shown, prompt, situation)
         self._after(trust, key, held, weighed)
-        notes = tuple(filter(None, (shown.note, staying, *weighed.notes)))
+        notes = tuple(filter(None, (unread, shown.note, staying, *weighed.notes)))
         decided = Decided(
             decision=weighed.resolution.decision,
             calls=weighed.calls,
@@ -271,23 +278,27 @@ class GatewayDecider:
     ) -> bool:
         """An episode ended: evidence for its arm. False where it counts for none, or was counted.
 
-        ``stage`` and ``begun_at``: those of the episode's first exchange in the journal, needed where another process
-        served it or this one has forgotten it; an episode counts for the stage in which it began.
+        ``stage`` and ``begun_at``: ``stage`` and ``started_at`` of the episode's first exchange in the journal. They
+        are needed where another process served it or this one has forgotten it; an episode counts for the stage in
+        which it began.
         """
         if route not in self.trusts or self.trusts[route].student is None:
             return False
         held = self._held.get(key_of(namespace, episode_id))
+        if held is not None and held.counted:
+            return False
         entered_at = self.stages.row(route).rollout.entered_at
-        if held is not None:
-            if held.counted or held.begun.note:
-                return False
-            held.counted = True
+        served_as = stage.rpartition("/")[2]
+        if served_as in set(Served) and begun_at is not None:
+            served, began = Served(served_as), entered_at if begun_at >= entered_at else begun_at
+        elif held is not None and not held.begun.note:
             served, began = held.begun.served, held.begun.entered_at
         else:
-            served_as = stage.rpartition("/")[2]
-            if served_as not in set(Served) or begun_at is None or begun_at < entered_at:
-                return False
-            served, began = Served(served_as), entered_at
+            return False
+        if held is not None:
+            held.counted = True
+        if began != entered_at:
+            return False
         self.stages.ended(route, served, success, cost_usd, began)
         return True
 

@@ -50,6 +50,8 @@ class Held:
     """The state that the last request met: a client that sends it again meets it once more."""
     asked: bytes = b""
     """Digest of the last request."""
+    last_step: int = 0
+    """Steps that were finished when it was sent."""
     version: int = 0
     """Of the state row."""
     compacted: bool = False

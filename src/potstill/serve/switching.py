@@ -8,16 +8,17 @@ A model whose price is not known gives no costs, and then nothing is concluded f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import hashlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from potstill.decide.sampling import TokenPrice, sampling_cost, teacher_is_cheaper
 from potstill.record.parsing import action_of, words
 from potstill.serve.settings import Model
-from potstill.types import Answerer, Call, Message, Struct, ToolSpec, Usage
-from potstill.wire.neutral import Image, Prompt, Tool, ToolOutput, Turn
+from potstill.types import Answerer, Blob, Call, Message, Struct, ToolSpec, Usage
+from potstill.wire.neutral import Image, Part, Prompt, Tool, ToolOutput, Turn
 
 if TYPE_CHECKING:
     from potstill.measure.prices.table import PriceTable
@@ -49,6 +50,20 @@ class Lengths(Struct, frozen=True, kw_only=True):
             answer_tokens=0.9 * self.answer_tokens + 0.1 * usage.output_tokens / max(1, answers),
             tokens_per_byte=0.9 * self.tokens_per_byte + 0.1 * ratio,
         )
+
+
+class Conversation(NamedTuple):
+    """A prompt as the cache engine reads it, made once for both sides."""
+
+    messages: tuple[Message, ...]
+    ends: tuple[int, ...]
+    """How many of the messages the first 0, 1, 2, ... turns make."""
+    tools: tuple[ToolSpec, ...]
+    tool_bytes: int
+
+    def input_bytes(self, messages: int) -> int:
+        """Bytes of text in the tools and the first so many messages, roughly; images are counted as tokens."""
+        return self.tool_bytes + sum(_size(message) for message in self.messages[:messages])
 
 
 class Side(Struct, frozen=True, kw_only=True):
@@ -90,7 +105,7 @@ class SwitchPrice(Struct, frozen=True, kw_only=True):
 
 
 def switch_price(
-    prompt: Prompt,
+    said: Conversation,
     teacher: Side,
     student: Side,
     table: PriceTable,
@@ -101,8 +116,8 @@ def switch_price(
     escalation: float,
 ) -> SwitchPrice | None:
     """The costs of this step; None where a price is not known."""
-    taught = _step(prompt, teacher, table, now)
-    asked = _step(prompt, student, table, now)
+    taught = _step(said, teacher, table, now)
+    asked = _step(said, student, table, now)
     if taught is None or asked is None:
         return None
     cost = sampling_cost(
@@ -122,69 +137,82 @@ def switch_price(
     )
 
 
-def prompt_usd(prompt: Prompt, side: Side, table: PriceTable, now: float) -> float | None:
-    """What one answer to a prompt is expected to cost; None where the price is not known."""
-    usage = _step(prompt, side, table, now)
+def prompt_usd(said: Conversation, side: Side, table: PriceTable, now: float) -> float | None:
+    """What one answer to a conversation is expected to cost; None where the price is not known."""
+    usage = _step(said, side, table, now)
     return None if usage is None else _usd(side, usage, table)
+
+
+def conversation(prompt: Prompt) -> Conversation:
+    """Equal beginnings of two prompts give equal beginnings here."""
+    messages: list[Message] = []
+    ends = [0]
+    for turn in prompt.turns:
+        messages.extend(_messages_of(turn))
+        ends.append(len(messages))
+    tools = tuple(
+        ToolSpec(name=tool.name, description=tool.description or "", parameters=tool.parameters or {})
+        for tool in prompt.tools
+        if isinstance(tool, Tool)
+    )
+    return Conversation(tuple(messages), tuple(ends), tools, len(msgspec.json.encode(tools)) if tools else 0)
 
 
 # --- one hypothetical request -----------------------------------------------------------------------------------------
 
 
-def _step(prompt: Prompt, side: Side, table: PriceTable, now: float) -> Usage | None:
+def _step(said: Conversation, side: Side, table: PriceTable, now: float) -> Usage | None:
     """The tokens of asking ``side`` now, with what its last answer left in the cache."""
     from potstill.measure.cache import PromptCache
 
     if not table.has(_name(side.model)):
         return None
-    cache = PromptCache()
-    if side.warmth is not None and side.warmth.turns:
-        cache.usage(_call(side, prompt, prompt.turns[: side.warmth.turns], side.warmth.at), table)
-    return cache.usage(_call(side, prompt, prompt.turns, now), table)
+    cache, whole = PromptCache(), len(said.messages)
+    if side.warmth is not None and 0 < side.warmth.turns < len(said.ends):
+        cache.usage(_call(side, said, said.ends[side.warmth.turns], side.warmth.at), table)
+    return cache.usage(_call(side, said, whole, now), table)
 
 
-def _call(side: Side, prompt: Prompt, turns: Sequence[Turn], at: float) -> Call:
-    messages = tuple(message for turn in turns for message in messages_of(turn))
-    tools = tools_of(prompt)
-    tokens = round(prompt_bytes(messages, tools) * side.lengths.tokens_per_byte) + IMAGE_TOKENS * _images(turns)
+def _call(side: Side, said: Conversation, messages: int, at: float) -> Call:
+    images = sum(len(message.images) for message in said.messages[:messages])
+    tokens = round(said.input_bytes(messages) * side.lengths.tokens_per_byte) + IMAGE_TOKENS * images
     return Call(
         model=_name(side.model),
         answerer=side.answerer,
-        prompt=messages,
-        tools=tools,
+        prompt=said.messages[:messages],
+        tools=said.tools,
         usage=Usage(input_tokens=tokens, output_tokens=round(side.lengths.answer_tokens), estimated=True),
         started_at=at,
     )
 
 
-def messages_of(turn: Turn) -> list[Message]:
-    """A turn's texts and calls as messages; equal turns give equal ones."""
-    outputs = [part for part in turn.parts if isinstance(part, ToolOutput)]
-    found = [Message(role="tool", content=words(part.parts), tool_call_id=part.call_id) for part in outputs]
-    action = action_of(part for part in turn.parts if not isinstance(part, ToolOutput))
-    if action.text or action.tool_calls or not found:
-        found.append(Message(role=turn.role, content=action.text, tool_calls=action.tool_calls))
+def _messages_of(turn: Turn) -> list[Message]:
+    """A turn's texts, calls and images as messages."""
+    found = []
+    for part in turn.parts:
+        if isinstance(part, ToolOutput):
+            images = _blobs(part.parts)
+            found.append(Message(role="tool", content=words(part.parts), tool_call_id=part.call_id, images=images))
+    rest = [part for part in turn.parts if not isinstance(part, ToolOutput)]
+    if rest or not found:
+        action = action_of(rest)
+        found.append(Message(role=turn.role, content=action.text, tool_calls=action.tool_calls, images=_blobs(rest)))
     return found
 
 
-def tools_of(prompt: Prompt) -> tuple[ToolSpec, ...]:
-    return tuple(
-        ToolSpec(name=tool.name, description=tool.description or "", parameters=tool.parameters or {})
-        for tool in prompt.tools
-        if isinstance(tool, Tool)
-    )
+def _blobs(parts: Iterable[Part]) -> tuple[Blob, ...]:
+    """Images by a digest of where or what they are."""
+    found = []
+    for part in parts:
+        if isinstance(part, Image):
+            held = (part.data or part.url or "").encode("utf-8", "surrogatepass")
+            digest = hashlib.sha256(held).hexdigest()
+            found.append(Blob(digest=digest, media_type=part.media_type or "", size_bytes=len(held)))
+    return tuple(found)
 
 
-def prompt_bytes(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> int:
-    texts = sum(len(message.content) for message in messages)
-    calls = sum(len(call.name) + len(call.arguments) for message in messages for call in message.tool_calls)
-    return texts + calls + (len(msgspec.json.encode(tools)) if tools else 0)
-
-
-def _images(turns: Sequence[Turn]) -> int:
-    parts = [part for turn in turns for part in turn.parts]
-    within = [inner for part in parts if isinstance(part, ToolOutput) for inner in part.parts]
-    return sum(isinstance(part, Image) for part in (*parts, *within))
+def _size(message: Message) -> int:
+    return len(message.content) + sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
 
 
 def _name(model: Model) -> str:
