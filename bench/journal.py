@@ -19,9 +19,8 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -33,6 +32,8 @@ from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import Answerer, Purpose
 
 TURNS = 20
+OPEN = 20
+"""Episodes at a time."""
 SYLLABLES = ("ka", "to", "mi", "ren", "sol", "ba", "ti", "or", "el", "un", "ash", "per", "qui", "lo", "ve", "dra")
 
 
@@ -143,49 +144,65 @@ def raw_bytes(exchange: Exchange) -> int:
     return sum(map(len, bodies))
 
 
-def measure(folder: Path, size: int, kind: str, episodes: int, open_at_once: int) -> dict[str, object]:
-    """Episodes go on side by side, as a gateway sees them; each exchange is a call of its own, none waits."""
-    made = [episode(number, size, kind) for number in range(episodes)]
-    order = [
-        made[number][turn]
-        for start in range(0, episodes, open_at_once)
-        for turn in range(TURNS)
-        for number in range(start, min(start + open_at_once, episodes))
-    ]
-    path = folder / f"{kind}-{size}.db"
-    futures: list[Future[list[int]]] = []
+class Round(NamedTuple):
+    cpu_s: float
+    caller_s: float
+    elapsed_s: float
+
+
+def one_round(path: Path, order: list[Exchange], batch: int) -> Round:
+    """No call waits for the one before: the writer makes groups of those that wait."""
+    calls = [order[start : start + batch] for start in range(0, len(order), batch)]
     with Store.open(path) as store:
         counted = Counted(store)
         before, caller = counted.cpu_s(), time.thread_time()
         started = time.perf_counter()
-        futures = [store.record_nowait([one]) for one in order]
+        futures = [store.record_nowait(some) for some in calls]
         caller = time.thread_time() - caller
         assert [seq for future in futures for seq in future.result()] == list(range(1, len(order) + 1))
         elapsed = time.perf_counter() - started
-        cpu = counted.cpu_s() - before
-    raw, count = sum(map(raw_bytes, order)), len(order)
-    with Store.read(path) as store:
+        return Round(counted.cpu_s() - before, caller, elapsed)
+
+
+def measure(folder: Path, size: int, kind: str, episodes: int, batch: int, rounds: int = 3) -> dict[str, object]:
+    """Episodes go on side by side, as a gateway sees them. Times are of the median round, and of the best."""
+    made = [episode(number, size, kind) for number in range(episodes)]
+    order = [
+        made[number][turn]
+        for start in range(0, episodes, OPEN)
+        for turn in range(TURNS)
+        for number in range(start, min(start + OPEN, episodes))
+    ]
+    paths = [folder / f"{kind}-{size}-{number}.db" for number in range(rounds)]
+    timed = sorted(one_round(path, order, batch) for path in paths)
+    middle, best = timed[rounds // 2], timed[0]
+    raw, count, stored = sum(map(raw_bytes, order)), len(order), paths[0].stat().st_size
+    with Store.read(paths[0]) as store:
         started = time.thread_time()
         for one in made:
             assert [found.exchange for found in store.exchanges("default", one[0].episode_id)] == one
         read = time.thread_time() - started
+    for path in paths:
+        path.unlink()
     return {
         "what": kind,
         "last_request_bytes": size,
         "exchanges": count,
-        "open_episodes": open_at_once,
+        "open_episodes": OPEN,
+        "exchanges_a_call": batch,
         "raw_bytes_per_exchange": round(raw / count),
-        "stored_bytes_per_exchange": round(path.stat().st_size / count),
-        "stored_share": round(path.stat().st_size / raw, 4),
-        "exchanges_per_s": round(count / elapsed),
-        "writer_cpu_us": round(1e6 * cpu / count, 1),
-        "caller_cpu_us": round(1e6 * caller / count, 1),
+        "stored_bytes_per_exchange": round(stored / count),
+        "stored_share": round(stored / raw, 4),
+        "exchanges_per_s": round(count / middle.elapsed_s),
+        "writer_cpu_us": round(1e6 * middle.cpu_s / count, 1),
+        "writer_cpu_us_best": round(1e6 * best.cpu_s / count, 1),
+        "caller_cpu_us": round(1e6 * middle.caller_s / count, 1),
         "read_cpu_us": round(1e6 * read / count, 1),
     }
 
 
 def full_size(folder: Path, size: int, count: int) -> dict[str, object]:
-    """CPU where each request has about the row's size: the last turn of a long history, again and again longer."""
+    """CPU where each request has about the row's size: the last turn of a long history, grown a bit at each call."""
     rng = random.Random(size)
     one = episode(0, size, "grows")[-1]
     made = [one]
@@ -249,20 +266,23 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory(dir=given.disk) as name:
         folder = Path(name)
-        for size, kind in (
-            (1024, "grows"),
-            (31 * 1024, "grows"),
-            (31 * 1024, "streamed"),
-            (31 * 1024, "marker"),
-            (31 * 1024, "clock"),
-            (31 * 1024, "cascade"),
-            (200 * 1024, "grows"),
+        for kilobytes, kind, batch in (
+            (1, "grows", 1),
+            (1, "grows", 32),
+            (31, "grows", 1),
+            (31, "grows", 32),
+            (31, "streamed", 32),
+            (31, "marker", 32),
+            (31, "clock", 32),
+            (31, "cascade", 32),
+            (200, "grows", 32),
         ):
-            rows.append(measure(folder, size, kind, given.n if size < 100_000 else given.n // 4, 20))
+            count = given.n if kilobytes < 100 else given.n // 4
+            rows.append(measure(folder, 1024 * kilobytes, kind, count, batch))
             print(rows[-1])
-        rows += [full_size(folder, size, 10 * given.n) for size in (1024, 31 * 1024)]
+        rows.append(full_size(folder, 31 * 1024, 200))
         rows += [syncs(folder, threads, 40) for threads in (1, 32)]
-    for row in rows[-4:]:
+    for row in rows[-3:]:
         print(row)
     print({"peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024})
     _results.write("journal", rows, n=given.n, seeds=[0])
