@@ -92,6 +92,15 @@ async def test_what_cannot_be_sampled_is_not_shadowed() -> None:
     assert rig.ask.asked == []
 
 
+async def test_a_route_that_clients_ask_for_under_another_name_is_shadowed_too() -> None:
+    rig = Rig(FakeAsk(call("look")), SHADOW)
+    decided = await rig.decide()
+    rig.decider.finished(rig.route, prompt(), msgspec.structs.replace(answered(decided, call("look")), route="gpt-x"))
+    await rig.decider.aclose()
+    assert [record.route for record in rig.recorded] == ["gpt-x"]
+    assert rig.decider.stages.row("auto").counts.shadow_units == 1
+
+
 async def test_a_repeat_of_the_student_is_no_act_of_the_cascade() -> None:
     asked = prompt(turn_user("go"), turn_call("look"), turn_output("wall"), turn_call("look"), turn_output("wall"))
     rig = Rig(FakeAsk(call("look")), SHADOW)
@@ -104,7 +113,7 @@ async def test_a_repeat_of_the_student_is_no_act_of_the_cascade() -> None:
 
 
 def job(size: int = 1000) -> Job:
-    return Job(prompt(), answered(Decided(), call("look"), request=b"x" * size))
+    return Job("auto", prompt(), answered(Decided(), call("look"), request=b"x" * size))
 
 
 async def test_too_much_waiting_is_dropped_and_counted() -> None:

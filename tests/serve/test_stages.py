@@ -464,7 +464,6 @@ def test_another_student_or_a_losing_cascade_is_warned_of(tmp_path: Path) -> Non
         (route(cascade=Cascade(rule="jsn")), "json"),
         (route(cascade=Cascade(samples=0)), "samples is 0"),
         (route(canary=(0.5, 0.2)), "does not rise"),
-        (route(shadow_share=1.5), "shadow_share"),
         (msgspec.structs.replace(route(), student=None), "no student"),
         (msgspec.structs.replace(route(), student="smal"), "small"),
         (route(mode=Mode.SHADOW, allowed_loss=0.0), "allowed_loss"),

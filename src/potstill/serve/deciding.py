@@ -79,6 +79,7 @@ class GatewayDecider:
         """Decisions by who acts and why, such as ``student/agreed``, and ``notes``: what failed open."""
         self._ask, self._record, self._clock = ask, record, clock
         self._dialects = {upstream.name: upstream.dialect for upstream in settings.upstreams}
+        self._default = None if settings.passthrough else settings.default_route
         self._drain_s = settings.limits.drain_s
         self._context = Injector(library, environment)
         self._held = HeldEpisodes()
@@ -261,7 +262,7 @@ class GatewayDecider:
             if exchange.stage.endswith(f"/{Served.SHADOW}") and not_for_student(prompt) is None:
                 unit = f"{key}/{exchange.request_id}/{exchange.started_at!r}"
                 if drawn(unit, route.shadow_share, route.name, "shadow-exchange"):
-                    self.shadow.offer(Job(prompt, exchange))
+                    self.shadow.offer(Job(route.name, prompt, exchange))
         except Exception:  # nobody waits for this any more
             log.exception("what follows an exchange on route %s failed", route.name)
 
@@ -276,12 +277,14 @@ class GatewayDecider:
         stage: str = "",
         begun_at: float | None = None,
     ) -> bool:
-        """An episode ended: evidence for its arm. False where it counts for none, or was counted.
+        """An episode ended: evidence for its arm. False where it counts for none, or was counted. ``route``: as clients
+        asked for it (``Exchange.route``).
 
         ``stage`` and ``begun_at``: ``stage`` and ``started_at`` of the episode's first exchange in the journal. They
         are needed where another process served it or this one has forgotten it; an episode counts for the stage in
         which it began.
         """
+        route = route if route in self.trusts else self._default or ""
         if route not in self.trusts or self.trusts[route].student is None:
             return False
         held = self._held.get(key_of(namespace, episode_id))
@@ -304,8 +307,8 @@ class GatewayDecider:
 
     async def _shadow(self, job: Job) -> None:
         """Ask the student what the teacher was asked, and compare."""
-        prompt, exchange = job
-        trust = self.trusts[exchange.route]
+        name, prompt, exchange = job
+        trust = self.trusts[name]
         teacher = teachers_reply(exchange)
         if teacher is None:
             return
@@ -318,7 +321,7 @@ class GatewayDecider:
         weighed = await self._weigh(trust, policy, state, shown, prompt, situation, teacher)
         found = compare(teacher, weighed.samples, weighed.resolution.decision, ValidAnswers(policy.rule, prompt))
         if found is not None:
-            self.stages.shadowed(exchange.route, acted=found.acted, agreed=found.agreed)
+            self.stages.shadowed(name, acted=found.acted, agreed=found.agreed)
             self.counts[_shadow_name(found)] += 1
         if self._record is not None:
             self._record(_shadow_record(exchange, weighed, shown, found, started, self._clock()))

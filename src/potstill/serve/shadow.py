@@ -34,6 +34,8 @@ WORKERS = 4
 class Job(NamedTuple):
     """An exchange to be shadowed, with its prompt as the client sent it."""
 
+    route: str
+    """Name in the settings: clients may ask for it under other names."""
     prompt: Prompt
     exchange: Exchange
 
@@ -108,7 +110,7 @@ class ShadowQueue:
                 await self._run(job)
                 self.counts["done"] += 1
             except Exception:  # one broken job must not end the others
-                log.exception("shadow of an exchange on route %s failed", job.exchange.route)
+                log.exception("shadow of an exchange on route %s failed", job.route)
                 self.counts["failed"] += 1
 
 

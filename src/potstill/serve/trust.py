@@ -69,8 +69,6 @@ def trust_of(route: Route, settings: Gateway) -> Trust:
             f"{', '.join(sorted(models)) or 'no model is configured'}."
         )
     _check_context(route)
-    if not 0.0 <= route.shadow_share <= 1.0:
-        raise ConfigError(f"shadow_share of route '{route.name}' is {route.shadow_share}; allowed: 0 to 1.")
     found = _calibrated(route) if route.mode is Mode.CASCADE and route.cascade.calibration else None
     return Trust(
         route=route,
