@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from pair_samples import BODIES, CASES, CHAT, ERRORS, QUESTIONS, RESPONSES, STREAMS, Says
+from pair_samples import ANTHROPIC, BODIES, CASES, CHAT, ERRORS, QUESTIONS, RESPONSES, STREAMS, Says
 from test_pairs import (
     cases,
     chat_tokens,
@@ -25,6 +25,8 @@ from test_pairs import (
     translate,
     translate_stream,
 )
+from test_pairs_requests import REQUESTS
+from test_pairs_requests import translate as translate_request
 
 WHY = "{} is not installed: pip install 'potstill[test]'"
 
@@ -165,3 +167,46 @@ def collect(client: str, address: str, seen: list[Any]) -> None:
     sdk = openai_client(address) if client == CHAT else anthropic_client(address)
     create = sdk.chat.completions.create if client == CHAT else sdk.messages.create
     seen.extend(create(**asked(client), stream=True))
+
+
+def _drained(value: Any) -> Any:
+    """Everything that a validator left for later is validated now."""
+    if isinstance(value, dict):
+        return {key: _drained(held) for key, held in value.items()}
+    if value is None or isinstance(value, str | bytes | int | float):
+        return value
+    return [_drained(held) for held in value]
+
+
+def _parameters(upstream: str) -> Any:
+    if upstream == ANTHROPIC:
+        pytest.importorskip("anthropic", reason=WHY.format("anthropic"))
+        from anthropic.types.message_create_params import MessageCreateParamsStreaming
+
+        return MessageCreateParamsStreaming
+    pytest.importorskip("openai", reason=WHY.format("openai"))
+    if upstream == CHAT:
+        from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+
+        return CompletionCreateParamsStreaming
+    from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
+
+    return ResponseCreateParamsStreaming
+
+
+@pairs
+def test_a_translated_request_is_one_that_the_upstreams_sdk_could_send(upstream: str, client: str) -> None:
+    parameters = _parameters(upstream)
+    from pydantic import TypeAdapter
+
+    body = translate_request(client, upstream, REQUESTS[client])
+    for item in body.get("input", ()):
+        # The SDK's type insists on an id; the endpoint refuses one that it did not give, and takes the item without.
+        if item["type"] == "reasoning":
+            item.setdefault("id", "rs_1")
+    for message in body.get("messages", ()):
+        message.pop("reasoning_content", None)  # DeepSeek's field and others', not OpenAI's.
+    adapter = TypeAdapter(parameters)  # Must outlive what it left for later.
+    read = _drained(adapter.validate_python(body))
+    for field in ("messages", "input", "tools", "tool_choice"):
+        assert read.get(field) == body.get(field)

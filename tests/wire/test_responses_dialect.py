@@ -31,7 +31,7 @@ from potstill.wire.neutral import (
     ToolUse,
     Turn,
 )
-from potstill.wire.openai_responses import RESPONSES, needs_rewriting
+from potstill.wire.openai_responses import RESPONSES, Responses, needs_rewriting
 
 NAME = "openai-responses"
 
@@ -297,6 +297,18 @@ def test_openais_own_ids_and_proofs_are_no_reason_to_rewrite() -> None:
     bare = {"type": "reasoning", "summary": [], "encrypted_content": "gAAA"}
     assert not needs_rewriting(json.dumps(item).encode())
     assert again(input=[item, bare])["input"] == [item, bare]
+
+
+def test_open_servers_are_given_reasoning_as_raw_text() -> None:
+    thoughts = (Thinking(text="a", signature="sig"), Thinking(redacted="black"), Thinking(text="b", id="rs_1"))
+    prompt = Prompt(model="m", turns=(Turn(role="assistant", parts=thoughts),), dialect="anthropic")
+    first, second = json.loads(Responses(reasoning="content").encode_request(prompt))["input"]
+    assert [item["content"] for item in (first, second)] == [
+        [{"type": "reasoning_text", "text": "a"}],
+        [{"type": "reasoning_text", "text": "b"}],
+    ]
+    assert (first["summary"], second["id"]) == ([], "rs_1")
+    assert "encrypted_content" not in first
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

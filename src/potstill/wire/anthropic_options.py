@@ -183,7 +183,11 @@ def write_format(format: Format) -> dict[str, Any]:
 # --- fields of other dialects -----------------------------------------------------------------------------------------
 
 _HARMLESS = {
+    "background",
+    "background_options",
+    "client_metadata",
     "include",
+    "max_tool_calls",
     "prediction",
     "prompt_cache_key",
     "prompt_cache_options",

@@ -9,6 +9,8 @@ an earlier one (``previous_response_id``, ``conversation``) can only be served b
 
 from __future__ import annotations
 
+from typing import Literal
+
 from potstill.types import Struct
 from potstill.wire.dialect import Problem, StreamDecoder, StreamEncoder
 from potstill.wire.neutral import Answer, Prompt
@@ -20,9 +22,14 @@ from potstill.wire.responses_request import HARMLESS, HISTORY, decode_request, e
 from potstill.wire.responses_stream import Decoder
 
 
-class _Responses(Struct, frozen=True, kw_only=True):
-    """See ``wire.dialect.Dialect`` for what each method promises."""
+class Responses(Struct, frozen=True, kw_only=True):
+    """See ``wire.dialect.Dialect`` for what each method promises.
 
+    ``reasoning``: where an upstream reads the reasoning of earlier turns: OpenAI in ``summary``, llama.cpp and vLLM in
+    ``content``; each refuses the other.
+    """
+
+    reasoning: Literal["summary", "content"] = "summary"
     name: str = NAME
     path: str = "/responses"
 
@@ -30,7 +37,7 @@ class _Responses(Struct, frozen=True, kw_only=True):
         return decode_request(body)
 
     def encode_request(self, prompt: Prompt) -> bytes:
-        return encode_request(prompt)
+        return encode_request(prompt, self.reasoning)
 
     def decode_answer(self, body: bytes) -> Answer:
         return decode_answer(body)
@@ -51,6 +58,6 @@ class _Responses(Struct, frozen=True, kw_only=True):
         return decode_problem(status, body)
 
 
-RESPONSES = _Responses()
+RESPONSES = Responses()
 
-__all__ = ["HARMLESS", "HISTORY", "RESPONSES", "needs_rewriting"]
+__all__ = ["HARMLESS", "HISTORY", "RESPONSES", "Responses", "needs_rewriting"]

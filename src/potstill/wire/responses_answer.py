@@ -18,7 +18,7 @@ from potstill.wire.neutral import Answer, Choice, Part, Prompt, Text, ToolUse
 from potstill.wire.openai_chat import ErrorBody, decode_error, excerpt
 from potstill.wire.responses_content import NAME
 from potstill.wire.responses_fields import Fields, decode_object, encode_object
-from potstill.wire.responses_items import decode_output_item, encode_output
+from potstill.wire.responses_items import decode_output_item, encode_output, new_id
 from potstill.wire.responses_request import settings_of
 from potstill.wire.usage import normalise_usage
 
@@ -192,11 +192,6 @@ def complete_item(item: dict[str, Any], status: str) -> None:
         item["id"] = new_id(prefix)
     if prefix != "rs":
         item["status"] = "incomplete" if status == "incomplete" else "completed"
-
-
-def new_id(prefix: str) -> str:
-    """At most 64 characters, as OpenAI wants ids."""
-    return f"{prefix}_potstill_{uuid.uuid4().hex}"
 
 
 def encode_logprobs(tokens: tuple[TokenLogprob, ...]) -> list[dict[str, Any]]:

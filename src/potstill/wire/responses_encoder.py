@@ -22,12 +22,11 @@ from potstill.wire.responses_answer import (
     encode_usage,
     envelope,
     error_code,
-    new_id,
     status_of,
 )
 from potstill.wire.responses_content import ANNOTATION, CONTENT, NAME, unknown_part
 from potstill.wire.responses_fields import encode_object
-from potstill.wire.responses_items import ITEM, proof_of
+from potstill.wire.responses_items import ITEM, new_id, proof_of
 from potstill.wire.sse import PING, encode
 
 
@@ -57,8 +56,10 @@ class _Open:
 
 
 class Encoder:
-    """A ``wire.dialect.StreamEncoder``. A second choice, and a part that only another dialect has, break the stream: the
-    client has seen half an answer by then. Nothing follows ``Done`` or what broke."""
+    """A ``wire.dialect.StreamEncoder``. Nothing follows ``Done`` or ``Broken``.
+
+    A second choice, and a part that only another dialect has, break the stream: the client has seen half an answer.
+    """
 
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt

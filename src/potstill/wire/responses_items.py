@@ -15,6 +15,7 @@ upstream as it came.
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -310,3 +311,24 @@ def _described(item: dict[str, Any], hint: dict[str, Any]) -> dict[str, Any]:
     if [{"type": "summary_text", "text": "\n\n".join(texts)}] != item["summary"]:
         return item | {key: value for key, value in hint.items() if key not in split}
     return item | {"summary": []} | hint
+
+
+def raw_reasoning(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items with reasoning as raw text in ``content``, where open servers (llama.cpp, vLLM) read it and OpenAI
+    refuses it; reasoning without a text is left out, as these servers cannot read it."""
+    found = []
+    for item in items:
+        if item["type"] == "reasoning":
+            parts = [part for key in ("summary", "content") for part in decode_contents(Fields(item), key)]
+            text = "\n\n".join(part.text for part in parts if isinstance(part, Text))
+            content = [{"type": "reasoning_text", "text": text}] if text else []
+            item = {key: value for key, value in item.items() if key != "encrypted_content"}
+            item |= {"id": item.get("id") or new_id("rs"), "summary": [], "content": content}
+        if item["type"] != "reasoning" or item["content"]:
+            found.append(item)
+    return found
+
+
+def new_id(prefix: str) -> str:
+    """At most 64 characters, as OpenAI wants ids."""
+    return f"{prefix}_potstill_{uuid.uuid4().hex}"

@@ -10,7 +10,7 @@ caching, tiers, reports, or limits of built-in tools); every other one must rais
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,7 +18,7 @@ from potstill.errors import BadRequest, Untranslatable
 from potstill.wire.neutral import ChoiceMode, Format, OpaqueTool, Prompt, Text, Thought, Tool, ToolChoice, Turn
 from potstill.wire.responses_content import NAME
 from potstill.wire.responses_fields import Fields, decode_object, encode_object
-from potstill.wire.responses_items import decode_items, encode_turns
+from potstill.wire.responses_items import decode_items, encode_turns, raw_reasoning
 
 HISTORY = frozenset({"previous_response_id", "conversation", "prompt"})
 HARMLESS = frozenset(
@@ -212,15 +212,18 @@ def _decode_thought(fields: Fields) -> Thought | None:
 # --- encode -----------------------------------------------------------------------------------------------------------
 
 
-def encode_request(prompt: Prompt) -> bytes:
+def encode_request(prompt: Prompt, reasoning: Literal["summary", "content"] = "summary") -> bytes:
     """Raises ``Untranslatable`` for ``n`` above 1, stop texts, and what only another dialect can say.
 
     A request from another dialect says ``store: false`` (here the default is true) and tools that are not strict
-    (here the default is strict). ``seed`` is a wish for repetition that no provider guarantees: left out.
+    (here the default is strict). ``reasoning``: where the upstream reads earlier reasoning (``raw_reasoning`` says who
+    differs). ``seed`` is a wish for repetition that no provider guarantees: left out.
     """
     _refuse(prompt)
     own = prompt.dialect == NAME
     body: dict[str, Any] = {"model": prompt.model} | _encode_turns(prompt, own)
+    if reasoning == "content":
+        body["input"] = raw_reasoning(body["input"])
     body |= settings_of(prompt)
     include = list(prompt.extra.get("include", [])) if own else []
     if prompt.logprobs:
