@@ -473,3 +473,21 @@ def test_another_student_or_a_losing_cascade_is_warned_of(tmp_path: Path) -> Non
 def test_a_route_that_cannot_be_served_is_refused_at_start(one: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         trust_of(one, settings(one))
+
+
+def test_the_guides_settings_are_taken(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import re
+    import tomllib
+
+    from potstill.serve import settings_file
+
+    guide = (repository / "docs" / "guides" / "rollout.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", guide, flags=re.DOTALL)
+    tables = tomllib.loads(block)
+    tables["upstreams"] = {"u": {"base_url": "http://127.0.0.1:9/v1"}}
+    tables["models"] = {name: {"upstream": "u", "model": name} for name in ("big", "small")}
+    calibration(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    told = settings_file.parse(tables, "the guide")
+    trust = trust_of(told.routes[0], told)
+    assert (trust.policy.samples, trust.plan.ladder, trust.route.context.k) == (5, (0.05, 0.2, 0.5), 2)
