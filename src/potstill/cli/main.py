@@ -34,6 +34,7 @@ class Subcommand(NamedTuple):
 
 SUBCOMMANDS = {
     "demo": Subcommand("potstill.cli.demo:demo", "Watch a small model alone, with demonstrations, in a cascade."),
+    "serve": Subcommand("potstill.cli.serve:serve", "Record an agent's calls and route them: change its base_url."),
     "run": Subcommand("potstill.cli.run:run", "Record arms on the same tasks and seeds."),
     "distill": Subcommand("potstill.cli.distill:distill", "Hand a teacher's knowledge down to a student."),
     "measure": Subcommand("potstill.cli.measure:measure", "Report success, cost and cost per success."),
@@ -46,6 +47,7 @@ SUBCOMMANDS = {
     "trajectories": Subcommand(
         "potstill.cli.trajectories:trajectories", "List, show, export, import and remove episodes."
     ),
+    "keys": Subcommand("potstill.cli.keys:keys", "Make, list and revoke virtual keys of a gateway's tenants."),
     "models": Subcommand("potstill.cli.models:models", "List, fetch and check models."),
     "envs": Subcommand("potstill.cli.envs:envs", "List and check environments and their tasks."),
     "config": Subcommand("potstill.cli.config:config", "Show the settings in force and their sources."),

@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from potstill.errors import PotstillError, UnknownName
+from potstill.serve.admin import Admin
+from potstill.serve.admin_key import is_loopback
 from potstill.serve.client import Client, Message, Receive, Send, Watch
 from potstill.serve.forward import JSON, Forwarder
-from potstill.serve.gates import is_loopback
 from potstill.serve.metrics import CONTENT_TYPE, Metrics
-from potstill.serve.outline import outline_of
+from potstill.serve.outline import Outline, outline_of
 from potstill.serve.parts import Admission, Episodes, Gate
 from potstill.serve.plain import Plain, tokens_of
 from potstill.serve.problems import (
@@ -41,14 +42,9 @@ from potstill.serve.work import Incoming, Work
 from potstill.wire.dialect import Problem
 
 COMPLETIONS = {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSES, "/v1/messages": ANTHROPIC}
-SAID = {
-    "x-potstill-goal": "goal",
-    "x-potstill-plan": "plan",
-    "x-potstill-observation": "observation",
-    "x-potstill-task": "task",
-    "x-potstill-tags": "tags",
-}
-"""What a client can say of its episode, and as what it is recorded."""
+
+LARGE_BODY = 1 << 20
+"""Larger bodies are read only from who holds a key."""
 
 Scope = Message
 Handler = Callable[["Call"], Awaitable[None]]
@@ -108,6 +104,7 @@ class App:
         metrics: Metrics,
         limits: Limits,
         open_to_all: bool,
+        admin: Admin,
     ) -> None:
         self.draining = False
         self.inflight = 0
@@ -121,6 +118,7 @@ class App:
         self._metrics = metrics
         self._limits = limits
         self._open_to_all = open_to_all
+        self._admin = admin
         self._started = time.time()
         self._get: dict[str, Handler] = {
             "/healthz": self._healthz,
@@ -137,6 +135,8 @@ class App:
         metrics.gauge("potstill_inflight", "Requests that are being served.", lambda: self.inflight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._admin.handles(scope["path"]):
+            return await self._admin(scope, receive, send)
         call = Call(scope, receive, send)
         if not call.path.startswith("/v1/") and f"/v1{call.path}" in self._post:
             call.path = f"/v1{call.path}"  # a base URL without /v1
@@ -177,8 +177,15 @@ class App:
             raise refused(503, "overloaded", message, retry_after_s=1.0)
         body = await self._body(call)
         outline = outline_of(body)
-        target = self._target(outline.model)
-        admission = await self._admitted(call, outline.model)
+        target, admission = await self._admitted(call, outline.model)
+        try:
+            work = await self._placed(call, body, outline, target, admission)
+        except BaseException:
+            self._gate.settle(admission, usd=0.0, tokens=0, at=call.at)
+            raise
+        await self._forwarder.serve(work, Watch(call.receive))
+
+    async def _placed(self, call: Call, body: bytes, outline: Outline, target: Target, admission: Admission) -> Work:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in call.headers}
         placement = self._episodes.place(admission.tenant, headers, call.dialect, body, call.at)
         ticket = await self._recorder.reserve(len(body))
@@ -186,16 +193,14 @@ class App:
         ours.append((b"x-potstill-episode", placement.episode_id.encode("ascii", "replace")))
         if not ticket.accepted:
             ours.append((b"x-potstill-recording", b"dropped"))
-        work = Work(
+        return Work(
             incoming=Incoming(call.request_id, call.dialect, call.headers, body, outline, call.at, call.started),
             target=target,
             admission=admission,
             placement=placement,
-            metadata={field: headers[name] for name, field in SAID.items() if name in headers},
             client=Client(call.send, ours),
             ticket=ticket,
         )
-        await self._forwarder.serve(work, Watch(call.receive))
 
     async def _body(self, call: Call) -> bytes:
         """The whole body, within the limits of size and time."""
@@ -206,6 +211,8 @@ class App:
         length = call.header(b"content-length")
         if length is not None and int(length) > limit:
             raise self._too_large(int(length))
+        if length is None or int(length) > LARGE_BODY:
+            await self._known(call)
         first = await self._more(call, self._limits.body_timeout_s)
         if not first["more_body"]:
             body: bytes = first["body"]
@@ -214,11 +221,11 @@ class App:
             until = call.started + self._limits.body_timeout_s
             more = True
             while more:
+                if size > limit:
+                    raise self._too_large(size)
                 message = await self._more(call, until - time.perf_counter())
                 chunks.append(message["body"])
                 size += len(message["body"])
-                if size > limit:
-                    raise self._too_large(size)
                 more = message["more_body"]
             body = b"".join(chunks)
         if len(body) > limit:
@@ -240,17 +247,23 @@ class App:
         limit = self._limits.max_request_bytes
         return refused(413, "too_large", f"The request has {size} bytes or more; {limit} are allowed.")
 
-    def _target(self, name: str) -> Target:
+    async def _admitted(self, call: Call, model: str) -> tuple[Target, Admission]:
+        """Only who holds a key learns which models there are."""
         try:
-            return self._routes.find(name)
+            target = self._routes.find(model)
         except UnknownName as error:
+            await self._known(call)
             raise refused(404, "not_found", str(error), code="model_not_found") from None
-
-    async def _admitted(self, call: Call, model: str) -> Admission:
         admitted = await self._gate.admit(call.key(), model, call.at)
         if isinstance(admitted, Problem):
             raise Refused(admitted)
-        return admitted
+        return target, admitted
+
+    async def _known(self, call: Call) -> None:
+        """Whose key this is matters; no limit is looked at."""
+        admitted = await self._gate.admit(call.key(), "", call.at)
+        if isinstance(admitted, Problem):
+            raise Refused(admitted)
 
     def _check_origin(self, call: Call) -> None:
         """A page in a browser on this machine must not spend the owner's money."""
@@ -264,21 +277,18 @@ class App:
         self._check_origin(call)
         body = await self._body(call)
         outline = outline_of(body)
-        model = self._target(outline.model).teacher
-        admission = await self._admitted(call, outline.model)
+        target, admission = await self._admitted(call, outline.model)
         tokens = 0
         try:
             path = call.path.removeprefix("/v1")
-            status, headers, answer = await self._plain.passed(path, model, call.headers, body, outline)
+            status, headers, answer = await self._plain.passed(path, target.teacher, call.headers, body, outline)
             tokens = tokens_of(answer)
         finally:
             self._gate.settle(admission, usd=None, tokens=tokens, at=call.at)
         await call.reply(status, answer, headers)
 
     async def _models(self, call: Call) -> None:
-        admitted = await self._gate.admit(call.key(), "", call.at)
-        if isinstance(admitted, Problem):
-            raise Refused(admitted)
+        await self._known(call)
         rows = [
             {"id": name, "object": "model", "created": int(self._started), "owned_by": "potstill"}
             for name in self._routes.names()
@@ -297,7 +307,7 @@ class App:
         await call.reply(200, self._metrics.text(), [(b"content-type", CONTENT_TYPE)])
 
     async def _acknowledged(self, call: Call) -> None:
-        await self._admitted(call, "")
+        await self._known(call)
         recorder = self._recorder
         told: dict[str, Any] = {"seq": recorder.acknowledged, "waiting": recorder.waiting}
         wanted = dict(part.partition("=")[::2] for part in call.query.decode("latin-1").split("&")).get("request_id")

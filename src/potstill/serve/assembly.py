@@ -6,24 +6,36 @@ What it knows: who needs whom. What it does not do: sockets (``server``), or any
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from potstill.errors import PotstillError
 from potstill.measure.prices.table import PriceTable
 from potstill.record.live import LiveEpisodes
+from potstill.serve.admin import Admin
+from potstill.serve.admin_key import is_loopback
 from potstill.serve.app import App
+from potstill.serve.deciding import GatewayDecider
 from potstill.serve.forward import Forwarder
-from potstill.serve.gates import AdminGate, OpenGate
+from potstill.serve.key_rows import StoreRows
 from potstill.serve.metrics import Metrics
-from potstill.serve.parts import Gate
 from potstill.serve.plain import Plain
-from potstill.serve.recorder import Recorder
+from potstill.serve.questions import Questions
+from potstill.serve.recorder import LINGER_S, Recorder
 from potstill.serve.routes import Routes
-from potstill.serve.settings import Gateway
+from potstill.serve.settings import Gateway, Mode
 from potstill.serve.settling import Settler
+from potstill.serve.tenants import OPEN_TENANT, TenantGate
 from potstill.serve.upstreams import Upstreams
 from potstill.trajectories.store import Store
+
+if TYPE_CHECKING:
+    from potstill.distill.context.library import DemonstrationLibrary
+
+QUIET_S = 5.0
+"""How long requests that were cut at the end of the drain time have to come to an end."""
 
 
 @asynccontextmanager
@@ -32,44 +44,85 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
 
     Raises ``ConfigError``, ``StoreError``.
     """
-    metrics = Metrics()
-    store = await asyncio.to_thread(Store.open, settings.db)
-    try:
-        upstreams = Upstreams(settings.upstreams, metrics)
+    async with AsyncExitStack() as stack:
+        metrics, limits = Metrics(), settings.limits
+        store = await asyncio.to_thread(Store.open, settings.db)
+        stack.push_async_callback(asyncio.to_thread, store.close)
+        prices = await asyncio.to_thread(_prices)
         recorder = Recorder(
             store,
-            max_bytes=settings.limits.max_queue_bytes,
+            max_bytes=limits.max_queue_bytes,
             metrics=metrics,
             overflow=settings.recording.overflow,
-            linger_s=0.0 if settings.recording.strict else 0.02,
+            linger_s=0.0 if settings.recording.strict else LINGER_S,
         )
+        stack.push_async_callback(recorder.aclose)
         recorder.acknowledged = await asyncio.to_thread(store.last_seq)
-        gate: Gate = OpenGate() if admin_key is None else AdminGate(admin_key)
-        episodes = LiveEpisodes(idle_s=settings.limits.idle_episode_s)
-        settler = Settler(gate, episodes, metrics, await asyncio.to_thread(_prices))
-        forwarder = Forwarder(upstreams, recorder, metrics, settings.limits, settler, strict=settings.recording.strict)
+        gate = TenantGate(StoreRows(store), settings.tenants, keys_required=needs_keys(settings))
+        await gate.start()
+        stack.push_async_callback(gate.aclose)
+        upstreams = Upstreams(settings.upstreams, metrics)
+        stack.push_async_callback(upstreams.aclose)
+        episodes = LiveEpisodes(idle_s=limits.idle_episode_s)
+        decider = None
+        if any(route.mode is not Mode.RECORD for route in settings.routes):
+            decider = GatewayDecider(
+                settings,
+                Questions(upstreams, max_bytes=limits.max_answer_bytes),
+                store,
+                await asyncio.to_thread(_library, settings, store),
+                record=recorder.add,
+                prices=prices,
+            )
+            await decider.start()
+            stack.push_async_callback(decider.aclose)
+        admin = Admin(
+            settings=settings,
+            store=store,
+            gate=gate,
+            admin_key=admin_key,
+            stages=None if decider is None else decider.stages,
+            gauges=partial(_gauges, metrics),
+        )
+        stack.push_async_callback(admin.aclose)
         app = App(
             routes=Routes(settings),
             gate=gate,
             episodes=episodes,
             recorder=recorder,
-            forwarder=forwarder,
-            plain=Plain(upstreams, settings.limits),
+            forwarder=Forwarder(
+                upstreams,
+                recorder,
+                metrics,
+                limits,
+                Settler(gate, episodes, metrics, prices),
+                strict=settings.recording.strict,
+                decider=decider,
+            ),
+            plain=Plain(upstreams, limits),
             metrics=metrics,
-            limits=settings.limits,
-            open_to_all=admin_key is None,
+            limits=limits,
+            open_to_all=not needs_keys(settings),
+            admin=admin,
         )
-        try:
-            yield app
-        finally:
-            app.draining = True
-            with suppress(TimeoutError):
-                async with asyncio.timeout(5):
-                    await app.idle()
-            await upstreams.aclose()
-            await recorder.aclose()
-    finally:
-        await asyncio.to_thread(store.close)
+        stack.push_async_callback(_quiet, app)
+        yield app
+
+
+def needs_keys(settings: Gateway) -> bool:
+    """Keys may be left out only where no other machine can ask."""
+    return settings.keys_required or not is_loopback(settings.host)
+
+
+async def _quiet(app: App) -> None:
+    app.draining = True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(QUIET_S):
+            await app.idle()
+
+
+def _gauges(metrics: Metrics) -> Mapping[str, Any]:
+    return {gauge.name.removeprefix("potstill_"): gauge.read() for gauge in metrics.gauges}
 
 
 def _prices() -> PriceTable | None:
@@ -78,3 +131,17 @@ def _prices() -> PriceTable | None:
         return PriceTable.load()
     except PotstillError:
         return None
+
+
+def _library(settings: Gateway, store: Store) -> DemonstrationLibrary | None:
+    """What the tenants' teachers did well, where a route shows demonstrations."""
+    if not any(route.context.k for route in settings.routes):
+        return None
+    from potstill.distill.context.config import ContextConfig
+    from potstill.distill.context.library import DemonstrationLibrary
+
+    library = DemonstrationLibrary(ContextConfig())
+    for namespace in {OPEN_TENANT, *(tenant.name for tenant in settings.tenants)}:
+        for trajectory in store.select(namespace=namespace, success=True):
+            library.add(trajectory)
+    return library

@@ -19,7 +19,7 @@ from potstill.serve.problems import ANTHROPIC, Headers, Refused, body_of, event_
 from potstill.serve.recorder import Recorder
 from potstill.serve.settings import Limits, Mode, Model
 from potstill.serve.transfer import EVENTS, Transfer
-from potstill.serve.translate import Translating, streamed
+from potstill.serve.translate import Translating, as_stream
 from potstill.serve.upstreams import Upstreams
 from potstill.serve.work import Work, answerer_header
 from potstill.trajectories.exchange import Exchange
@@ -97,16 +97,9 @@ class Forwarder:
         target = work.target
         if target.route.mode is not Mode.RECORD:
             work.decided = await self._decide(work)
-        if work.decided.answer is not None and work.prompt is not None:
-            if await self._deliver(work, work.decided.answer, work.prompt):
-                return
-        elif target.route.mode is Mode.STUDENT and target.student is not None and self._decider is None:
-            try:
-                return await self._ask(work, target.student, Answerer.STUDENT, None)
-            except (Refused, PotstillError) as error:
-                if work.client.started:
-                    raise
-                self._fail_open(work, "student", f"the student did not answer: {problem_of(error).message}")
+        answer, prompt = work.decided.answer, work.prompt
+        if answer is not None and prompt is not None and await self._deliver(work, answer, prompt):
+            return
         await self._ask(work, target.teacher, Answerer.TEACHER, work.decided.prompt)
 
     async def _decide(self, work: Work) -> Decided:
@@ -120,7 +113,7 @@ class Forwarder:
             return Decided()
         try:
             return await self._decider.decide(
-                work.target.route, work.prompt, work.placement, work.admission, said=work.metadata
+                work.target.route, work.prompt, work.placement, work.admission, said=work.placement.metadata
             )
         except Exception as error:
             _log.exception("deciding about request %s failed", work.incoming.request_id)
@@ -131,7 +124,7 @@ class Forwarder:
         """Send the student's answer in the client's dialect. False: that dialect cannot say it."""
         spoken = dialect(work.incoming.dialect)
         try:
-            body = streamed(answer, prompt, spoken) if prompt.stream else spoken.encode_answer(answer, prompt)
+            body = as_stream(answer, prompt, spoken) if prompt.stream else spoken.encode_answer(answer, prompt)
         except PotstillError as error:
             self._fail_open(work, "student", f"the student's answer cannot be told to this client: {error}")
             return False

@@ -91,15 +91,15 @@ class Metrics:
         self.latency = Histogram("potstill_request_seconds", "From a request's head to its answer's end.", ("route",))
         self.first_byte = Histogram("potstill_first_byte_seconds", "To the first byte of the answer.", ("route",))
         self.added = Histogram("potstill_added_seconds", "To the first byte, less the wait for models.", ("route",))
-        self._gauges: list[Gauge] = []
+        self.gauges: list[Gauge] = []
 
     def gauge(self, name: str, help: str, read: Callable[[], float]) -> None:
-        self._gauges.append(Gauge(name, help, read))
+        self.gauges.append(Gauge(name, help, read))
 
     def text(self) -> bytes:
         """The page that Prometheus scrapes."""
         families = [one for one in vars(self).values() if isinstance(one, Counter | Histogram)]
-        lines = [line for one in (*families, *self._gauges) for line in one.lines()]
+        lines = [line for one in (*families, *self.gauges) for line in one.lines()]
         return ("\n".join(lines) + "\n").encode()
 
 

@@ -30,8 +30,8 @@ class Adapter(Protocol):
     usage_asked: bool
     """``stream_options`` were put in; an upstream that does not know them gets the request again without."""
 
-    def whole(self, body: bytes) -> bytes:
-        """A whole answer, for the client. Raises ``BadResponse``."""
+    def whole(self, body: bytes, *, streamed: bool) -> bytes:
+        """A whole answer, for the client; ``streamed``: it came as events, unasked. Raises ``BadResponse``."""
 
     def feed(self, chunk: bytes) -> bytes:
         """More of a stream, for the client."""
@@ -55,7 +55,7 @@ class Passing:
             body = with_fields(body, {"model": msgspec.json.encode(model)})
         self.request = with_usage_asked(body, outline) if self.usage_asked else body
 
-    def whole(self, body: bytes) -> bytes:
+    def whole(self, body: bytes, *, streamed: bool) -> bytes:
         try:
             usage_of(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

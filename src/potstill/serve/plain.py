@@ -12,8 +12,7 @@ from potstill.serve.answers import usage_of
 from potstill.serve.outline import Outline, with_fields
 from potstill.serve.problems import ANTHROPIC, Headers, refused
 from potstill.serve.settings import Limits, Model
-from potstill.serve.transfer import READ_ERRORS
-from potstill.serve.upstreams import Upstreams, answer_headers, read_failure
+from potstill.serve.upstreams import READ_ERRORS, Upstreams, answer_headers, read_failure
 from potstill.wire.usage import normalise_usage
 
 

@@ -37,19 +37,18 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head_bytes += min(len(data), MAX_HEAD_BYTES + 1)
         super().data_received(data)
-        if not self._in_head:
+        if not self._in_head or self.transport.is_closing():
             return
+        self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
             self.transport.write(_TOO_LARGE)
             self.transport.close()
-        elif self._deadline is None and self._head_bytes:
+        elif self._deadline is None:
             self._arm()
 
     def on_message_begin(self) -> None:
-        self._in_head, self._head_bytes = True, 1
+        self._in_head, self._head_bytes = True, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:

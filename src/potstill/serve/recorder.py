@@ -126,6 +126,15 @@ class Recorder:
         self._queue.put(_Job(exchange, ticket, durable))
         return durable
 
+    def add(self, exchange: Exchange) -> None:
+        """Queue an exchange that no client waits for (shadow); beyond the bound it is dropped and counted."""
+        size = len(exchange.request)
+        if not self._fits(size):
+            self._metrics.dropped.add()
+            return
+        self.waiting_bytes += size
+        self.put(Ticket(size), exchange)
+
     def seq_of(self, request_id: str) -> int | None:
         """The durable sequence number of one of the latest requests."""
         return self._seqs.get(request_id)

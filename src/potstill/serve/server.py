@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from potstill.errors import MissingExtra, PotstillError
+from potstill.serve.admin_key import check_admin_key
 from potstill.serve.assembly import opened
 from potstill.serve.client import Message, Receive, Send
 from potstill.serve.settings import Gateway
@@ -28,7 +29,7 @@ KEEP_ALIVE_S = 75.0
 class GatewayServer:
     """One gateway. ``run`` serves until a signal comes; ``start`` and ``stop`` serve in a thread.
 
-    Raises ``MissingExtra`` where the server's packages are not installed.
+    Raises ``MissingExtra`` where the server's packages are not installed, ``ConfigError`` for a weak admin key.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class GatewayServer:
         self.app: App | None = None
         self.url = ""
         """Where it listens, without path; known once it has started."""
+        check_admin_key(admin_key, settings.host)
         self._admin_key = admin_key
         self._on_started = on_started
         self._error: BaseException | None = None

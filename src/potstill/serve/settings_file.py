@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from potstill.errors import ConfigError, one_of
+from potstill.serve.admin_key import is_loopback
 from potstill.serve.settings import Gateway, Mode, Model, Route, Upstream
 from potstill.wire import dialect
 
@@ -137,9 +138,10 @@ def _check_upstream(upstream: Upstream, settings: Gateway, where: str) -> None:
         )
     if parts.username or parts.password:
         raise ConfigError(f"{where}: base_url of '{upstream.name}' holds a key. Put it into key_env's variable.")
-    if upstream.pass_key and (settings.keys_required or settings.tenants):
+    if upstream.pass_key and (settings.keys_required or settings.tenants or not is_loopback(settings.host)):
         raise ConfigError(
-            f"{where}: pass_key of '{upstream.name}' would send the gateway's own keys to it. Set key_env instead."
+            f"{where}: pass_key of '{upstream.name}' would send the gateway's own keys to it. "
+            'Write: key_env = "NAME" (or type: --key-env NAME).'
         )
     if upstream.retries < 0:
         raise ConfigError(f"{where}: retries of '{upstream.name}' is {upstream.retries}; allowed is 0 and more.")

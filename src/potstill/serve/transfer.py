@@ -17,13 +17,12 @@ from potstill.serve.answers import END_MARKS, usage_of, usage_of_stream
 from potstill.serve.passing import Adapter
 from potstill.serve.problems import Headers, Refused, refused
 from potstill.serve.settings import Model
-from potstill.serve.upstreams import Endpoint, Upstreams, answer_headers, read_failure
+from potstill.serve.upstreams import READ_ERRORS, Endpoint, Upstreams, answer_headers, read_failure
 from potstill.serve.work import Work, answerer_header
 from potstill.trajectories.exchange import Upstream
 from potstill.types import Answerer, ErrorRecord
 from potstill.wire.dialect import dialect
 
-READ_ERRORS = (aiohttp.ClientError, TimeoutError, ConnectionError)
 MAX_REFUSAL_BYTES = 1 << 20
 EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
@@ -93,22 +92,30 @@ class Transfer:
     async def _answered(self, response: aiohttp.ClientResponse) -> bool:
         if response.status >= 300:
             return await self._refusal(response)
-        if response.content_type == "text/event-stream":
-            self._streams = True
+        self._streams = response.content_type == "text/event-stream"
+        if self._streams and (self._work.incoming.outline.stream or not self._adapter.foreign):
             await self._stream(response)
             return True
         body = await self._read(response, self._max_bytes)
         try:
-            answer = self._adapter.whole(body)
+            answer = self._adapter.whole(body, streamed=self._streams)
         except BadResponse as error:
             raise refused(502, "upstream", f"Upstream '{self._endpoint.name}': {error}", code="bad_answer") from None
         self._work.answerer = self._answerer
+        if self._adapter.foreign and self._work.incoming.outline.stream:
+            await self._begin(response)
+            self._work.chunks.append(answer)
+            self._note()
+            await self._end(self._work, answer)
+            return True
         self._note()
         await self._whole(self._work, response.status, answer_headers(response), answer)
         return True
 
     async def _read(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
         try:
+            if response.content.at_eof():  # read already, to see whether asking again would help
+                self._received.append(await response.read())
             async for chunk in response.content.iter_any():
                 self._received.append(chunk)
                 limit -= len(chunk)

@@ -30,8 +30,12 @@ class Translating:
         self._broken: Problem | None = None
         self.request = upstream.encode_request(msgspec.structs.replace(prompt, model=model, stream_usage=True))
 
-    def whole(self, body: bytes) -> bytes:
-        return self._client.encode_answer(self._upstream.decode_answer(body), self._prompt)
+    def whole(self, body: bytes, *, streamed: bool) -> bytes:
+        """As the client asked for it, a stream too, however it came."""
+        answer = assembled(body, self._upstream) if streamed else self._upstream.decode_answer(body)
+        if self._prompt.stream:
+            return as_stream(answer, self._prompt, self._client)
+        return self._client.encode_answer(answer, self._prompt)
 
     def feed(self, chunk: bytes) -> bytes:
         return self._encoded(self._decoder.feed(chunk))
@@ -54,7 +58,7 @@ class Translating:
         return b"".join(out)
 
 
-def streamed(answer: Answer, prompt: Prompt, client: Dialect) -> bytes:
+def as_stream(answer: Answer, prompt: Prompt, client: Dialect) -> bytes:
     """A whole answer as the stream that the client asked for."""
     encoder = client.stream_encoder(prompt)
     return b"".join(encoder.encode(event) for event in events_of(answer))

@@ -25,6 +25,7 @@ from yarl import URL
 from potstill.errors import ConfigError
 from potstill.models.keys import Key, find_key, how_to_set
 from potstill.models.limits import parse_retry_after
+from potstill.serve import keys
 from potstill.serve import settings as told
 from potstill.serve.metrics import Metrics
 from potstill.serve.problems import ANTHROPIC, CHAT, RESPONSES, Refused, refused
@@ -40,6 +41,8 @@ STALE_S = 1.0
 """A connection that is lost so soon after the request was sent had been closed before; later, work may have begun."""
 ANTHROPIC_VERSION = "2023-06-01"
 LARGE_BODY = 1 << 20
+READ_ERRORS = (aiohttp.ClientError, TimeoutError, ConnectionError)
+"""What reading an answer can meet."""
 _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError, ConnectionResetError)
 
 _FORWARDED = frozenset(
@@ -49,6 +52,7 @@ _FORWARDED_PREFIXES = (b"openai-", b"anthropic-", b"x-stainless-")
 _ANSWERED = frozenset(b"content-type x-request-id request-id x-should-retry retry-after retry-after-ms".split())
 _ANSWERED_PREFIXES = ("openai-", "anthropic-", "x-ratelimit-")
 _KEYS = (b"authorization", b"x-api-key")
+OUR_PREFIX = keys.PREFIX.encode()
 
 
 class Endpoint:
@@ -82,7 +86,7 @@ class Endpoint:
         """What is sent: the client's own headers only by name from a list, its key only where the settings say so."""
         sent = CIMultiDict[str]()
         for name, value in client:
-            if (same_dialect and self._may_pass(name)) or (self.upstream.pass_key and name in _KEYS):
+            if (same_dialect and self._may_pass(name)) or (name in _KEYS and self._passes(value)):
                 sent.add(name.decode("latin-1"), value.decode("latin-1"))
         for own, text in self._own.items():
             sent[own] = text
@@ -95,6 +99,10 @@ class Endpoint:
         if self.key is None:
             return body
         return self.key.redact(body.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+    def _passes(self, key: bytes) -> bool:
+        """A client's key goes on only where the settings say so, and never one of ours."""
+        return self.upstream.pass_key and OUR_PREFIX not in key
 
     def _may_pass(self, name: bytes) -> bool:
         return name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES) or name in self._extra

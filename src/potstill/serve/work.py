@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from potstill.serve.client import Client
 from potstill.serve.outline import Outline
@@ -46,8 +45,6 @@ class Work:
     placement: Placement
     client: Client
     ticket: Ticket
-    metadata: dict[str, Any] = field(default_factory=dict)
-    """What the client's headers said of the episode."""
     prompt: Prompt | None = None
     """The request in the neutral form, where somebody needed it."""
     decided: Decided = field(default_factory=Decided)
@@ -78,7 +75,7 @@ class Work:
         return Exchange(
             namespace=self.admission.tenant,
             episode_id=self.placement.episode_id,
-            route=incoming.outline.model,
+            route=self.target.route.name,
             dialect=incoming.dialect,
             started_at=incoming.at,
             latency_s=time.perf_counter() - incoming.started,
@@ -97,7 +94,7 @@ class Work:
             error=self.error,
             key_id=self.admission.key_id,
             request_id=incoming.request_id,
-            metadata=self.metadata,
+            metadata=self.placement.metadata,
         )
 
 

@@ -1,0 +1,170 @@
+"""``potstill serve``: settings from a file or from flags, a server, a few lines on stderr. Wiring only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from potstill.cli.output import emit_json, emit_table, json_option, note
+from potstill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from potstill.serve.settings import Gateway
+
+COLUMNS = ("route", "mode", "teacher", "teacher_at", "student", "student_at")
+MODES = ("record", "shadow", "cascade", "student")
+DIALECTS = ("openai-chat", "openai-responses", "anthropic")
+
+
+@click.command()
+@click.option("--teacher", metavar="URL#MODEL", help="The strong model: http://HOST/v1#MODEL. Every name leads to it.")
+@click.option("--student", metavar="URL#MODEL", help="The cheap model, also local:NAME for one on this machine.")
+@click.option(
+    "--dialect",
+    type=click.Choice(DIALECTS),
+    default="openai-chat",
+    show_default=True,
+    help="What the teacher speaks; clients may speak any.",
+)
+@click.option("--mode", type=click.Choice(MODES), help="[default: record; shadow with a student]")
+@click.option(
+    "--key-env", metavar="NAME", help="Variable with the teacher's key. [default: clients' keys are passed on]"
+)
+@click.option(
+    "--config", "file", type=click.Path(dir_okay=False), help="The gateway's TOML file, for all of the above."
+)
+@click.option("--host", help="Address to listen on. [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0: any free one. [default: 8000]")
+@click.option("--db", help="The store: an SQLite file. [default: potstill.db]")
+@click.option("--check", is_flag=True, help="Check the settings, print the routes and stop.")
+@json_option
+@click.pass_context
+def serve(ctx: click.Context, /, file: str | None, check: bool, json_mode: bool, **flags: Any) -> None:
+    """Stand between an agent and its models: record every call, and let the student answer where it is trusted.
+
+    Give the agent http://HOST:PORT/v1 as its base URL (Anthropic's clients: without /v1). It speaks chat completions,
+    responses and messages. Ctrl-C lets answers that are under way end.
+    """
+    local = _Local()
+    try:
+        settings = _settings(ctx, file, flags, local if not check else None)
+        if check:
+            return show(settings, json_mode=json_mode)
+        _serve(settings)
+    finally:
+        local.close()
+
+
+def show(settings: Gateway, *, json_mode: bool) -> None:
+    """Print where each name leads."""
+    from potstill.serve.routes import Routes
+    from potstill.serve.trust import trust_of
+
+    for route in settings.routes:
+        for warning in trust_of(route, settings).warnings:
+            note(f"note: {warning}")
+    rows = []
+    for target in Routes(settings).targets():
+        student = target.student
+        rows.append(
+            [
+                target.route.name,
+                target.route.mode.value,
+                target.teacher.model,
+                target.teacher.upstream,
+                student.model if student else "",
+                student.upstream if student else "",
+            ]
+        )
+    if settings.passthrough is not None:
+        rows.append(["(any other)", "record", "(as asked)", settings.passthrough, "", ""])
+    elif settings.default_route is not None:
+        note(f"note: names without a route lead to '{settings.default_route}'")
+    if json_mode:
+        emit_json([dict(zip(COLUMNS, row, strict=True)) for row in rows])
+        return
+    emit_table(COLUMNS, rows, json_mode=False)
+
+
+def _serve(settings: Gateway) -> None:
+    from potstill.serve.server import GatewayServer
+
+    def started(url: str) -> None:
+        note(f"potstill listens on {url}: give your agent the base URL {url}/v1")
+        note(f"recording into {settings.db}; Ctrl-C stops")
+
+    GatewayServer(settings, admin_key=os.environ.get(settings.admin_key_env) or None, on_started=started).run()
+
+
+def _settings(ctx: click.Context, file: str | None, flags: dict[str, Any], local: _Local | None) -> Gateway:
+    import msgspec
+
+    from potstill.serve import settings_file
+    from potstill.serve.settings import Mode
+
+    changed = {name: flags.pop(name) for name in ("host", "port", "db")}
+    typed = {name for name in flags if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
+    if file is not None:
+        if typed:
+            raise ConfigError(
+                f"--config and --{min(typed).replace('_', '-')} exclude each other: write it into the file."
+            )
+        settings = settings_file.read(file)
+        if ctx.get_parameter_source("db") is click.core.ParameterSource.DEFAULT_MAP:
+            changed["db"] = None
+    else:
+        teacher = flags.pop("teacher")
+        if teacher is None:
+            raise ConfigError("Nobody to ask. Type: potstill serve --teacher http://HOST/v1#MODEL, or --config FILE")
+        mode = flags.pop("mode")
+        student = flags.pop("student")
+        headers: dict[str, str] = {}
+        if student is not None and student.startswith("local:"):
+            student, headers = ("http://127.0.0.1:0/v1#local", {}) if local is None else local.start(student)
+        settings = settings_file.from_flags(teacher, student, mode=Mode(mode) if mode else None, **flags)
+        if headers:
+            settings = _with_headers(settings, headers)
+    settings = msgspec.structs.replace(
+        settings, **{name: value for name, value in changed.items() if value is not None}
+    )
+    return settings_file.checked(settings, file or "the command line")
+
+
+def _with_headers(settings: Gateway, headers: dict[str, str]) -> Gateway:
+    """The student's upstream is our own llama.cpp: its port wants a key, and its samples share one prompt."""
+    import msgspec
+
+    upstreams = tuple(
+        msgspec.structs.replace(one, headers=headers, n_shares_prompt=True) if one.name == "student" else one
+        for one in settings.upstreams
+    )
+    return msgspec.structs.replace(settings, upstreams=upstreams)
+
+
+class _Local:
+    """A llama.cpp server of our own, for as long as the gateway runs."""
+
+    SLOTS = 4
+    CONTEXT_TOKENS = 8192
+
+    def __init__(self) -> None:
+        self._server: Any = None
+
+    def start(self, spec: str) -> tuple[str, dict[str, str]]:
+        """Address of the model and the headers that it wants. Raises as ``models.packages.get``."""
+        from potstill.models import packages
+        from potstill.models.llama_server import LlamaServer
+
+        name = spec.removeprefix("local:")
+        path = Path(name) if name.endswith(".gguf") else packages.get(name)
+        threads = max(1, (os.cpu_count() or 2) - 1)
+        note(f"loading {path.name}")
+        self._server = LlamaServer(path, threads=threads, context_tokens=self.CONTEXT_TOKENS, slots=self.SLOTS)
+        return f"{self._server.url}/v1#{name}", self._server.headers
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()

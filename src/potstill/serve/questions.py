@@ -1,0 +1,171 @@
+"""``parts.Ask``: a neutral prompt to a model, whichever dialect its upstream speaks, and its choices back.
+
+What it knows: one request for ``n`` samples or ``n`` requests, and what each cost. What it does not do: choose models,
+weigh answers, or talk to clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+import msgspec
+
+from potstill.errors import (
+    BadResponse,
+    KeyRefused,
+    ModelError,
+    ModelTimeout,
+    ModelUnavailable,
+    PotstillError,
+    RateLimited,
+)
+from potstill.serve.answers import usage_of
+from potstill.serve.parts import Asked
+from potstill.serve.problems import CHAT, Refused
+from potstill.serve.settings import Model
+from potstill.serve.translate import assembled
+from potstill.serve.upstreams import READ_ERRORS, Endpoint, Upstreams, read_failure
+from potstill.trajectories.exchange import Upstream
+from potstill.types import Answerer, ErrorRecord
+from potstill.wire.dialect import Problem, dialect
+from potstill.wire.events import Event
+from potstill.wire.neutral import Answer, Prompt
+
+_ERRORS: dict[str, type[ModelError]] = {
+    "authentication": KeyRefused,
+    "permission": KeyRefused,
+    "rate_limit": RateLimited,
+    "quota": RateLimited,
+    "timeout": ModelTimeout,
+    "overloaded": ModelUnavailable,
+    "upstream": ModelUnavailable,
+}
+
+
+class Questions:
+    """Asks over the gateway's connections. ``max_bytes`` bounds one answer."""
+
+    def __init__(self, upstreams: Upstreams, *, max_bytes: int) -> None:
+        self._upstreams = upstreams
+        self._max_bytes = max_bytes
+
+    async def ask(self, model: Model, prompt: Prompt, *, n: int = 1) -> list[Asked]:
+        """``n`` choices in all. Where they are asked for apart and only some fail, the failed ones have no choices and
+        a call with its error; raises ``ModelError`` where all fail."""
+        endpoint = self._upstreams.endpoints[model.upstream]
+        at_once = n if endpoint.upstream.n_shares_prompt and endpoint.dialect == CHAT else 1
+        asked = msgspec.structs.replace(prompt, model=model.model, stream=False, stream_usage=False, n=at_once)
+        body = dialect(endpoint.dialect).encode_request(asked)
+        if at_once == n:
+            return [_or_raise(await self._one(endpoint, model, body, n))]
+        answers = await asyncio.gather(*(self._one(endpoint, model, body, 1) for _ in range(n)))
+        if all(isinstance(error, ModelError) for _, error in answers):
+            _or_raise(answers[0])
+        return [one for one, _ in answers]
+
+    async def stream(self, model: Model, prompt: Prompt) -> AsyncIterator[Event]:
+        """The events of one streamed answer. Raises ``ModelError`` before the first event; later failures are
+        ``Broken``."""
+        endpoint = self._upstreams.endpoints[model.upstream]
+        spoken = dialect(endpoint.dialect)
+        asked = msgspec.structs.replace(prompt, model=model.model, stream=True, stream_usage=True, n=1)
+        response = await self._sent(endpoint, spoken.encode_request(asked))
+        decoder = spoken.stream_decoder()
+        try:
+            if response.status != 200:
+                raise _error(spoken.decode_problem(response.status, await self._read(endpoint, response)))
+            async for chunk in response.content.iter_any():
+                for event in decoder.feed(chunk):
+                    yield event
+            for event in decoder.close():
+                yield event
+        except READ_ERRORS:
+            for event in decoder.close():
+                yield event
+        finally:
+            response.close()
+
+    async def _one(self, endpoint: Endpoint, model: Model, body: bytes, n: int) -> tuple[Asked, ModelError | None]:
+        """One request, with the error that it met."""
+        at, started = time.time(), time.perf_counter()
+        status, received, failure = 0, b"", None
+        answer = Answer(id="", model=model.model, choices=())
+        try:
+            response = await self._sent(endpoint, body)
+            try:
+                status = response.status
+                received = endpoint.redact(await self._read(endpoint, response))
+            finally:
+                response.close()
+            answer = self._decoded(endpoint, response, received)
+        except ModelError as error:
+            failure = error
+        call = Upstream(
+            model=model.model,
+            upstream=model.upstream,
+            answerer=Answerer.STUDENT,
+            dialect=endpoint.dialect,
+            price_as=model.price_as,
+            started_at=at,
+            latency_s=time.perf_counter() - started,
+            status=status,
+            n=n,
+            raw_usage=answer.raw_usage or _usage(received),
+            request=body,
+            response=received or None,
+            error=None if failure is None else ErrorRecord(kind=type(failure).__name__, message=str(failure)),
+        )
+        return Asked(answer=answer, call=call), failure
+
+    async def _sent(self, endpoint: Endpoint, body: bytes) -> aiohttp.ClientResponse:
+        try:
+            return await self._upstreams.send(endpoint, body, endpoint.headers((), same_dialect=False))
+        except Refused as failure:
+            raise _error(failure.problem) from None
+
+    async def _read(self, endpoint: Endpoint, response: aiohttp.ClientResponse) -> bytes:
+        chunks: list[bytes] = []
+        room = self._max_bytes
+        try:
+            if response.content.at_eof():  # read already, to see whether asking again would help
+                return await response.read()
+            async for chunk in response.content.iter_any():
+                chunks.append(chunk)
+                room -= len(chunk)
+                if room < 0:
+                    raise BadResponse(f"The upstream '{endpoint.name}' answered more than {self._max_bytes} bytes.")
+        except READ_ERRORS as error:
+            raise _error(read_failure(endpoint, error).problem) from None
+        return b"".join(chunks)
+
+    def _decoded(self, endpoint: Endpoint, response: aiohttp.ClientResponse, received: bytes) -> Answer:
+        spoken = dialect(endpoint.dialect)
+        if response.status != 200:
+            raise _error(spoken.decode_problem(response.status, received))
+        try:
+            if response.content_type == "text/event-stream":
+                return assembled(received, spoken)
+            return spoken.decode_answer(received)
+        except PotstillError as error:
+            raise BadResponse(f"The upstream '{endpoint.name}': {error}") from None
+
+
+def _error(problem: Problem) -> ModelError:
+    return _ERRORS.get(problem.kind, ModelError)(problem.message)
+
+
+def _or_raise(answered: tuple[Asked, ModelError | None]) -> Asked:
+    asked, error = answered
+    if error is not None:
+        raise error
+    return asked
+
+
+def _usage(received: bytes) -> dict[str, object] | None:
+    try:
+        return usage_of(received)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
