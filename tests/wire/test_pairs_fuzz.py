@@ -18,9 +18,11 @@ from test_pairs import question
 from test_pairs_requests import REQUESTS
 
 from potstill.errors import BadRequest, BadResponse
-from potstill.wire.assemble import Assembler
+from potstill.types import FinishReason, Usage
+from potstill.wire.assemble import Assembler, events_of
 from potstill.wire.dialect import dialect
 from potstill.wire.events import Begin, Broken, Delta, Done, Event, PartBegin, PartEnd
+from potstill.wire.neutral import Answer, Choice, Refusal, Text, Thinking, ToolUse
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -137,6 +139,65 @@ def check_order(events: list[Event]) -> None:
     if isinstance(events[-1], Done):
         assert begun == ended
         assert sum(isinstance(event, Begin) for event in events) == 1
+
+
+texts = st.text(max_size=9)
+answers = st.builds(
+    Answer,
+    id=st.just("id_1"),
+    model=st.just("m"),
+    dialect=names,
+    usage=st.just(Usage(input_tokens=9, cache_read_tokens=4, output_tokens=3, reasoning_tokens=1, cache_reported=True)),
+    choices=st.tuples(
+        st.builds(
+            Choice,
+            parts=st.lists(
+                st.builds(Text, text=texts)
+                | st.builds(Refusal, text=texts)
+                | st.builds(Thinking, text=texts, signature=st.none() | st.just("sig"))
+                | st.builds(
+                    ToolUse,
+                    id=st.integers(0, 99).map(lambda number: f"call_{number}"),
+                    name=st.sampled_from(["f", "g"]),
+                    arguments=st.dictionaries(texts, texts | st.integers(-9, 9), max_size=2).map(json.dumps),
+                ),
+                max_size=6,
+                unique_by=lambda part: part.id if isinstance(part, ToolUse) else object(),
+            ).map(tuple),
+            finish=st.sampled_from([FinishReason.LENGTH, FinishReason.STOP]),
+        )
+    ),
+)
+
+
+def content(answer: Answer) -> tuple[Any, ...]:
+    """All that was said, whatever part it stood in; a dialect without refusals says them as text."""
+    (choice,) = answer.choices
+    said = "".join(part.text for part in choice.parts if isinstance(part, Text))
+    refused = "".join(part.text for part in choice.parts if isinstance(part, Refusal))
+    return (
+        sorted(said + refused),
+        "".join(part.text for part in choice.parts if isinstance(part, Thinking)),
+        [(part.id, part.name, json.loads(part.arguments)) for part in choice.parts if isinstance(part, ToolUse)],
+        choice.finish is FinishReason.LENGTH,
+        answer.usage,
+    )
+
+
+@pytest.mark.parametrize("client", NAMES)
+@given(answer=answers, size=st.integers(1, 60))
+@fuzz
+def test_any_answer_is_said_whole_streaming_and_not(client: str, answer: Answer, size: int) -> None:
+    prompt = dialect(client).decode_request(question(client, stream=True))
+    whole = dialect(client).decode_answer(dialect(client).encode_answer(answer, prompt))
+    encoder, decoder = dialect(client).stream_encoder(prompt), dialect(client).stream_decoder()
+    body = b"".join(encoder.encode(event) for event in events_of(answer))
+    assembler = Assembler()
+    for start in range(0, len(body), size):
+        assembler.extend(decoder.feed(body[start : start + size]))
+    assembler.extend(decoder.close())
+    assert content(whole) == content(answer)
+    assert content(assembler.answer()) == content(answer)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -332,6 +332,19 @@ def test_what_cannot_be_said_breaks_the_stream(event: Event) -> None:
     assert last["response"]["error"]["code"] == "invalid_prompt"
 
 
+def test_what_json_cannot_hold_breaks_the_stream() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    begin, opaque = Begin(id="x", model="m"), PartBegin(kind="opaque", index=0, name="x", value=deep, dialect=NAME)
+    for events in ((opaque,), (PartBegin(kind="text", index=0), Delta(index=0, text="\ud800"))):
+        encoder = RESPONSES.stream_encoder(PROMPT)
+        frames = [encoder.encode(event) for event in (begin, *events, Done())]
+        assert b"cannot be written as JSON" in b"".join(frames)
+        assert b'"status":"failed"' in frames[-2]
+        assert not frames[-1]
+
+
 def test_hints_of_other_dialects_are_left_out_and_pings_are_comments() -> None:
     hint = PartBegin(kind="opaque", index=0, name="citations", value={}, dialect="anthropic", hint=True)
     events = encode(Begin(id="x", model="m", dialect="anthropic"), hint, PartEnd(index=0), Finish(), Done())

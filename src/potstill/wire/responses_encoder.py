@@ -83,6 +83,11 @@ class Encoder:
             self._encode(event)
         except Untranslatable as error:
             self._broken(Broken(message=str(error), kind="invalid_request"))
+        except (
+            BadResponse
+        ) as error:  # Nothing that was said before can be repeated, for it may be what JSON cannot hold.
+            self._items, self._parts = [], {}
+            self._broken(Broken(message=str(error), kind="upstream"))
         out, self._out = b"".join(self._out), []
         return out
 
