@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from potstill.trajectories import connection as connections
+from potstill.trajectories.sql import Connection
 from potstill.trajectories.writer import NoWriter, Writer
 
 T = TypeVar("T")
 
 
 class Access:
-    """A store's file, open."""
+    """A store's file, open. ``path``: as it is shown; of a store that is no file, its URL without the password."""
 
-    def __init__(self, path: Path, writer: Writer | NoWriter, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path | str, writer: Writer | NoWriter, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self._clock = clock
         self._readers: deque[sqlite3.Connection] = deque()
@@ -38,18 +39,19 @@ class Access:
         if self._copy is not None:
             self._copy.cleanup()
 
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _write(self, work: Callable[[Connection], T]) -> T:
         result: T = self._writer.submit(work).result()
         return result
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Iterator[Connection]:
         """A connection inside one read transaction, so that everything read belongs to one state of the store."""
-        with connections.translated(self.path):
+        path = Path(self.path)
+        with connections.translated(path):
             try:
                 connection = self._readers.pop()
             except IndexError:
-                connection = connections.connect(self.path, readonly=True)
+                connection = connections.connect(path, readonly=True)
             try:
                 connection.execute("BEGIN")
                 yield connection

@@ -9,7 +9,6 @@ earlier one under the same id; who makes it reads that one first. ``after_seq`` 
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from potstill.trajectories import journal, retention, rows
 from potstill.trajectories.exchange import Episode, Folded, OutcomePlace, Recorded
 from potstill.trajectories.heads import Head, Key
 from potstill.trajectories.rows import Prepared
+from potstill.trajectories.sql import Connection
 from potstill.types import Outcome
 
 _outcome_decoder = msgspec.json.Decoder(Outcome)
@@ -29,7 +29,7 @@ _FOLDED = (
 )
 
 
-def episode(connection: sqlite3.Connection, key: Key) -> Episode:
+def episode(connection: Connection, key: Key) -> Episode:
     """What is known of an episode; an empty one if nothing is."""
     reader = journal.Reader(skip_damaged=True)
     exchanges = reader.read(connection, "namespace = ? AND episode = ?", key)
@@ -46,7 +46,7 @@ def episode(connection: sqlite3.Connection, key: Key) -> Episode:
     )
 
 
-def _outcome(connection: sqlite3.Connection, key: Key) -> str | None:
+def _outcome(connection: Connection, key: Key) -> str | None:
     query = "SELECT outcome FROM open_episodes WHERE namespace = ? AND episode = ?"
     row = connection.execute(query, key).fetchone()
     return None if row is None else row[0]
@@ -55,9 +55,7 @@ def _outcome(connection: sqlite3.Connection, key: Key) -> str | None:
 # --- folding --------------------------------------------------------------------------------------------------------
 
 
-def fold(
-    connection: sqlite3.Connection, key: Key, prepared: Prepared, upto_seq: int, after_seq: int, now: float
-) -> Folded:
+def fold(connection: Connection, key: Key, prepared: Prepared, upto_seq: int, after_seq: int, now: float) -> Folded:
     """See ``Store.fold``; inside the caller's transaction."""
     query = "SELECT 1 FROM journal WHERE namespace = ? AND episode = ? AND seq <= ? LIMIT 1"
     if connection.execute(query, (*key, upto_seq)).fetchone() is None:
@@ -78,7 +76,7 @@ def fold(
     return Folded.DONE
 
 
-def _put(connection: sqlite3.Connection, prepared: Prepared, before: tuple[Any, ...] | None, now: float) -> int:
+def _put(connection: Connection, prepared: Prepared, before: tuple[Any, ...] | None, now: float) -> int:
     """Insert the trajectory, in the place of what was folded before; returns its row's number.
 
     The old one goes last and under another name, so that what both hold is never swept.
@@ -96,7 +94,7 @@ def _put(connection: sqlite3.Connection, prepared: Prepared, before: tuple[Any, 
     return int(connection.execute("SELECT seq FROM trajectories WHERE id = ?", (id,)).fetchone()[0])
 
 
-def _clear(connection: sqlite3.Connection, key: Key, upto_seq: int) -> None:
+def _clear(connection: Connection, key: Key, upto_seq: int) -> None:
     """Remove what was folded; exchanges that came since stay, and no longer build on it."""
     later = journal.Reader(skip_damaged=True).read(
         connection, "namespace = ? AND episode = ? AND seq > ?", (*key, upto_seq)
@@ -114,7 +112,7 @@ def _clear(connection: sqlite3.Connection, key: Key, upto_seq: int) -> None:
     )
 
 
-def _repack(connection: sqlite3.Connection, kept: list[Recorded]) -> None:
+def _repack(connection: Connection, kept: list[Recorded]) -> None:
     heads: list[Head] = []
     for one in kept:
         entry = journal.prepare(one.exchange)
@@ -129,7 +127,7 @@ def _repack(connection: sqlite3.Connection, kept: list[Recorded]) -> None:
 # --- outcomes -------------------------------------------------------------------------------------------------------
 
 
-def set_outcome(connection: sqlite3.Connection, key: Key, outcome: Outcome, body: str, now: float) -> OutcomePlace:
+def set_outcome(connection: Connection, key: Key, outcome: Outcome, body: str, now: float) -> OutcomePlace:
     """See ``Store.set_episode_outcome``; inside the caller's transaction."""
     open_now = connection.execute(
         "UPDATE open_episodes SET outcome = ? WHERE namespace = ? AND episode = ? AND exchanges > 0", (body, *key)
@@ -152,7 +150,7 @@ def set_outcome(connection: sqlite3.Connection, key: Key, outcome: Outcome, body
 # --- retention ------------------------------------------------------------------------------------------------------
 
 
-def prune(connection: sqlite3.Connection, before: float, namespace: str | None, limit: int) -> tuple[int, int]:
+def prune(connection: Connection, before: float, namespace: str | None, limit: int) -> tuple[int, int]:
     """Remove up to ``limit`` open episodes without a call since ``before``: how many, and how many exchanges."""
     found = connection.execute(
         "SELECT namespace, episode FROM open_episodes WHERE last_at < ?1 AND (?2 IS NULL OR namespace = ?2) "

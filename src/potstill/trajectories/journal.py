@@ -10,7 +10,6 @@ digest covers its own frame and its base's digest: a row is known to be whole on
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from potstill.trajectories import delta, rows
 from potstill.trajectories.delta import Content, Piece
 from potstill.trajectories.exchange import Exchange, OpenEpisode, Recorded
 from potstill.trajectories.heads import Head, Heads, Key, make_head
+from potstill.trajectories.sql import Connection
 
 KEYFRAME_EVERY = 32
 """A full copy at least this often: reading one exchange reads at most as many rows."""
@@ -118,7 +118,7 @@ def exchange_of(content: Content) -> Exchange:
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def append(connection: sqlite3.Connection, heads: Heads, entries: Sequence[Entry]) -> list[int]:
+def append(connection: Connection, heads: Heads, entries: Sequence[Entry]) -> list[int]:
     """Insert inside the caller's transaction; returns the sequence numbers, in order.
 
     May run again after a rollback: the heads that it leaves behind are then found to stand nowhere.
@@ -130,22 +130,23 @@ def append(connection: sqlite3.Connection, heads: Heads, entries: Sequence[Entry
         episodes[entry.key] = (count + 1, min(first, entry.first_at), max(last, entry.last_at))
     connection.executemany(
         "INSERT INTO open_episodes(namespace, episode, exchanges, first_at, last_at) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT(namespace, episode) DO UPDATE SET exchanges = exchanges + excluded.exchanges, "
-        "first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at)",
+        "ON CONFLICT(namespace, episode) DO UPDATE SET "
+        "exchanges = open_episodes.exchanges + excluded.exchanges, "
+        "first_at = min(open_episodes.first_at, excluded.first_at), "
+        "last_at = max(open_episodes.last_at, excluded.last_at)",
         ((*key, *values) for key, values in episodes.items()),
     )
     return seqs
 
 
-def _insert(connection: sqlite3.Connection, heads: Heads, entry: Entry) -> int:
+def _insert(connection: Connection, heads: Heads, entry: Entry) -> int:
     packed = pack(entry, _standing(connection, heads, entry.key))
-    seq = connection.execute(
-        "INSERT INTO journal(namespace, episode, base, depth, digest, frame) VALUES (?, ?, ?, ?, ?, ?)",
+    (seq,) = connection.execute(
+        "INSERT INTO journal(namespace, episode, base, depth, digest, frame) VALUES (?, ?, ?, ?, ?, ?) RETURNING seq",
         (*entry.key, packed.base, packed.depth, packed.digest, packed.frame),
-    ).lastrowid
-    assert seq is not None
+    ).fetchone()
     heads.put(entry.key, head_of(seq, packed, entry), packed.continues)
-    return seq
+    return int(seq)
 
 
 class Packed(NamedTuple):
@@ -196,7 +197,7 @@ def _closest(heads: Sequence[Head], bodies: Sequence[bytes]) -> tuple[Head | Non
     return best
 
 
-def _standing(connection: sqlite3.Connection, heads: Heads, key: Key) -> list[Head]:
+def _standing(connection: Connection, heads: Heads, key: Key) -> list[Head]:
     """The heads of an episode that are rows of the journal; after a restart, its newest row."""
     held = heads.of(key)
     standing = [head for head in held if _stands(connection, head)]
@@ -209,12 +210,12 @@ def _standing(connection: sqlite3.Connection, heads: Heads, key: Key) -> list[He
     return standing
 
 
-def _stands(connection: sqlite3.Connection, head: Head) -> bool:
+def _stands(connection: Connection, head: Head) -> bool:
     query = "SELECT 1 FROM journal WHERE seq = ? AND digest = ?"
     return connection.execute(query, (head.seq, head.digest)).fetchone() is not None
 
 
-def _newest(connection: sqlite3.Connection, key: Key) -> Head | None:
+def _newest(connection: Connection, key: Key) -> Head | None:
     query = "SELECT max(seq) FROM journal WHERE namespace = ? AND episode = ?"
     seq = connection.execute(query, key).fetchone()[0]
     if seq is None:
@@ -255,7 +256,7 @@ class Reader:
         self._heads: dict[int, Head] = {}
 
     def read(
-        self, connection: sqlite3.Connection, where: str, values: Sequence[object], limit: int | None = None
+        self, connection: Connection, where: str, values: Sequence[object], limit: int | None = None
     ) -> list[Recorded]:
         """The exchanges of which ``where`` is true, in order. Raises ``StoreError`` for the first damaged row."""
         query = _CHAINS.format(where=where, limit=-1 if limit is None else int(limit))
@@ -291,13 +292,13 @@ class Reader:
         return content
 
 
-def last_seq(connection: sqlite3.Connection) -> int:
+def last_seq(connection: Connection) -> int:
     """The largest sequence number ever given, 0 for none: rows that are gone count."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
     return 0 if row is None else int(row[0])
 
 
-def baseless(connection: sqlite3.Connection) -> list[int]:
+def baseless(connection: Connection) -> list[int]:
     """Rows whose base is not there: none, in a sound store."""
     query = (
         "SELECT one.seq FROM journal AS one LEFT JOIN journal AS base ON base.seq = one.base "
@@ -308,7 +309,7 @@ def baseless(connection: sqlite3.Connection) -> list[int]:
 
 
 def open_episodes(
-    connection: sqlite3.Connection,
+    connection: Connection,
     namespace: str | None,
     idle_before: float | None,
     outcome_known: bool | None,

@@ -5,7 +5,6 @@ What it knows: which of them write. What it does not do: SQL (``journal``, ``fol
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -16,6 +15,7 @@ from potstill.trajectories import folding, journal, retention, rows
 from potstill.trajectories.access import Access
 from potstill.trajectories.exchange import Episode, Exchange, Folded, OpenEpisode, OutcomePlace, Recorded
 from potstill.trajectories.heads import MAX_BYTES, Heads
+from potstill.trajectories.sql import Connection
 from potstill.trajectories.writer import NoWriter, Writer
 from potstill.types import Outcome, Trajectory
 
@@ -25,7 +25,7 @@ class JournalMethods(Access):
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         writer: Writer | NoWriter,
         clock: Callable[[], float] = time.time,
         head_bytes: int = MAX_BYTES,
@@ -157,7 +157,7 @@ class JournalMethods(Access):
         """
         limit = rows.segment_of(before) * rows.DAY_S
 
-        def work(connection: sqlite3.Connection) -> tuple[int, int]:
+        def work(connection: Connection) -> tuple[int, int]:
             return folding.prune(connection, limit, namespace, retention.CHUNK)
 
         removed = 0

@@ -6,11 +6,11 @@ Vectors are little-endian float32 blobs, one row each, never a pickled index.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from potstill.errors import StoreError
+from potstill.trajectories.sql import Connection
 from potstill.types import Struct
 
 if TYPE_CHECKING:
@@ -24,16 +24,16 @@ class Counter(Struct, frozen=True, kw_only=True):
     succeeded: int = 0
 
 
-def bump(connection: sqlite3.Connection, namespace: str, counts: Sequence[tuple[str, int, int]]) -> None:
+def bump(connection: Connection, namespace: str, counts: Sequence[tuple[str, int, int]]) -> None:
     connection.executemany(
         "INSERT INTO counters(namespace, key, shown, succeeded) VALUES (?, ?, ?, ?) "
         "ON CONFLICT(namespace, key) DO UPDATE SET "
-        "shown = shown + excluded.shown, succeeded = succeeded + excluded.succeeded",
+        "shown = counters.shown + excluded.shown, succeeded = counters.succeeded + excluded.succeeded",
         ((namespace, key, shown, succeeded) for key, shown, succeeded in counts),
     )
 
 
-def counters(connection: sqlite3.Connection, namespace: str) -> dict[str, Counter]:
+def counters(connection: Connection, namespace: str) -> dict[str, Counter]:
     rows = connection.execute(
         "SELECT key, shown, succeeded FROM counters WHERE namespace = ? ORDER BY key", (namespace,)
     )
@@ -52,7 +52,7 @@ def checked_matrix(space: str, ids: Sequence[str], matrix: FloatMatrix) -> Float
     return checked
 
 
-def put_vectors(connection: sqlite3.Connection, space: str, ids: Sequence[str], matrix: FloatMatrix) -> None:
+def put_vectors(connection: Connection, space: str, ids: Sequence[str], matrix: FloatMatrix) -> None:
     """Add vectors, or replace those whose id is there already (they keep their place)."""
     dimension = int(matrix.shape[1])
     row = connection.execute("SELECT id, dimension FROM spaces WHERE name = ?", (space,)).fetchone()
@@ -71,7 +71,7 @@ def put_vectors(connection: sqlite3.Connection, space: str, ids: Sequence[str], 
     )
 
 
-def vectors(connection: sqlite3.Connection, space: str) -> tuple[list[str], FloatMatrix]:
+def vectors(connection: Connection, space: str) -> tuple[list[str], FloatMatrix]:
     """All ids and vectors of a space in the order in which they were put; an unknown space is empty, shape (0, 0)."""
     import numpy as np
 
@@ -91,7 +91,7 @@ def vectors(connection: sqlite3.Connection, space: str) -> tuple[list[str], Floa
     return ids, matrix
 
 
-def remove_vectors(connection: sqlite3.Connection, space: str, ids: Sequence[str] | None) -> int:
+def remove_vectors(connection: Connection, space: str, ids: Sequence[str] | None) -> int:
     """Remove some vectors, or (ids None) the space with all it holds."""
     if ids is None:
         count = connection.execute(

@@ -71,13 +71,13 @@ def statement(columns: str, filters: Filters) -> tuple[str, list[object]]:
     if unknown := set(filters) - _KNOWN:
         raise TypeError(f"no filter named {sorted(unknown)[0]!r}; there are: {', '.join(sorted(_KNOWN))}")
     wanted: dict[str, object] = {"namespace": DEFAULT_NAMESPACE, **filters}
-    clauses, values = ["1"], []
+    clauses, values = ["TRUE"], []
     for column in _EQUAL:
         if (value := wanted.get(column)) is not None:
             clauses.append(f"{column} = ?")
             values.append(str(value))
     for clause, value in (
-        ("success = ?", wanted.get("success")),
+        ("success = ?", None if wanted.get("success") is None else int(bool(wanted["success"]))),
         ("started_at >= ?", wanted.get("since")),
         ("started_at < ?", wanted.get("until")),
         ("seq < ?", wanted.get("before_seq")),

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from datetime import date
 
+from potstill.trajectories.sql import Connection
 from potstill.types import Struct
 
 CHUNK = 100
 """Episodes removed in one transaction: other writers get their turn between, and the log stays small."""
 VACUUM_PAGES = 2000
+_EPOCH = date(1970, 1, 1).toordinal()
 BLOB_GRACE_S = 3600.0
 """An image is put before the episode that shows it: images younger than this are never swept."""
 
@@ -38,7 +41,15 @@ class Segment(Struct, frozen=True, kw_only=True):
     steps: int
 
 
-def remove_chunk(connection: sqlite3.Connection, ids: Sequence[str], now: float) -> int:
+def day_of(segment: int) -> str:
+    """The date of a segment; of one beyond the calendar, how far it is."""
+    try:
+        return date.fromordinal(_EPOCH + segment).isoformat()
+    except (ValueError, OverflowError):
+        return f"{segment:+} days from 1970-01-01"
+
+
+def remove_chunk(connection: Connection, ids: Sequence[str], now: float) -> int:
     """Delete episodes and the content that nothing else uses, in the caller's transaction; return how many went."""
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS doomed(seq INTEGER PRIMARY KEY)")
     connection.execute("DELETE FROM temp.doomed")
@@ -72,7 +83,7 @@ SELECT id, message FROM chain ORDER BY id DESC
 """
 
 
-def _sweep(connection: sqlite3.Connection, nodes: list[tuple[int, int]], toolsets: list[tuple[int]]) -> None:
+def _sweep(connection: Connection, nodes: list[tuple[int, int]], toolsets: list[tuple[int]]) -> None:
     """Children have larger ids than their parents, so one pass from the largest id down removes whole chains."""
     connection.executemany(
         "DELETE FROM nodes WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM refs WHERE node = ?1) "

@@ -9,7 +9,6 @@ acknowledged is known to read back equal.
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ import msgspec
 from potstill.errors import StoreError
 from potstill.trajectories import records
 from potstill.trajectories.records import NOTHING, Flat, Ref
+from potstill.trajectories.sql import Connection
 from potstill.types import Message, Outcome, Step, ToolSpec, Trajectory
 
 DAY_S = 86400.0
@@ -135,7 +135,7 @@ def _digest(
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def insert(connection: sqlite3.Connection, prepared: Prepared, now: float) -> bool:
+def insert(connection: Connection, prepared: Prepared, now: float) -> bool:
     """Insert inside the caller's transaction. False: the same trajectory is there already.
 
     Raises ``StoreError`` if the id is taken by a different one.
@@ -174,7 +174,7 @@ def insert(connection: sqlite3.Connection, prepared: Prepared, now: float) -> bo
     return True
 
 
-def _insert_header(connection: sqlite3.Connection, prepared: Prepared, now: float) -> int:
+def _insert_header(connection: Connection, prepared: Prepared, now: float) -> int:
     t = prepared.trajectory
     row = {
         "id": t.id,
@@ -196,9 +196,8 @@ def _insert_header(connection: sqlite3.Connection, prepared: Prepared, now: floa
         "step_count": len(t.steps),
     }
     names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
-    cursor = connection.execute(f"INSERT INTO trajectories({names}) VALUES ({marks})", row)
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
+    statement = f"INSERT INTO trajectories({names}) VALUES ({marks}) RETURNING seq"
+    return int(connection.execute(statement, row).fetchone()[0])
 
 
 def segment_of(unix_s: float) -> int:
@@ -210,7 +209,7 @@ def _success(outcome: Outcome | None) -> int | None:
     return None if outcome is None or outcome.success is None else int(outcome.success)
 
 
-def _intern(connection: sqlite3.Connection, table: str, digest: bytes, body: str) -> int:
+def _intern(connection: Connection, table: str, digest: bytes, body: str) -> int:
     row = connection.execute(f"SELECT id FROM {table} WHERE digest = ?", (digest,)).fetchone()
     if row is None:
         row = connection.execute(
@@ -219,9 +218,7 @@ def _intern(connection: sqlite3.Connection, table: str, digest: bytes, body: str
     return int(row[0])
 
 
-def _intern_nodes(
-    connection: sqlite3.Connection, nodes: list[tuple[bytes, int, int]], messages: list[int]
-) -> list[int]:
+def _intern_nodes(connection: Connection, nodes: list[tuple[bytes, int, int]], messages: list[int]) -> list[int]:
     ids: list[int] = []
     for digest, parent, message in nodes:
         row = connection.execute("SELECT id FROM nodes WHERE digest = ?", (digest,)).fetchone()
@@ -234,7 +231,7 @@ def _intern_nodes(
     return ids
 
 
-def set_outcome(connection: sqlite3.Connection, id: str, outcome: Outcome, body: str) -> bool:
+def set_outcome(connection: Connection, id: str, outcome: Outcome, body: str) -> bool:
     cursor = connection.execute(
         "UPDATE trajectories SET outcome = ?, success = ? WHERE id = ?", (body, _success(outcome), id)
     )
@@ -254,7 +251,7 @@ FROM chain JOIN messages ON messages.id = chain.message ORDER BY chain.id
 """
 
 
-def read(connection: sqlite3.Connection, seq: int) -> Trajectory | None:
+def read(connection: Connection, seq: int) -> Trajectory | None:
     """One trajectory inside the caller's transaction; None if it is gone. Raises ``StoreError`` for a damaged row."""
     row = connection.execute("SELECT id, header, outcome FROM trajectories WHERE seq = ?", (seq,)).fetchone()
     if row is None:
@@ -265,7 +262,7 @@ def read(connection: sqlite3.Connection, seq: int) -> Trajectory | None:
         raise StoreError(f"Trajectory {row[0]!r} in the store is damaged: {error}.") from error
 
 
-def _read_flat(connection: sqlite3.Connection, seq: int, header: str, outcome: str | None) -> Flat:
+def _read_flat(connection: Connection, seq: int, header: str, outcome: str | None) -> Flat:
     bodies = connection.execute("SELECT body FROM steps WHERE trajectory = ? ORDER BY position", (seq,))
     bare = msgspec.structs.replace(
         _header_decoder.decode(header),

@@ -7,7 +7,6 @@ drift monitors, switches), prices, how a key is drawn or checked. Of keys it tak
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from potstill.errors import StoreError
 from potstill.trajectories.access import Access
 from potstill.trajectories.journal import check_name
 from potstill.trajectories.records import first_unstorable
+from potstill.trajectories.sql import Connection
 from potstill.types import Struct
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -95,7 +95,7 @@ class StateMethods(Access):
             check_name(what, name, text)
         body = _json(value, what)
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             if expected_version == 0:
                 done = connection.execute(
                     "INSERT INTO state(kind, key, version, body) VALUES (?, ?, 1, ?) ON CONFLICT(kind, key) DO NOTHING",
@@ -157,7 +157,7 @@ class StateMethods(Access):
         for label, text in (("name", name), ("holder", holder)):
             check_name(f"lease {name!r}", label, text)
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             now = self._clock()
             done = connection.execute(
                 "INSERT INTO leases(name, holder, until) VALUES (?1, ?2, ?3) ON CONFLICT(name) DO UPDATE SET "
@@ -187,7 +187,7 @@ class StateMethods(Access):
         _check_key(key, what)
         limits = _json(key.limits, f"the limits of {what}")
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             done = connection.execute(
                 "INSERT INTO tenant_keys(id, tenant, salt, digest, created_at, revoked_at, limits) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT(id) DO UPDATE SET limits = excluded.limits "
@@ -259,11 +259,12 @@ def _checked_spend(spend: Spend) -> Spend:
     return spend
 
 
-def _add(connection: sqlite3.Connection, spend: Spend) -> Spend:
+def _add(connection: Connection, spend: Spend) -> Spend:
     row = connection.execute(
         "INSERT INTO spend(namespace, key_id, day, usd_micros, tokens, requests) VALUES (?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT(namespace, day, key_id) DO UPDATE SET usd_micros = usd_micros + excluded.usd_micros, "
-        "tokens = tokens + excluded.tokens, requests = requests + excluded.requests "
+        "ON CONFLICT(namespace, day, key_id) DO UPDATE SET "
+        "usd_micros = spend.usd_micros + excluded.usd_micros, tokens = spend.tokens + excluded.tokens, "
+        "requests = spend.requests + excluded.requests "
         "RETURNING namespace, key_id, day, usd_micros, tokens, requests",
         (spend.namespace, spend.key_id, spend.day, spend.usd_micros, spend.tokens, spend.requests),
     ).fetchone()

@@ -28,6 +28,7 @@ from potstill.trajectories.migrations import MIGRATIONS, migrate, version_of
 from potstill.trajectories.queries import Filters, Summary
 from potstill.trajectories.records import first_unstorable
 from potstill.trajectories.retention import PruneReport, Segment
+from potstill.trajectories.sql import Connection
 from potstill.trajectories.state import StateMethods
 from potstill.trajectories.writer import NoWriter, Writer
 from potstill.types import Blob, Outcome, Struct, Trajectory
@@ -188,12 +189,16 @@ class Store(JournalMethods, StateMethods):
     def remove(self, ids: Iterable[str]) -> PruneReport:
         """Remove episodes with the content that no other uses, and give their space back. Unknown ids are ignored."""
         wanted = list(ids)
-        before, removed = connections.files_bytes(self.path), 0
+        before, removed = self._bytes(), 0
         for start in range(0, len(wanted), retention.CHUNK):
             removed += self._remove_chunk(wanted[start : start + retention.CHUNK])
         if removed:
             self._give_back()
-        return PruneReport(removed=removed, bytes_before=before, bytes_after=connections.files_bytes(self.path))
+        return PruneReport(removed=removed, bytes_before=before, bytes_after=self._bytes())
+
+    def _bytes(self) -> int:
+        """What the store takes on disk."""
+        return connections.files_bytes(Path(self.path))
 
     def _give_back(self) -> None:
         self._writer.submit(retention.give_back, alone=True).result()
@@ -208,7 +213,7 @@ class Store(JournalMethods, StateMethods):
         Open episodes of the journal go by the day of their last call. ``namespace`` None: of every tenant.
         Interrupted, it keeps what it did; type it again.
         """
-        size = connections.files_bytes(self.path)
+        size = self._bytes()
         query = f"SELECT id FROM trajectories WHERE {_BEFORE} ORDER BY segment, seq"
         with self._reading() as connection:
             ids = [id for (id,) in connection.execute(query, (rows.segment_of(before), namespace))]
@@ -216,19 +221,19 @@ class Store(JournalMethods, StateMethods):
         report = self.remove(ids)
         if exchanges and not report.removed:
             self._give_back()
-        after = connections.files_bytes(self.path)
+        after = self._bytes()
         return PruneReport(removed=report.removed, exchanges=exchanges, bytes_before=size, bytes_after=after)
 
     def segments(self, *, before: float | None = None, namespace: str | None = None) -> list[Segment]:
         """What each day holds, oldest first; with ``before``, only what ``prune(before)`` would remove."""
         query = (
-            "SELECT date(segment * 86400, 'unixepoch'), count(*), sum(step_count) FROM trajectories "
+            "SELECT segment, count(*), sum(step_count) FROM trajectories "
             f"WHERE {_BEFORE} GROUP BY segment ORDER BY segment"
         )
         last = rows.FAR_DAYS + 1 if before is None else rows.segment_of(before)
         with self._reading() as connection:
             found = connection.execute(query, (last, namespace)).fetchall()
-        return [Segment(day=str(day), trajectories=count, steps=steps) for day, count, steps in found]
+        return [Segment(day=retention.day_of(day), trajectories=count, steps=int(steps)) for day, count, steps in found]
 
     # --- blobs and runs ---------------------------------------------------------------------------------------------
 
@@ -265,7 +270,7 @@ class Store(JournalMethods, StateMethods):
         body = msgspec.json.encode(config).decode()
         now = self._clock()
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: Connection) -> bool:
             row = connection.execute("SELECT config FROM runs WHERE id = ?", (run_id,)).fetchone()
             if row is not None and row[0] != body and not replace:
                 return bool(msgspec.json.decode(row[0]) == msgspec.json.decode(body))

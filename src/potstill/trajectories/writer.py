@@ -22,8 +22,8 @@ import msgspec
 from potstill.errors import StoreError
 from potstill.trajectories.connection import begin_immediate, is_full, translate
 
-Work = Callable[[sqlite3.Connection], Any]
-"""Must be repeatable: when a group fails, each of its members runs again alone."""
+Work = Callable[[Any], Any]
+"""Takes the writing connection. Must be repeatable: when a group fails, each of its members runs again alone."""
 
 GROUP_LIMIT = 256
 QUEUE_LIMIT = 1024
@@ -39,7 +39,7 @@ class _Job(msgspec.Struct, frozen=True):
 class NoWriter:
     """Stands in for the writer of a store that was opened for reading."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self._path = path
 
     def submit(self, work: Work, *, alone: bool = False) -> Future[Any]:
