@@ -18,7 +18,7 @@ from potstill.serve.settings import Cascade, Model
 from potstill.serve.stages import Assigned
 from potstill.serve.switching import Lengths, Side, Warmth, conversation, prompt_usd, switch_price
 from potstill.trajectories.exchange import Upstream as Called
-from potstill.types import Answerer, Reason, Usage
+from potstill.types import Answerer, ErrorRecord, Reason, Usage
 from potstill.wire.neutral import Prompt, Text, Turn
 
 # Dollars per million tokens. Prefixes of 100 tokens and more are cached for 300 s.
@@ -187,7 +187,7 @@ def long(steps: int) -> Prompt:
 async def test_the_hand_off_is_in_full_where_the_warm_cache_makes_that_cheaper() -> None:
     trust, situation = rig("compact").decider.trusts["auto"], parse(long(12))
     costs = Costs(PriceTable.load(prices=WARM), {})
-    held = HeldEpisodes().put("e", Held(begun=ASSIGNED, state=CascadeState(), before=CascadeState()))
+    held = HeldEpisodes().put("e", Held("auto", ASSIGNED, CascadeState(), CascadeState()))
     compact, note = costs.hand_off(trust, held, long(12), situation, now=1000.0)
     assert compact is not None
     assert not note
@@ -215,3 +215,24 @@ async def test_escalations_are_learnt_from_decisions() -> None:
     assert one.decider.costs.escalation(trust) == pytest.approx(0.98 * 0.5 + 0.02)
     await one.decide(SECOND, episode="e2")
     assert one.decider.costs.escalation(trust) == pytest.approx(0.98 * (0.98 * 0.5 + 0.02))
+
+
+# --- what an episode cost ---------------------------------------------------------------------------------------------
+
+
+def billed(model: str, tokens: int | None, **fields: Any) -> Called:
+    usage = None if tokens is None else {"prompt_tokens": tokens, "completion_tokens": 0}
+    return Called(
+        model=model, upstream="u", answerer=Answerer.TEACHER, dialect="openai-chat", raw_usage=usage, **fields
+    )
+
+
+def test_what_an_episode_cost_leaves_shadow_work_out() -> None:
+    costs = Costs(TABLE, {})
+    calls = [billed("teacher", 1000), billed("x", 1000, price_as="student"), billed("teacher", 9000, shadow=True)]
+    assert costs.spent(calls) == pytest.approx((1000 * 10 + 1000 * 1) / 1e6)
+    failed = billed("teacher", None, error=ErrorRecord(kind="ModelTimeout", message=""))
+    assert costs.spent([*calls, failed]) == pytest.approx(0.011)
+    assert costs.spent([billed("teacher", None)]) is None
+    assert costs.spent([billed("nobody-knows", 5)]) is None
+    assert Costs(None, {}).spent(calls) is None

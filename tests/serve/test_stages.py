@@ -18,6 +18,7 @@ from potstill.decide.assignment import Route as Served
 from potstill.decide.evidence import Arm
 from potstill.decide.rollout import RolloutPlan, RolloutState, Stage
 from potstill.errors import ConfigError, UnknownName
+from potstill.measure.prices.table import PriceTable
 from potstill.serve.settings import Cascade, Mode
 from potstill.serve.stage_rows import (
     BASELINE,
@@ -34,6 +35,8 @@ from potstill.serve.stage_rows import (
 )
 from potstill.serve.stages import MemoryState, Stages, plain
 from potstill.serve.trust import trust_of
+from potstill.trajectories.exchange import Episode, Exchange, Recorded, Upstream
+from potstill.types import Answerer
 
 ROLLED = route(rollout=True, canary=(0.2, 0.5), allowed_loss=0.05, shadow_share=1.0)
 
@@ -380,6 +383,46 @@ async def test_outcomes_of_episodes_that_another_process_served_count_by_their_r
     assert fresh.outcome("auto", "new", True, 0.1, stage="canary/cascade", begun_at=entered + 1.0)
     await fresh.stages.tick()
     assert fresh.stages.row("auto").counts.canary.n == before + 1
+
+
+async def test_an_outcome_takes_stage_and_cost_from_the_journal() -> None:
+    run = Simulation()
+    await run.day(300, {Served.SHADOW: 0.9, Served.CASCADE: 0.9})
+    fresh = Rig(
+        FakeAsk(call("look")),
+        ROLLED,
+        store=run.rigs[0].store,
+        clock=run.clock,
+        prices=PriceTable.load(prices={"models": {"m": {"input": 10.0, "output": 0.0}}}),
+    ).decider
+    await fresh.stages.refresh()
+    counts = fresh.stages.row("auto").counts
+    told = Upstream(
+        model="m",
+        upstream="u",
+        answerer=Answerer.STUDENT,
+        dialect="openai-chat",
+        raw_usage={"prompt_tokens": 1000, "completion_tokens": 5},
+    )
+    exchange = Exchange(
+        namespace="acme",
+        episode_id="e",
+        route="auto",
+        dialect="openai-chat",
+        started_at=run.clock.now,
+        request=b"{}",
+        stage="canary/cascade",
+        calls=(told,),
+    )
+    beside = msgspec.structs.replace(exchange, request=b"", stage="canary/shadow")
+    rows = tuple(Recorded(seq=seq, exchange=one) for seq, one in enumerate((beside, exchange, exchange), start=1))
+    episode = Episode(namespace="acme", episode_id="e", exchanges=rows)
+    assert not fresh.told(msgspec.structs.replace(episode, folded_seq=7), True)
+    assert fresh.told(episode, True)
+    await fresh.stages.tick()
+    after = fresh.stages.row("auto").counts
+    assert after.canary.n == counts.canary.n + 1
+    assert after.canary_usd - counts.canary_usd == pytest.approx(2 * 0.01)
 
 
 async def test_an_outcome_is_counted_once() -> None:

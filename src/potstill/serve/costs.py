@@ -8,6 +8,7 @@ Without prices for both models nothing here says anything, and the cascade does 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from potstill.record.parsing import Situation
@@ -47,6 +48,20 @@ class Costs:
     def escalation(self, trust: Trust) -> float:
         """Running share of the student's decisions on a route that the teacher answered after all."""
         return self._escalation.get(trust.route.name, trust.escalation)
+
+    def spent(self, calls: Iterable[Upstream]) -> float | None:
+        """What calls cost that were not shadow work; None where one of them cannot be priced."""
+        from potstill.measure.ledger import price_usage
+
+        total = 0.0
+        for call in calls:
+            usage, name = normalise_usage(call.raw_usage), call.price_as or call.model
+            if call.shadow or (usage is None and call.error is not None):
+                continue
+            if self._prices is None or usage is None or not self._prices.has(name):
+                return None
+            total += price_usage(usage, name, self._prices).total_usd
+        return total
 
     def decided(self, trust: Trust, answerer: Answerer) -> None:
         """The student was asked, and ``answerer`` acts."""

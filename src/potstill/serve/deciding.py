@@ -8,7 +8,7 @@ itself (``decide.decide_step``), send to upstreams (``parts.Ask``), keep stages 
     await decider.start()
     decided = await decider.decide(route, prompt, placement, admission)   # answer None: forward to the teacher
     decider.finished(route, prompt, exchange)                             # shadow, caches; never waits
-    decider.outcome(route.name, episode_id, success=True)                 # the canary's and the control's evidence
+    decider.told(store.episode(tenant, episode_id), success=True)         # the canary's and the control's evidence
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from potstill.serve.stages import POLL_S, Assigned, Stages, StateStore
 from potstill.serve.student import answer_of, not_for_student
 from potstill.serve.trust import Trust, trust_of
 from potstill.serve.validity import ValidAnswers
-from potstill.trajectories.exchange import Exchange
+from potstill.trajectories.exchange import Episode, Exchange
 from potstill.types import Answerer, EscalationMode, Reply
 from potstill.wire.neutral import Prompt
 
@@ -131,7 +131,7 @@ class GatewayDecider:
             if not self.stages.fresh:
                 await self.stages.refresh(within_s=0.5)
             now = self.stages.assigned(route.name, key)
-            held = self._episode(key, now)
+            held = self._episode(route.name, key, now)
             served = served_now(held.begun, now)
             stage = f"{now.stage}/{served}"
             if served is not Served.CASCADE:
@@ -147,11 +147,11 @@ class GatewayDecider:
             note = f"the teacher alone: {type(problem).__name__}: {problem}"
             return self._noted(Decided(stage=stage, notes=(note,)))
 
-    def _episode(self, key: str, now: Assigned) -> Held:
+    def _episode(self, route: str, key: str, now: Assigned) -> Held:
         """What is held of the episode; of a new one, how it is served."""
         held = self._held.get(key)
         if held is None:
-            held = self._held.put(key, Held(begun=now, state=CascadeState(), before=CascadeState()))
+            held = self._held.put(key, Held(route, now, CascadeState(), CascadeState()))
         return held
 
     async def _state(self, trust: Trust, key: str, held: Held, prompt: Prompt, situation: Situation) -> str:
@@ -304,6 +304,23 @@ class GatewayDecider:
             return False
         self.stages.ended(route, served, success, cost_usd, began)
         return True
+
+    def told(self, episode: Episode, success: bool) -> bool:
+        """``outcome`` with route, stage and cost out of the journal; False where it counts for no arm."""
+        asked = [one.exchange for one in episode.exchanges if one.exchange.request]
+        held = self._held.get(key_of(episode.namespace, episode.episode_id))
+        if not asked or episode.folded_seq:  # how it began is in a trajectory by now: only who served it still knows
+            route = "" if held is None else held.route
+            return self.outcome(route, episode.episode_id, success, namespace=episode.namespace)
+        return self.outcome(
+            asked[0].route,
+            episode.episode_id,
+            success,
+            self.costs.spent(call for exchange in asked for call in exchange.calls),
+            namespace=episode.namespace,
+            stage=asked[0].stage,
+            begun_at=asked[0].started_at,
+        )
 
     async def _shadow(self, job: Job) -> None:
         """Ask the student what the teacher was asked, and compare."""

@@ -43,6 +43,7 @@ class Kept(Struct, frozen=True, kw_only=True):
 class Held:
     """One open episode."""
 
+    route: str
     begun: Assigned
     """How its first request was served: the arm that its outcome counts for."""
     state: CascadeState
