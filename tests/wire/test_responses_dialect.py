@@ -283,7 +283,7 @@ def test_another_providers_proof_travels_through_the_client_and_never_to_openai(
     body = json.dumps({"model": "m", "input": items}).encode()
     assert needs_rewriting(body)
     prompt = RESPONSES.decode_request(body)
-    assert prompt.turns[0].parts[0] == Thinking(text="hm", signature="sig")
+    assert prompt.turns[0].parts[:2] == (Thinking(text="hm", signature="sig"), Thinking(redacted="black", signature=""))
     sent = RESPONSES.encode_request(prompt)
     assert not needs_rewriting(sent)
     assert json.loads(sent)["input"] == [

@@ -144,16 +144,25 @@ def _reasoning(item: Fields) -> Iterator[Part]:
     """One thought for an item. Its summaries and raw texts are joined by empty lines; several are kept in a hint."""
     texts = [part.text for key in ("summary", "content") for part in decode_contents(item, key) if _is_text(part)]
     name, proof = item.text("id") or None, item.text("encrypted_content") or None
-    signature = proof.removeprefix(SIGNATURE) if proof and proof.startswith(SIGNATURE) else None
+    signature, redacted = _read_proof(proof)
     split = {key: item.value[key] for key in ("summary", "content") if item.value.get(key)}
     if len(texts) > 1 or "content" in split or item.rest(_REASONING):
         yield Opaque(dialect=NAME, kind=ITEM, value={"type": "reasoning"} | split | item.rest(_REASONING), hint=True)
     yield Thinking(
         text="\n\n".join(texts),
         signature=signature,
-        redacted=None if signature else proof,
+        redacted=redacted,
         id=None if name and name.startswith(OWN_IDS) else name,
     )
+
+
+def _read_proof(proof: str | None) -> tuple[str | None, str | None]:
+    """(signature, redacted). A signature, be it empty, says that the proof is not OpenAI's."""
+    if proof is not None and proof.startswith(SIGNATURE):
+        return proof.removeprefix(SIGNATURE), None
+    if proof is not None and proof.startswith(REDACTED):
+        return "", proof.removeprefix(REDACTED)
+    return None, proof
 
 
 def _is_text(part: Part) -> bool:
@@ -293,9 +302,9 @@ def _encode_thinking(part: Thinking, own: bool, answer: bool) -> dict[str, Any] 
 
 def proof_of(part: Thinking, *, own: bool) -> str | None:
     """What ``encrypted_content`` holds: OpenAI's own as it is, another provider's marked as such."""
-    if part.signature is not None:
+    if part.signature:
         return SIGNATURE + part.signature
-    if own or part.redacted is None or part.redacted.startswith(FOREIGN):
+    if part.redacted is None or (own and part.signature is None):
         return part.redacted
     return REDACTED + part.redacted
 

@@ -25,11 +25,11 @@ from potstill.wire.usage import normalise_usage
 
 @dataclass
 class _Open:
-    """A part that has started. ``said`` is what its deltas held."""
+    """A part that has started. ``said``: what its deltas held, in pieces."""
 
     index: int
     kind: PartKind
-    said: str = ""
+    said: list[str] = field(default_factory=list)
     ended: bool = False
     block: tuple[str, int] | None = None
     """Reasoning: which summary or text the deltas belong to."""
@@ -245,7 +245,7 @@ class Decoder(FrameDecoder):
             return
         logprobs = tuple(decode_logprobs(event.list("logprobs"))) if "logprobs" in event.value else ()
         if (text or logprobs) and not told.ended:
-            told.said += text
+            told.said.append(text)
             yield Delta(index=told.index, text=text, logprobs=logprobs)
 
     def _thought(self, event: Fields, key: str, counter: str) -> Iterator[Event]:
@@ -260,7 +260,7 @@ class Decoder(FrameDecoder):
         if told.block not in (None, block):
             text = "\n\n" + text
         told.block = block
-        told.said += text
+        told.said.append(text)
         yield Delta(index=told.index, text=text)
 
     def _note(self, event: Fields) -> Iterator[Event]:
@@ -286,9 +286,10 @@ def _kind_of(part: Part) -> tuple[PartKind, str, str | None, str | None]:
 
 def _rest(told: _Open, whole: str) -> Iterator[Event]:
     """What ``whole`` holds beyond the deltas. Where it contradicts them, the deltas stand."""
-    if whole.startswith(told.said) and len(whole) > len(told.said) and not told.ended:
-        yield Delta(index=told.index, text=whole[len(told.said) :])
-        told.said = whole
+    said = "".join(told.said)
+    if whole.startswith(said) and len(whole) > len(said) and not told.ended:
+        yield Delta(index=told.index, text=whole[len(said) :])
+        told.said = [whole]
 
 
 def _end(item: _Item, parts: Iterable[_Open]) -> Iterator[Event]:
