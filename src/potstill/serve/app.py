@@ -153,6 +153,11 @@ class App:
             if not self.inflight:
                 self._quiet.set()
 
+    def drain(self) -> None:
+        """The server is on its way down: whoever only waits for news is answered now."""
+        self.draining = True
+        self._admin.drain()
+
     async def idle(self) -> None:
         """Until no request is served any more."""
         self._quiet.clear()
@@ -166,7 +171,7 @@ class App:
         if path in self._get or path in self._post:
             raise refused(405, "invalid_request", f"{path} does not take {method}.")
         paths = ", ".join(sorted({*self._get, *self._post}))
-        raise refused(404, "not_found", f"There is no {path} here. There are: {paths}.")
+        raise refused(404, "not_found", f"There is no such path here. There are: {paths}.")
 
     # --- completions --------------------------------------------------------------------------------------------------
 

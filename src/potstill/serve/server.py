@@ -147,7 +147,7 @@ def _server(gateway: GatewayServer) -> uvicorn.Server:
 
         async def shutdown(self, sockets: Any = None) -> None:
             if gateway.app is not None:
-                gateway.app.draining = True
+                gateway.app.drain()
             await super().shutdown(sockets)
 
     config = uvicorn.Config(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import time
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -52,6 +53,7 @@ _FORWARDED_PREFIXES = (b"openai-", b"anthropic-", b"x-stainless-")
 _ANSWERED = frozenset(b"content-type x-request-id request-id x-should-retry retry-after retry-after-ms".split())
 _ANSWERED_PREFIXES = ("openai-", "anthropic-", "x-ratelimit-")
 _KEYS = (b"authorization", b"x-api-key")
+_HOLDS_KEY = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 OUR_PREFIX = keys.PREFIX.encode()
 
 
@@ -127,6 +129,12 @@ class Upstreams:
             read_bufsize=1 << 18,
             skip_auto_headers=("User-Agent",),
         )
+
+    def secrets(self) -> list[str]:
+        """What must never be kept or told: keys, and headers of the settings that look like they hold one."""
+        keys = [one.key.header()["Authorization"][7:] for one in self.endpoints.values() if one.key is not None]
+        headers = [pair for one in self.endpoints.values() for pair in one.upstream.headers.items()]
+        return keys + [value for name, value in headers if _HOLDS_KEY.search(name)]
 
     async def send(
         self,
