@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -71,6 +73,15 @@ def settings(teacher: Upstream, student: Upstream, **route: Any) -> Any:
         },
         "here",
     )
+
+
+def until(found: Callable[[], bool]) -> None:
+    """What another process does comes when it comes."""
+    for _ in range(500):
+        if found():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -147,3 +158,21 @@ def test_shadow_is_recorded_beside_the_exchange_and_the_client_gets_the_teacher(
         "agreed": True,
     }
     assert (shadow.episode_id, shadow.request) == ("e-1", b"")
+
+
+def test_a_kill_at_one_gateway_reaches_the_other_on_the_same_store(start) -> None:
+    key = "an-admin-key-for-this-test-8f2c61"
+    with Upstream(teaching) as teacher, Upstream(agreeing) as student:
+        one = start(settings(teacher, student), admin_key=key)
+        other = start(settings(teacher, student), admin_key=key)
+
+        def asks_student() -> bool:
+            message = other.post("/v1/chat/completions", ASKED).json["choices"][0]["message"]
+            return message["content"] != "the teacher's words"
+
+        assert asks_student()
+        killed = one.post("/v1/potstill/kill-switch", {"killed": True}, authorization=f"Bearer {key}")
+        assert killed.status == 200, killed.body
+        until(lambda: not asks_student())
+        one.post("/v1/potstill/kill-switch", {"killed": False}, authorization=f"Bearer {key}")
+        until(asks_student)
