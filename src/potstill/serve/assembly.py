@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from potstill.errors import PotstillError
 from potstill.measure.prices.table import PriceTable
 from potstill.record.live import LiveEpisodes
+from potstill.record.redact import Redactor
 from potstill.serve.admin import Admin
 from potstill.serve.admin_key import is_loopback
 from potstill.serve.app import App
@@ -21,6 +22,7 @@ from potstill.serve.deciding import GatewayDecider
 from potstill.serve.forward import Forwarder
 from potstill.serve.key_rows import StoreRows
 from potstill.serve.metrics import Metrics
+from potstill.serve.own_secrets import OwnSecrets
 from potstill.serve.plain import Plain
 from potstill.serve.questions import Questions
 from potstill.serve.recorder import LINGER_S, Recorder
@@ -45,24 +47,27 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
     Raises ``ConfigError``, ``StoreError``.
     """
     async with AsyncExitStack() as stack:
-        metrics, limits = Metrics(), settings.limits
+        metrics, limits, told = Metrics(), settings.limits, settings.recording
         store = await asyncio.to_thread(Store.open, settings.db)
         stack.push_async_callback(asyncio.to_thread, store.close)
         prices = await asyncio.to_thread(_prices)
+        upstreams = Upstreams(settings.upstreams, metrics)
+        stack.push_async_callback(upstreams.aclose)
+        rules = Redactor(told.redact, builtin=told.builtin_redaction)
+        redactor = OwnSecrets([admin_key, *upstreams.secrets()], rules)
         recorder = Recorder(
             store,
             max_bytes=limits.max_queue_bytes,
             metrics=metrics,
-            overflow=settings.recording.overflow,
-            linger_s=0.0 if settings.recording.strict else LINGER_S,
+            overflow=told.overflow,
+            redact=redactor.exchange,
+            linger_s=0.0 if told.strict else LINGER_S,
         )
         stack.push_async_callback(recorder.aclose)
         recorder.acknowledged = await asyncio.to_thread(store.last_seq)
         gate = TenantGate(StoreRows(store), settings.tenants, keys_required=needs_keys(settings))
         await gate.start()
         stack.push_async_callback(gate.aclose)
-        upstreams = Upstreams(settings.upstreams, metrics)
-        stack.push_async_callback(upstreams.aclose)
         episodes = LiveEpisodes(idle_s=limits.idle_episode_s)
         decider = None
         if any(route.mode is not Mode.RECORD for route in settings.routes):
@@ -83,6 +88,7 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
             admin_key=admin_key,
             stages=None if decider is None else decider.stages,
             gauges=partial(_gauges, metrics),
+            redact=redactor.text,
         )
         stack.push_async_callback(admin.aclose)
         app = App(
@@ -96,7 +102,7 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
                 metrics,
                 limits,
                 Settler(gate, episodes, metrics, prices),
-                strict=settings.recording.strict,
+                strict=told.strict,
                 decider=decider,
             ),
             plain=Plain(upstreams, limits),
@@ -115,7 +121,7 @@ def needs_keys(settings: Gateway) -> bool:
 
 
 async def _quiet(app: App) -> None:
-    app.draining = True
+    app.drain()
     with suppress(TimeoutError):
         async with asyncio.timeout(QUIET_S):
             await app.idle()

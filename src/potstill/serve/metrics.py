@@ -86,6 +86,7 @@ class Metrics:
         self.cut = Counter("potstill_cut_answers_total", "Answers that did not end well.", ("route", "by"))
         self.fail_open = Counter("potstill_fail_open_total", "Failures that the teacher made up for.", ("what",))
         self.recorded = Counter("potstill_recorded_total", "Exchanges that are durable.")
+        self.commits = Counter("potstill_commits_total", "Batches that were committed, one fsync each.")
         self.dropped = Counter("potstill_dropped_total", "Exchanges not recorded because the queue was full.")
         self.unrecorded = Counter("potstill_record_failures_total", "Exchanges that the store did not take.")
         self.latency = Histogram("potstill_request_seconds", "From a request's head to its answer's end.", ("route",))

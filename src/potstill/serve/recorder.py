@@ -173,6 +173,7 @@ class Recorder:
                 job.durable.set_result(seq)
         while len(self._seqs) > REMEMBERED:
             self._seqs.popitem(last=False)
+        self._metrics.commits.add()
         self.waiting -= len(jobs)
         self._give_back(sum(job.ticket.size for job in jobs))
 
