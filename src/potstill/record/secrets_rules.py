@@ -1,0 +1,218 @@
+"""What a secret looks like: built-in rules, and checks on the rules that users bring.
+
+What it knows: the shapes of providers' keys, tokens, headers and card numbers, as their issuers document them (read in
+2026-11), each with bounded repetition so that no text takes more than linear time. What it does not do: bytes, JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from re import _constants as sre  # type: ignore[attr-defined]
+from re import _parser as sre_parser  # type: ignore[attr-defined]
+from typing import Any, NamedTuple
+
+from potstill.errors import ConfigError
+
+_QUOTE = r"['\"\\]{0,4}"
+_IS = rf"{_QUOTE}\s{{0,3}}[:=]\s{{0,3}}{_QUOTE}"
+
+
+class Rule(NamedTuple):
+    """Matches are replaced; where the pattern has a group ``secret``, only that group is. ``check`` may acquit.
+
+    ``needs``: a text without any of these holds no match; none given: any may.
+    """
+
+    name: str
+    pattern: re.Pattern[str]
+    check: Callable[[str], bool] | None = None
+    needs: tuple[str, ...] = ()
+
+
+def luhn(text: str) -> bool:
+    """Whether the digits are a payment card's number: a known issuer's range and length, and ISO/IEC 7812-1's digit.
+
+    >>> luhn("4111 1111 1111 1111"), luhn("4111 1111 1111 1112"), luhn("1732200000123456789")
+    (True, False, False)
+    """
+    digits = re.sub(r"[ -]", "", text)
+    if not _ISSUERS.fullmatch(digits):
+        return False
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + place % 2)
+        total += value - 9 if value > 9 else value
+    return total % 10 == 0
+
+
+_ISSUERS = re.compile(
+    r"4\d{15}(?:\d{3})?|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|6(?:011|5\d\d|4[4-9]\d)\d{12}"
+    r"|35\d{14}|62\d{14,17}"
+)
+
+
+def _rule(name: str, pattern: str, *needs: str, check: Callable[[str], bool] | None = None) -> Rule:
+    return Rule(name, re.compile(pattern), check, needs)
+
+
+BUILT_IN = (
+    _rule(
+        "private-key",
+        r"(?s)-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----.{0,20000}?"
+        r"(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
+        "-----BEGIN",
+    ),
+    _rule(
+        "jwt",
+        r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{17,4000}\.eyJ[A-Za-z0-9_-]{6,8000}(?:\.[A-Za-z0-9_-]{1,4000})?",
+        "eyJ",
+    ),
+    _rule("api-key", r"(?<![A-Za-z0-9_-])sk-[A-Za-z0-9_-]{20,300}", "sk-"),
+    _rule(
+        "aws-key",
+        r"(?<![A-Za-z0-9_-])(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])",
+        "AKIA",
+        "ASIA",
+        "ABIA",
+        "ACCA",
+    ),
+    _rule(
+        "github-token",
+        r"(?<![A-Za-z0-9_-])(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})",
+        "gh",
+        "github_pat_",
+    ),
+    _rule(
+        "token",
+        r"(?<![A-Za-z0-9_-])(?:glpat-[A-Za-z0-9_-]{20,100}|xox[abeoprs]-[A-Za-z0-9-]{16,250}|AIza[A-Za-z0-9_-]{35}"
+        r"|hf_[A-Za-z0-9]{30,100}|npm_[A-Za-z0-9]{36}|gsk_[A-Za-z0-9]{20,200}|xai-[A-Za-z0-9]{20,200}"
+        r"|pplx-[A-Za-z0-9]{20,200}|r8_[A-Za-z0-9]{30,100}|[sr]k_(?:live|test)_[A-Za-z0-9]{16,200}"
+        r"|SG\.[A-Za-z0-9_-]{20,64}\.[A-Za-z0-9_-]{20,64}|ya29\.[A-Za-z0-9_-]{20,400}|dckr_pat_[A-Za-z0-9_-]{20,100})",
+        *("glpat-", "xox", "AIza", "hf_", "npm_", "gsk_", "xai-", "pplx-", "r8_", "k_live_", "k_test_", "SG.", "ya29."),
+        "dckr_pat_",
+    ),
+    _rule(
+        "authorization",
+        rf"\b[Aa]uthorization{_IS}(?:(?i:bearer|basic|token|digest)\s{{1,3}})?(?P<secret>[^\s'\",;\\]{{4,8000}})",
+        "uthorization",
+    ),
+    _rule(
+        "authorization",
+        r"\b(?:[Bb]earer|BEARER)\s{1,3}(?P<secret>[A-Za-z0-9_-]{20,4000}(?:[.~+/=][\w.~+/=-]{0,8000})?)",
+        *("earer", "BEARER"),
+    ),
+    _rule(
+        "cookie", rf"\b(?:[Ss]et-)?[Cc]ookie{_IS}(?P<secret>[\w.!#$%&*+^`|~-]{{1,128}}=[^\r\n'\"\\]{{1,8000}})", "ookie"
+    ),
+    _rule(
+        "api-key",
+        rf"(?i)\b(?:(?:x-)?(?:goog-)?api[-_ ]?key|client_secret|(?:access|refresh)_token|secret_access_key){_IS}"
+        r"(?P<secret>[A-Za-z0-9_-]{20,512})",
+        *("key", "Key", "KEY", "secret", "SECRET", "token", "Token", "TOKEN"),
+    ),
+    _rule("password", r"://[^/\s:@'\"]{1,100}:(?P<secret>[^/\s@'\"]{3,200})@", "://"),
+    _rule(
+        "card",
+        r"(?<![\w.-])(?:\d{4}[ -]?\d{4}[ -]?\d{4}[ -]?\d{2,4}(?:[ -]?\d{3})?|\d{4}[ -]?\d{6}[ -]?\d{4,5})(?![\w-])",
+        check=luhn,
+    ),
+)
+EMAIL = _rule("email", r"(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,4}")
+PHONE = _rule("phone", r"(?<![\w.-])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)[ .-]?|\d{2,4}[ .-])\d{3,4}[ .-]\d{3,4}(?![\w-])")
+
+SECRET_FIELDS = frozenset(
+    {
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "x-api-key",
+        "x-goog-api-key",
+        "api-key",
+        "api_key",
+        "apikey",
+        "access_token",
+        "refresh_token",
+        "client_secret",
+        "aws_secret_access_key",
+        "private_key",
+    }
+)
+"""Fields of JSON objects whose text is a secret, whatever it looks like."""
+
+# --- rules that users bring -------------------------------------------------------------------------------------------
+
+MOST = 1000
+"""An unbounded repetition in a user's rule matches up to this many times: no text takes longer than linear time."""
+
+
+def user_rule(pattern: str, number: int) -> Rule:
+    """A rule of a user's regular expression. Raises ``ConfigError`` for one that is wrong or can take forever.
+
+    Python's matcher has no time limit, so a repetition within a repetition, which can take exponential time, is
+    refused, and so are back references; other unbounded repetitions end after ``MOST`` characters.
+    """
+    try:
+        parsed = sre_parser.parse(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ConfigError(f"The redaction rule {pattern!r} is no regular expression: {error}.") from error
+    _check(parsed, pattern, within=False)
+    if re.compile(pattern).match(""):
+        raise ConfigError(f"The redaction rule {pattern!r} matches an empty text. Make it ask for a character.")
+    return Rule(f"rule-{number}", _bounded(pattern, parsed))
+
+
+def _check(items: Iterable[tuple[Any, Any]], pattern: str, *, within: bool) -> None:
+    for kind, value in items:
+        if kind is sre.GROUPREF or kind is sre.GROUPREF_EXISTS:
+            raise ConfigError(f"The redaction rule {pattern!r} refers back to a group, which can take too long.")
+        if kind in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
+            least, most, body = value
+            if within and most > least:
+                raise ConfigError(
+                    f"The redaction rule {pattern!r} has a repetition within a repetition, which can take forever on "
+                    "some texts. Write it without: (\\w+)* as \\w*, for example."
+                )
+            _check(body, pattern, within=within or most > 1)
+        elif kind is sre.BRANCH:
+            if within:
+                raise ConfigError(
+                    f"The redaction rule {pattern!r} has alternatives within a repetition, which can take forever on "
+                    "some texts. Write single characters as a set: [ab]* for (a|b)*."
+                )
+            for branch in value[1]:
+                _check(branch, pattern, within=within)
+        elif kind is sre.SUBPATTERN:
+            _check(value[3], pattern, within=within)
+        elif kind in (sre.ASSERT, sre.ASSERT_NOT):
+            _check(value[1], pattern, within=within)
+        elif kind is sre.ATOMIC_GROUP:
+            _check(value, pattern, within=within)
+
+
+def _bounded(pattern: str, parsed: Any) -> re.Pattern[str]:
+    """The rule with its unbounded repetitions bounded: compiled from the changed tree."""
+    from re import _compiler  # type: ignore[attr-defined]
+
+    _bound(parsed)
+    compiled: re.Pattern[str] = _compiler.compile(parsed)
+    return compiled if compiled.groupindex == re.compile(pattern).groupindex else re.compile(pattern)
+
+
+def _bound(items: Any) -> None:
+    for at, (kind, value) in enumerate(items):
+        if kind in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
+            least, most, body = value
+            if most is sre.MAXREPEAT or most > MOST:
+                items[at] = (kind, (least, max(least, MOST), body))
+            _bound(body)
+        elif kind is sre.BRANCH:
+            for branch in value[1]:
+                _bound(branch)
+        elif kind is sre.SUBPATTERN:
+            _bound(value[3])
+        elif kind in (sre.ASSERT, sre.ASSERT_NOT):
+            _bound(value[1])
+        elif kind is sre.ATOMIC_GROUP:
+            _bound(value)

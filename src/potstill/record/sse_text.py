@@ -1,0 +1,121 @@
+"""Texts that a server-sent stream spells out piece by piece, as one text and back.
+
+What it knows: in which fields the three dialects put pieces, and that pieces of different choices, items and parts
+belong to different texts. What it does not do: rules (``secrets_rules``), frames other than ``data`` lines of JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+PIECES = (
+    *("content", "text", "delta", "arguments", "partial_json"),
+    *("thinking", "reasoning", "reasoning_content", "refusal"),
+)
+_PIECE = re.compile(rb'"(?:%b)"\s*:\s*"((?:[^"\\]|\\.)*+)"' % "|".join(PIECES).encode())
+_FURTHER = re.compile(rb'index"\s*+:\s*+[1-9]')
+_INDEXES = ("index", "item_id", "output_index", "content_index", "summary_index")
+_Place = tuple[dict[str, Any], str]
+_Pieces = dict[tuple[Any, ...], list[tuple[int, _Place]]]
+
+
+def is_stream(data: bytes) -> bool:
+    return data.startswith((b"data:", b"event:", b":", b"id:", b"retry:"))
+
+
+def interleaved(data: bytes) -> bool:
+    """Whether pieces of several choices or parts may stand between each other."""
+    return _FURTHER.search(data) is not None
+
+
+def streamed_text(data: bytes) -> bytes:
+    """All pieces behind each other, still escaped: enough to see that no secret can be among them."""
+    return b"".join(_PIECE.findall(data))
+
+
+def redact_stream(data: bytes, text: Callable[[str], str], line: Callable[[bytes], bytes]) -> bytes:
+    """``text`` cleans a text that came in pieces, ``line`` the JSON of one event. Other lines are cleaned as text."""
+    lines = data.split(b"\n")
+    events: dict[int, Any] = {}
+    for number, raw in enumerate(lines):
+        if raw.startswith(b"data:"):
+            try:
+                events[number] = msgspec.json.decode(raw[5:])
+            except (msgspec.MsgspecError, UnicodeError, RecursionError):
+                continue
+    pieces: _Pieces = {}
+    for number, event in events.items():
+        _collect(event, (), number, pieces)
+    changed: set[int] = set()
+    for places in pieces.values():
+        changed |= _clean(places, text)
+    return b"\n".join(_line(raw, number, events, changed, line) for number, raw in enumerate(lines))
+
+
+def _line(raw: bytes, number: int, events: dict[int, Any], changed: set[int], line: Callable[[bytes], bytes]) -> bytes:
+    if number in changed:
+        ending = b"\r" if raw.endswith(b"\r") else b""
+        return b"data: " + line(msgspec.json.encode(events[number])) + ending
+    if number in events:
+        value = raw[5:]
+        return raw[:5] + line(value)
+    return line(raw) if raw else raw
+
+
+def _collect(value: Any, path: tuple[Any, ...], number: int, pieces: _Pieces) -> None:
+    """Note every piece under the text that it belongs to."""
+    if isinstance(value, list):
+        for inner in value:
+            _collect(inner, path, number, pieces)
+    elif isinstance(value, dict):
+        where = (*path, *(value.get(name) for name in _INDEXES if isinstance(value.get(name), int | str)))
+        for name, inner in value.items():
+            if isinstance(inner, str) and name in PIECES:
+                pieces.setdefault((*where, name), []).append((number, (value, name)))
+            elif isinstance(inner, dict | list):
+                _collect(inner, (*where, name), number, pieces)
+
+
+def _clean(places: list[tuple[int, _Place]], text: Callable[[str], str]) -> set[int]:
+    """Clean a text in pieces: what replaces a stretch stands where that began. Returns the events that changed."""
+    parts = [holder[name] for _, (holder, name) in places]
+    if len(parts) < 2:
+        return set()
+    whole = "".join(parts)
+    clean = text(whole)
+    if clean == whole:
+        return set()
+    head = _common(whole, clean)
+    tail = _common(whole[head:][::-1], clean[head:][::-1])
+    first, last = head, len(whole) - tail
+    changed, at = set(), 0
+    for number, (holder, name) in places:
+        piece = holder[name]
+        start, end = at, at + len(piece)
+        at = end
+        if end <= first or start >= last:
+            continue
+        new = piece[: max(0, first - start)]
+        new += clean[head : len(clean) - tail] if start <= first < end or (start == first == end) else ""
+        new += piece[last - start :] if last < end else ""
+        if new != piece:
+            holder[name] = new
+            changed.add(number)
+    return changed
+
+
+def _common(left: str, right: str) -> int:
+    """Length of the common beginning."""
+    length = min(len(left), len(right))
+    low, high = 0, length
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left[:middle] == right[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
