@@ -310,7 +310,7 @@ async def test_two_processes_that_serve_one_episode_agree_on_who_holds_it() -> N
     reasons = []
     for step, rig in enumerate((here, there, here, there)):
         decided = await rig.decide(prompt(*turns))
-        await rig.decider.aclose()
+        await rig.decider.kept.written()
         assert decided.decision is not None
         reasons.append(decided.decision.reason)
         turns += [turn_call("look", identity=f"c{step}"), turn_output(f"room {step}", identity=f"c{step}")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -106,7 +107,31 @@ async def test_without_the_store_the_teacher_answers_once_the_state_is_old() -> 
     assert "could not be read" in decided.notes[0]
     assert await rig.decider.stages.tick() is False
     store.broken = False
+    await rig.decider.stages.tick()
     assert (await rig.decide(episode="e3")).answer is not None
+
+
+async def test_a_store_that_hangs_holds_up_one_attempt_and_not_every_request() -> None:
+    released = threading.Event()
+
+    class Hanging(MemoryState):
+        reads = 0
+
+        def get_state(self, kind: str, key: str) -> tuple[int, Any] | None:
+            self.reads += 1
+            released.wait(10)
+            return super().get_state(kind, key)
+
+    store = Hanging()
+    rig = Rig(FakeAsk(call("look")), route(), store=store)
+    first = await asyncio.gather(*(rig.decide(episode=f"e{number}") for number in range(50)))
+    assert {decided.answer for decided in first} == {None}
+    assert store.reads == 1
+    assert (await rig.decide()).answer is None, "and the next second nobody waits at all"
+    assert store.reads == 1
+    released.set()
+    assert await rig.decider.stages.refresh()
+    assert (await rig.decide(episode="new")).answer is not None
 
 
 async def test_a_store_that_was_never_there_does_not_stop_the_start() -> None:

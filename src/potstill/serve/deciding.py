@@ -83,7 +83,7 @@ class GatewayDecider:
         self._drain_s = settings.limits.drain_s
         self._context = Injector(library, environment)
         self._held = HeldEpisodes()
-        self._kept = KeptStates(state_store, clock)
+        self.kept = KeptStates(state_store, clock)
         self._watch: asyncio.Task[None] | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -108,8 +108,8 @@ class GatewayDecider:
             self._watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
-        await self._kept.aclose()
-        await self.stages.tick()
+        await self.kept.aclose()
+        await self.stages.aclose()
 
     # --- a request ----------------------------------------------------------------------------------------------------
 
@@ -128,8 +128,7 @@ class GatewayDecider:
         key = key_of(admission.tenant, placement.episode_id)
         stage = ""
         try:
-            if not self.stages.fresh:
-                await self.stages.refresh(within_s=0.5)
+            await self.stages.freshen()
             now = self.stages.assigned(route.name, key)
             held = self._episode(route.name, key, now)
             served = served_now(held.begun, now)
@@ -165,7 +164,7 @@ class GatewayDecider:
         if digest == held.asked:
             return note
         if missed and trust.policy.mode in KEPT:
-            note = await self._kept.restored(key, held)
+            note = await self.kept.restored(key, held)
         step = max(held.state.step, situation.step_index)
         held.before = msgspec.structs.replace(held.state, step=step)
         held.asked, held.last_step = digest, situation.step_index
@@ -233,7 +232,7 @@ class GatewayDecider:
             self.costs.decided(trust, weighed.resolution.decision.answerer)
         changed = (before.holder, before.teacher_left) != (held.state.holder, held.state.teacher_left)
         if changed and trust.policy.mode in KEPT:
-            self._kept.keep(key, held)
+            self.kept.keep(key, held)
 
     def _to_teacher(self, trust: Trust, held: Held, prompt: Prompt, situation: Situation, decided: Decided) -> Decided:
         held.compacted = False

@@ -11,8 +11,9 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,6 +24,8 @@ from potstill.serve.stages import Assigned, StateStore, plain
 from potstill.serve.switching import Warmth
 from potstill.types import Answerer, EscalationMode, Struct
 from potstill.wire.neutral import Prompt
+
+T = TypeVar("T")
 
 MOST_EPISODES = 20_000
 KIND = "cascade"
@@ -90,13 +93,14 @@ class KeptStates:
     def __init__(self, store: StateStore, clock: Callable[[], float]) -> None:
         self._store, self._clock = store, clock
         self._writing: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(2, "potstill-cascade-state")
         self.failures = 0
 
     async def restored(self, key: str, held: Held, within_s: float = 0.5) -> str:
         """Put what the row says into ``held``; the note says why that failed."""
         try:
             async with asyncio.timeout(within_s):
-                found = await asyncio.to_thread(self._store.get_state, KIND, key)
+                found = await self._run(self._store.get_state, KIND, key)
             kept = Kept() if found is None else msgspec.convert(found[1], Kept)
         except (PotstillError, OSError, TimeoutError, msgspec.MsgspecError) as problem:
             self.failures += 1
@@ -111,16 +115,25 @@ class KeptStates:
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
+    async def written(self, within_s: float = 5.0) -> None:
+        """Wait for rows that are on their way."""
+        if self._writing:
+            await asyncio.wait(set(self._writing), timeout=within_s)
+
     async def aclose(self) -> None:
-        await asyncio.gather(*self._writing)
+        await self.written()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, work: Callable[..., T], *told: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *told)
 
     async def _write(self, key: str, held: Held) -> None:
         kept = Kept(teacher_left=held.state.teacher_left, holder=held.state.holder, at=self._clock())
         version = held.version
         held.version += 1
         try:
-            if not await asyncio.to_thread(self._store.put_state, KIND, key, plain(kept), version):
-                found = await asyncio.to_thread(self._store.get_state, KIND, key)
+            if not await self._run(self._store.put_state, KIND, key, plain(kept), version):
+                found = await self._run(self._store.get_state, KIND, key)
                 held.version = 0 if found is None else found[0]
         except (PotstillError, OSError):
             self.failures += 1

@@ -10,10 +10,12 @@ is read again and nothing is counted twice. A process that is killed loses the o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -26,11 +28,15 @@ from potstill.serve.stage_rows import Ended, Event, Shadowed, StageRow, acted_on
 from potstill.serve.trust import Trust
 from potstill.types import Struct
 
+T = TypeVar("T")
+
 KIND = "rollout"
 SWITCH = ("switch", "all")
 POLL_S = 1.0
 STALE_S = 3.0
 """A state that was last read longer ago is not served by: the teacher answers."""
+PATIENCE_S = 0.25
+CLOSE_S = 5.0
 STEP_S = 10.0
 """How often the machine looks where nothing was observed."""
 _TRIES = 20
@@ -121,6 +127,9 @@ class Stages:
         self._read_at = float("-inf")
         self._stepped_at = float("-inf")
         self._busy = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(1, "potstill-stages")
+        self._reading: asyncio.Task[bool] | None = None
+        self._again_at = float("-inf")
         self.failures = 0
         """Times that the store could not be read or written."""
 
@@ -184,11 +193,34 @@ class Stages:
 
     # --- the store --------------------------------------------------------------------------------------------------
 
+    async def freshen(self) -> None:
+        """Read again where the state is old. Requests that come meanwhile wait for the same attempt, at most
+        ``PATIENCE_S``, and there is one a second: a store that hangs must not hold up what the teacher can answer."""
+        loop = asyncio.get_running_loop()
+        if self.fresh:
+            return
+        if (self._reading is None or self._reading.done()) and self._clock() >= self._again_at:
+            self._again_at = self._clock() + POLL_S
+            self._reading = loop.create_task(self.refresh(PATIENCE_S), name="potstill-stages-read")
+        if self._reading is not None and not self._reading.done():
+            await asyncio.shield(self._reading)
+
+    async def aclose(self) -> None:
+        """Write what was observed, if the store answers."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.tick()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, work: Callable[..., T], *told: Any) -> T:
+        """In the one thread of its own: a store that hangs takes no other's."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *told)
+
     async def refresh(self, within_s: float = 1.0) -> bool:
         """Read switch and rows. False, with a count in ``failures``, if the store does not answer in time."""
         try:
             async with asyncio.timeout(within_s):
-                switch, rows = await asyncio.to_thread(self._read)
+                switch, rows = await self._run(self._read)
         except (StoreError, OSError, TimeoutError, msgspec.MsgspecError):
             self.failures += 1
             return False
@@ -203,7 +235,7 @@ class Stages:
             try:
                 for name in self._staged:
                     if look or self._events[name]:
-                        await asyncio.to_thread(self._flush, name, at)
+                        await self._run(self._flush, name, at)
             except (StoreError, OSError, msgspec.MsgspecError):
                 self.failures += 1
                 return False
@@ -222,13 +254,13 @@ class Stages:
             now = self._clock()
             return acted_on(row, change(row.rollout, now), what, now, by)
 
-        row = await asyncio.to_thread(self._change, name, acted)
+        row = await self._run(self._change, name, acted)
         self._rows[name] = row
         return row
 
     async def kill_all(self, killed: bool = True, by: str = "") -> Switch:
         """Everything to the teacher, on all routes and in every process within ``POLL_S``; or end that."""
-        self._switch = await asyncio.to_thread(self._throw, Switch(killed=killed, at=self._clock(), by=by))
+        self._switch = await self._run(self._throw, Switch(killed=killed, at=self._clock(), by=by))
         return self._switch
 
     def _read(self) -> tuple[Switch, dict[str, StageRow]]:
