@@ -142,6 +142,21 @@ def test_images_by_address_and_by_data() -> None:
     assert again(input=[{"role": "user", "content": content}])["input"][0]["content"] == content
 
 
+def test_marks_for_the_cache_stay_within_the_dialect() -> None:
+    contents = [
+        {"type": "input_text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}},
+        {"type": "input_text", "text": "b", "prompt_cache_breakpoint": {"mode": "explicit"}},
+    ]
+    prompt = read(input=[{"role": "user", "content": contents}])
+    assert prompt.turns[0].parts == (
+        Text(text="a", cache={"type": "ephemeral", "ttl": "1h"}),
+        Text(text="b", cache={"type": "ephemeral"}),
+    )
+    assert write(prompt)["input"][0]["content"] == contents
+    foreign = Prompt(model="m", turns=prompt.turns, dialect="anthropic")
+    assert "prompt_cache_breakpoint" not in RESPONSES.encode_request(foreign).decode()
+
+
 def test_settings_have_their_neutral_place() -> None:
     prompt = read(
         tools=[{"type": "function", "name": "f", "strict": True}, {"type": "web_search"}],

@@ -132,6 +132,30 @@ def test_what_the_last_word_of_a_text_holds_beyond_its_deltas_is_told() -> None:
     assert [event.text for event in events if isinstance(event, Delta)] == ["he", "llo"]
 
 
+@pytest.mark.parametrize("event", ["content_part.done", "output_item.done"])
+def test_so_is_what_the_last_word_of_a_content_or_an_item_holds(event: str) -> None:
+    at = {"output_index": 0, "content_index": 0}
+    last = {"part": ITEMS[1]["content"][0]} if event == "content_part.done" else {"item": ITEMS[1]}
+    events = decode(
+        CREATED,
+        {"type": "response.output_item.added", "output_index": 0, "item": {"type": "message", "id": "m_1"}},
+        {"type": "response.output_text.delta", **at, "delta": "he"},
+        {"type": f"response.{event}", **at, **last},
+        {"type": "response.output_text.delta", **at, "delta": "never"},
+        completed([]),
+    )
+    assert [event.text for event in events if isinstance(event, Delta)] == ["he", "llo"]
+
+
+def test_an_item_that_starts_twice_is_one() -> None:
+    added = {
+        "type": "response.output_item.added",
+        "output_index": 0,
+        "item": {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f"},
+    }
+    assert answer_of(decode(CREATED, added, added, completed([ITEMS[2]]))).choices[0].parts == (PARTS[2],)
+
+
 def test_several_summaries_are_one_thought() -> None:
     at = {"output_index": 0, "item_id": "rs_1"}
     summary = [{"type": "summary_text", "text": "one"}, {"type": "summary_text", "text": "two"}]
@@ -274,6 +298,20 @@ def test_neighbouring_texts_and_refusals_are_one_message() -> None:
         if event["type"] == "response.content_part.added"
     ]
     assert contents == [(0, 0, "output_text"), (0, 1, "refusal"), (2, 0, "output_text")]
+
+
+def test_the_message_that_reached_the_limit_is_incomplete() -> None:
+    choice = Choice(parts=(ToolUse(id="c", name="f"), Text(text="Once upon")), finish=FinishReason.LENGTH)
+    answer = Answer(id="1", model="x", choices=(choice,))
+    streamed = encode(*events_of(answer))
+    whole = json.loads(RESPONSES.encode_answer(answer, PROMPT))
+    assert [event["item"]["status"] for event in streamed if event["type"].endswith("item.done")] == [
+        "completed",
+        "incomplete",
+    ]
+    for response in (streamed[-1]["response"], whole):
+        assert [item["status"] for item in response["output"]] == ["completed", "incomplete"]
+        assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
 
 
 def test_calls_whose_pieces_interleave_keep_their_own_items() -> None:

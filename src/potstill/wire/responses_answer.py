@@ -124,7 +124,7 @@ def encode_answer(answer: Answer, prompt: Prompt) -> bytes:
     items = encode_output(choice.parts, "the answer", own=own, answer=True)
     status, why = status_of(choice.finish, choice.finish_raw if own else None)
     for item in items:
-        complete_item(item, status)
+        complete_item(item, status if item is items[-1] else "completed")
     _attach(items, encode_logprobs(choice.logprobs) if prompt.logprobs else [])
     body = envelope(prompt, answer.id, answer.model, answer.created, answer.extra if own else {})
     body |= {"status": status, "incomplete_details": why, "output": items}
