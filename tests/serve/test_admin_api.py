@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from asgi_client import Answer, ask
 
 from potstill.errors import ConfigError
+from potstill.serve import json_http
 from potstill.serve.admin import Admin
 from potstill.serve.admin_key import LEAST, check_admin_key
 from potstill.serve.key_rows import StoreRows
@@ -683,3 +685,39 @@ def test_no_admin_key_is_allowed_at_home_only() -> None:
 
 def test_memory_state_serves_where_there_is_no_store() -> None:
     assert MemoryState().get_state("admin", "session-secret") is None
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_http, "BODY_S", 0.05)
+    said: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b"{", "more_body": True}
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message)
+
+    headers = [(b"authorization", f"Bearer {ADMIN_KEY}".encode()), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/potstill/keys", "query_string": b"", "headers": headers}
+    await world.admin(scope, receive, send)
+    assert said[0]["status"] == 408
+
+
+def test_the_running_gateway_has_it_and_does_not_wait_for_live_tails(start: Any) -> None:
+    gateway = start(teacher="http://127.0.0.1:9/v1#m", admin_key=ADMIN_KEY)
+    bearer = {"authorization": f"Bearer {ADMIN_KEY}"}
+    assert gateway.get("/v1/potstill/status").status == 401
+    status = gateway.get("/v1/potstill/status", **bearer)
+    assert status.status == 200
+    assert "inflight" in status.json
+    assert gateway.post("/v1/episodes/e/outcome", {"success": True}).status == 404
+    tails: list[Any] = []
+    waiting = threading.Thread(
+        target=lambda: tails.append(gateway.get("/v1/potstill/live?after_seq=0&wait_s=60", **bearer))
+    )
+    waiting.start()
+    time.sleep(0.3)
+    gateway.server.stop()
+    waiting.join()
+    assert tails[0].json == {"exchanges": [], "after_seq": 0}

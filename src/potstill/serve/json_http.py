@@ -6,6 +6,7 @@ does not do: who may ask for what (``admin``), and the dialects' endpoints, whic
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -22,6 +23,8 @@ T = TypeVar("T")
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_QUERY_BYTES = 4096
+BODY_S = 15.0
+"""For a whole body."""
 HEADERS = (
     (b"content-type", b"application/json; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -82,7 +85,15 @@ class Call(Struct, frozen=True, kw_only=True):
 
 
 async def read_body(receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
-    """Raises ``Refusal`` for a longer one, ``Disconnected``."""
+    """Raises ``Refusal`` for a longer one or one that does not come, ``Disconnected``."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await _parts_of(receive, limit)
+    except TimeoutError:
+        raise Refusal(408, "timeout", f"The body did not come within {BODY_S:g} s.") from None
+
+
+async def _parts_of(receive: Receive, limit: int) -> bytes:
     parts, size = [], 0
     while True:
         message = await receive()
