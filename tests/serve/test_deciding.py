@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from deciding_builders import (
     LOOK,
@@ -185,6 +186,42 @@ async def test_ids_of_calls_never_repeat_within_an_episode() -> None:
     ids = [part.id for part in decided.answer.choices[0].parts if isinstance(part, ToolUse)]
     assert len({*ids, "call_1"}) == 3
     assert all(identity.startswith("call_") and len(identity) <= 40 for identity in ids)
+
+
+async def test_the_students_answer_is_one_that_every_provider_takes_back() -> None:
+    said = Choice(
+        parts=(
+            Thinking(text="secret thoughts"),
+            Text(text=""),
+            Opaque(dialect="openai-chat", kind="reasoning", value={}, hint=True),
+            ToolUse(id="functions.look:0", name="look"),
+            ToolUse(id="x" * 64, name="look"),
+        )
+    )
+    decided = await Rig(FakeAsk(said), route()).decide()
+    assert decided.answer is not None
+    parts = decided.answer.choices[0].parts
+    assert all(isinstance(part, ToolUse) and part.id.startswith("call_") for part in parts)
+    assert len(parts) == 2
+
+
+@pytest.mark.parametrize(
+    ("turns", "extra", "asked"),
+    [
+        ((turn_user("go"),), {}, False),
+        ((turn_user("go"),), {"store": True}, False),
+        ((turn_user("go"),), {"store": False}, True),
+        ((turn_user("go"), turn_call("look"), turn_output("x")), {}, True),
+    ],
+)
+async def test_a_conversation_that_the_provider_may_keep_stays_with_the_teacher(
+    turns: tuple[Turn, ...], extra: dict[str, object], asked: bool
+) -> None:
+    """The next request could name the student's answer by an id that the teacher's provider never gave."""
+    sent = msgspec.structs.replace(prompt(*turns, extra=extra), dialect="openai-responses")
+    decided = await Rig(FakeAsk(call(city="Oslo")), route()).decide(sent)
+    assert (decided.answer is not None) is asked
+    assert asked or "may keep the conversation" in decided.notes[0]
 
 
 @pytest.mark.parametrize(

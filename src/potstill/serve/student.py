@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -23,11 +24,14 @@ from potstill.wire.neutral import (
     Part,
     Prompt,
     Refusal,
+    Text,
     Thinking,
     ToolUse,
     Turn,
 )
 
+_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
+"""Ids of calls that every provider takes."""
 HELD_ELSEWHERE = frozenset(
     {
         "audio",
@@ -71,7 +75,18 @@ def not_for_student(prompt: Prompt) -> str | None:
         return f"'{held[0]}' is known to the teacher's provider only"
     if not prompt.turns:
         return "the request has no messages"
-    return "the request begins the answer itself" if prompt.turns[-1].role == "assistant" else None
+    if prompt.turns[-1].role == "assistant":
+        return "the request begins the answer itself"
+    return _may_be_kept(prompt)
+
+
+def _may_be_kept(prompt: Prompt) -> str | None:
+    """A client of the responses dialect may go on with ``previous_response_id``, and the teacher's provider would not
+    know a student's answer. One that sends its history, or says ``store: false``, does not."""
+    if prompt.dialect != "openai-responses" or prompt.extra.get("store") is False:
+        return None
+    sent = any(turn.role == "assistant" for turn in prompt.turns)
+    return None if sent else "the provider may keep the conversation: 'store' is not false, and no history is sent"
 
 
 def student_prompt(prompt: Prompt, model: str, temperature: float | None) -> Prompt:
@@ -135,19 +150,28 @@ def reply_of(choice: Choice) -> Reply:
 
 
 def answer_of(sample: Sample) -> Answer:
-    """What the client gets: that choice alone, without the log-probabilities that it did not ask for."""
-    choice = msgspec.structs.replace(sample.choice, logprobs=())
+    """What the client gets: that choice alone, as every provider would take it back in the next request's history.
+
+    Reasoning is left out (a provider refuses reasoning that it did not sign), empty texts and log-probabilities too.
+    """
+    parts = tuple(part for part in sample.choice.parts if _goes_back(part))
+    choice = msgspec.structs.replace(sample.choice, parts=parts, logprobs=())
     return msgspec.structs.replace(sample.answer, choices=(choice,))
 
 
+def _goes_back(part: Part) -> bool:
+    return isinstance(part, Refusal | ToolUse) or (isinstance(part, Text) and bool(part.text))
+
+
 def _named(choice: Choice, taken: set[str], salt: str) -> Choice:
-    """Small servers number calls afresh in every answer, or not at all; clients join results to calls by these ids."""
+    """Small servers number calls afresh in every answer, or not at all, or in letters that others refuse; clients join
+    results to calls by these ids."""
     own: set[str] = set()
     parts: list[Part] = []
     for index, part in enumerate(choice.parts):
-        if isinstance(part, ToolUse) and (not part.id or part.id in taken or part.id in own):
-            part = msgspec.structs.replace(part, id=_fresh(f"{salt}-{index}", taken | own))
         if isinstance(part, ToolUse):
+            if not _ID.fullmatch(part.id) or part.id in taken | own:
+                part = msgspec.structs.replace(part, id=_fresh(f"{salt}-{index}", taken | own))
             own.add(part.id)
         parts.append(part)
     return msgspec.structs.replace(choice, parts=tuple(parts))
