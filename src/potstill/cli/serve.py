@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from potstill.cli.output import emit_json, emit_table, json_option, note
-from potstill.errors import ConfigError
+from potstill.errors import ConfigError, PotstillError
 
 if TYPE_CHECKING:
     from potstill.serve.settings import Gateway
@@ -96,7 +96,11 @@ def _serve(settings: Gateway) -> None:
         note(f"potstill listens on {url}: give your agent the base URL {url}/v1")
         note(f"recording into {settings.db}; Ctrl-C stops")
 
-    GatewayServer(settings, admin_key=os.environ.get(settings.admin_key_env) or None, on_started=started).run()
+    server = GatewayServer(settings, admin_key=os.environ.get(settings.admin_key_env) or None, on_started=started)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        raise click.Abort from PotstillError("answers under way were let end, and what was recorded is kept")
 
 
 def _settings(ctx: click.Context, file: str | None, flags: dict[str, Any], local: _Local | None) -> Gateway:

@@ -18,6 +18,7 @@ from potstill.record.redact import Redactor
 from potstill.serve.admin import Admin
 from potstill.serve.admin_key import is_loopback
 from potstill.serve.app import App
+from potstill.serve.closing import Closer
 from potstill.serve.deciding import GatewayDecider
 from potstill.serve.forward import Forwarder
 from potstill.serve.key_rows import StoreRows
@@ -69,13 +70,17 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
         await gate.start()
         stack.push_async_callback(gate.aclose)
         episodes = LiveEpisodes(idle_s=limits.idle_episode_s)
+        library = await asyncio.to_thread(_library, settings, store)
+        closer = Closer(store, limits.idle_episode_s, None if library is None else library.add)
+        await closer.start()
+        stack.push_async_callback(closer.aclose)
         decider = None
         if any(route.mode is not Mode.RECORD for route in settings.routes):
             decider = GatewayDecider(
                 settings,
                 Questions(upstreams, max_bytes=limits.max_answer_bytes),
                 store,
-                await asyncio.to_thread(_library, settings, store),
+                library,
                 record=recorder.add,
                 prices=prices,
             )

@@ -160,6 +160,7 @@ def _server(gateway: GatewayServer) -> uvicorn.Server:
         lifespan="on",
         log_level="critical",
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         backlog=2048,

@@ -1,0 +1,90 @@
+"""Episodes that are over become trajectories, where audit, retrieval and export read.
+
+What it knows: when an episode counts as over (no call for ``idle_s``), and that other processes may fold it first. What
+it does not do: make the trajectory (``record.fold``), SQL, or stand in a request's way: it runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+
+from potstill.record.fold import trajectory_of
+from potstill.trajectories.exchange import Folded, OpenEpisode
+from potstill.trajectories.store import Store
+from potstill.types import Trajectory
+
+EVERY_S = 30.0
+AT_A_TIME = 100
+
+_log = logging.getLogger("potstill.gateway")
+
+
+class Closer:
+    """``folded`` is told each trajectory, in the thread (new demonstrations)."""
+
+    def __init__(
+        self,
+        store: Store,
+        idle_s: float,
+        folded: Callable[[Trajectory], object] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._idle_s = idle_s
+        self._folded = folded
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Look every now and then, in the background."""
+        self._task = asyncio.create_task(self._look(), name="potstill-closer")
+
+    async def aclose(self) -> None:
+        """Stop; what is being folded is finished."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def close_idle(self) -> int:
+        """Fold what has been idle for long enough; how many episodes that were. Blocks."""
+        idle = self._store.open_episodes(idle_before=self._clock() - self._idle_s, limit=AT_A_TIME)
+        return sum(self._close(one) for one in idle)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(min(EVERY_S, self._idle_s / 2))
+            try:
+                while await asyncio.to_thread(self.close_idle) == AT_A_TIME:
+                    continue
+            except Exception:  # the journal keeps the episodes; the next look finds them again
+                _log.exception("idle episodes could not be folded")
+
+    def _close(self, one: OpenEpisode) -> bool:
+        """Fold one episode; what cannot be folded stays in the journal and does not keep others from it."""
+        try:
+            episode = self._store.episode(one.namespace, one.episode_id)
+            if not episode.exchanges:
+                return False
+            before = None if episode.trajectory_id is None else self._store.get(episode.trajectory_id)
+            trajectory = trajectory_of(
+                episode.exchanges,
+                namespace=one.namespace,
+                episode_id=one.episode_id,
+                outcome=episode.outcome,
+                before=before,
+                damaged=episode.damaged,
+                put_blob=self._store.put_blob,
+            )
+            upto = max(recorded.seq for recorded in episode.exchanges)
+            done = self._store.fold(one.namespace, one.episode_id, trajectory, upto, after_seq=episode.folded_seq)
+        except Exception:
+            _log.exception("episode %r of %r could not be folded", one.episode_id, one.namespace)
+            return False
+        if done is Folded.DONE and self._folded is not None:
+            self._folded(trajectory)
+        return done is Folded.DONE
