@@ -243,6 +243,19 @@ async def test_of_two_calibrations_the_one_that_started_later_is_served(store: A
     assert "another calibration" in found.note
 
 
+async def test_a_ladder_that_became_shorter_holds_the_last_rung(store: Any) -> None:
+    clock = Clock()
+    one = stages(store, clock, canary=(0.1, 0.2, 0.3))
+    await one.refresh()
+    high = RolloutState(stage=Stage.CANARY, rung=2, entered_at=clock.now)
+    found = store.get_state("rollout", "auto")
+    assert store.put_state("rollout", "auto", plain(msgspec.structs.replace(one.row("auto"), rollout=high)), found[0])
+    short = stages(store, clock, canary=(0.1,))
+    assert await short.tick()
+    assert short.row("auto").rollout.rung == 0
+    assert short.assigned("auto", "e").stage is Stage.CANARY
+
+
 async def test_observations_wait_for_a_store_that_is_away() -> None:
     class Away(MemoryState):
         away = False

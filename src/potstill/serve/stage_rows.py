@@ -105,6 +105,14 @@ def begun(row: StageRow | None, calibration: str, now: float) -> StageRow:
     )
 
 
+def fitted(row: StageRow, plan: rollout.RolloutPlan) -> StageRow:
+    """The row under a plan whose ladder may have become shorter: its last rung is the highest that there is."""
+    last = len(plan.ladder) - 1
+    if row.rollout.rung <= last:
+        return row
+    return msgspec.structs.replace(row, rollout=msgspec.structs.replace(row.rollout, rung=last))
+
+
 def with_events(row: StageRow, events: Iterable[Event]) -> StageRow:
     """The row after some observations. Those of an earlier stage or calibration say nothing about this one."""
     for event in events:

@@ -24,7 +24,18 @@ from potstill.decide.assignment import Route as Served
 from potstill.decide.assignment import assign
 from potstill.errors import ConfigError, StoreError, UnknownName
 from potstill.serve.settings import Mode
-from potstill.serve.stage_rows import Ended, Event, Shadowed, StageRow, acted_on, begun, stepped, widened, with_events
+from potstill.serve.stage_rows import (
+    Ended,
+    Event,
+    Shadowed,
+    StageRow,
+    acted_on,
+    begun,
+    fitted,
+    stepped,
+    widened,
+    with_events,
+)
 from potstill.serve.trust import Trust
 from potstill.types import Struct
 
@@ -276,12 +287,15 @@ class Stages:
         """
         while True:
             found = self._store.get_state(KIND, name)
-            version, row = (0, None) if found is None else (found[0], msgspec.convert(found[1], StageRow))
+            version, row = (0, None) if found is None else (found[0], self._row_of(name, found[1]))
             if row is not None and name in self._adopted:
                 return version, row
             wanted = begun(row, self._trusts[name].calibration, self._clock())
             if wanted is row or self._put(name, wanted, version):
                 self._adopted.add(name)
+
+    def _row_of(self, name: str, value: Any) -> StageRow:
+        return fitted(msgspec.convert(value, StageRow), self._trusts[name].plan)
 
     def _put(self, name: str, row: StageRow, version: int) -> bool:
         return self._store.put_state(KIND, name, plain(row), version)
