@@ -45,9 +45,10 @@ class ValidAnswers:
         return self._rule.name
 
     def key(self, reply: Reply, admissible: Sequence[str] | None) -> Hashable | None:
-        if self.why_not(reply) is not None:
+        try:
+            return None if self.why_not(reply) is not None else self._rule.key(self._as_call(reply), admissible)
+        except RecursionError:  # arguments nested a thousand deep: nobody's tool takes them
             return None
-        return self._rule.key(self._as_call(reply), admissible)
 
     def action(self, reply: Reply, admissible: Sequence[str] | None) -> Action:
         return self._rule.action(reply, admissible)
@@ -138,7 +139,8 @@ def misfit(value: Any, schema: Mapping[str, Any], where: str, depth: int = 0) ->
 
 def _object(value: dict[str, Any], schema: Mapping[str, Any], where: str, depth: int) -> str | None:
     required = schema.get("required")
-    missing = [name for name in required if name not in value] if isinstance(required, list) else []
+    wanted = required if isinstance(required, list) else []
+    missing = [name for name in wanted if isinstance(name, str) and name not in value]
     if missing:
         return f"{where}.{missing[0]} is missing"
     known = schema.get("properties")
