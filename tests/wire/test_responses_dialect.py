@@ -291,14 +291,21 @@ def test_another_providers_proof_travels_through_the_client_and_never_to_openai(
     )
     items = json.loads(RESPONSES.encode_answer(answer, read()))["output"]
     assert [item.get("encrypted_content") for item in items] == [
-        "potstill:signature:sig",
-        "potstill:redacted:black",
+        "potstill:anthropic:signature:sig",
+        "potstill:anthropic:redacted:black",
         None,
     ]
     body = json.dumps({"model": "m", "input": items}).encode()
     assert needs_rewriting(body)
     prompt = RESPONSES.decode_request(body)
-    assert prompt.turns[0].parts[:2] == (Thinking(text="hm", signature="sig"), Thinking(redacted="black", signature=""))
+    signed = {"type": "thinking", "thinking": "hm", "signature": "sig"}
+    redacted = {"type": "redacted_thinking", "data": "black"}
+    assert prompt.turns[0].parts == (
+        Opaque(dialect="anthropic", kind="thinking", value=signed, hint=True),
+        Thinking(text="hm"),
+        Opaque(dialect="anthropic", kind="redacted_thinking", value=redacted, hint=True),
+        Text(text="ok"),
+    )
     sent = RESPONSES.encode_request(prompt)
     assert not needs_rewriting(sent)
     assert json.loads(sent)["input"] == [

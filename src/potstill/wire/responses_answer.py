@@ -121,7 +121,7 @@ def encode_answer(answer: Answer, prompt: Prompt) -> bytes:
     if len(answer.choices) > 1:
         raise Untranslatable(f"the answer has {len(answer.choices)} choices; the dialect '{NAME}' gives one")
     choice, own = answer.choices[0], answer.dialect == NAME
-    items = encode_output(choice.parts, "the answer", own=own, answer=True)
+    items = encode_output(choice.parts, "the answer", dialect=answer.dialect, answer=True)
     status, why = status_of(choice.finish, choice.finish_raw if own else None)
     for item in items:
         complete_item(item, status if item is items[-1] else "completed")

@@ -66,6 +66,7 @@ class Encoder:
         self._sequence = 0
         self._response: dict[str, Any] | None = None
         self._own = False
+        self._dialect = ""
         self._items: list[_Item] = []
         self._parts: dict[int, _Open] = {}
         self._hint: dict[str, Any] = {}
@@ -121,7 +122,7 @@ class Encoder:
         self._out.append(encode(encode_object(body, BadResponse, "The stream"), kind))
 
     def _begin(self, event: Begin) -> None:
-        self._own = event.dialect == NAME
+        self._own, self._dialect = event.dialect == NAME, event.dialect
         extra = dict(event.extra) if self._own else {}
         self._response = envelope(self._prompt, event.id, event.model, event.created, extra)
         self._response |= {"output": [], "usage": None}
@@ -269,8 +270,8 @@ class Encoder:
         value, text = part.item.value, "".join(part.texts)
         if part.kind == "thinking":
             value["summary"] = [{"type": "summary_text", "text": text}] if text else []
-            thought = Thinking(signature=part.signature, redacted=part.redacted)
-            proof = proof_of(thought, own=self._own or part.id is not None)
+            thought = Thinking(signature=part.signature, redacted=part.redacted, id=part.id)
+            proof = proof_of(thought, self._dialect)
             if proof is not None:
                 value["encrypted_content"] = proof
         elif part.kind == "tool_use":

@@ -7,9 +7,9 @@ references) are ``Opaque`` parts that are no hint. What it does not do: requests
 
 Reasoning: OpenAI refuses items of reasoning with an id it never gave, or with encrypted content that is not its own,
 but takes one with a summary and no id. So ids that potstill made (``OWN_IDS``) are dropped when they come back, and
-another provider's proof (a signature, redacted thinking) travels inside ``encrypted_content`` marked with ``FOREIGN``:
-the client sends it back, and it never goes to OpenAI. A body for which ``needs_rewriting`` is true must not go to an
-upstream as it came.
+Anthropic's proofs (signatures, redacted thinking) travel inside ``encrypted_content`` marked with ``FOREIGN``: the
+client sends them back, they return to Anthropic as blocks of its own (an ``Opaque`` hint), and never go to OpenAI. A
+body for which ``needs_rewriting`` is true must not go to an upstream as it came.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from potstill.wire.responses_fields import Fields
 ITEM = "item"
 """Kind of the hint that holds an item's further fields."""
 OWN_IDS = ("msg_potstill_", "fc_potstill_", "rs_potstill_")
-FOREIGN = "potstill:"
+FOREIGN = "potstill:anthropic:"
 SIGNATURE = FOREIGN + "signature:"
 REDACTED = FOREIGN + "redacted:"
 
@@ -144,25 +144,25 @@ def _reasoning(item: Fields) -> Iterator[Part]:
     """One thought for an item. Its summaries and raw texts are joined by empty lines; several are kept in a hint."""
     texts = [part.text for key in ("summary", "content") for part in decode_contents(item, key) if _is_text(part)]
     name, proof = item.text("id") or None, item.text("encrypted_content") or None
-    signature, redacted = _read_proof(proof)
     split = {key: item.value[key] for key in ("summary", "content") if item.value.get(key)}
     if len(texts) > 1 or "content" in split or item.rest(_REASONING):
         yield Opaque(dialect=NAME, kind=ITEM, value={"type": "reasoning"} | split | item.rest(_REASONING), hint=True)
-    yield Thinking(
-        text="\n\n".join(texts),
-        signature=signature,
-        redacted=redacted,
-        id=None if name and name.startswith(OWN_IDS) else name,
-    )
+    if proof is not None and proof.startswith(FOREIGN):
+        yield from _anthropic_block("\n\n".join(texts), proof)
+        proof = None
+    name = None if name and name.startswith(OWN_IDS) else name
+    if name or proof or texts or not item.value.get("encrypted_content"):
+        yield Thinking(text="\n\n".join(texts), redacted=proof, id=name)
 
 
-def _read_proof(proof: str | None) -> tuple[str | None, str | None]:
-    """(signature, redacted). A signature, be it empty, says that the proof is not OpenAI's."""
-    if proof is not None and proof.startswith(SIGNATURE):
-        return proof.removeprefix(SIGNATURE), None
-    if proof is not None and proof.startswith(REDACTED):
-        return "", proof.removeprefix(REDACTED)
-    return None, proof
+def _anthropic_block(text: str, proof: str) -> Iterator[Opaque]:
+    if proof.startswith(SIGNATURE):
+        block = {"type": "thinking", "thinking": text, "signature": proof.removeprefix(SIGNATURE)}
+    elif proof.startswith(REDACTED):
+        block = {"type": "redacted_thinking", "data": proof.removeprefix(REDACTED)}
+    else:
+        return
+    yield Opaque(dialect="anthropic", kind=block["type"], value=block, hint=True)
 
 
 def _is_text(part: Part) -> bool:
@@ -172,15 +172,18 @@ def _is_text(part: Part) -> bool:
 # --- turns to items ---------------------------------------------------------------------------------------------------
 
 
-def encode_turns(turns: Sequence[Turn], *, own: bool, system: str) -> list[dict[str, Any]]:
-    """The items of ``input``. ``own``: the request came in this dialect. ``system``: the word for that role."""
-    return [item for index, turn in enumerate(turns) for item in _encode_turn(turn, place(turn, index), own, system)]
+def encode_turns(turns: Sequence[Turn], *, dialect: str, system: str) -> list[dict[str, Any]]:
+    """The items of ``input``. ``dialect``: in which the request came. ``system``: the word for that role."""
+    return [
+        item for index, turn in enumerate(turns) for item in _encode_turn(turn, place(turn, index), dialect, system)
+    ]
 
 
-def _encode_turn(turn: Turn, where: str, own: bool, system: str) -> Iterator[dict[str, Any]]:
+def _encode_turn(turn: Turn, where: str, dialect: str, system: str) -> Iterator[dict[str, Any]]:
     if turn.role == "assistant":
-        yield from encode_output(turn.parts, where, own=own, answer=False)
+        yield from encode_output(turn.parts, where, dialect=dialect, answer=False)
         return
+    own = dialect == NAME
     role = system if turn.role == "system" else "user"
     for kind, group in itertools.groupby(_named(turn), key=_group):
         parts = list(group)
@@ -227,9 +230,9 @@ def _encode_whole(part: Part, where: str, own: bool) -> dict[str, Any]:
 class _Items:
     """Items under construction: texts join the message before them, and a hint opens the item that it describes."""
 
-    def __init__(self, where: str, own: bool, answer: bool) -> None:
+    def __init__(self, where: str, dialect: str, answer: bool) -> None:
         self.done: list[dict[str, Any]] = []
-        self._where, self._own, self._answer = where, own, answer
+        self._where, self._dialect, self._answer = where, dialect, answer
         self._hint: dict[str, Any] = {}
         self._texts: list[Part] = []
 
@@ -244,7 +247,7 @@ class _Items:
             self._opaque(part)
             return
         if isinstance(part, Thinking):
-            item = _encode_thinking(part, self._own, self._answer)
+            item = _encode_thinking(part, self._dialect, self._answer)
         elif isinstance(part, ToolUse):
             item = {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments or "{}"}
         else:
@@ -258,7 +261,7 @@ class _Items:
 
     def close_message(self) -> None:
         if self._texts:
-            contents = encode_contents(self._texts, self._where, answer=True, own=self._own)
+            contents = encode_contents(self._texts, self._where, answer=True, own=self._dialect == NAME)
             content = contents if self._answer or self._hint else plain(contents)
             message = {"type": "message", "role": "assistant", "content": content}
             self.done.append(message | self._hint)
@@ -279,34 +282,36 @@ def _is_content(part: Part) -> bool:
     )
 
 
-def encode_output(parts: Iterable[Part], where: str, *, own: bool, answer: bool) -> list[dict[str, Any]]:
-    """The items that an assistant's parts are; ``answer``: for a client, who wants contents as lists."""
-    items = _Items(where, own, answer)
+def encode_output(parts: Iterable[Part], where: str, *, dialect: str, answer: bool) -> list[dict[str, Any]]:
+    """The items that an assistant's parts are, which came in ``dialect``. ``answer``: for a client, who wants contents
+    as lists and may see what a provider may not."""
+    items = _Items(where, dialect, answer)
     for part in parts:
         items.add(part)
     items.close_message()
     return items.done
 
 
-def _encode_thinking(part: Thinking, own: bool, answer: bool) -> dict[str, Any] | None:
+def _encode_thinking(part: Thinking, dialect: str, answer: bool) -> dict[str, Any] | None:
     """None where a provider would get nothing but an empty item."""
     item: dict[str, Any] = {"type": "reasoning"}
     if part.id is not None:
         item["id"] = part.id
     item["summary"] = [{"type": "summary_text", "text": part.text}] if part.text else []
-    proof = proof_of(part, own=own or part.id is not None)
+    proof = proof_of(part, dialect)
     if proof is not None and (answer or not proof.startswith(FOREIGN)):
         item["encrypted_content"] = proof
     return item if answer or part.id or part.text or "encrypted_content" in item else None
 
 
-def proof_of(part: Thinking, *, own: bool) -> str | None:
-    """What ``encrypted_content`` holds: OpenAI's own as it is, another provider's marked as such."""
-    if part.signature:
-        return SIGNATURE + part.signature
-    if part.redacted is None or (own and part.signature is None):
+def proof_of(part: Thinking, dialect: str) -> str | None:
+    """What ``encrypted_content`` holds of a thought that came in ``dialect``: OpenAI's own proof as it is, Anthropic's
+    marked, none of anybody else. A thought with an id is OpenAI's wherever it has been."""
+    if dialect == NAME or part.id is not None:
         return part.redacted
-    return REDACTED + part.redacted
+    if dialect == "anthropic" and part.signature:
+        return SIGNATURE + part.signature
+    return REDACTED + part.redacted if dialect == "anthropic" and part.redacted is not None else None
 
 
 def _described(item: dict[str, Any], hint: dict[str, Any]) -> dict[str, Any]:

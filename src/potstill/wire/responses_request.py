@@ -243,7 +243,7 @@ def _encode_turns(prompt: Prompt, own: bool) -> dict[str, Any]:
         texts = [part.text for part in first.parts if isinstance(part, Text)]
         if texts and len(texts) == len(first.parts):
             head, turns = {"instructions": "\n\n".join(texts)}, turns[1:]
-    return head | {"input": encode_turns(turns, own=own, system=system)}
+    return head | {"input": encode_turns(turns, dialect=prompt.dialect, system=system)}
 
 
 def settings_of(prompt: Prompt) -> dict[str, Any]:
