@@ -310,7 +310,7 @@ class Simulation:
                 rig.finish(decided, prompt(), teacher, episode, request_id=episode)
             won = self.rng.random() < success.get(served, success[Served.SHADOW])
             rig.decider.outcome("auto", episode, won, 0.1 if served is Served.CASCADE else 1.0)
-            if self.number % 10 == 0:
+            if self.number % 25 == 0:
                 await self.look()
         return labels
 
