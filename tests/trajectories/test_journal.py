@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 import threading
+from typing import Any
 
 import msgspec
 import pytest
+from engines import raw
 from exchange_fakes import exchange, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,7 +58,7 @@ def store(tmp_path):
 
 
 def frames(store: Store) -> list[tuple[int, int | None, int, int]]:
-    with sqlite3.connect(store.path) as connection:
+    with raw(store) as connection:
         return connection.execute("SELECT seq, base, depth, length(frame) FROM journal ORDER BY seq").fetchall()
 
 
@@ -145,8 +146,8 @@ def test_a_group_that_is_rolled_back_leaves_no_false_base(store):
     """The writer runs works again after a failure: what it remembered of the first try must not be built upon."""
     store.record([exchange("e", 0)])
 
-    def broken(connection: sqlite3.Connection) -> None:
-        raise sqlite3.OperationalError("not this one")
+    def broken(_: object) -> None:
+        raise StoreError("not this one")
 
     begin = threading.Event()
     store._writer.submit(lambda _: begin.wait())  # meanwhile all the others are queued: they become one group
@@ -164,9 +165,9 @@ def test_a_group_that_is_rolled_back_leaves_no_false_base(store):
 def test_a_batch_that_fails_within_a_transaction_is_seen_nowhere(store):
     heads = store._heads
 
-    def fails(connection: sqlite3.Connection) -> None:
+    def fails(connection: Any) -> None:
         journal.append(connection, heads, [journal.prepare(exchange("e", 0, request=b"x" * 5000))])
-        raise sqlite3.OperationalError("the lights went out")
+        raise StoreError("the lights went out")
 
     with pytest.raises(StoreError, match="lights"):
         store._write(fails)
@@ -226,7 +227,7 @@ def test_namespaces_never_cross(store):
     assert store.recent("z", 0) == []
     with pytest.raises(StoreError, match=r"No exchange 2 of namespace 'x'.*potstill trajectories list"):
         store.exchange(2, "x")
-    with sqlite3.connect(store.path) as connection:
+    with raw(store) as connection:
         crossing = "SELECT count(*) FROM journal a JOIN journal b ON a.base = b.seq WHERE a.namespace <> b.namespace"
         assert connection.execute(crossing).fetchone() == (0,)
     with pytest.raises(StoreError, match="never cross tenants"):
@@ -263,11 +264,11 @@ def test_what_cannot_be_kept_is_refused_at_once_and_nothing_of_its_batch_is_kept
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE journal SET frame = zeroblob(length(frame)) WHERE seq = 3",
+        "UPDATE journal SET frame = digest WHERE seq = 3",
         "UPDATE journal SET frame = substr(frame, 1, length(frame) - 1) WHERE seq = 3",
         "UPDATE journal SET base = 1 WHERE seq = 3",
         "UPDATE journal SET base = NULL WHERE seq = 3",
-        "UPDATE journal SET digest = zeroblob(16) WHERE seq = 3",
+        "UPDATE journal SET digest = substr(frame, 1, 16) WHERE seq = 3",
         "UPDATE journal SET frame = (SELECT frame FROM journal WHERE seq = 2) WHERE seq = 3",
         "DELETE FROM journal WHERE seq = 3",
     ],
@@ -276,7 +277,7 @@ def test_a_damaged_row_is_named_and_keeps_nobody_from_the_others(store, damage):
     made = [exchange("e", turn, grow=1000) for turn in range(6)]
     for one in made:
         store.record([one])
-    with sqlite3.connect(store.path) as connection:
+    with raw(store) as connection:
         connection.execute("UPDATE journal SET frame = frame WHERE base = 2 AND seq = 3")
         assert connection.execute(damage).rowcount == 1
     connection.close()

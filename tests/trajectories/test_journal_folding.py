@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 import msgspec
 import pytest
+from engines import raw
 from exchange_fakes import exchange
 from trajectory_fakes import episode
 
@@ -31,7 +30,7 @@ def record(store: Store, id: str, *turns: int) -> list[int]:
 
 def counts(store: Store) -> dict[str, int]:
     tables = ("trajectories", "steps", "nodes", "messages", "journal", "open_episodes", "folded")
-    with sqlite3.connect(store.path) as connection:
+    with raw(store) as connection:
         return {t: connection.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables}
 
 
@@ -56,7 +55,7 @@ def test_an_episode_becomes_a_trajectory(store):
     assert store.check() == []
 
 
-def test_what_came_while_it_was_folded_stays_and_replaces_the_trajectory_later(store):
+def test_what_came_while_it_was_folded_stays_and_replaces_the_trajectory_later(store, tmp_path):
     seqs = record(store, "e", 0, 1)
     later = record(store, "e", 2, 3, 4)
     assert store.fold("default", "e", episode("t", steps=2), seqs[-1]) is Folded.DONE
@@ -72,7 +71,7 @@ def test_what_came_while_it_was_folded_stays_and_replaces_the_trajectory_later(s
     assert store.fold("default", "e", whole, last[-1], after_seq=held.folded_seq) is Folded.DONE
     assert list(store.select()) == [whole]
     assert store.open_episodes() == []
-    with Store.open(store.path.with_name("never.db")) as never:
+    with Store.open(tmp_path / "never.db") as never:
         never.append(whole)
         wanted = counts(never)
     assert counts(store) == {**wanted, "folded": 1}  # of the one that was replaced nothing is left
@@ -137,8 +136,8 @@ def test_a_trajectory_that_was_removed_is_not_brought_back_by_a_late_fold(store)
 
 def test_damaged_exchanges_do_not_keep_an_episode_open(store):
     seqs = record(store, "e", 0, 1, 2, 3)
-    with sqlite3.connect(store.path) as connection:
-        connection.execute("UPDATE journal SET frame = zeroblob(9) WHERE seq = ?", (seqs[1],))
+    with raw(store) as connection:
+        connection.execute("UPDATE journal SET frame = digest WHERE seq = ?", (seqs[1],))
     held = store.episode("default", "e")
     assert held.damaged
     assert store.fold("default", "e", episode("t", steps=1), seqs[-1]) is Folded.DONE

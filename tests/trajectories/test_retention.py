@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import msgspec
 import pytest
+from engines import raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trajectory_fakes import episode
@@ -19,7 +19,7 @@ TABLES = ("trajectories", "steps", "refs", "nodes", "messages", "toolsets", "blo
 
 
 def counts(path: Path) -> dict[str, int]:
-    with sqlite3.connect(path) as connection:
+    with raw(path) as connection:
         return {t: connection.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in TABLES}
 
 
@@ -91,7 +91,7 @@ def test_an_image_goes_with_its_last_episode_but_not_while_it_is_fresh(tmp_path)
         assert store.get_blob(blob.digest) == b"pixels"
         now[0] += DAY
         store.remove(["d"])
-        with sqlite3.connect(store.path) as connection:
+        with raw(store) as connection:
             assert connection.execute("SELECT count(*) FROM blobs").fetchone() == (0,)
 
 

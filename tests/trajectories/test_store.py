@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from engines import raw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trajectory_fakes import episode
@@ -31,7 +32,7 @@ def store(tmp_path: Path):
 
 
 def count(store: Store, table: str) -> int:
-    with sqlite3.connect(store.path) as connection:
+    with raw(store) as connection:
         return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
@@ -84,7 +85,7 @@ def test_growth_is_linear_in_new_text(tmp_path):
     def added(steps: int) -> int:
         with Store.open(tmp_path / f"{steps}.db") as store:
             store.append(episode("a", steps=steps))
-        with sqlite3.connect(tmp_path / f"{steps}.db") as c:
+        with raw(tmp_path / f"{steps}.db") as c:
             return int(
                 c.execute(
                     "SELECT (SELECT sum(length(body)) FROM messages) + (SELECT sum(length(body)) FROM steps)"
@@ -230,8 +231,8 @@ def test_blobs_are_kept_once_and_verified(store):
     assert store.get_blob(blob.digest) == b"\x89PNG picture"
     with pytest.raises(StoreError, match="No image"):
         store.get_blob("0" * 64)
-    with sqlite3.connect(store.path) as connection:
-        connection.execute("UPDATE blobs SET content = x'00'")
+    with raw(store) as connection:
+        connection.execute("UPDATE blobs SET content = ?", (b"\x00",))
     with pytest.raises(StoreError, match="damaged"):
         store.get_blob(blob.digest)
 
@@ -350,7 +351,7 @@ def test_closed_and_missing_and_foreign_files_say_so(tmp_path):
 
 def test_a_damaged_row_names_the_trajectory(store):
     store.append(episode("a"))
-    with sqlite3.connect(store.path) as connection:
+    with raw(store) as connection:
         connection.execute('UPDATE steps SET body = \'{"index": "no"}\' WHERE position = 1')
     with pytest.raises(StoreError, match="Trajectory 'a' in the store is damaged"):
         store.get("a")

@@ -52,7 +52,7 @@ class NoWriter:
 class Writer:
     """Owns the writing connection from the moment it is made until ``close``."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: Any, path: Path | str) -> None:
         self._connection = connection
         self._path = path
         self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_LIMIT)
@@ -78,6 +78,9 @@ class Writer:
             self._closed = True
             self._queue.put(None)
         self._thread.join()
+        self._end()
+
+    def _end(self) -> None:
         self._connection.close()
 
     def _loop(self) -> None:
@@ -107,8 +110,9 @@ class Writer:
             results = self._transaction(group)
         except Exception as error:
             freed = not again and is_full(error) and self._shrink_log()
-            if len(group) == 1 and not freed:
-                group[0].future.set_exception(self._translated(error))
+            if self._concerns_all(error) or (len(group) == 1 and not freed):
+                for job in group:
+                    job.future.set_exception(self._translated(error))
                 return
             for job in group:  # one bad member must not fail the others
                 self._run_group([job], again=True)
@@ -126,6 +130,10 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             raise
         return results
+
+    def _concerns_all(self, error: Exception) -> bool:
+        """Whether no member of a group would fare better alone."""
+        return False
 
     def _shrink_log(self) -> bool:
         """On a full disk, move what the log holds into the database and cut it: it may hold pages many times over."""
@@ -145,4 +153,4 @@ class Writer:
         job.future.set_result(result)
 
     def _translated(self, error: Exception) -> Exception:
-        return translate(error, self._path) if isinstance(error, sqlite3.Error) else error
+        return translate(error, Path(self._path)) if isinstance(error, sqlite3.Error) else error
