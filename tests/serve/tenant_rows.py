@@ -16,12 +16,13 @@ class MemoryRows:
         self.keys: dict[str, VirtualKey] = {}
         self.amounts: dict[tuple[str, str, int], Amount] = {}
         self.broken = False
+        self.error: Exception = StoreError("the disk is gone")
         self.lookups = 0
         self._lock = threading.Lock()
 
     def _check(self) -> None:
         if self.broken:
-            raise StoreError("the disk is gone")
+            raise self.error
 
     def put(self, key: VirtualKey) -> None:
         self.keys[key.id] = key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -270,6 +271,22 @@ async def test_keys_in_use_stay_good_while_the_store_fails_and_others_stay_out(
     assert (await refused(memory_gate, text, at=NOON + GRACE_S + 10.0)).kind == "overloaded"
     memory.broken = False
     await admitted(memory_gate, unseen, at=clock.now)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("gone"), sqlite3.ProgrammingError("closed")])
+async def test_whatever_a_store_raises_agents_go_on(
+    memory_gate: TenantGate, memory: MemoryRows, clock: Clock, error: Exception
+) -> None:
+    _, text = new_key(memory, budget_usd_per_day=1.0)
+    _, unseen = new_key(memory)
+    await admitted(memory_gate, text)
+    memory.error = error
+    memory.broken = True
+    clock.now += FRESH_S + 1.0
+    await memory_gate.sync()
+    await admitted(memory_gate, text, at=clock.now)
+    assert (await refused(memory_gate, unseen, at=clock.now)).kind == "overloaded"
+    assert memory_gate.counters()["store_failures"] >= 2
 
 
 async def test_a_clock_that_goes_back_keeps_no_key_alive(gate: TenantGate, rows: Rows, clock: Clock) -> None:

@@ -12,6 +12,7 @@ is ever stuck below it. A process that is killed forgets what it settled within 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import NamedTuple, Protocol
@@ -52,22 +53,30 @@ class Limit(NamedTuple):
     requests_per_minute: int | None = None
 
 
-_UNLIMITED = Limit()
+UNLIMITED = Limit()
 
 
 class Account:
     """A key, or a tenant (``key_id`` None), on one day."""
 
-    __slots__ = ("asked", "bucket", "key_id", "limit", "limited", "meter", "tenant", "used_at")
+    __slots__ = (
+        "_most_micros", "_most_tokens", "asked", "bucket", "key_id", "limit", "limited", "meter", "tenant", "used_at",
+    )  # fmt: skip
 
     def __init__(self, tenant: str, key_id: str | None, limit: Limit, at: float) -> None:
         self.tenant, self.key_id = tenant, key_id
-        self.limit, self.limited = limit, limit != _UNLIMITED
+        self._bound(limit)
         self.meter = Meter(day_of(at))
         self.bucket = _bucket(limit, at)
         self.used_at = at
         self.asked = False
         """Whether the store was asked what it knows of the account, in vain or not."""
+
+    def _bound(self, limit: Limit) -> None:
+        usd, tokens = limit.usd_per_day, limit.tokens_per_day
+        self.limit, self.limited = limit, limit != UNLIMITED
+        self._most_micros = math.inf if usd is None else round(usd * MICROS)
+        self._most_tokens = math.inf if tokens is None else tokens
 
     def use(self, limit: Limit, at: float) -> None:
         """Another request: of another day or under another limit than the last, perhaps."""
@@ -75,7 +84,7 @@ class Account:
         if limit is not self.limit and limit != self.limit:
             if limit.requests_per_minute != self.limit.requests_per_minute:
                 self.bucket = _bucket(limit, at)
-            self.limit, self.limited = limit, limit != _UNLIMITED
+            self._bound(limit)
             self.asked = self.meter.loaded
         self.meter.enter(day_of(at))
 
@@ -89,12 +98,9 @@ class Account:
     def exhausted(self, *, held: bool) -> str | None:
         """``usd`` or ``tokens``, where a budget is used up; ``held``: counting what is reserved."""
         meter = self.meter
-        usd, tokens = self.limit.usd_per_day, self.limit.tokens_per_day
-        if usd is not None and meter.spent_micros + held * meter.held_micros >= round(usd * MICROS):
+        if meter.spent_micros + held * meter.held_micros >= self._most_micros:
             return "usd"
-        if tokens is not None and meter.spent_tokens + held * meter.held_tokens >= tokens:
-            return "tokens"
-        return None
+        return "tokens" if meter.spent_tokens + held * meter.held_tokens >= self._most_tokens else None
 
 
 class Accounts:

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 from potstill.errors import StoreError
 from potstill.serve import keys
-from potstill.serve.accounts import NO_KEY, Account, Accounts, Limit, SpendRows
+from potstill.serve.accounts import NO_KEY, UNLIMITED, Account, Accounts, Limit, SpendRows
 from potstill.serve.key_cache import KeyCache, KeyRows
-from potstill.serve.keys import VirtualKey
+from potstill.serve.keys import Presented, VirtualKey
 from potstill.serve.limits import Means, until_tomorrow_s
 from potstill.serve.parts import Admission
 from potstill.serve.settings import Tenant
@@ -34,6 +36,9 @@ LOST_S = 3600.0
 """What is held for a request that was never settled is let go after this."""
 OPEN_TENANT = "default"
 """Whose requests those without a key are, where no key is required."""
+
+
+_log = logging.getLogger("potstill.gateway")
 
 
 class TenantRows(KeyRows, SpendRows, Protocol):
@@ -54,6 +59,13 @@ class _Ticket(NamedTuple):
     tokens: int
 
 
+class _Ask(Enum):
+    ASK = "the store must be asked"
+
+
+_ASK = _Ask.ASK
+
+
 class TenantGate:
     """A ``parts.Gate`` for one event loop. ``start`` keeps it in step with the store, ``aclose`` writes the rest."""
 
@@ -66,7 +78,10 @@ class TenantGate:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tenants = {tenant.name: tenant for tenant in tenants}
-        self._limits = {tenant.name: _limit_of_tenant(tenant) for tenant in tenants}
+        self._limits = {
+            one.name: _limit(one.budget_usd_per_day, one.budget_tokens_per_day, one.requests_per_minute)
+            for one in tenants
+        }
         self._keys_required = keys_required
         self._clock = clock
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="potstill-keys")
@@ -93,54 +108,62 @@ class TenantGate:
 
         An empty route: whose key is this? For requests that ask no model; no limit is looked at, nothing is counted.
         """
-        found = await self._admit(key, route, at)
+        owner = self._seen(key, at)
+        if isinstance(owner, _Ask):
+            owner = await self._asked(key or "", at)
+        found = owner if isinstance(owner, Problem) else await self._let_in(owner, route, at)
         if isinstance(found, Problem):
             self.refused[found.kind] += 1
         return found
 
-    async def _admit(self, key: str | None, route: str, at: float) -> Admission | Problem:
-        owner = await self._owner(key, at)
-        if isinstance(owner, Problem):
-            return owner
-        tenant = OPEN_TENANT if owner is None else owner.tenant
+    async def _let_in(self, owner: VirtualKey | None, route: str, at: float) -> Admission | Problem:
+        tenant, key_id = (OPEN_TENANT, None) if owner is None else (owner.tenant, owner.id)
         if not route:
-            return Admission(tenant=tenant, key_id=None if owner is None else owner.id)
+            return Admission(tenant=tenant, key_id=key_id)
         known = self._tenants.get(tenant)
         for allowed in (() if known is None else known.models, () if owner is None else owner.routes):
-            if not keys.may_ask(allowed, route):
+            if allowed and not keys.may_ask(allowed, route):
                 return _not_allowed(route, allowed)
-        opened = [self.accounts.open(tenant, None, self._limits.get(tenant, _UNLIMITED), at)]
-        if owner is not None:
-            opened.append(self.accounts.open(tenant, owner.id, self._limit(owner), at))
-        limited = [account for account in opened if account.limited]
-        if not all(account.asked for account in limited):
-            await self.accounts.load(limited)
-        problem = _within_limits(limited, at)
-        if problem is not None:
-            return problem
-        key_id = NO_KEY if owner is None else owner.id
-        self.accounts.add(tenant, key_id, at, requests=1)
-        ticket = self._hold(limited, self._means.get((tenant, route)), at)
-        return Admission(tenant=tenant, key_id=key_id or None, route=route, ticket=ticket)
+        limited = self._limited(tenant, owner, at)
+        ticket = 0
+        if limited:
+            if not all(account.asked for account in limited):
+                await self.accounts.load(limited)
+            problem = _within_limits(limited, at)
+            if problem is not None:
+                return problem
+            ticket = self._hold(limited, self._means.get((tenant, route)), at)
+        self.accounts.add(tenant, key_id or NO_KEY, at, requests=1)
+        return Admission(tenant=tenant, key_id=key_id, route=route, ticket=ticket)
 
-    async def _owner(self, key: str | None, at: float) -> VirtualKey | Problem | None:
-        """The key's row; None: no key is needed and none of ours was sent."""
+    def _limited(self, tenant: str, owner: VirtualKey | None, at: float) -> list[Account]:
+        """The accounts that bound this request: its tenant's and its key's, where they have limits."""
+        found = []
+        limit = self._limits.get(tenant, UNLIMITED)
+        if limit is not UNLIMITED:
+            found.append(self.accounts.open(tenant, None, limit, at))
+        if owner is not None and (limit := self._limit(owner)) is not UNLIMITED:
+            found.append(self.accounts.open(tenant, owner.id, limit, at))
+        return found
+
+    def _seen(self, key: str | None, at: float) -> VirtualKey | Problem | _Ask | None:
+        """The key's row; None: no key is needed and none of ours was sent; ``_ASK``: the store must be asked."""
         if key is None or not key.startswith(keys.PREFIX):
             return (_NO_KEY if not key else _NOT_OURS) if self._keys_required else None
         presented = keys.parse(key)
         if presented is None:
             return _WRONG
         row = self.cache.known(presented.id, at)
-        if row is None:
-            try:
-                row = await self.cache.find(presented.id, at)
-            except StoreError:
-                return _CANNOT_TELL
-        if not keys.matches(row, presented) or row is None:
+        return _ASK if row is None else _checked(row, presented, at)
+
+    async def _asked(self, key: str, at: float) -> VirtualKey | Problem:
+        presented = keys.parse(key)
+        if presented is None:
             return _WRONG
-        if row.revoked_at is not None:
-            return _REVOKED
-        return _EXPIRED if row.expires_at is not None and at >= row.expires_at else row
+        try:
+            return _checked(await self.cache.find(presented.id, at), presented, at)
+        except StoreError:
+            return _CANNOT_TELL
 
     def _limit(self, key: VirtualKey) -> Limit:
         """The same object for the same row, which spares comparing at each request."""
@@ -149,7 +172,7 @@ class TenantGate:
             return known[1]
         if len(self._key_limits) > 20_000:
             self._key_limits.clear()
-        limit = Limit(key.budget_usd_per_day, key.budget_tokens_per_day, key.requests_per_minute)
+        limit = _limit(key.budget_usd_per_day, key.budget_tokens_per_day, key.requests_per_minute)
         self._key_limits[key.id] = (key, limit)
         return limit
 
@@ -222,7 +245,10 @@ class TenantGate:
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), SYNC_S)
-            await self.sync()
+            try:
+                await self.sync()
+            except Exception:
+                _log.exception("the gate could not be brought in step with the store")
 
     def counters(self) -> Mapping[str, int]:
         """For metrics and the status page."""
@@ -234,11 +260,19 @@ class TenantGate:
         }
 
 
-_UNLIMITED = Limit()
+def _limit(usd: float | None, tokens: int | None, requests: int | None) -> Limit:
+    """``UNLIMITED`` itself where there is none."""
+    limit = Limit(usd, tokens, requests)
+    return UNLIMITED if limit == UNLIMITED else limit
 
 
-def _limit_of_tenant(tenant: Tenant) -> Limit:
-    return Limit(tenant.budget_usd_per_day, tenant.budget_tokens_per_day, tenant.requests_per_minute)
+def _checked(row: VirtualKey | None, presented: Presented, at: float) -> VirtualKey | Problem:
+    """The secret is compared first: who does not have it learns nothing about the key."""
+    if not keys.matches(row, presented) or row is None:
+        return _WRONG
+    if row.revoked_at is not None:
+        return _REVOKED
+    return _EXPIRED if row.expires_at is not None and at >= row.expires_at else row
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
