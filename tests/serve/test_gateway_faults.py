@@ -63,6 +63,22 @@ def test_429_that_does_not_pass_is_told_as_it_came(start, retry_after: str) -> N
     assert exchange.error is not None
 
 
+@pytest.mark.parametrize("status", [302, 600, 999])
+def test_a_status_that_no_client_understands_is_a_502(start, status: int) -> None:
+    with Upstream(lambda request: reply({}, status, headers="location: http://169.254.169.254/\r\n")) as upstream:
+        gateway = start(teacher=f"{upstream.url}#m")
+        assert gateway.post("/v1/chat/completions", CHAT).status == 502
+        assert len(upstream.requests) == 1
+
+
+def test_any_name_of_an_episode_fits_into_a_header(start) -> None:
+    with Upstream(lambda request: reply(chat_answer())) as upstream:
+        gateway = start(teacher=f"{upstream.url}#m")
+        answered = gateway.post("/v1/chat/completions", {**CHAT, "metadata": {"session_id": "a\r\nb: \u00e9"}})
+        assert answered.status == 200
+        assert "b" not in answered.headers
+
+
 def test_500_is_told_and_never_asked_again(start) -> None:
     with Upstream(lambda request: reply({"error": {"message": "oops"}}, 500)) as upstream:
         gateway = start(teacher=f"{upstream.url}#m")

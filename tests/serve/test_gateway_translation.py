@@ -62,6 +62,8 @@ def test_messages_over_chat_completions(start) -> None:
         assert upstream.requests[0].json["model"] == "big-1"
         assert upstream.requests[1].json["stream_options"] == {"include_usage": True}
         assert "anthropic-version" not in upstream.requests[0].headers
+        assert upstream.requests[0].headers["authorization"] == "Bearer k"
+        assert "x-api-key" not in upstream.requests[0].headers
     exchanges = gateway.exchanges()
     assert [exchange.dialect for exchange in exchanges] == ["anthropic"] * 2
     for exchange in exchanges:

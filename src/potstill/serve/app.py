@@ -10,8 +10,9 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -43,6 +44,8 @@ from potstill.wire.dialect import Problem
 
 COMPLETIONS = {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSES, "/v1/messages": ANTHROPIC}
 
+PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
+"""What stands in a header as it is; the rest of an episode's name is percent-encoded."""
 LARGE_BODY = 1 << 20
 """Larger bodies are read only from who holds a key."""
 
@@ -195,7 +198,7 @@ class App:
         placement = self._episodes.place(admission.tenant, headers, call.dialect, body, call.at)
         ticket = await self._recorder.reserve(len(body))
         ours = call.ours()
-        ours.append((b"x-potstill-episode", placement.episode_id.encode("ascii", "replace")))
+        ours.append((b"x-potstill-episode", quote(placement.episode_id, safe=PLAIN).encode()))
         if not ticket.accepted:
             ours.append((b"x-potstill-recording", b"dropped"))
         return Work(
@@ -293,12 +296,23 @@ class App:
         await call.reply(status, answer, headers)
 
     async def _models(self, call: Call) -> None:
+        """In the words of OpenAI and of Anthropic at once: clients read their own."""
         await self._known(call)
+        created = datetime.fromtimestamp(int(self._started), UTC)
         rows = [
-            {"id": name, "object": "model", "created": int(self._started), "owned_by": "potstill"}
+            {
+                "id": name,
+                "object": "model",
+                "created": int(self._started),
+                "owned_by": "potstill",
+                "type": "model",
+                "display_name": name,
+                "created_at": created.isoformat().replace("+00:00", "Z"),
+            }
             for name in self._routes.names()
         ]
-        await call.reply(200, msgspec.json.encode({"object": "list", "data": rows, "has_more": False}))
+        ends = {"first_id": rows[0]["id"], "last_id": rows[-1]["id"]} if rows else {"first_id": None, "last_id": None}
+        await call.reply(200, msgspec.json.encode({"object": "list", "data": rows, "has_more": False, **ends}))
 
     async def _healthz(self, call: Call) -> None:
         await call.reply(200, b'{"status":"ok"}')

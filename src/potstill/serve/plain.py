@@ -44,6 +44,10 @@ class Plain:
         finally:
             response.close()
         answer = b"".join(chunks)
+        if response.status > 599:
+            raise refused(
+                502, "upstream", f"The upstream '{endpoint.name}' answered with the status {response.status}."
+            )
         if response.status in (401, 403) and endpoint.key is not None and not endpoint.upstream.pass_key:
             raise refused(502, "upstream", f"The upstream '{endpoint.name}' refused the gateway's key.")
         if response.status >= 300:

@@ -132,6 +132,8 @@ class Transfer:
         if self._adapter.usage_asked and status in (400, 422) and b"stream_options" in body:
             endpoint.asks_usage = False
             return False
+        if status > 599:
+            raise refused(502, "upstream", f"The upstream '{endpoint.name}' answered with the status {status}.")
         if 300 <= status < 400:
             raise refused(502, "upstream", f"The upstream '{endpoint.name}' redirects ({status}); set its base_url.")
         if status in (401, 403) and endpoint.key is not None and not endpoint.upstream.pass_key:

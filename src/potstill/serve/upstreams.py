@@ -88,8 +88,10 @@ class Endpoint:
         """What is sent: the client's own headers only by name from a list, its key only where the settings say so."""
         sent = CIMultiDict[str]()
         for name, value in client:
-            if (same_dialect and self._may_pass(name)) or (name in _KEYS and self._passes(value)):
+            if same_dialect and self._may_pass(name):
                 sent.add(name.decode("latin-1"), value.decode("latin-1"))
+            elif name in _KEYS and self._passes(value):
+                sent.add(*self._said(name, value.decode("latin-1"), same_dialect=same_dialect))
         for own, text in self._own.items():
             sent[own] = text
         if self.dialect == ANTHROPIC and "anthropic-version" not in sent:
@@ -105,6 +107,13 @@ class Endpoint:
     def _passes(self, key: bytes) -> bool:
         """A client's key goes on only where the settings say so, and never one of ours."""
         return self.upstream.pass_key and OUR_PREFIX not in key
+
+    def _said(self, name: bytes, value: str, *, same_dialect: bool) -> tuple[str, str]:
+        """A client's key as this dialect wants it."""
+        if same_dialect:
+            return name.decode(), value
+        secret = value[7:] if value[:7].lower() == "bearer " else value
+        return ("x-api-key", secret) if self.dialect == ANTHROPIC else ("Authorization", f"Bearer {secret}")
 
     def _may_pass(self, name: bytes) -> bool:
         return name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES) or name in self._extra
