@@ -19,7 +19,7 @@ from potstill.record.redact import Redactor
 from potstill.trajectories.exchange import Exchange
 
 PROSE = "The traveller asked whether the train would leave on time, and the clerk said that it had never done so. "
-SECRET = "sk-proj-aB3dE5fG7hI9jK1lM3nO5pQ7rS9tU1vW3xY5z"
+SECRET = "sk-" + "aB3dE5fG7hI9jK1lM3nO5pQ7rS9tU1vW3xY5z"
 
 
 def exchange(body: bytes, episode: int) -> Exchange:

