@@ -26,6 +26,7 @@ from potstill.serve.tenants import TenantGate
 from potstill.serve.trust import trust_of
 from potstill.trajectories import Store
 from potstill.trajectories.exchange import Exchange
+from potstill.trajectories.opening import open_store
 from potstill.types import Outcome, Task, Trajectory, TrajectoryKind
 from potstill.wire.dialect import Problem
 
@@ -94,9 +95,16 @@ class World:
         )
 
 
+BOTH = pytest.mark.parametrize("world", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
+"""For what depends on the store's statements."""
+
+
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    with Store.open(tmp_path / "gateway.db") as store:
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    file = tmp_path / "gateway.db"
+    with open_store(
+        request.getfixturevalue("postgres").url_for(file) if getattr(request, "param", "") == "postgres" else file
+    ) as store:
         world = World(store)
         yield world
         await world.admin.aclose()
@@ -249,6 +257,7 @@ async def test_logging_out_takes_the_cookie_away(world: World) -> None:
     assert "Max-Age=0" in (answer.header("set-cookie") or "")
 
 
+@BOTH
 async def test_a_session_holds_in_a_second_process_and_ends_with_the_admin_key(world: World) -> None:
     headers, csrf = await log_in(world)
     second = World(world.store)
@@ -264,6 +273,7 @@ async def test_a_session_holds_in_a_second_process_and_ends_with_the_admin_key(w
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
+@BOTH
 async def test_a_key_is_shown_once_works_at_once_and_ends_when_revoked(world: World) -> None:
     made = await world.ask("POST", "keys", {"tenant": "team", "name": "ci", "requests_per_minute": 60})
     id, text = made.json["key"]["id"], made.json["text"]
@@ -354,6 +364,7 @@ async def test_a_route_whose_name_has_a_slash_is_frozen_killed_and_released(worl
     assert (await world.ask("GET", "routes/potstill/auto/kill")).status == 405
 
 
+@BOTH
 async def test_the_kill_switch_is_seen_by_another_process(world: World) -> None:
     answer = await world.ask("POST", "kill-switch", {"killed": True, "by": "nina"})
     assert answer.json["kill_switch"]["killed"] is True
@@ -368,6 +379,7 @@ async def test_the_kill_switch_is_seen_by_another_process(world: World) -> None:
     await second.gate.aclose()
 
 
+@BOTH
 async def test_pages_of_episodes_show_each_once_while_others_are_added(world: World) -> None:
     for index in range(5):
         world.fold(f"old-{index}")
@@ -393,6 +405,7 @@ async def test_pages_of_episodes_show_each_once_while_others_are_added(world: Wo
     assert len(seen) == len(set(seen))
 
 
+@BOTH
 async def test_episodes_are_filtered(world: World) -> None:
     world.fold("won", outcome=Outcome(success=True))
     world.fold("lost", outcome=Outcome(success=False))
@@ -474,6 +487,7 @@ async def test_an_episode_of_another_tenant_is_not_found(world: World) -> None:
     assert (await world.ask("GET", "episodes/other/theirs")).json["trajectory"]["id"] == "theirs"
 
 
+@BOTH
 async def test_the_live_tail_waits_for_what_comes_and_tells_each_once(world: World) -> None:
     first = world.exchange("a")
     answer = (await world.ask("GET", "live?wait_s=0")).json
@@ -505,6 +519,7 @@ async def test_live_tails_are_bounded(world: World) -> None:
     await asyncio.gather(*waiting)
 
 
+@BOTH
 async def test_tenants_show_what_was_spent_today_of_what_they_may(world: World) -> None:
     id, text = await world.key(budget_usd_per_day=2.0)
     admission = await world.gate.admit(text, "plain", world.clock())
@@ -526,6 +541,7 @@ async def tell(world: World, text: str | None, episode: str, body: object) -> An
     return await ask(world.admin, "POST", f"/v1/episodes/{episode}/outcome", body, headers=headers)
 
 
+@BOTH
 async def test_an_outcome_is_kept_for_an_open_episode_and_again_changes_nothing(world: World) -> None:
     _, text = await world.key()
     world.exchange("run/7")
@@ -539,6 +555,7 @@ async def test_an_outcome_is_kept_for_an_open_episode_and_again_changes_nothing(
     assert (await tell(world, text, "run/7", {"success": None})).status == 200
 
 
+@BOTH
 async def test_a_late_outcome_reaches_the_trajectory(world: World) -> None:
     _, text = await world.key()
     seq = world.exchange("late")
@@ -558,6 +575,7 @@ async def test_an_outcome_that_overtakes_its_exchange_waits_for_it(world: World)
     assert (await telling).status == 200
 
 
+@BOTH
 async def test_another_tenants_episode_is_as_unknown_as_one_that_never_was(world: World) -> None:
     _, text = await world.key("other")
     world.exchange("ep", "team")

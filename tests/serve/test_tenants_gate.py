@@ -22,7 +22,7 @@ from potstill.serve.limits import Amount, day_of
 from potstill.serve.parts import Admission
 from potstill.serve.settings import Tenant
 from potstill.serve.tenants import LOST_S, TenantGate
-from potstill.trajectories import Store
+from potstill.trajectories.opening import open_store
 from potstill.wire.dialect import Problem
 
 NOON = 20_000 * 86400 + 43200.0
@@ -44,12 +44,15 @@ def memory() -> MemoryRows:
     return MemoryRows()
 
 
-@pytest.fixture(params=["memory", "store"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryRows | StoreRows]:
     if request.param == "memory":
         yield MemoryRows()
         return
-    with Store.open(tmp_path / "keys.db") as store:
+    place = tmp_path / "keys.db"
+    with open_store(
+        request.getfixturevalue("postgres").url_for(place) if request.param == "postgres" else place
+    ) as store:
         yield StoreRows(store)
 
 

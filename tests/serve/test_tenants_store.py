@@ -15,7 +15,7 @@ from potstill.serve.limits import Amount, day_of
 from potstill.serve.parts import Admission
 from potstill.serve.settings import Tenant
 from potstill.serve.tenants import TenantGate
-from potstill.trajectories import Store
+from potstill.trajectories.opening import open_store
 from potstill.trajectories.state import KeyRow
 from potstill.wire.dialect import Problem
 
@@ -23,9 +23,11 @@ NOON = 20_000 * 86400 + 43200.0
 DAY = day_of(NOON)
 
 
-@pytest.fixture
-def two(tmp_path: Path) -> Iterator[tuple[StoreRows, StoreRows]]:
-    with Store.open(tmp_path / "one.db") as first, Store.open(tmp_path / "one.db") as second:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[StoreRows, StoreRows]]:
+    file = tmp_path / "one.db"
+    place = request.getfixturevalue("postgres").url_for(file) if request.param == "postgres" else file
+    with open_store(place) as first, open_store(place) as second:
         yield StoreRows(first), StoreRows(second)
 
 

@@ -75,6 +75,7 @@ def add(
     from potstill.serve import keys as virtual
     from potstill.serve.key_rows import StoreRows
     from potstill.serve.limits import DAY_S
+    from potstill.trajectories.opening import shown
 
     at = time.time()
     if expires_in_days is not None and not 0 < expires_in_days <= 36500:
@@ -91,12 +92,11 @@ def add(
     )
     with writing(db, create=True) as store:
         StoreRows(store).put(key)
-        where = store.path
     if json_mode:
         emit_json({"key": text, **_row(key, {}, at)})
     else:
         click.echo(text)
-    note(f"Key {key.id} of tenant '{tenant}' is in {where}. Its text is not kept: it cannot be shown again.")
+    note(f"Key {key.id} of tenant '{tenant}' is in {shown(db)}. Its text is not kept: it cannot be shown again.")
 
 
 @keys.command("list")
@@ -132,14 +132,15 @@ def revoke(id: str, db: str, json_mode: bool) -> None:
     """Revoke a key for good, by its id (the part after psk_). A running gateway refuses it within seconds."""
     from potstill.serve import keys as virtual
     from potstill.serve.key_rows import StoreRows
+    from potstill.trajectories.opening import shown
 
     presented = virtual.parse(id)
     wanted = id if presented is None else presented.id
     with writing(db) as store:
         rows = StoreRows(store)
         if not rows.revoke(wanted):
-            shown = "that" if virtual.PREFIX in id else f"'{id}'"
-            raise ConfigError(f"No key with id {shown} in {store.path}. Type: potstill keys list")
+            named = "that" if virtual.PREFIX in id else f"'{id}'"
+            raise ConfigError(f"No key with id {named} in {shown(db)}. Type: potstill keys list")
         key = rows.virtual_key(wanted)
     assert key is not None, "revoked keys stay in the store"
     if json_mode:
