@@ -38,7 +38,7 @@ DIALECTS = ("openai-chat", "openai-responses", "anthropic")
 )
 @click.option("--host", help="Address to listen on. [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0: any free one. [default: 8000]")
-@click.option("--db", help="The store: an SQLite file. [default: potstill.db]")
+@click.option("--db", help="The store: an SQLite file, or postgresql://... [default: potstill.db]")
 @click.option("--check", is_flag=True, help="Check the settings, print the routes and stop.")
 @json_option
 @click.pass_context
@@ -91,10 +91,11 @@ def show(settings: Gateway, *, json_mode: bool) -> None:
 
 def _serve(settings: Gateway) -> None:
     from potstill.serve.server import GatewayServer
+    from potstill.trajectories.opening import shown
 
     def started(url: str) -> None:
         note(f"potstill listens on {url}: give your agent the base URL {url}/v1")
-        note(f"recording into {settings.db}; Ctrl-C stops")
+        note(f"recording into {shown(settings.db)}; Ctrl-C stops")
 
     server = GatewayServer(settings, admin_key=os.environ.get(settings.admin_key_env) or None, on_started=started)
     try:

@@ -32,6 +32,7 @@ from potstill.serve.settings import Gateway, Mode
 from potstill.serve.settling import Settler
 from potstill.serve.tenants import OPEN_TENANT, TenantGate
 from potstill.serve.upstreams import Upstreams
+from potstill.trajectories.opening import open_store
 from potstill.trajectories.store import Store
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
     """
     async with AsyncExitStack() as stack:
         metrics, limits, told = Metrics(), settings.limits, settings.recording
-        store = await asyncio.to_thread(Store.open, settings.db)
+        store = await asyncio.to_thread(open_store, settings.db)
         stack.push_async_callback(asyncio.to_thread, store.close)
         prices = await asyncio.to_thread(_prices)
         upstreams = Upstreams(settings.upstreams, metrics)

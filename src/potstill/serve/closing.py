@@ -1,7 +1,7 @@
 """Episodes that are over become trajectories, where audit, retrieval and export read.
 
-What it knows: when an episode counts as over (no call for ``idle_s``), and that other processes may fold it first. What
-it does not do: make the trajectory (``record.fold``), SQL, or stand in a request's way: it runs in a thread.
+What it knows: when an episode counts as over (no call for ``idle_s``). What it does not do: make the trajectory
+(``record.folding``), SQL, or stand in a request's way: it runs in a thread.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from potstill.record.fold import trajectory_of
-from potstill.trajectories.exchange import Folded, OpenEpisode
+from potstill.record.folding import fold_episode
+from potstill.trajectories.exchange import OpenEpisode
 from potstill.trajectories.store import Store
 from potstill.types import Trajectory
 
@@ -67,24 +67,10 @@ class Closer:
     def _close(self, one: OpenEpisode) -> bool:
         """Fold one episode; what cannot be folded stays in the journal and does not keep others from it."""
         try:
-            episode = self._store.episode(one.namespace, one.episode_id)
-            if not episode.exchanges:
-                return False
-            before = None if episode.trajectory_id is None else self._store.get(episode.trajectory_id)
-            trajectory = trajectory_of(
-                episode.exchanges,
-                namespace=one.namespace,
-                episode_id=one.episode_id,
-                outcome=episode.outcome,
-                before=before,
-                damaged=episode.damaged,
-                put_blob=self._store.put_blob,
-            )
-            upto = max(recorded.seq for recorded in episode.exchanges)
-            done = self._store.fold(one.namespace, one.episode_id, trajectory, upto, after_seq=episode.folded_seq)
+            trajectory = fold_episode(self._store, one.namespace, one.episode_id)
         except Exception:
             _log.exception("episode %r of %r could not be folded", one.episode_id, one.namespace)
             return False
-        if done is Folded.DONE and self._folded is not None:
+        if trajectory is not None and self._folded is not None:
             self._folded(trajectory)
-        return done is Folded.DONE
+        return trajectory is not None
