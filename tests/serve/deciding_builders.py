@@ -151,8 +151,14 @@ class Rig:
             clock=self.clock,
             **more,
         )
+        self.decider.kept.patience_s = 60.0
 
-    async def decide(self, asked: Prompt | None = None, episode: str = "e1", tenant: str = "default") -> Decided:
+    async def decide(
+        self, asked: Prompt | None = None, episode: str = "e1", tenant: str = "default", *, ready: bool = True
+    ) -> Decided:
+        """``ready``: read the stages first, however long a loaded machine takes for it."""
+        if ready and not self.decider.stages.fresh:
+            await self.decider.stages.refresh(within_s=60.0)
         return await self.decider.decide(
             self.route,
             asked or prompt(),

@@ -175,8 +175,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 async def test_two_processes_on_one_store_count_as_one(store: Any) -> None:
     clock = Clock()
     first, second = stages(store, clock), stages(store, clock)
-    await first.refresh()
-    await second.refresh()
+    await first.refresh(60)
+    await second.refresh(60)
     for number in range(60):
         (first if number % 3 else second).shadowed("auto", acted=True, agreed=number % 10 != 0)
         if number % 7 == 0:
@@ -185,7 +185,7 @@ async def test_two_processes_on_one_store_count_as_one(store: Any) -> None:
             await second.tick()
     await first.tick()
     await second.tick()
-    await first.refresh()
+    await first.refresh(60)
     assert first.row("auto") == second.row("auto")
     assert (first.row("auto").counts.shadow_units, first.row("auto").counts.shadow_losses) == (60, 6)
 
@@ -193,8 +193,8 @@ async def test_two_processes_on_one_store_count_as_one(store: Any) -> None:
 async def test_the_kill_switch_of_one_process_acts_in_the_other(store: Any) -> None:
     clock = Clock()
     first, second = stages(store, clock, rollout=False), stages(store, clock, rollout=False)
-    await first.refresh()
-    await second.refresh()
+    await first.refresh(60)
+    await second.refresh(60)
     assert second.assigned("auto", "e").served is Served.CASCADE
     await first.kill_all(by="ann")
     assert first.assigned("auto", "e").label == "killed/teacher"
@@ -210,7 +210,7 @@ async def test_the_kill_switch_of_one_process_acts_in_the_other(store: Any) -> N
 async def test_acts_on_one_route_are_kept_and_refused_where_they_make_no_sense(store: Any) -> None:
     clock = Clock()
     one = stages(store, clock)
-    await one.refresh()
+    await one.refresh(60)
     row = await one.act("auto", "freeze", by="ann")
     assert (row.rollout.stage, row.rollout.held) == (Stage.FROZEN, Stage.SHADOW)
     with pytest.raises(ConfigError, match="Cannot freeze a rollout that is frozen"):
@@ -218,7 +218,7 @@ async def test_acts_on_one_route_are_kept_and_refused_where_they_make_no_sense(s
     await one.act("auto", "unfreeze")
     await one.act("auto", "kill")
     other = stages(store, clock)
-    await other.refresh()
+    await other.refresh(60)
     assert other.assigned("auto", "e").label == "killed/teacher"
     row = await other.act("auto", "release")
     assert row.rollout.stage is Stage.SHADOW
@@ -232,9 +232,9 @@ async def test_acts_on_one_route_are_kept_and_refused_where_they_make_no_sense(s
 async def test_of_two_calibrations_the_one_that_started_later_is_served(store: Any) -> None:
     clock = Clock()
     old = stages(store, clock, rollout=False)
-    await old.refresh()
+    await old.refresh(60)
     new = stages(store, clock, rollout=False, cascade=Cascade(samples=5))
-    await new.refresh()
+    await new.refresh(60)
     await old.tick()
     await new.tick()
     assert new.assigned("auto", "e").served is Served.CASCADE
@@ -246,7 +246,7 @@ async def test_of_two_calibrations_the_one_that_started_later_is_served(store: A
 async def test_a_ladder_that_became_shorter_holds_the_last_rung(store: Any) -> None:
     clock = Clock()
     one = stages(store, clock, canary=(0.1, 0.2, 0.3))
-    await one.refresh()
+    await one.refresh(60)
     high = RolloutState(stage=Stage.CANARY, rung=2, entered_at=clock.now)
     found = store.get_state("rollout", "auto")
     assert store.put_state("rollout", "auto", plain(msgspec.structs.replace(one.row("auto"), rollout=high)), found[0])
@@ -267,7 +267,7 @@ async def test_observations_wait_for_a_store_that_is_away() -> None:
 
     store = Away()
     one = stages(store, Clock())
-    await one.refresh()
+    await one.refresh(60)
     one.shadowed("auto", acted=True, agreed=True)
     store.away = True
     assert await one.tick() is False
@@ -379,7 +379,7 @@ async def test_an_episode_keeps_its_side_while_the_share_grows_and_leaves_it_whe
     found = rig.store.get_state("rollout", "auto")
     assert found is not None
     assert rig.store.put_state("rollout", "auto", plain(row), found[0])
-    await rig.decider.stages.refresh()
+    await rig.decider.stages.refresh(60)
     assert {name: (await rig.decide(episode=name)).stage for name in names} == first
     await rig.decider.stages.kill_all()
     assert {(await rig.decide(episode=name)).stage for name in names} == {"killed/teacher"}
@@ -389,7 +389,7 @@ async def test_outcomes_of_episodes_that_another_process_served_count_by_their_r
     run = Simulation()
     await run.day(300, {Served.SHADOW: 0.9, Served.CASCADE: 0.9})
     fresh = Rig(FakeAsk(call("look")), ROLLED, store=run.rigs[0].store, clock=run.clock).decider
-    await fresh.stages.refresh()
+    await fresh.stages.refresh(60)
     before, entered = fresh.stages.row("auto").counts.canary.n, fresh.stages.row("auto").rollout.entered_at
     assert not fresh.outcome("auto", "unknown", True)
     assert not fresh.outcome("auto", "old", True, stage="shadow/shadow", begun_at=entered - 1.0)
@@ -408,7 +408,7 @@ async def test_an_outcome_takes_stage_and_cost_from_the_journal() -> None:
         clock=run.clock,
         prices=PriceTable.load(prices={"models": {"m": {"input": 10.0, "output": 0.0}}}),
     ).decider
-    await fresh.stages.refresh()
+    await fresh.stages.refresh(60)
     counts = fresh.stages.row("auto").counts
     told = Upstream(
         model="m",

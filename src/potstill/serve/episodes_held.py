@@ -90,16 +90,18 @@ class HeldEpisodes:
 class KeptStates:
     """The state rows of episodes whose mode says more than their messages: read once, written when they change."""
 
-    def __init__(self, store: StateStore, clock: Callable[[], float]) -> None:
+    def __init__(self, store: StateStore, clock: Callable[[], float], patience_s: float = 0.5) -> None:
         self._store, self._clock = store, clock
+        self.patience_s = patience_s
+        """How long a request waits for its episode's row."""
         self._writing: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(2, "potstill-cascade-state")
         self.failures = 0
 
-    async def restored(self, key: str, held: Held, within_s: float = 0.5) -> str:
+    async def restored(self, key: str, held: Held) -> str:
         """Put what the row says into ``held``; the note says why that failed."""
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(self.patience_s):
                 found = await self._run(self._store.get_state, KIND, key)
             kept = Kept() if found is None else msgspec.convert(found[1], Kept)
         except (PotstillError, OSError, TimeoutError, msgspec.MsgspecError) as problem:

@@ -47,7 +47,9 @@ POLL_S = 1.0
 STALE_S = 3.0
 """A state that was last read longer ago is not served by: the teacher answers."""
 PATIENCE_S = 0.25
-CLOSE_S = 5.0
+"""How long a request waits for the state to be read."""
+UNHURRIED_S = 10.0
+"""How long work that nobody waits for gives the store."""
 STEP_S = 10.0
 """How often the machine looks where nothing was observed."""
 _TRIES = 20
@@ -219,7 +221,7 @@ class Stages:
     async def aclose(self) -> None:
         """Write what was observed, if the store answers."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
+            async with asyncio.timeout(UNHURRIED_S):
                 await self.tick()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -251,7 +253,7 @@ class Stages:
                 self.failures += 1
                 return False
             self._stepped_at = at if look else self._stepped_at
-            return await self.refresh()
+            return await self.refresh(within_s=UNHURRIED_S)
 
     async def act(self, name: str, what: str, by: str = "") -> StageRow:
         """An operator's act on one route: one of ``ACTS``. Raises ``ConfigError`` where it is not possible now."""
