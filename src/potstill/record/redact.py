@@ -24,7 +24,7 @@ from potstill.record.sse_text import interleaved, is_stream, redact_stream, stre
 from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import Decision, ErrorRecord, Struct
 
-_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*+)"(\s*+:)?|-?[0-9][0-9.eE+-]*+', re.DOTALL)
+_TOKEN = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"(\s*+:)?|-?[0-9][0-9.eE+-]*+', re.DOTALL)
 _EDGE = 512
 _CARD_NUMBER = re.compile(rb"[0-9]{14,19}")
 

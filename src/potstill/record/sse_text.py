@@ -16,7 +16,7 @@ PIECES = (
     *("content", "text", "delta", "arguments", "partial_json"),
     *("thinking", "reasoning", "reasoning_content", "refusal"),
 )
-_PIECE = re.compile(rb'"(?:%b)"\s*:\s*"((?:[^"\\]|\\.)*+)"' % "|".join(PIECES).encode())
+_PIECE = re.compile(rb'"(?:%b)"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"' % "|".join(PIECES).encode())
 _FURTHER = re.compile(rb'index"\s*+:\s*+[1-9]')
 _INDEXES = ("index", "item_id", "output_index", "content_index", "summary_index")
 _Place = tuple[dict[str, Any], str]
