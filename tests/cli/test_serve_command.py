@@ -72,6 +72,25 @@ def test_it_serves_records_and_stops_on_a_signal(upstream: str, tmp_path: Path, 
         assert [row.exchange.route for row in store.recent(None, 0)] == ["any"]
 
 
+@pytest.mark.llm
+def test_a_student_on_this_machine(upstream: str, tmp_path: Path, smollm2: Path) -> None:
+    flags = ["--teacher", f"{upstream}#big", "--student", "local:smollm2-135m", "--mode", "student"]
+    more = ["--port", "0", "--db", str(tmp_path / "s.db")]
+    process = subprocess.Popen(command(*flags, *more), stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        line = next(line for line in iter(process.stderr.readline, "") if "base URL" in line)
+        url = line.split("base URL ")[1].strip()
+        body = json.dumps({"model": "any", "max_tokens": 8, "messages": [{"role": "user", "content": "hi"}]}).encode()
+        asked = urllib.request.Request(f"{url}/chat/completions", body, {"content-type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            assert answer.headers["x-potstill-answerer"] == "student"
+            assert json.load(answer)["choices"][0]["message"]["content"]
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 def test_check_prints_the_routes() -> None:
     done = run("--teacher", "http://h/v1#big", "--student", "local:smollm2-135m", "--check", "--json")
     assert done.returncode == 0, done.stderr

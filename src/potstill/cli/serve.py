@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,8 @@ def _serve(settings: Gateway) -> None:
     from potstill.trajectories.opening import shown
 
     def started(url: str) -> None:
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: full collections need not walk it again and again
         note(f"potstill listens on {url}: give your agent the base URL {url}/v1")
         note(f"recording into {shown(settings.db)}; Ctrl-C stops")
 
