@@ -219,6 +219,8 @@ async def test_a_write_with_a_cookie_needs_the_sessions_token_and_our_own_origin
         (token | {"sec-fetch-site": "cross-site"}, 403),
         (token | {"sec-fetch-site": "same-site"}, 403),
         (token | {"origin": "http://gateway.test", "sec-fetch-site": "same-origin"}, 201),
+        (token | {"origin": "https://spend.example.org", "x-forwarded-host": "spend.example.org"}, 201),
+        (token | {"origin": "https://evil.test", "x-forwarded-host": "spend.example.org"}, 403),
         (token, 201),
     ):
         assert (await world.ask("POST", "keys", body, headers=headers | more)).status == status, more

@@ -65,6 +65,8 @@ class Call(Struct, frozen=True, kw_only=True):
         if len(raw) > MAX_QUERY_BYTES:
             raise Refusal(414, "too_large", f"A query has at most {MAX_QUERY_BYTES} bytes.")
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", ())}
+        if "x-forwarded-host" in headers:  # a proxy before us; no other site's page can make a browser send this
+            headers["host"] = headers["x-forwarded-host"]
         secure = scope.get("scheme") == "https" or headers.get("x-forwarded-proto", "").lower() == "https"
         return cls(
             method=scope["method"].upper(),
