@@ -76,8 +76,12 @@ class Server:
         """``immediate``: as a crash, without a checkpoint; the next start recovers from the log."""
         self._run("pg_ctl", "stop", "-w", "-D", self._data, "-m", mode)
 
+    def running(self) -> bool:
+        return (self.folder / "data" / "postmaster.pid").exists()
+
     def remove(self) -> None:
-        self.stop("immediate")
+        if self.running():
+            self.stop("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def sql(self, statement: str) -> list[tuple[object, ...]]:

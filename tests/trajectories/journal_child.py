@@ -19,6 +19,7 @@ from exchange_fakes import exchange
 from trajectory_fakes import episode
 
 from potstill.trajectories import Store
+from potstill.trajectories.opening import open_store
 from potstill.trajectories.exchange import Folded
 
 
@@ -76,5 +77,5 @@ def both(work: Callable[[int], None]) -> None:
 
 if __name__ == "__main__":
     verb, path, name, count = sys.argv[1:]
-    with Store.open(path) as opened:
+    with open_store(path) as opened:
         {"record": record, "fold": fold, "count": count_up}[verb](opened, name, int(count))

@@ -25,8 +25,8 @@ _PROLOGUE = (
     "CREATE FUNCTION {schema}.json_extract(body TEXT, path TEXT) RETURNS TEXT LANGUAGE sql IMMUTABLE PARALLEL SAFE AS "
     "$$ SELECT body::json #>> string_to_array(substr(path, 3), '.') $$",
 )
-_EPILOGUE = ("ALTER TABLE journal ALTER COLUMN frame SET STORAGE EXTERNAL",)
-"""Frames are compressed already."""
+_AFTER = {3: "ALTER TABLE journal ALTER COLUMN frame SET STORAGE EXTERNAL"}
+"""What PostgreSQL is told besides, by number of schema. Frames are compressed already."""
 
 
 def lock_of(location: Location) -> int:
@@ -48,7 +48,8 @@ def version_of(connection: PostgresConnection, location: Location) -> int:
         )
     if not tables[0]:
         return 0
-    version = int(connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()[0])
+    newest = f'SELECT coalesce(max(version), 0) FROM "{location.schema}".migrations'
+    version = int(connection.execute(newest).fetchone()[0])
     if version > len(MIGRATIONS):
         raise SchemaTooNew(
             f"{location.shown} was written by a newer potstill (schema {version}; this one knows up to "
@@ -72,10 +73,9 @@ def migrate(connection: PostgresConnection, location: Location) -> int:
             for sql in migration.split(";\n"):
                 if sql.strip():
                     connection.raw.execute(dialect.table(sql).encode())
+            if number in _AFTER:
+                connection.raw.execute(_AFTER[number].encode())
             connection.execute("INSERT INTO migrations(version) VALUES (?)", (number,))
-        if not version:
-            for sql in _EPILOGUE:
-                connection.raw.execute(sql.encode())
         connection.commit()
     except BaseException:
         connection.rollback()
