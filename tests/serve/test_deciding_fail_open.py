@@ -134,6 +134,18 @@ async def test_a_store_that_hangs_holds_up_one_attempt_and_not_every_request() -
     assert (await rig.decide(episode="new")).answer is not None
 
 
+async def test_an_error_that_no_store_should_raise_is_the_teachers_turn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryState()
+
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("in a driver")
+
+    monkeypatch.setattr(store, "get_state", broken)
+    rig = Rig(FakeAsk(call("look")), route(), store=store)
+    assert (await rig.decide()).answer is None
+    assert rig.decider.stages.failures >= 1
+
+
 async def test_a_store_that_was_never_there_does_not_stop_the_start() -> None:
     store = BrokenState()
     store.broken = True

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -39,6 +40,7 @@ from potstill.serve.stage_rows import (
 from potstill.serve.trust import Trust
 from potstill.types import Struct
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 KIND = "rollout"
@@ -235,6 +237,10 @@ class Stages:
             async with asyncio.timeout(within_s):
                 switch, rows = await self._run(self._read)
         except (StoreError, OSError, TimeoutError, msgspec.MsgspecError):
+            self.failures += 1
+            return False
+        except Exception:  # whatever a store's driver raises: an old state sends everything to the teacher
+            log.exception("the rollout's state could not be read")
             self.failures += 1
             return False
         self._switch, self._rows, self._read_at = switch, rows, self._clock()
