@@ -53,13 +53,13 @@ def answer_of(raw: Fields) -> Answer:
         raise BadResponse(f"the endpoint's answer failed: {failure_of(raw)[0]}")
     parts: list[Part] = []
     logprobs: list[TokenLogprob] = []
-    for index, value in enumerate(raw.list("output")):
+    for index, value in enumerate(raw.items("output")):
         item = Fields(value, f"output[{index}]", BadResponse)
         parts.extend(decode_output_item(item, item.need("type"), keep_ids=False))
-        for content in item.list("content") if item.value["type"] == "message" else ():
-            logprobs.extend(decode_logprobs(Fields(content, item.path("content"), BadResponse).list("logprobs")))
+        for content in item.items("content") if item.value["type"] == "message" else ():
+            logprobs.extend(decode_logprobs(Fields(content, item.path("content"), BadResponse).items("logprobs")))
     finish, finer = finish_of(raw, parts)
-    usage = raw.object("usage")
+    usage = raw.map("usage")
     return Answer(
         id=raw.text("id") or "",
         model=raw.text("model") or "",

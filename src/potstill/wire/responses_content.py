@@ -33,7 +33,7 @@ def decode_contents(fields: Fields, key: str) -> list[Part]:
     if isinstance(value, str):
         return [Text(text=value)]
     parts: list[Part] = []
-    for index, content in enumerate(fields.list(key)):
+    for index, content in enumerate(fields.items(key)):
         where = f"{fields.path(key)}[{index}]"
         if isinstance(content, str):
             parts.append(Text(text=content))
@@ -47,7 +47,7 @@ def _content(content: Fields) -> list[Part]:
     if kind in _TEXTS:
         annotations = [
             Opaque(dialect=NAME, kind=ANNOTATION, value=value, hint=True)
-            for value in content.list("annotations")
+            for value in content.items("annotations")
             if isinstance(value, dict)
         ]
         return [Text(text=content.need("text"), cache=_cache(content)), *annotations]
@@ -70,7 +70,7 @@ def _image(content: Fields) -> Image:
 
 def _cache(content: Fields) -> dict[str, Any] | None:
     """A breakpoint, in the words of ``neutral.Text.cache``: 12 hours become the longest time there, one hour."""
-    mark = content.object("prompt_cache_breakpoint")
+    mark = content.map("prompt_cache_breakpoint")
     if mark is None:
         return None
     return {"type": "ephemeral", "ttl": "1h"} if mark.get("ttl") == "12h" else {"type": "ephemeral"}

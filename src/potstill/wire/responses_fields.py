@@ -26,7 +26,8 @@ class Fields:
         self.fault = fault
 
     def text(self, key: str) -> str | None:
-        return self._get(key, str, "a text")
+        value: str | None = self._get(key, str, "a text")
+        return value
 
     def need(self, key: str) -> str:
         value = self.text(key)
@@ -35,7 +36,8 @@ class Fields:
         return value
 
     def flag(self, key: str) -> bool | None:
-        return self._get(key, bool, "true or false")
+        value: bool | None = self._get(key, bool, "true or false")
+        return value
 
     def count(self, key: str) -> int | None:
         value = self.number(key)
@@ -59,15 +61,16 @@ class Fields:
             raise self.fault(f"'{self.path(key)}' is not a finite number.")
         return number
 
-    def list(self, key: str) -> list[Any]:
+    def items(self, key: str) -> list[Any]:
         """Empty where absent."""
         return self._get(key, list, "a list") or []
 
-    def object(self, key: str) -> dict[str, Any] | None:
-        return self._get(key, dict, "an object")
+    def map(self, key: str) -> dict[str, Any] | None:
+        value: dict[str, Any] | None = self._get(key, dict, "an object")
+        return value
 
     def inner(self, key: str) -> Fields | None:
-        value = self.object(key)
+        value = self.map(key)
         return None if value is None else Fields(value, self.path(key), self.fault)
 
     def path(self, key: str) -> str:

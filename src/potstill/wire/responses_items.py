@@ -142,7 +142,8 @@ def _call(item: Fields) -> ToolUse:
 
 def _reasoning(item: Fields) -> Iterator[Part]:
     """One thought for an item. Its summaries and raw texts are joined by empty lines; several are kept in a hint."""
-    texts = [part.text for key in ("summary", "content") for part in decode_contents(item, key) if _is_text(part)]
+    parts = [part for key in ("summary", "content") for part in decode_contents(item, key)]
+    texts = [part.text for part in parts if isinstance(part, Text)]
     name, proof = item.text("id") or None, item.text("encrypted_content") or None
     split = {key: item.value[key] for key in ("summary", "content") if item.value.get(key)}
     if len(texts) > 1 or "content" in split or item.rest(_REASONING):
@@ -163,10 +164,6 @@ def _anthropic_block(text: str, proof: str) -> Iterator[Opaque]:
     else:
         return
     yield Opaque(dialect="anthropic", kind=block["type"], value=block, hint=True)
-
-
-def _is_text(part: Part) -> bool:
-    return isinstance(part, Text)
 
 
 # --- turns to items ---------------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def decode_request(body: bytes) -> Prompt:
     fields = decode_object(body, BadRequest, "The request's body")
     spelling: dict[str, str] = {}
     extra = fields.rest(_KNOWN)
-    include = [value for value in fields.list("include") if value != _LOGPROBS]
+    include = [value for value in fields.items("include") if value != _LOGPROBS]
     top_logprobs = fields.count("top_logprobs")
     choice = _decode_choice(fields, extra)
     if include:
@@ -106,7 +106,7 @@ def decode_request(body: bytes) -> Prompt:
     return Prompt(
         model=fields.need("model"),
         turns=_decode_turns(fields, spelling),
-        tools=tuple(_decode_tool(Fields(tool, f"tools[{index}]")) for index, tool in enumerate(fields.list("tools"))),
+        tools=tuple(_decode_tool(Fields(tool, f"tools[{index}]")) for index, tool in enumerate(fields.items("tools"))),
         tool_choice=choice,
         parallel_tool_calls=fields.flag("parallel_tool_calls"),
         format=_decode_format(fields, extra),
@@ -114,12 +114,12 @@ def decode_request(body: bytes) -> Prompt:
         max_tokens=fields.count("max_output_tokens"),
         temperature=fields.number("temperature"),
         top_p=fields.number("top_p"),
-        logprobs=_LOGPROBS in fields.list("include") or bool(top_logprobs),
+        logprobs=_LOGPROBS in fields.items("include") or bool(top_logprobs),
         top_logprobs=top_logprobs,
         stream=fields.flag("stream") or False,
         stream_usage=True,
         user=fields.text("user"),
-        metadata=fields.object("metadata") or {},
+        metadata=fields.map("metadata") or {},
         dialect=NAME,
         spelling=spelling,
         extra=extra,
@@ -137,7 +137,7 @@ def _decode_turns(fields: Fields, spelling: dict[str, str]) -> tuple[Turn, ...]:
     elif value is not None and not isinstance(value, list):
         raise BadRequest("'input' must be a text or a list of items.")
     else:
-        turns = decode_items(fields.list("input"), "input", spelling)
+        turns = decode_items(fields.items("input"), "input", spelling)
     instructions = fields.text("instructions")
     if instructions is not None:
         return (Turn(role="system", parts=(Text(text=instructions),)), *turns)
@@ -153,7 +153,7 @@ def _decode_tool(tool: Fields) -> Tool | OpaqueTool:
     return Tool(
         name=tool.need("name"),
         description=tool.text("description"),
-        parameters=tool.object("parameters"),
+        parameters=tool.map("parameters"),
         strict=tool.flag("strict"),
     )
 
@@ -192,7 +192,7 @@ def _decode_format(fields: Fields, extra: dict[str, Any]) -> Format | None:
             kind="json_schema",
             name=form.text("name"),
             description=form.text("description"),
-            schema=form.object("schema"),
+            schema=form.map("schema"),
             strict=form.flag("strict"),
         )
     raise BadRequest(f"'text.format.type' is '{kind}'; allowed: text, json_object, json_schema.")

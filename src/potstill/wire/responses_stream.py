@@ -7,7 +7,7 @@ still told. What it does not do: server-sent events themselves (``wire.sse``), w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,7 +92,7 @@ class Decoder(FrameDecoder):
     def _complete(self, event: Fields) -> Iterator[Event]:
         yield from self._begin(event)
         raw = event.inner("response") or Fields({}, "response", BadResponse)
-        for index, value in enumerate(raw.list("output")):
+        for index, value in enumerate(raw.items("output")):
             if index not in self._items or not self._items[index].done:
                 yield from self._item_done(Fields({"item": value, "output_index": index}, "", BadResponse))
         for item in self._items.values():
@@ -100,7 +100,7 @@ class Decoder(FrameDecoder):
         calls: list[Part] = [ToolUse(id="", name="")] if self._calls else []
         finish, finer = finish_of(raw, calls)
         yield Finish(reason=finish, raw=finer)
-        usage = raw.object("usage")
+        usage = raw.map("usage")
         if usage is not None:
             yield Spent(usage=normalise_usage(usage), raw_usage=usage)
         yield Done()
@@ -113,7 +113,7 @@ class Decoder(FrameDecoder):
     # --- items
 
     def _item_added(self, event: Fields) -> Iterator[Event]:
-        value = event.object("item")
+        value = event.map("item")
         if value is None:
             return
         known = len(self._items)
@@ -147,7 +147,7 @@ class Decoder(FrameDecoder):
         yield from self._start(item, 0, "tool_use", name=call_id, tool=raw.need("name"))
 
     def _item_done(self, event: Fields) -> Iterator[Event]:
-        value = event.object("item")
+        value = event.map("item")
         if value is None:
             return
         raw = Fields(value, "item", BadResponse)
@@ -243,7 +243,7 @@ class Decoder(FrameDecoder):
         if whole:
             yield from _rest(told, text)
             return
-        logprobs = tuple(decode_logprobs(event.list("logprobs"))) if "logprobs" in event.value else ()
+        logprobs = tuple(decode_logprobs(event.items("logprobs"))) if "logprobs" in event.value else ()
         if (text or logprobs) and not told.ended:
             told.said.append(text)
             yield Delta(index=told.index, text=text, logprobs=logprobs)
@@ -264,7 +264,7 @@ class Decoder(FrameDecoder):
         yield Delta(index=told.index, text=text)
 
     def _note(self, event: Fields) -> Iterator[Event]:
-        note = event.object("annotation")
+        note = event.map("annotation")
         if note is not None:
             self._item_of(event).notes.append(note)
         return iter(())
@@ -308,7 +308,7 @@ def _broken(event: Fields) -> Broken:
     return Broken(message=str(message or "the upstream gave no reason"), kind=kind_of(code, word, 0))
 
 
-_HANDLERS = {
+_HANDLERS: dict[str, Callable[[Decoder, Fields], Iterable[Event]]] = {
     "response.created": Decoder._begin,
     "response.queued": Decoder._begin,
     "response.in_progress": Decoder._begin,
