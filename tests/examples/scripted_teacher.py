@@ -16,7 +16,7 @@ from aiohttp import web
 
 CITIES = ("Oslo", "Rome")
 ANSWER = "Rome is warmer: 18 degrees, and Oslo has 7."
-KNOWN = re.compile(r"\b(Oslo|Rome): (\d+)")
+KNOWN = re.compile(r"(Oslo|Rome): (\d+)")
 CACHED = 5
 Turn = tuple[str, list[tuple[str, dict[str, Any]]]]
 Event = tuple[str, dict[str, Any]]
