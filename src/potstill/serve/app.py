@@ -7,6 +7,7 @@ What it knows: which path is what, and in which order a request is let in. What 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -17,9 +18,10 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from potstill.errors import PotstillError, UnknownName
+from potstill.record import identity
 from potstill.serve.admin import Admin
 from potstill.serve.admin_key import is_loopback
-from potstill.serve.client import Client, Message, Receive, Send, Watch
+from potstill.serve.client import CONNECTION, Client, Connection, Message, Receive, Send, Watch
 from potstill.serve.forward import JSON, Forwarder
 from potstill.serve.metrics import CONTENT_TYPE, Metrics
 from potstill.serve.outline import Outline, outline_of
@@ -49,31 +51,73 @@ PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 LARGE_BODY = 1 << 20
 """Larger bodies are read only from who holds a key."""
 
+_log = logging.getLogger("potstill.gateway")
+
+_READ = {name.encode(): name for name in (identity.EPISODE_HEADER, *identity.SESSION_HEADERS, *identity.TOLD_HEADERS)}
+"""The headers that placing looks at."""
+_ID_BYTES = 12
+_IDS_AT_A_TIME = 256
+
 Scope = Message
 Handler = Callable[["Call"], Awaitable[None]]
+
+
+class _RequestIds:
+    """Ids that cannot be guessed, out of randomness that is fetched for many at a time: each fetch lets other threads
+    run, and who lets go of the interpreter waits to have it back."""
+
+    def __init__(self) -> None:
+        self._left: list[str] = []
+
+    def __call__(self) -> str:
+        if not self._left:
+            drawn = secrets.token_hex(_ID_BYTES * _IDS_AT_A_TIME)
+            self._left = [f"req-{drawn[at : at + 2 * _ID_BYTES]}" for at in range(0, len(drawn), 2 * _ID_BYTES)]
+        return self._left.pop()
+
+
+_new_request_id = _RequestIds()
 
 
 class Call:
     """One HTTP request before it is known what it is."""
 
-    __slots__ = ("at", "dialect", "headers", "path", "query", "receive", "request_id", "send", "started")
+    __slots__ = (
+        "_named",
+        "at",
+        "connection",
+        "dialect",
+        "headers",
+        "path",
+        "query",
+        "receive",
+        "request_id",
+        "send",
+        "started",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.path: str = scope["path"]
         self.query: bytes = scope["query_string"]
         self.headers: Headers = scope["headers"]
+        self.connection: Connection | None = scope.get(CONNECTION)
+        self._named = dict(reversed(self.headers))
         self.receive = receive
         self.send = send
         self.at = time.time()
         self.started = time.perf_counter()
-        self.request_id = f"req-{secrets.token_hex(12)}"
+        self.request_id = _new_request_id()
         self.dialect = CHAT
 
     def header(self, wanted: bytes) -> str | None:
-        for name, value in self.headers:
-            if name == wanted:
-                return value.decode("latin-1")
-        return None
+        """The first of that name, in lower case."""
+        value = self._named.get(wanted)
+        return None if value is None else value.decode("latin-1")
+
+    def names_of_episode(self) -> dict[str, str]:
+        """The headers that may name an episode or say something of it."""
+        named = self._named
+        return {name: named[key].decode("latin-1") for key, name in _READ.items() if key in named}
 
     def key(self) -> str | None:
         """As the official clients send it."""
@@ -147,7 +191,9 @@ class App:
         self.inflight += 1
         try:
             await self._handler(scope["method"], call.path)(call)
-        except (Refused, PotstillError) as error:
+        except Exception as error:
+            if not isinstance(error, Refused | PotstillError):
+                _log.exception("request %s failed", call.request_id)
             problem = problem_of(error)
             self._metrics.requests.add("", call.dialect, str(problem.status), "gateway")
             await call.refuse(problem)
@@ -191,11 +237,10 @@ class App:
         except BaseException:
             self._gate.settle(admission, usd=0.0, tokens=0, at=call.at)
             raise
-        await self._forwarder.serve(work, Watch(call.receive))
+        await self._forwarder.serve(work, Watch(call.receive, call.connection))
 
     async def _placed(self, call: Call, body: bytes, outline: Outline, target: Target, admission: Admission) -> Work:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in call.headers}
-        placement = self._episodes.place(admission.tenant, headers, call.dialect, body, call.at)
+        placement = self._episodes.place(admission.tenant, call.names_of_episode(), call.dialect, body, call.at)
         ticket = await self._recorder.reserve(len(body))
         ours = call.ours()
         ours.append((b"x-potstill-episode", quote(placement.episode_id, safe=PLAIN).encode()))
@@ -242,8 +287,11 @@ class App:
 
     async def _more(self, call: Call, within_s: float) -> Message:
         try:
-            async with asyncio.timeout(max(0.0, within_s)):
+            if call.connection is not None and call.connection.whole:
                 message = await call.receive()
+            else:
+                async with asyncio.timeout(max(0.0, within_s)):
+                    message = await call.receive()
         except TimeoutError:
             allowed = self._limits.body_timeout_s
             raise refused(408, "timeout", f"The request's body did not come within {allowed:g} s.") from None

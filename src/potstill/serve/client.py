@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from potstill.serve.problems import Headers
 
@@ -49,22 +49,52 @@ class Client:
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self.ours]})
 
 
+class Connection(Protocol):
+    """A client's connection, where the server gives it in the scope: see ``CONNECTION``."""
+
+    lost: bool
+    on_lost: Callable[[], None] | None
+    """Called once when the connection is lost."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the request's body is there to its end: ``receive`` gives it at once."""
+
+
+CONNECTION = "potstill.connection"
+"""The scope's key for it. Asking it costs less than a task that waits for ``http.disconnect``."""
+
+
 class Watch:
     """Cancels the task that serves a request as soon as its client has left. Begin when the body was read."""
 
-    __slots__ = ("_task", "_watcher", "left")
+    __slots__ = ("_connection", "_task", "_watcher", "left")
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, connection: Connection | None = None) -> None:
         self.left = False
         self._task = asyncio.current_task()
-        self._watcher = asyncio.ensure_future(receive())
-        self._watcher.add_done_callback(self._gone)
+        self._connection = connection
+        self._watcher: asyncio.Future[Message] | None = None
+        if connection is None:
+            self._watcher = asyncio.ensure_future(receive())
+            self._watcher.add_done_callback(self._disconnected)
+        elif connection.lost:
+            self._gone()
+        else:
+            connection.on_lost = self._gone
 
-    def _gone(self, watcher: asyncio.Future[Message]) -> None:
-        if not watcher.cancelled() and self._task is not None:
+    def _disconnected(self, watcher: asyncio.Future[Message]) -> None:
+        if not watcher.cancelled():
+            self._gone()
+
+    def _gone(self) -> None:
+        if self._task is not None:
             self.left = True
             self._task.cancel()
 
     def stop(self) -> None:
-        self._watcher.remove_done_callback(self._gone)
-        self._watcher.cancel()
+        if self._connection is not None:
+            self._connection.on_lost = None
+        if self._watcher is not None:
+            self._watcher.remove_done_callback(self._disconnected)
+            self._watcher.cancel()

@@ -1,14 +1,18 @@
 """uvicorn's HTTP protocol with bounds on what a client may take its time for before a request is whole.
 
-What it knows: when the head of a request is being read. What it does not do: bodies (``app`` bounds those).
+What it knows: when the head of a request is being read, and when the connection is lost (``client.Watch`` asks). What
+it does not do: bodies (``app`` bounds those).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from potstill.serve.client import CONNECTION
 
 MAX_HEAD_BYTES = 64 * 1024
 _TOO_LARGE = (
@@ -24,6 +28,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.lost = False
+        self.on_lost: Callable[[], None] | None = None
         self._in_head = True
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
@@ -35,6 +41,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+        self.lost = True
+        if self.on_lost is not None:
+            self.on_lost()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -50,6 +59,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_head, self._head_bytes = True, 0
         super().on_message_begin()
+        self.scope[CONNECTION] = self  # type: ignore[literal-required]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the body of the request that was read last is there to its end."""
+        return self.cycle is not None and not self.cycle.more_body
 
     def on_headers_complete(self) -> None:
         self._in_head = False
