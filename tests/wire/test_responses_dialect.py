@@ -246,15 +246,15 @@ def test_a_budget_of_thinking_becomes_an_effort() -> None:
     [
         ({"model": None}, "'model' is missing"),
         ({"input": 3}, "'input' must be"),
-        ({"input": [3]}, r"input\[0\] must be an object, not a number"),
+        ({"input": [3]}, r"'input\[0\]' must be an object, not 3"),
         ({"input": [{"role": "robot", "content": "x"}]}, r"'input\[0\].role' is 'robot'; allowed: user"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_text"}]}]},
             r"'input\[0\].content\[0\].text' is missing",
         ),
         ({"input": [{"type": "function_call", "name": "f"}]}, r"'input\[0\].call_id' is missing"),
-        ({"temperature": "hot"}, "'temperature' must be a number, not a text"),
-        ({"max_output_tokens": 1.5}, "'max_output_tokens' is 1.5"),
+        ({"temperature": "hot"}, "'temperature' must be a number, not 'hot'"),
+        ({"max_output_tokens": 1.5}, "'max_output_tokens' must be a whole number, not 1.5"),
         ({"stream": "yes"}, "'stream' must be true or false"),
         ({"tools": [{"name": "f"}]}, r"'tools\[0\].type' is missing"),
         ({"tool_choice": "any"}, "'tool_choice' is 'any'; allowed: auto, none, required"),
@@ -412,7 +412,7 @@ def test_log_probabilities_stand_at_the_text_if_they_were_asked_for() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"<html>", "is not JSON"),
+        (b"<html>", "is not valid JSON"),
         (b"[]", "must be a JSON object"),
         (b'{"error": {"message": "no money"}}', "no money"),
         (b'{"id": "x"}', "no 'output'"),

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
-
 from potstill.errors import BadResponse, Untranslatable
 from potstill.types import FinishReason, Usage
-from potstill.wire.anthropic_blocks import NAME, Malformed, blocks_of, field, load, parts_of
+from potstill.wire.anthropic_blocks import NAME, Malformed, blocks_of, parts_of
 from potstill.wire.neutral import Answer, Choice, Part, ToolUse
+from potstill.wire.reading import dumps, load
 from potstill.wire.usage import normalise_usage
 
 _FINISH = {
@@ -38,24 +37,24 @@ KNOWN = {"id", "type", "role", "model", "content", "stop_reason", "stop_sequence
 
 def read_answer(body: bytes) -> Answer:
     """Raises ``Malformed``."""
-    raw = load(body, "the answer")
-    if raw.get("type") == "error" or ("error" in raw and "content" not in raw):
-        error = raw.get("error")
+    raw = load(body, Malformed, "the answer")
+    if raw.value.get("type") == "error" or ("error" in raw.value and "content" not in raw.value):
+        error = raw.value.get("error")
         raise Malformed(f"the answer is an error: {error.get('message') if isinstance(error, dict) else error}")
-    parts = parts_of(field(raw, "content", list, "", required=True), "content")
-    usage = field(raw, "usage", dict, "")
-    finish, finer = finish_of(field(raw, "stop_reason", str, ""))
-    choice = Choice(
-        parts=parts, finish=finish, finish_raw=finer, stop_sequence=field(raw, "stop_sequence", str, "") or None
-    )
+    if raw.value.get("content") is None:
+        raise raw.missing("content", "a list of blocks")
+    parts = parts_of(raw.items("content"), "content")
+    usage = raw.map("usage")
+    finish, finer = finish_of(raw.text("stop_reason"))
+    choice = Choice(parts=parts, finish=finish, finish_raw=finer, stop_sequence=raw.text("stop_sequence") or None)
     return Answer(
-        id=field(raw, "id", str, "") or "",
-        model=field(raw, "model", str, "") or "",
+        id=raw.text("id") or "",
+        model=raw.text("model") or "",
         choices=(choice,),
         usage=normalise_usage(usage),
         raw_usage=usage,
         dialect=NAME,
-        extra={key: value for key, value in raw.items() if key not in KNOWN and value is not None},
+        extra=raw.rest(KNOWN),
     )
 
 
@@ -77,10 +76,7 @@ def write_answer(answer: Answer) -> bytes:
         "stop_sequence": choice.stop_sequence,
         "usage": write_usage(answer.usage, answer.raw_usage if own else None),
     }
-    try:
-        return msgspec.json.encode(body | (answer.extra if own else {}))
-    except (RecursionError, UnicodeEncodeError) as error:
-        raise Untranslatable(f"the answer cannot be written as JSON: {error}") from None
+    return dumps(body | (answer.extra if own else {}), Untranslatable, "The answer")
 
 
 def calls(parts: Iterable[Part]) -> bool:

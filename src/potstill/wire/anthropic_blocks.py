@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
 import msgspec
 
 from potstill.errors import Untranslatable
 from potstill.wire.neutral import Image, Opaque, Part, Refusal, Text, Thinking, ToolOutput, ToolUse
+from potstill.wire.reading import Fields, said
 
 NAME = "anthropic"
 UNSIGNED = "potstill-unsigned"
@@ -42,48 +43,8 @@ class Malformed(ValueError):
 # --- reading JSON -----------------------------------------------------------------------------------------------------
 
 
-def load(body: bytes, what: str) -> dict[str, Any]:
-    """The JSON object in ``body``. Raises ``Malformed``."""
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"{what} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise Malformed(f"{what} must be a JSON object, not {kind_of(value)}")
-    return value
-
-
-def field(
-    value: Mapping[str, Any], name: str, kind: type | tuple[type, ...], where: str, *, required: bool = False
-) -> Any:
-    """``value[name]``, None where absent or null. Raises ``Malformed`` for another type."""
-    found = value.get(name)
-    if found is None:
-        if required:
-            raise Malformed(f"{_at(where, name)} is missing")
-        return None
-    if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
-        raise Malformed(f"{_at(where, name)} must be {_WORDS[kind]}, not {kind_of(found)}")
-    return found
-
-
-def kind_of(value: Any) -> str:
-    return "null" if value is None else _WORDS.get(type(value), type(value).__name__)
-
-
-_WORDS: dict[Any, str] = {
-    str: "a text",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    (int, float): "a number",
-    list: "a list",
-    dict: "an object",
-}
-
-
-def _at(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else name
+def fields_of(value: Any, where: str) -> Fields:
+    return Fields(value, where, Malformed)
 
 
 # --- blocks to parts --------------------------------------------------------------------------------------------------
@@ -96,31 +57,30 @@ def parts_of(content: Any, where: str) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Text(text=content),)
     if not isinstance(content, list):
-        raise Malformed(f"{where} must be a text or a list of blocks, not {kind_of(content)}")
+        raise Malformed(f"'{where}' must be a text or a list of blocks, not {said(content)}.")
     return tuple(part for index, block in enumerate(content) for part in block_parts(block, f"{where}.{index}"))
 
 
-def block_parts(block: Any, where: str) -> tuple[Part, ...]:
+def block_parts(value: Any, where: str) -> tuple[Part, ...]:
     """The parts of one block: one, or a text with its citations. Raises ``Malformed``."""
-    if not isinstance(block, dict):
-        raise Malformed(f"{where} must be a block with a type, not {kind_of(block)}")
-    kind = field(block, "type", str, where, required=True)
-    match kind:
+    block = fields_of(value, where)
+    match block.need("type"):
         case "text":
-            return _text(block, where)
+            return _text(block)
         case "thinking":
-            signature = field(block, "signature", str, where) or None
-            text = field(block, "thinking", str, where) or ""
-            return (Thinking(text=text, signature=None if signature == UNSIGNED else signature),)
+            signature = block.text("signature") or None
+            return (
+                Thinking(text=block.text("thinking") or "", signature=None if signature == UNSIGNED else signature),
+            )
         case "redacted_thinking":
-            return (Thinking(redacted=field(block, "data", str, where, required=True)),)
+            return (Thinking(redacted=block.need("data")),)
         case "image":
-            return (_image(block, where),)
+            return (_image(block),)
         case "tool_use":
-            return (_tool_use(block, where),)
+            return (_tool_use(block),)
         case "tool_result":
-            return (_tool_result(block, where),)
-    return (opaque(block),)
+            return (_tool_result(block),)
+    return (opaque(block.value),)
 
 
 def opaque(block: dict[str, Any]) -> Opaque:
@@ -131,36 +91,32 @@ def citations(values: list[Any]) -> Opaque:
     return Opaque(dialect=NAME, kind="citations", value={"citations": values}, hint=True)
 
 
-def _text(block: dict[str, Any], where: str) -> tuple[Part, ...]:
-    text = Text(text=field(block, "text", str, where, required=True), cache=field(block, "cache_control", dict, where))
-    cited = field(block, "citations", list, where)
+def _text(block: Fields) -> tuple[Part, ...]:
+    text = Text(text=block.need("text"), cache=block.map("cache_control"))
+    cited = block.items("citations")
     return (text, citations(cited)) if cited else (text,)
 
 
-def _image(block: dict[str, Any], where: str) -> Image | Opaque:
-    source = field(block, "source", dict, where, required=True)
-    cache = field(block, "cache_control", dict, where)
-    at = f"{where}.source"
-    if block.get("transformations"):
-        return opaque(block)
-    if source.get("type") == "base64":
-        data = field(source, "data", str, at, required=True)
-        return Image(data=data, media_type=field(source, "media_type", str, at), cache=cache)
-    if source.get("type") == "url":
-        return Image(url=field(source, "url", str, at, required=True), cache=cache)
-    return opaque(block)
+def _image(block: Fields) -> Image | Opaque:
+    source, cache = block.need_inner("source"), block.map("cache_control")
+    kind = source.value.get("type")
+    if block.value.get("transformations"):
+        return opaque(block.value)
+    if kind == "base64":
+        return Image(data=source.need("data"), media_type=source.text("media_type"), cache=cache)
+    return Image(url=source.need("url"), cache=cache) if kind == "url" else opaque(block.value)
 
 
-def _tool_use(block: dict[str, Any], where: str) -> ToolUse | Opaque:
+def _tool_use(block: Fields) -> ToolUse | Opaque:
     """A call that code on Anthropic's side made, or one of a set of tools, is known to Anthropic only."""
-    caller = field(block, "caller", dict, where) or {}
-    if block.get("toolset_name") or caller.get("type", "direct") != "direct":
-        return opaque(block)
+    caller = block.map("caller") or {}
+    if block.value.get("toolset_name") or caller.get("type", "direct") != "direct":
+        return opaque(block.value)
     return ToolUse(
-        id=field(block, "id", str, where) or "",
-        name=field(block, "name", str, where, required=True),
-        arguments=_arguments(block.get("input")),
-        cache=field(block, "cache_control", dict, where),
+        id=block.text("id") or "",
+        name=block.need("name"),
+        arguments=_arguments(block.value.get("input")),
+        cache=block.map("cache_control"),
     )
 
 
@@ -171,20 +127,20 @@ def _arguments(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _tool_result(block: dict[str, Any], where: str) -> ToolOutput | Opaque:
-    content = block.get("content")
+def _tool_result(block: Fields) -> ToolOutput | Opaque:
+    content = block.value.get("content")
     kinds = {inner.get("type") for inner in content if isinstance(inner, dict)} if isinstance(content, list) else set()
-    if not kinds <= {"text", "image"} or block.get("toolset_name"):
-        return opaque(block)
-    parts = parts_of(content, f"{where}.content")
+    if not kinds <= {"text", "image"} or block.value.get("toolset_name"):
+        return opaque(block.value)
+    parts = parts_of(content, block.path("content"))
     shown = tuple(part for part in parts if isinstance(part, Text | Image))
     if len(shown) < len(parts):
-        return opaque(block)
+        return opaque(block.value)
     return ToolOutput(
-        call_id=field(block, "tool_use_id", str, where, required=True),
+        call_id=block.need("tool_use_id"),
         parts=shown,
-        is_error=field(block, "is_error", bool, where) or False,
-        cache=field(block, "cache_control", dict, where),
+        is_error=block.flag("is_error") or False,
+        cache=block.map("cache_control"),
     )
 
 

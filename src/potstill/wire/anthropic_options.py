@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from potstill.errors import Untranslatable
-from potstill.wire.anthropic_blocks import NAME, Malformed, field, kind_of
+from potstill.wire.anthropic_blocks import NAME, Malformed, fields_of
 from potstill.wire.neutral import ChoiceMode, Format, OpaqueTool, Thought, Tool, ToolChoice
+from potstill.wire.reading import Fields
 
 EFFORTS = {
     "minimal": "low",
@@ -38,16 +39,15 @@ def read_tools(values: Sequence[Any]) -> tuple[Tool | OpaqueTool, ...]:
 
 
 def _read_tool(value: Any, where: str) -> Tool | OpaqueTool:
-    if not isinstance(value, dict):
-        raise Malformed(f"{where} must be an object, not {kind_of(value)}")
-    if field(value, "type", str, where) not in (None, "custom"):
+    tool = fields_of(value, where)
+    if tool.text("type") not in (None, "custom"):
         return OpaqueTool(dialect=NAME, value=value)
     return Tool(
-        name=field(value, "name", str, where, required=True),
-        description=field(value, "description", str, where),
-        parameters=field(value, "input_schema", dict, where),
-        strict=field(value, "strict", bool, where),
-        cache=field(value, "cache_control", dict, where),
+        name=tool.need("name"),
+        description=tool.text("description"),
+        parameters=tool.map("input_schema"),
+        strict=tool.flag("strict"),
+        cache=tool.map("cache_control"),
         extra={key: held for key, held in value.items() if key not in _TOOL_FIELDS},
     )
 
@@ -83,15 +83,15 @@ _MODES = {"auto": ChoiceMode.AUTO, "any": ChoiceMode.REQUIRED, "tool": ChoiceMod
 _WORDS = {mode: word for word, mode in _MODES.items()}
 
 
-def read_choice(value: Mapping[str, Any] | None) -> tuple[ToolChoice | None, bool | None]:
+def read_choice(said: Fields | None) -> tuple[ToolChoice | None, bool | None]:
     """(choice, whether calls in parallel are allowed)."""
-    if value is None:
+    if said is None:
         return None, None
-    kind = field(value, "type", str, "tool_choice", required=True)
+    kind = said.need("type")
     if kind not in _MODES:
-        raise Malformed(f"tool_choice.type is '{kind}'; allowed: {', '.join(_MODES)}")
-    single = field(value, "disable_parallel_tool_use", bool, "tool_choice")
-    name = field(value, "name", str, "tool_choice", required=kind == "tool")
+        raise Malformed(f"'tool_choice.type' is '{kind}'; allowed: {', '.join(_MODES)}.")
+    single = said.flag("disable_parallel_tool_use")
+    name = said.need("name") if kind == "tool" else said.text("name")
     return ToolChoice(mode=_MODES[kind], name=name), None if single is None else not single
 
 
@@ -124,16 +124,16 @@ def read_thought(thinking: Mapping[str, Any] | None, effort: str | None) -> Thou
         return None
     said: dict[str, Any] = {} if thinking is None else {"thinking": dict(thinking)}
     said |= {} if effort is None else {"effort": effort}
-    thinking = thinking or {}
-    budget = field(thinking, "budget_tokens", int, "thinking")
-    match field(thinking, "type", str, "thinking"):
+    asked = fields_of(thinking or {}, "thinking")
+    budget = asked.count("budget_tokens")
+    match asked.text("type"):
         case "disabled":
             effort = "none"
         case "between_tools":
             effort = "minimal"
         case "enabled" if budget is not None:
             effort = effort or effort_of(budget)
-    summary = "auto" if thinking.get("display") == "summarized" else None
+    summary = "auto" if asked.value.get("display") == "summarized" else None
     return Thought(effort=effort, budget_tokens=budget, summary=summary, extra=said)
 
 
@@ -161,13 +161,12 @@ def write_thought(thought: Thought, *, own: bool) -> tuple[dict[str, Any] | None
 # --- output format ----------------------------------------------------------------------------------------------------
 
 
-def read_format(value: Mapping[str, Any] | None) -> Format | None:
-    if value is None:
+def read_format(said: Fields | None) -> Format | None:
+    if said is None:
         return None
-    if field(value, "type", str, "output_config.format", required=True) != "json_schema":
-        raise Malformed(f"output_config.format.type is '{value['type']}'; allowed: json_schema")
-    schema = field(value, "schema", dict, "output_config.format", required=True)
-    return Format(kind="json_schema", schema=schema)
+    if said.need("type") != "json_schema":
+        raise Malformed(f"'output_config.format.type' is '{said.text('type')}'; allowed: json_schema.")
+    return Format(kind="json_schema", schema=said.need_inner("schema").value)
 
 
 def write_format(format: Format) -> dict[str, Any]:

@@ -27,10 +27,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-import msgspec
-
 from potstill.errors import Untranslatable
-from potstill.wire.anthropic_blocks import NAME, Malformed, blocks_of, field, kind_of, load, parts_of, plain
+from potstill.wire.anthropic_blocks import NAME, Malformed, blocks_of, fields_of, parts_of, plain
 from potstill.wire.anthropic_options import (
     foreign_fields,
     read_choice,
@@ -43,6 +41,7 @@ from potstill.wire.anthropic_options import (
     write_tools,
 )
 from potstill.wire.neutral import Part, Prompt, Text, ToolOutput, Turn
+from potstill.wire.reading import Fields, dumps, load, said
 
 DEFAULT_MAX_TOKENS = 32_000
 """The most that every model since Claude Opus 4.1 gives; a lower default would cut answers that nobody wanted cut."""
@@ -68,71 +67,65 @@ _KNOWN = {
 
 def read_request(body: bytes) -> Prompt:
     """Raises ``Malformed``."""
-    raw = load(body, "the body")
-    choice, parallel = read_choice(field(raw, "tool_choice", dict, ""))
-    output = field(raw, "output_config", dict, "") or {}
-    metadata = dict(field(raw, "metadata", dict, "") or {})
-    user = field(metadata, "user_id", str, "metadata")
-    metadata.pop("user_id", None)
-    more_output = {key: value for key, value in output.items() if key not in ("format", "effort")}
+    raw = load(body, Malformed)
+    choice, parallel = read_choice(raw.inner("tool_choice"))
+    output = raw.inner("output_config") or fields_of({}, "output_config")
+    metadata = raw.inner("metadata") or fields_of({}, "metadata")
+    user, format, effort = metadata.text("user_id"), output.inner("format"), output.text("effort")
     return Prompt(
-        model=field(raw, "model", str, "", required=True),
+        model=raw.need("model"),
         turns=_read_turns(raw),
-        tools=read_tools(field(raw, "tools", list, "") or ()),
+        tools=read_tools(raw.items("tools")),
         tool_choice=choice,
         parallel_tool_calls=parallel,
-        format=read_format(field(output, "format", dict, "output_config")),
-        thought=read_thought(field(raw, "thinking", dict, ""), field(output, "effort", str, "output_config")),
-        max_tokens=_not_negative(raw, "max_tokens"),
-        temperature=field(raw, "temperature", (int, float), ""),
-        top_p=field(raw, "top_p", (int, float), ""),
+        format=read_format(format),
+        thought=read_thought(raw.map("thinking"), effort),
+        max_tokens=raw.count("max_tokens"),
+        temperature=raw.number("temperature"),
+        top_p=raw.number("top_p"),
         stop=_stop(raw),
-        stream=field(raw, "stream", bool, "") or False,
+        stream=raw.flag("stream") or False,
         stream_usage=True,
         user=user,
-        metadata=metadata,
+        metadata={key: value for key, value in metadata.value.items() if key != "user_id"},
         dialect=NAME,
-        extra={key: value for key, value in raw.items() if key not in _KNOWN}
-        | ({"output_config": more_output} if more_output else {}),
+        extra={key: value for key, value in raw.value.items() if key not in _KNOWN}
+        | ({"output_config": output.rest()} if output.rest() else {}),
     )
 
 
-def _not_negative(raw: dict[str, Any], name: str) -> int | None:
-    value: int | None = field(raw, name, int, "")
-    if value is not None and value < 0:
-        raise Malformed(f"{name} is {value}; it must not be negative")
-    return value
-
-
-def _stop(raw: dict[str, Any]) -> tuple[str, ...]:
-    values = field(raw, "stop_sequences", list, "") or []
+def _stop(raw: Fields) -> tuple[str, ...]:
+    values = raw.items("stop_sequences")
     for index, value in enumerate(values):
         if not isinstance(value, str):
-            raise Malformed(f"stop_sequences.{index} must be a text, not {kind_of(value)}")
+            raise Malformed(f"'stop_sequences.{index}' must be a text, not {said(value)}.")
     return tuple(values)
 
 
-def _read_turns(raw: dict[str, Any]) -> tuple[Turn, ...]:
-    system = parts_of(raw.get("system"), "system")
+def _read_turns(raw: Fields) -> tuple[Turn, ...]:
+    system = parts_of(raw.value.get("system"), "system")
     turns = [Turn(role="system", parts=system)] if system else []
-    for index, message in enumerate(field(raw, "messages", list, "", required=True)):
+    if raw.value.get("messages") is None:
+        raise raw.missing("messages", "a list of messages")
+    for index, message in enumerate(raw.items("messages")):
         turns.extend(_read_message(message, f"messages.{index}"))
     return tuple(turns)
 
 
-def _read_message(message: Any, where: str) -> Iterable[Turn]:
-    if not isinstance(message, dict):
-        raise Malformed(f"{where} must be an object with role and content, not {kind_of(message)}")
-    role = field(message, "role", str, where, required=True)
-    if message.get("content") is None:
-        raise Malformed(f"{where}.content is missing")
-    parts = parts_of(message["content"], f"{where}.content")
+def _read_message(value: Any, where: str) -> Iterable[Turn]:
+    message = fields_of(value, where)
+    role, content = message.need("role"), message.take("content")
+    if content is None:
+        raise message.missing("content", "a text or a list of blocks")
+    parts = parts_of(content, message.path("content"))
     if role == "user":
         runs = [(tool, tuple(run)) for tool, run in groupby(parts, lambda part: isinstance(part, ToolOutput))]
         return [Turn(role="tool" if tool else "user", parts=run) for tool, run in runs or [(False, ())]]
-    if role == "assistant" or role == "system":
-        return [Turn(role=role, parts=parts)]
-    raise Malformed(f"{where}.role is '{role}'; allowed: user, assistant, system")
+    if role == "assistant":
+        return [Turn(role="assistant", parts=parts)]
+    if role == "system":
+        return [Turn(role="system", parts=parts)]
+    raise Malformed(f"'{where}.role' is '{role}'; allowed: user, assistant, system.")
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -155,19 +148,13 @@ def write_request(prompt: Prompt, omit: Iterable[str] = ()) -> bytes:
     metadata = prompt.metadata if own else {}
     if prompt.user is not None or metadata:
         body["metadata"] = ({} if prompt.user is None else {"user_id": prompt.user}) | metadata
-    return _encode({name: value for name, value in body.items() if name not in set(omit)})
+    return dumps({name: value for name, value in body.items() if name not in set(omit)}, Untranslatable, "The request")
 
 
 def write_count(prompt: Prompt) -> bytes:
     """The body that asks ``/messages/count_tokens`` how long ``prompt`` is. Raises ``Untranslatable``."""
-    return _encode({"model": prompt.model} | _context(prompt, prompt.dialect == NAME))
-
-
-def _encode(body: dict[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(body)
-    except (RecursionError, UnicodeEncodeError) as error:
-        raise Untranslatable(f"the request cannot be written as JSON: {error}") from None
+    body = {"model": prompt.model} | _context(prompt, prompt.dialect == NAME)
+    return dumps(body, Untranslatable, "The request")
 
 
 def _refuse(prompt: Prompt, own: bool) -> None:

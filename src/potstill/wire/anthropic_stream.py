@@ -19,12 +19,14 @@ import msgspec
 from potstill.errors import BadResponse
 from potstill.wire import sse
 from potstill.wire.anthropic_answer import KNOWN, finish_of
-from potstill.wire.anthropic_blocks import NAME, Malformed, block_parts, citations, load
-from potstill.wire.anthropic_blocks import field as read_field
+from potstill.wire.anthropic_blocks import NAME, Malformed, block_parts, citations, fields_of
 from potstill.wire.anthropic_problem import STATUS, kind_of_error
 from potstill.wire.events import Begin, Broken, Delta, Done, Event, Finish, PartBegin, PartEnd, Ping, Spent
 from potstill.wire.neutral import Opaque, Text, Thinking, ToolUse
+from potstill.wire.reading import Fields, load
 from potstill.wire.usage import normalise_usage
+
+_NO_MESSAGE = fields_of({}, "message")
 
 
 @dataclass
@@ -56,22 +58,22 @@ class Decoder(sse.FrameDecoder):
             yield from self._stop() if self._finished else ()
             return
         try:
-            data = load(frame.data, "an event of the stream")
-            yield from self._read(data, data.get("type") or frame.event)
+            data = load(frame.data, Malformed, "an event of the stream")
+            yield from self._read(data, data.value.get("type") or frame.event)
         except (Malformed, RecursionError) as error:
             raise BadResponse(f"the stream is not in Anthropic's dialect: {error}") from None
 
-    def _read(self, data: dict[str, Any], kind: Any) -> Iterator[Event]:
+    def _read(self, data: Fields, kind: Any) -> Iterator[Event]:
         match kind:
             case "message_start":
-                yield from self._start(read_field(data, "message", dict, kind, required=True))
+                yield from self._start(data.need_inner("message"))
             case "content_block_start":
-                yield from self._start({})
+                yield from self._start(_NO_MESSAGE)
                 yield from self._block_start(data)
             case "content_block_delta":
                 yield from self._block_delta(data)
             case "content_block_stop":
-                yield from self._block_stop(read_field(data, "index", int, kind, required=True))
+                yield from self._block_stop(data.need_count("index"))
             case "message_delta":
                 yield from self._message_delta(data)
             case "message_stop":
@@ -79,26 +81,25 @@ class Decoder(sse.FrameDecoder):
             case "ping":
                 yield Ping()
             case "error":
-                yield _broken(data)
+                yield _broken(data.value)
 
-    def _start(self, message: dict[str, Any]) -> Iterator[Event]:
+    def _start(self, message: Fields) -> Iterator[Event]:
         """The message's beginning; made up where a server that copies the dialect leaves it out."""
         if self._begun:
             return
         self._begun = True
-        self._usage = dict(read_field(message, "usage", dict, "message") or {})
+        self._usage = dict(message.map("usage") or {})
         yield Begin(
-            id=read_field(message, "id", str, "message") or "",
-            model=read_field(message, "model", str, "message") or "",
+            id=message.text("id") or "",
+            model=message.text("model") or "",
             usage=normalise_usage(self._usage),
             raw_usage=dict(self._usage) or None,
             dialect=NAME,
-            extra={key: value for key, value in message.items() if key not in KNOWN and value is not None},
+            extra=message.rest(KNOWN),
         )
 
-    def _block_start(self, data: dict[str, Any]) -> Iterator[Event]:
-        number = read_field(data, "index", int, "content_block_start", required=True)
-        raw = read_field(data, "content_block", dict, "content_block_start", required=True)
+    def _block_start(self, data: Fields) -> Iterator[Event]:
+        number, raw = data.need_count("index"), data.need_inner("content_block").value
         if number in self._blocks:
             yield from self._block_stop(number)
         part, *more = block_parts({"text": "", **raw} if raw.get("type") == "text" else raw, "content_block")
@@ -120,29 +121,28 @@ class Decoder(sse.FrameDecoder):
             case _:
                 block.whole = dict(raw)
 
-    def _block_delta(self, data: dict[str, Any]) -> Iterator[Event]:
-        number = read_field(data, "index", int, "content_block_delta", required=True)
-        delta = read_field(data, "delta", dict, "content_block_delta", required=True)
+    def _block_delta(self, data: Fields) -> Iterator[Event]:
+        number, delta = data.need_count("index"), data.need_inner("delta")
         block = self._blocks.get(number)
         if block is None:
-            raise Malformed(f"content_block_delta.index is {number}, a block that has not started")
+            raise Malformed(f"'index' of a content_block_delta is {number}, a block that has not started.")
         if block.whole is not None:
             _grow(block, delta)
             return
-        match delta.get("type"):
+        match delta.value.get("type"):
             case "text_delta":
-                yield Delta(index=block.index, text=read_field(delta, "text", str, "delta") or "")
+                yield Delta(index=block.index, text=delta.text("text") or "")
             case "input_json_delta":
-                text = read_field(delta, "partial_json", str, "delta") or ""
+                text = delta.text("partial_json") or ""
                 if text:
                     block.json.append(text)
                     yield Delta(index=block.index, text=text)
             case "thinking_delta":
-                yield Delta(index=block.index, text=read_field(delta, "thinking", str, "delta") or "")
+                yield Delta(index=block.index, text=delta.text("thinking") or "")
             case "signature_delta":
-                yield Delta(index=block.index, signature=read_field(delta, "signature", str, "delta") or "")
+                yield Delta(index=block.index, signature=delta.text("signature") or "")
             case "citations_delta":
-                block.cited.append(read_field(delta, "citation", dict, "delta", required=True))
+                block.cited.append(delta.need_inner("citation").value)
 
     def _block_stop(self, number: int) -> Iterator[Event]:
         block = self._blocks.pop(number, None)
@@ -160,13 +160,13 @@ class Decoder(sse.FrameDecoder):
             yield PartEnd(index=self._parts)
             self._parts += 1
 
-    def _message_delta(self, data: dict[str, Any]) -> Iterator[Event]:
-        delta = read_field(data, "delta", dict, "message_delta") or {}
-        usage = read_field(data, "usage", dict, "message_delta") or {}
+    def _message_delta(self, data: Fields) -> Iterator[Event]:
+        delta = data.inner("delta") or fields_of({}, "delta")
+        usage = data.map("usage") or {}
         self._usage |= {key: value for key, value in usage.items() if value is not None}
-        reason = read_field(delta, "stop_reason", str, "message_delta.delta")
+        reason = delta.text("stop_reason")
         if reason is not None and not self._finished:
-            yield from self._finish(reason, read_field(delta, "stop_sequence", str, "message_delta.delta"))
+            yield from self._finish(reason, delta.text("stop_sequence"))
         if self._finished and self._usage:
             yield from self._spend()
 
@@ -182,7 +182,7 @@ class Decoder(sse.FrameDecoder):
         yield Spent(usage=normalise_usage(self._usage), raw_usage=dict(self._usage))
 
     def _stop(self) -> Iterator[Event]:
-        yield from self._start({})
+        yield from self._start(_NO_MESSAGE)
         if not self._finished:
             yield from self._finish(None, None)
         if self._usage and not self._spent:
@@ -190,13 +190,13 @@ class Decoder(sse.FrameDecoder):
         yield Done()
 
 
-def _grow(block: _Block, delta: dict[str, Any]) -> None:
+def _grow(block: _Block, delta: Fields) -> None:
     """Add a delta to a block that is given whole: input of a server-side tool, or a text of a block yet unknown."""
     assert block.whole is not None
-    if delta.get("type") == "input_json_delta":
-        block.json.append(read_field(delta, "partial_json", str, "delta") or "")
+    if delta.value.get("type") == "input_json_delta":
+        block.json.append(delta.text("partial_json") or "")
         return
-    for key, value in delta.items():
+    for key, value in delta.value.items():
         held = block.whole.get(key)
         if key == "type":
             continue

@@ -12,7 +12,7 @@ import msgspec
 
 from potstill.wire.dialect import KINDS, Problem
 from potstill.wire.openai_chat import ErrorBody, decode_error
-from potstill.wire.reading import dumps
+from potstill.wire.reading import dumps, field_in
 
 MAX_MESSAGE_CHARS = 2000
 _WORDS: dict[str, tuple[str, str | None]] = {
@@ -61,7 +61,8 @@ def encode_problem(problem: Problem) -> bytes:
 
 def error_object(problem: Problem) -> dict[str, Any]:
     type_, code = _WORDS.get(problem.kind, _WORDS["upstream"])
-    error = {"message": problem.message, "type": type_, "param": None, "code": problem.code or code}
+    param = field_in(problem.message) if problem.kind == "invalid_request" else None
+    error = {"message": problem.message, "type": type_, "param": param, "code": problem.code or code}
     return {"error": error}
 
 

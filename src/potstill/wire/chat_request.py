@@ -44,7 +44,7 @@ from potstill.wire.neutral import (
     ToolUse,
     Turn,
 )
-from potstill.wire.reading import EMPTY, Fields, dumps, loads
+from potstill.wire.reading import EMPTY, Fields, dumps, load
 
 NAME = "openai-chat"
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -69,10 +69,10 @@ _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL)
 
 def decode_request(body: bytes) -> Prompt:
     """Raises ``BadRequest`` naming the field at fault."""
-    fields = Fields(loads(body))
+    fields = load(body)
     spelling: dict[str, str] = {}
     extra: dict[str, Any] = {}
-    model = fields.need_text("model")
+    model = fields.need("model")
     turns = _turns(fields, spelling)
     tools, parallel = _tools(fields, spelling), fields.flag("parallel_tool_calls")
     tool_choice = _tool_choice(fields, extra)
@@ -99,7 +99,7 @@ def decode_request(body: bytes) -> Prompt:
         metadata=fields.map("metadata") or {},
         dialect=NAME,
     )
-    return msgspec.structs.replace(prompt, spelling=spelling, extra={**fields.rest, **extra})
+    return msgspec.structs.replace(prompt, spelling=spelling, extra={**fields.rest(), **extra})
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def _max_tokens(fields: Fields, spelling: dict[str, str]) -> int | None:
 def _n(fields: Fields) -> int:
     n = fields.integer("n")
     if n is not None and n < 1:
-        raise BadRequest(f"n must be at least 1, not {n}")
+        raise BadRequest(f"'n' must be at least 1, not {n}.")
     return n or 1
 
 
@@ -134,8 +134,8 @@ def _stop(fields: Fields) -> tuple[str, ...]:
 def _stream_usage(fields: Fields, extra: dict[str, Any]) -> bool:
     options = Fields(fields.map("stream_options") or {}, "stream_options")
     usage = options.flag("include_usage") or False
-    if options.rest:
-        extra["stream_options"] = options.rest
+    if options.rest():
+        extra["stream_options"] = options.rest()
     return usage
 
 
@@ -144,10 +144,10 @@ def _format(fields: Fields, extra: dict[str, Any]) -> Format | None:
     if given is None or given == {"type": "text"}:
         return None
     outer = Fields(given, "response_format")
-    kind = outer.need_text("type")
+    kind = outer.need("type")
     if kind == "json_object":
         found = Format(kind="json_object", schema=outer.map("schema"))
-        if not outer.rest:
+        if not outer.rest():
             return found
     elif kind == "json_schema":
         inner = Fields(outer.map("json_schema") or {}, "response_format.json_schema")
@@ -158,7 +158,7 @@ def _format(fields: Fields, extra: dict[str, Any]) -> Format | None:
             schema=inner.map("schema"),
             strict=inner.flag("strict"),
         )
-        if not outer.rest and not inner.rest:
+        if not outer.rest() and not inner.rest():
             return found
     extra["response_format"] = given
     return None
@@ -174,14 +174,14 @@ def _thought(fields: Fields, spelling: dict[str, str]) -> Thought | None:
     spelling["thought"] = "reasoning"
     inner = Fields(given, "reasoning")
     effort, budget = inner.text("effort"), inner.integer("max_tokens")
-    return Thought(effort=effort, budget_tokens=budget, extra=inner.rest)
+    return Thought(effort=effort, budget_tokens=budget, extra=inner.rest())
 
 
 # --- tools ------------------------------------------------------------------------------------------------------------
 
 
 def _tools(fields: Fields, spelling: dict[str, str]) -> tuple[Tool | OpaqueTool, ...]:
-    tools = [_tool(one, f"tools[{index}]") for index, one in enumerate(fields.items("tools") or ())]
+    tools = [_tool(one, f"tools[{index}]") for index, one in enumerate(fields.items("tools"))]
     functions = fields.items("functions")
     if functions:
         spelling["tools"] = "functions"
@@ -195,14 +195,14 @@ def _tool(value: Any, where: str) -> Tool | OpaqueTool:
     if (outer.text("type") or "function") != "function":
         return OpaqueTool(dialect=NAME, value=value)
     cache = outer.map("cache_control")
-    inner = Fields(outer.take("function"), outer.place("function"))
+    inner = outer.need_inner("function")
     return Tool(
-        name=inner.need_text("name"),
+        name=inner.need("name"),
         description=inner.text("description"),
         parameters=inner.map("parameters"),
         strict=inner.flag("strict"),
         cache=cache,
-        extra=outer.rest | ({"function": inner.rest} if inner.rest else {}),
+        extra=outer.rest() | ({"function": inner.rest()} if inner.rest() else {}),
     )
 
 
@@ -230,7 +230,7 @@ def _tool_choice(fields: Fields, extra: dict[str, Any]) -> ToolChoice | None:
 def _turns(fields: Fields, spelling: dict[str, str]) -> tuple[Turn, ...]:
     messages = fields.items("messages")
     if not messages:
-        raise BadRequest("messages is missing: it must be a list of at least one message")
+        raise fields.missing("messages", "a list of at least one message")
     reader = _Messages(spelling)
     return tuple(reader.turn(value, index) for index, value in enumerate(messages))
 
@@ -244,7 +244,7 @@ class _Messages:
 
     def turn(self, value: Any, index: int) -> Turn:
         fields = Fields(value, f"messages[{index}]")
-        role = fields.need_text("role")
+        role = fields.need("role")
         name = fields.text("name")
         match role:
             case "system" | "developer" | "user":
@@ -255,10 +255,10 @@ class _Messages:
             case "assistant":
                 return Turn(role="assistant", parts=tuple(self._assistant(fields, index)), name=name)
             case "tool":
-                return Turn(role="tool", parts=self._output(fields, fields.need_text("tool_call_id"), value), name=name)
+                return Turn(role="tool", parts=self._output(fields, fields.need("tool_call_id"), value), name=name)
             case "function":
                 if name is None:
-                    raise BadRequest(f"{fields.place('name')} is missing: a function message names its function")
+                    raise BadRequest(f"'{fields.path('name')}' is missing: a function message names its function.")
                 return Turn(role="tool", parts=self._output(fields, self._calls.get(name, f"call_{name}"), value))
         raise fields.wrong("role", "one of " + ", ".join(_ROLES), role)
 
@@ -271,19 +271,19 @@ class _Messages:
         refusal = fields.text("refusal")
         if refusal:
             parts.append(Refusal(text=refusal))
-        for number, call in enumerate(fields.items("tool_calls") or ()):
+        for number, call in enumerate(fields.items("tool_calls")):
             parts.extend(_call(call, f"{fields.where}.tool_calls[{number}]"))
         legacy = fields.map("function_call")
         if legacy is not None:
-            inner = Fields(legacy, fields.place("function_call"))
-            use = ToolUse(id=f"call_{index}", name=inner.need_text("name"), arguments=_arguments(inner))
+            inner = Fields(legacy, fields.path("function_call"))
+            use = ToolUse(id=f"call_{index}", name=inner.need("name"), arguments=_arguments(inner))
             self._calls[use.name] = use.id
             parts.append(use)
         return [*parts, *_others(fields)]
 
     def _thinking(self, fields: Fields) -> str | None:
         content = fields.text("reasoning_content")
-        other = fields.rest.get("reasoning")
+        other = fields.value.get("reasoning")
         if isinstance(other, str) and (not content or other in ("", content)):
             fields.take("reasoning")
             if not content and other:
@@ -299,31 +299,31 @@ class _Messages:
             return [Text(text=content)] if content else []
         if not isinstance(content, list):
             raise fields.wrong("content", "a text or a list of parts", content)
-        parts = [self._part(one, f"{fields.place('content')}[{index}]") for index, one in enumerate(content)]
+        parts = [self._part(one, f"{fields.path('content')}[{index}]") for index, one in enumerate(content)]
         return [part for part in parts if part not in (Text(text=""), Refusal(text=""))]
 
     def _part(self, value: Any, where: str) -> Part:
         if isinstance(value, str):
             return Text(text=value)
         fields = Fields(value, where)
-        kind = fields.need_text("type")
+        kind = fields.need("type")
         if kind == "text":
-            part: Part = Text(text=fields.need_text("text"), cache=self._cache(fields))
+            part: Part = Text(text=fields.need("text"), cache=self._cache(fields))
         elif kind == "refusal":
-            part = Refusal(text=fields.need_text("refusal"))
+            part = Refusal(text=fields.need("refusal"))
         elif kind == "image_url":
             part = self._image(fields, value)
         else:
             return Opaque(dialect=NAME, kind=kind, value=value, hint=kind == "thinking")
-        said_more = any(left not in EMPTY for left in fields.rest.values())
+        said_more = any(left not in EMPTY for left in fields.rest().values())
         return Opaque(dialect=NAME, kind=kind, value=value) if said_more else part
 
     def _image(self, fields: Fields, whole: dict[str, Any]) -> Part:
         given = fields.take("image_url")
         cache = self._cache(fields)
-        inner = Fields({"url": given} if isinstance(given, str) else given, fields.place("image_url"))
-        url, detail = inner.need_text("url"), inner.text("detail")
-        if inner.rest:
+        inner = Fields({"url": given} if isinstance(given, str) else given, fields.path("image_url"))
+        url, detail = inner.need("url"), inner.text("detail")
+        if inner.rest():
             return Opaque(dialect=NAME, kind="image_url", value=whole)
         data = _DATA_URL.fullmatch(url)
         if data:
@@ -351,11 +351,11 @@ def _call(value: Any, where: str) -> list[Part]:
     if (fields.text("type") or "function") != "function":
         return [Opaque(dialect=NAME, kind="tool_call", value=value)]
     fields.take("index")
-    inner = Fields(fields.take("function"), fields.place("function"))
-    use = ToolUse(id=fields.need_text("id"), name=inner.need_text("name"), arguments=_arguments(inner))
-    if not fields.rest:
+    inner = fields.need_inner("function")
+    use = ToolUse(id=fields.need("id"), name=inner.need("name"), arguments=_arguments(inner))
+    if not fields.rest():
         return [use]
-    more = {"id": use.id, "extra": fields.rest}
+    more = {"id": use.id, "extra": fields.rest()}
     return [use, Opaque(dialect=NAME, kind="tool_call_extra", value=more, hint=True)]
 
 
@@ -373,6 +373,6 @@ def _others(fields: Fields) -> list[Part]:
     """Fields of a message that no part stands for."""
     return [
         Opaque(dialect=NAME, kind="message", value={key: value}, hint=key in HINTS)
-        for key, value in fields.rest.items()
+        for key, value in fields.rest().items()
         if value not in EMPTY
     ]

@@ -6,7 +6,6 @@ OpenAI's error objects. What it does not do: items (``responses_items``), stream
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from typing import Any
@@ -16,8 +15,8 @@ from potstill.types import FinishReason, TokenLogprob, Usage
 from potstill.wire.dialect import Problem
 from potstill.wire.neutral import Answer, Choice, Part, Prompt, Text, ToolUse
 from potstill.wire.openai_chat import ErrorBody, decode_error, excerpt
+from potstill.wire.reading import Fields, dumps, field_in, load
 from potstill.wire.responses_content import NAME
-from potstill.wire.responses_fields import Fields, decode_object, encode_object
 from potstill.wire.responses_items import decode_output_item, encode_output, new_id
 from potstill.wire.responses_request import settings_of
 from potstill.wire.usage import normalise_usage
@@ -34,7 +33,7 @@ ANSWER_FIELDS = frozenset(
 def decode_answer(body: bytes) -> Answer:
     """Raises ``BadResponse`` for what is no response, and for one that failed, with the provider's reason."""
     try:
-        raw = decode_object(body, BadResponse, "The answer")
+        raw = load(body, BadResponse, "The answer")
         if "output" not in raw.value and raw.value.get("status") is None:
             raise BadResponse("it has no 'output'")
     except BadResponse as error:
@@ -129,7 +128,7 @@ def encode_answer(answer: Answer, prompt: Prompt) -> bytes:
     body = envelope(prompt, answer.id, answer.model, answer.created, answer.extra if own else {})
     body |= {"status": status, "incomplete_details": why, "output": items}
     body["usage"] = encode_usage(answer.usage, answer.raw_usage if own else None)
-    return encode_object(body, BadResponse, "The answer")
+    return dumps(body, BadResponse, "The answer")
 
 
 def envelope(prompt: Prompt, name: str, model: str, created: float | None, extra: dict[str, Any]) -> dict[str, Any]:
@@ -286,19 +285,17 @@ _BY_WORD = {
     "invalid_request_error": "invalid_request",
     "invalid_prompt": "invalid_request",
 }
-_PARAM = re.compile(r"'([\w.\[\]]+)' (is|must)")
 
 
 def encode_problem(problem: Problem) -> bytes:
-    return encode_object({"error": problem_object(problem)}, BadResponse, "The error")
+    return dumps({"error": problem_object(problem)}, BadResponse, "The error")
 
 
 def problem_object(problem: Problem) -> dict[str, Any]:
-    param = _PARAM.search(problem.message) if problem.kind == "invalid_request" else None
     return {
         "message": problem.message,
         "type": _TYPES.get(problem.kind, "server_error"),
-        "param": param[1] if param else None,
+        "param": field_in(problem.message) if problem.kind == "invalid_request" else None,
         "code": problem.code or _CODES.get(problem.kind),
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from potstill.errors import BadRequest, Untranslatable
 from potstill.wire.neutral import Image, Opaque, Part, Refusal, Text, Turn
-from potstill.wire.responses_fields import Fields
+from potstill.wire.reading import Fields
 
 NAME = "openai-responses"
 CONTENT = "content:"

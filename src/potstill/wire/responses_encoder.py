@@ -16,6 +16,7 @@ from potstill.errors import BadResponse, Untranslatable
 from potstill.types import FinishReason
 from potstill.wire.events import Begin, Broken, Delta, Done, Event, Finish, PartBegin, PartEnd, Ping, Spent
 from potstill.wire.neutral import Opaque, Prompt, Thinking
+from potstill.wire.reading import dumps
 from potstill.wire.responses_answer import (
     complete_item,
     encode_logprobs,
@@ -25,7 +26,6 @@ from potstill.wire.responses_answer import (
     status_of,
 )
 from potstill.wire.responses_content import ANNOTATION, CONTENT, NAME, unknown_part
-from potstill.wire.responses_fields import encode_object
 from potstill.wire.responses_items import ITEM, new_id, proof_of
 from potstill.wire.sse import PING, encode
 
@@ -84,9 +84,8 @@ class Encoder:
             self._encode(event)
         except Untranslatable as error:
             self._broken(Broken(message=str(error), kind="invalid_request"))
-        except (
-            BadResponse
-        ) as error:  # Nothing that was said before can be repeated, for it may be what JSON cannot hold.
+        except BadResponse as error:
+            # Nothing that was said before can be repeated, for it may be what JSON cannot hold.
             self._items, self._parts = [], {}
             self._broken(Broken(message=str(error), kind="upstream"))
         out, self._out = b"".join(self._out), []
@@ -119,7 +118,7 @@ class Encoder:
     def _emit(self, kind: str, **fields: Any) -> None:
         body = {"type": kind, "sequence_number": self._sequence} | fields
         self._sequence += 1
-        self._out.append(encode(encode_object(body, BadResponse, "The stream"), kind))
+        self._out.append(encode(dumps(body, BadResponse, "The stream"), kind))
 
     def _begin(self, event: Begin) -> None:
         self._own, self._dialect = event.dialect == NAME, event.dialect

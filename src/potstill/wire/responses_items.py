@@ -23,6 +23,7 @@ import msgspec
 
 from potstill.errors import BadRequest, Untranslatable
 from potstill.wire.neutral import Opaque, Part, Refusal, Text, Thinking, ToolOutput, ToolUse, Turn
+from potstill.wire.reading import Fields
 from potstill.wire.responses_content import (
     ANNOTATION,
     CONTENT,
@@ -33,7 +34,6 @@ from potstill.wire.responses_content import (
     plain,
     unknown_part,
 )
-from potstill.wire.responses_fields import Fields
 
 ITEM = "item"
 """Kind of the hint that holds an item's further fields."""
@@ -136,7 +136,7 @@ def _call(item: Fields) -> ToolUse:
         arguments = msgspec.json.encode(arguments).decode()
     call_id = item.text("call_id") or item.text("id")
     if not call_id:
-        raise item.fault(f"'{item.path('call_id')}' is missing; it must be a text.")
+        raise item.missing("call_id", "a text")
     return ToolUse(id=call_id, name=item.need("name"), arguments=arguments or "{}")
 
 

@@ -16,8 +16,8 @@ import msgspec
 
 from potstill.errors import BadRequest, Untranslatable
 from potstill.wire.neutral import ChoiceMode, Format, OpaqueTool, Prompt, Text, Thought, Tool, ToolChoice, Turn
+from potstill.wire.reading import Fields, dumps, load
 from potstill.wire.responses_content import NAME
-from potstill.wire.responses_fields import Fields, decode_object, encode_object
 from potstill.wire.responses_items import decode_items, encode_turns, raw_reasoning
 
 HISTORY = frozenset({"previous_response_id", "conversation", "prompt"})
@@ -95,7 +95,7 @@ _FUNCTION = frozenset({"type", "name", "description", "parameters", "strict"})
 
 def decode_request(body: bytes) -> Prompt:
     """Raises ``BadRequest``, naming the field."""
-    fields = decode_object(body, BadRequest, "The request's body")
+    fields = load(body, BadRequest, "The request's body")
     spelling: dict[str, str] = {}
     extra = fields.rest(_KNOWN)
     include = [value for value in fields.items("include") if value != _LOGPROBS]
@@ -133,7 +133,7 @@ def _decode_turns(fields: Fields, spelling: dict[str, str]) -> tuple[Turn, ...]:
     if isinstance(value, str):
         turns = [Turn(role="user", parts=(Text(text=value),))]
     elif value is None and not HISTORY & fields.value.keys():
-        raise BadRequest("'input' is missing; it must be a text or a list of items.")
+        raise BadRequest("'input' is missing: it must be a text or a list of items.")
     elif value is not None and not isinstance(value, list):
         raise BadRequest("'input' must be a text or a list of items.")
     else:
@@ -232,7 +232,7 @@ def encode_request(prompt: Prompt, reasoning: Literal["summary", "content"] = "s
         body["include"] = include
     if prompt.stream:
         body["stream"] = True
-    return encode_object(body, BadRequest, "The request")
+    return dumps(body, BadRequest, "The request")
 
 
 def _encode_turns(prompt: Prompt, own: bool) -> dict[str, Any]:

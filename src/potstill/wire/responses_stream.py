@@ -15,9 +15,9 @@ from potstill.errors import BadResponse
 from potstill.wire.events import Begin, Broken, Delta, Done, Event, Finish, PartBegin, PartEnd, PartKind, Ping, Spent
 from potstill.wire.neutral import Opaque, Part, Refusal, Text, Thinking, ToolUse
 from potstill.wire.openai_chat import excerpt
+from potstill.wire.reading import Fields, load
 from potstill.wire.responses_answer import ANSWER_FIELDS, decode_logprobs, failure_of, finish_of, kind_of
 from potstill.wire.responses_content import ANNOTATION, NAME
-from potstill.wire.responses_fields import Fields, decode_object
 from potstill.wire.responses_items import decode_output_item
 from potstill.wire.sse import Frame, FrameDecoder
 from potstill.wire.usage import normalise_usage
@@ -61,7 +61,7 @@ class Decoder(FrameDecoder):
     def read(self, frame: Frame) -> Iterable[Event]:
         if frame.data.strip() == b"[DONE]":
             return ()
-        event = decode_object(frame.data, BadResponse, "An event of the stream")
+        event = load(frame.data, BadResponse, "An event of the stream")
         kind = event.text("type") or frame.event
         if kind in ("keepalive", "ping"):
             return (Ping(),)
