@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from potstill.record.cleaning import CleanRequests
 from potstill.record.prefilter import may_hold_secret
 from potstill.record.secrets_rules import BUILT_IN, EMAIL, PHONE, SECRET_FIELDS, Rule, luhn, user_rule
 from potstill.record.sse_text import interleaved, is_stream, redact_stream, streamed_text
@@ -25,7 +25,6 @@ from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import Decision, ErrorRecord, Struct
 
 _TOKEN = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"(\s*+:)?|-?[0-9][0-9.eE+-]*+', re.DOTALL)
-_EDGE = 512
 _CARD_NUMBER = re.compile(rb"[0-9]{14,19}")
 
 
@@ -93,6 +92,10 @@ class Redactor:
         if stream:
             return redact_stream(data, lambda text: self.text(text, masks), lambda raw: self._json(raw, masks))
         return self._json(data, masks)
+
+    def may_hold(self, data: bytes) -> bool:
+        """False: no rule matches in these bytes (a stream's pieces are to be looked at behind each other)."""
+        return self._may_match(data, False)
 
     def _may_match(self, data: bytes, stream: bool) -> bool:
         if self._always or (self._email and b"@" in data):
@@ -225,38 +228,3 @@ def _escaped(text: str) -> bytes:
         return json.dumps(text, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return json.dumps(text).encode()
-
-
-class CleanRequests:
-    """The last clean request of the episodes that were met lately, bounded in bytes."""
-
-    def __init__(self, max_bytes: int = 16 * 1024 * 1024) -> None:
-        self._most, self._bytes = max_bytes, 0
-        self._held: OrderedDict[tuple[str, str], bytes] = OrderedDict()
-
-    def news(self, key: tuple[str, str], data: bytes) -> bytes:
-        """What the request before did not hold, with so much around it that no match hides at the edges."""
-        before = self._held.get(key)
-        if before is None:
-            return data
-        head = _common(before, data, min(len(before), len(data)), from_end=False)
-        tail = _common(before, data, min(len(before), len(data)) - head, from_end=True)
-        return data[max(0, head - _EDGE) : len(data) - max(0, tail - _EDGE)]
-
-    def keep(self, key: tuple[str, str], data: bytes) -> None:
-        self._bytes -= len(self._held.pop(key, b""))
-        if data:
-            self._held[key] = data
-            self._bytes += len(data)
-        while self._bytes > self._most:
-            self._bytes -= len(self._held.popitem(last=False)[1])
-
-
-def _common(left: bytes, right: bytes, most: int, *, from_end: bool) -> int:
-    """Length of the common beginning, or end, of at most so many bytes."""
-    low, high = 0, most
-    while low < high:
-        middle = (low + high + 1) // 2
-        same = left[-middle:] == right[-middle:] if from_end else left[:middle] == right[:middle]
-        low, high = (middle, high) if same else (low, middle - 1)
-    return low

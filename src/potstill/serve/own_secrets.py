@@ -7,11 +7,12 @@ stays. What it does not do: recognise other people's secrets by their looks (``r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
+from potstill.record.cleaning import EDGE, Cleaner
 from potstill.serve.keys import ID_LENGTH, PREFIX, SECRET_LENGTH
 from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import ErrorRecord
@@ -28,17 +29,21 @@ class Rules(Protocol):
 
     def exchange(self, exchange: Exchange) -> Exchange: ...
 
+    def may_hold(self, data: bytes) -> bool: ...
+
     def text(self, text: str) -> str: ...
 
 
 class OwnSecrets:
-    """Safe to use from several threads. ``then``: rules that are applied afterwards."""
+    """Safe to use from several threads, but for ``exchanges``. ``then``: rules that are applied afterwards."""
 
     def __init__(self, secrets: Iterable[str | None], then: Rules | None = None) -> None:
         self._then = then
         found = {secret for secret in secrets if secret is not None and len(secret) >= SHORTEST}
         escaped = {secret.replace("/", "\\/") for secret in found}  # as some JSON encoders write it
         self._secrets = tuple(secret.encode() for secret in sorted(found | escaped, key=len, reverse=True))
+        longest = max(map(len, self._secrets), default=0)
+        self._cleaner = Cleaner(self._may_hold, self.exchange, edge=max(EDGE, longest))
 
     def body(self, data: bytes) -> bytes:
         for secret in self._secrets:
@@ -50,10 +55,19 @@ class OwnSecrets:
         own = self._text(text)
         return own if self._then is None else self._then.text(own)
 
+    def exchanges(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
+        """Many exchanges without our secrets. From one thread only."""
+        return self._cleaner(exchanges)
+
     def exchange(self, exchange: Exchange) -> Exchange:
         """An exchange without our secrets, in whatever field."""
         own = self._exchange(exchange)
         return own if self._then is None else self._then.exchange(own)
+
+    def _may_hold(self, data: bytes) -> bool:
+        if _PREFIX in data or any(secret in data for secret in self._secrets):
+            return True
+        return self._then is not None and self._then.may_hold(data)
 
     def _text(self, text: str) -> str:
         data = text.encode("utf-8", "surrogatepass")
