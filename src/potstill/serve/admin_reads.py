@@ -22,7 +22,7 @@ from potstill.serve.episode_pages import EpisodePages, Wanted
 from potstill.serve.json_http import Call, Receive, Refusal
 from potstill.serve.key_rows import StoreRows, iso_day, moment
 from potstill.serve.limits import MICROS, day_of
-from potstill.serve.settings import Gateway, Tenant
+from potstill.serve.settings import Gateway, Mode, Tenant
 from potstill.serve.tenants import TenantGate
 from potstill.trajectories.exchange import Recorded
 from potstill.trajectories.state import Spend
@@ -96,6 +96,7 @@ class Reads:
                 {
                     "name": route.name,
                     "mode": route.mode,
+                    "rolls_out": route.mode is Mode.CASCADE and route.rollout,
                     "teacher": route.teacher,
                     "student": route.student,
                     "rollout": None if stages is None else rollout(stages.row(route.name)),
