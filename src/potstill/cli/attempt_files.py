@@ -104,7 +104,11 @@ def _records(files: tuple[str, ...], table: PriceTable, options: dict[str, Any])
 
 
 def is_store(file: str) -> bool:
-    """True for a file that is a SQLite database."""
+    """True for a file that is a SQLite database, and for a database's URL."""
+    from potstill.trajectories.opening import is_url
+
+    if is_url(file):
+        return True
     path = Path(file)
     if not path.is_file():
         return False
@@ -127,9 +131,9 @@ def store_attempts(path: str, table: PriceTable, options: dict[str, Any]) -> Ite
     """Episodes of a store with their calls, priced as ``potstill measure`` prices them."""
     from potstill.logs.formats.trajectory import attempt_of
     from potstill.measure.ledger import Pricing
-    from potstill.trajectories import Store
+    from potstill.trajectories.opening import read_store
 
-    with Store.read(path) as store:
+    with read_store(path) as store:
         planned = [run.config for run in store.runs(namespace=options["namespace"])]
         pricing = Pricing(
             student_as=options["price_student_as"] or _agreed(planned, "price_student_as"),

@@ -207,12 +207,13 @@ def _audit(files: tuple[str, ...], options: dict[str, Any]) -> Audit:
 
 def _read_store(path: str, table: PriceTable, options: dict[str, Any], auditor: Auditor) -> FileReport:
     from potstill.logs.report import FileReport
+    from potstill.trajectories.opening import shown
 
     before = auditor.records
     for attempt in store_attempts(path, table, options):
         auditor.add(attempt)
     rows = auditor.records - before
-    return FileReport(path=path, format="potstill store", rows=rows, understood=rows)
+    return FileReport(path=shown(path), format="potstill store", rows=rows, understood=rows)
 
 
 def _read_logs(files: list[str], options: dict[str, Any], auditor: Auditor) -> tuple[list[FileReport], bool]:

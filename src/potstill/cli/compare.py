@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from potstill.cli.output import emit_json, emit_table, emit_text, json_option, note
+from potstill.cli.store_option import db_option
 
 if TYPE_CHECKING:
     from potstill.measure.comparison_result import Baseline, Comparison
@@ -25,7 +26,7 @@ FAIL_IF = ("worse", "shown-worse", "cost-of-pass")
 @click.argument("b")
 @click.option("--margin", type=float, default=0.02, show_default=True, help="Loss of success that would be accepted.")
 @click.option("--cheap", help="The cheap side that A, a cascade, escalates from: baselines at A's cost need it.")
-@click.option("--db", envvar="POTSTILL_DB", default="potstill.db", show_default=True, help="The store.")
+@db_option
 @click.option("--namespace", default="default", show_default=True, help="The tenant, in a store.")
 @click.option("--format", "format_name", help="Of the files. [default: each file's own, by its first rows]")
 @click.option(

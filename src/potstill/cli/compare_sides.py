@@ -81,13 +81,13 @@ class Sources:
 
     def _opened(self, name: str) -> Store:
         from potstill.errors import StoreError
-        from potstill.trajectories import Store
+        from potstill.trajectories.opening import is_url, read_store
 
         if self._store is None:
-            path = Path(self._options["db"]).expanduser()
-            if not path.exists():
+            path = self._options["db"]
+            if not is_url(path) and not Path(path).expanduser().exists():
                 raise StoreError(f"'{name}' is no file, and there is no store at {path} to look for a run in. {_HOW}")
-            self._store = self._stack.enter_context(Store.read(path))
+            self._store = self._stack.enter_context(read_store(path))
         return self._store
 
     def _run_and_arm(self, store: Store, name: str) -> tuple[str, str | None]:

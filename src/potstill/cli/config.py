@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from potstill import config as settings
-from potstill.cli.output import emit_table, emit_text, json_option, note
+from potstill.cli.output import emit_table, emit_text, json_option, note, without_passwords
 from potstill.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ def show(json_mode: bool) -> None:
     """Every setting with its value and source."""
     loaded = settings.load()
     rows = [
-        (name, getattr(loaded.settings, name), str(source), settings.HELP[name])
+        (name, _shown(getattr(loaded.settings, name)), str(source), settings.HELP[name])
         for name, source in loaded.sources.items()
     ]
     emit_table(["setting", "value", "source", "meaning"], rows, json_mode=json_mode)
@@ -34,6 +34,10 @@ def show(json_mode: bool) -> None:
         note(f"{name} is set but is no setting: ignored")
     if loaded.path is None:
         note("no potstill.toml here or above; 'potstill config init' writes one")
+
+
+def _shown(value: object) -> object:
+    return without_passwords(value) if isinstance(value, str) else value
 
 
 @config.command()

@@ -52,4 +52,4 @@ def context(run_id: str | None, resume: str | None, dry_run: bool, json_mode: bo
     result = session.play(plan)
     session.print_result(result, plan, json_mode)
     kept = sum(counts.successes for counts in result.arms)
-    note(f"{kept} successful episodes of '{plan.config.split}' now serve as demonstrations in {plan.db}.")
+    note(f"{kept} successful episodes of '{plan.config.split}' now serve as demonstrations in {plan.place}.")

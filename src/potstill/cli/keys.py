@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from potstill.cli.output import emit_json, emit_table, json_option, note
-from potstill.cli.trajectories import db_option, reading, writing
+from potstill.cli.store_option import db_option
+from potstill.cli.trajectories import reading, writing
 from potstill.errors import ConfigError
 
 COLUMNS = (

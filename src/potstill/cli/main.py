@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import click
 
 from potstill import __version__, config
+from potstill.cli import output
 from potstill.errors import DiskFull, PotstillError, UnknownName
 
 INTERRUPTED = 130
@@ -174,5 +175,5 @@ def report(error: Exception) -> int:
 
 
 def _say(text: str, exit_code: int) -> int:
-    click.echo(" ".join(text.split()), err=True)
+    click.echo(output.without_passwords(" ".join(text.split())), err=True)
     return exit_code

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from potstill.cli.output import emit_json, emit_table, json_option, note
+from potstill.cli.store_option import db_option
 
 if TYPE_CHECKING:
     from potstill.measure.measurement import ArmSummary, Measurement, Options
@@ -56,7 +57,7 @@ LEFT_OUT_FIRST = (
 
 
 @click.command()
-@click.option("--db", envvar="POTSTILL_DB", default="potstill.db", show_default=True, help="The store.")
+@db_option
 @click.option("--run", "run_id", help="Only this run. [default: all]")
 @click.option("--arm", "arms", multiple=True, help="Only this arm; repeatable. [default: all]")
 @click.option("--split", help="Only tasks of this split.")
@@ -87,9 +88,9 @@ def measure(db: str, run_id: str | None, arms: tuple[str, ...], json_mode: bool,
 
     Cost of pass is all dollars over all successes: failures count as cost. Unknown stays unknown, it is never zero.
     """
-    from potstill.trajectories import Store
+    from potstill.trajectories.opening import read_store
 
-    with Store.read(db) as store:
+    with read_store(db) as store:
         measurement = _measure(store, run_id, arms, options)
     for kind, path in (("html", options["html"]), ("plot", options["plot"])):
         if path is not None:

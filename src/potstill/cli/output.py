@@ -27,6 +27,7 @@ _TURNING = "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"
 """Marks that turn the direction of the text after them, so that it reads as something else (Unicode TR 36)."""
 _CONTROL = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNING}]")
 _CONTROL_AND_BREAKS = re.compile(rf"[\x00-\x1f\x7f-\x9f{_TURNING}]")
+_PASSWORD = re.compile(r"(postgres(?:ql)?://[^:@/\s]*:).*(?=@)|([?&](?:ssl)?password=)[^&\s]*")
 _ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
@@ -53,6 +54,11 @@ def emit_table(
         click.echo("\n".join("\t".join(line) for line in lines))
 
 
+def without_passwords(text: str) -> str:
+    """A message in which no URL of a database holds a password, whatever it was made of."""
+    return _PASSWORD.sub(r"\1\2***", text)
+
+
 def emit_json(value: object) -> None:
     """Print any value of plain types or msgspec structs as indented JSON to stdout."""
     encoded = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)
@@ -66,7 +72,7 @@ def emit_text(text: str) -> None:
 
 def note(text: str) -> None:
     """A hint for a person: stderr, so that it never mixes with data."""
-    click.echo(visible(text), err=True)
+    click.echo(visible(without_passwords(text)), err=True)
 
 
 def visible(text: str) -> str:

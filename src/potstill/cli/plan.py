@@ -197,7 +197,7 @@ def _workloads(source: str | None, options: dict[str, Any]) -> tuple[list[Worklo
         if options["run_id"] is not None or options["format_name"] is not None:
             raise ConfigError("--run and --format are about recorded episodes: add --from, as in --from potstill.db")
         return [base], None, None
-    observed, recording = _observed(Path(source), base, options)
+    observed, recording = _observed(source, base, options)
     if observed.escalation is not None:
         given = {"escalation": observed.escalation} | given
     if observed.demonstrations_tokens is not None:
@@ -205,11 +205,16 @@ def _workloads(source: str | None, options: dict[str, Any]) -> tuple[list[Worklo
     return [replace(load, **given) for load in observed.workloads], observed, recording
 
 
-def _observed(path: Path, base: Workload, options: dict[str, Any]) -> tuple[Observed, Recording]:
+def _observed(source: str, base: Workload, options: dict[str, Any]) -> tuple[Observed, Recording]:
     """What a store, an export of one (``potstill trajectories export``), or the logs of another agent say."""
     from potstill.errors import ConfigError
     from potstill.measure.workload import observe
+    from potstill.trajectories.opening import is_url, shown
 
+    if is_url(source):
+        observed = observe(_of_store(source, options["run_id"], options["namespace"]), base)
+        return observed, _recording(shown(source), observed, is_store=True)
+    path = Path(source)
     if not path.exists():
         raise ConfigError(
             f"--from {path}: there is no such file. Name a store, an export of one or a log; or leave --from out and "
@@ -218,19 +223,19 @@ def _observed(path: Path, base: Workload, options: dict[str, Any]) -> tuple[Obse
     run_id, namespace = options["run_id"], options["namespace"]
     is_store = _starts_with(path, b"SQLite format 3")
     if is_store:
-        observed = observe(_of_store(path, run_id, namespace), base)
+        observed = observe(_of_store(source, run_id, namespace), base)
     elif _starts_with(path, b'{"format":"potstill/trajectory"'):
         observed = observe(_of_export(path, run_id, namespace), base)
     else:
         return _of_logs(path, base, run_id, options["format_name"])
-    return observed, _recording(path, observed, is_store)
+    return observed, _recording(source, observed, is_store)
 
 
-def _recording(path: Path, observed: Observed, is_store: bool) -> Recording:
+def _recording(path: str, observed: Observed, is_store: bool) -> Recording:
     from potstill.measure.advice import Recording
 
     return Recording(
-        path=str(path),
+        path=path,
         is_store=is_store,
         has_student=observed.students > 0,
         teacher=observed.teacher,
@@ -298,11 +303,11 @@ def _is_told(attempt: Attempt, told: set[object]) -> bool:
     return True
 
 
-def _of_store(path: Path, run_id: str | None, namespace: str) -> Iterator[Trajectory]:
+def _of_store(place: str, run_id: str | None, namespace: str) -> Iterator[Trajectory]:
     from potstill.errors import UnknownName
-    from potstill.trajectories import Store
+    from potstill.trajectories.opening import read_store
 
-    with Store.read(path) as store:
+    with read_store(place) as store:
         known = {run.run_id for run in store.runs(namespace=namespace)}
         if run_id is not None and run_id not in known:
             raise UnknownName("run", run_id, known)

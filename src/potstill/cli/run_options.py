@@ -8,6 +8,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from potstill.cli.store_option import db_option
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -66,7 +68,7 @@ student_options: tuple[Decorator, ...] = (
 )
 
 record_options: tuple[Decorator, ...] = (
-    click.option("--db", envvar="POTSTILL_DB", default="potstill.db", show_default=True, help="The store."),
+    db_option,
     click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it."),
     click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time."),
     click.option("--cpu-hour-usd", type=float, help="Price local models by CPU time, in dollars an hour."),

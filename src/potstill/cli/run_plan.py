@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import math
+import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,6 +24,7 @@ from potstill.run.arms import Agent, Placement, Reasoning, build_arms, digest
 from potstill.run.estimate import Assumptions, estimate_arm
 from potstill.run.runner import RunConfig, choose_tasks
 from potstill.trajectories import Store
+from potstill.trajectories.opening import read_store, shown
 from potstill.types import EscalationMode, Task
 
 CONSTRAINED = ("local:", "torch:")
@@ -41,10 +42,16 @@ class Plan(NamedTuple):
     context: ContextConfig
     prices: PriceTable
     pricing: Pricing
-    db: Path
+    db: str
+    """A file, or the URL of a database."""
     jobs: int = 1
     resumed: bool = False
     """The run is in the store already, and its budget may have been changed since."""
+
+    @property
+    def place(self) -> str:
+        """The store as it is printed and typed: without a password."""
+        return shlex.quote(shown(self.db))
 
 
 def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
@@ -118,7 +125,7 @@ def resumed(name: str, options: dict[str, Any], given: Mapping[str, str]) -> Pla
             f"{', '.join(changed)} cannot be given with --resume: a resumed run keeps its settings. Leave it away, or "
             "start a new run without --resume."
         )
-    with Store.read(options["db"]) as store:
+    with read_store(options["db"]) as store:
         config = _stored(store, name, options["namespace"])
     if options.get("max_cost_usd") is not None:
         config = msgspec.structs.replace(config, max_cost_usd=_budget(options))
@@ -155,7 +162,7 @@ def _finished(config: RunConfig, tasks: list[Task], options: dict[str, Any]) -> 
         context=msgspec.convert(config.context, ContextConfig),
         prices=table,
         pricing=pricing,
-        db=Path(options["db"]),
+        db=options["db"],
         jobs=options["jobs"],
     )
 

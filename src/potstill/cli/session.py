@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
@@ -22,9 +19,9 @@ from potstill.cli.output import emit_json, emit_table, note, progress
 from potstill.cli.run_plan import Plan
 from potstill.cli.wiring import resources
 from potstill.errors import BudgetReached, ConfigError, ModelError, UnknownPrice
-from potstill.locks import exclusive
 from potstill.run.runner import EpisodeDone, Resources, RunConfig, run_episodes
 from potstill.trajectories import Store
+from potstill.trajectories.opening import open_store
 
 
 class Counts(NamedTuple):
@@ -48,7 +45,7 @@ class Result(NamedTuple):
 
 def play(plan: Plan, *, quiet: bool = False) -> Result:
     """Record what the plan asks for and the store does not hold yet."""
-    with _alone(plan), Store.open(plan.db) as store:
+    with open_store(plan.db) as store, _alone(plan, store):
         watch = _Watch(plan)
         started = time.perf_counter()
         try:
@@ -66,22 +63,21 @@ def play(plan: Plan, *, quiet: bool = False) -> Result:
 
 
 @contextlib.contextmanager
-def _alone(plan: Plan) -> Iterator[None]:
+def _alone(plan: Plan, store: Store) -> Iterator[None]:
     """Two sittings of one run at once would pay for the same episodes twice."""
-    name = hashlib.sha256(f"{plan.db.resolve()}\x1f{plan.config.run_id}".encode()).hexdigest()[:16]
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(exclusive(Path(tempfile.gettempdir()) / f"potstill-{name}.lock", wait=False))
-        except BlockingIOError:
+    with store.alone(f"run/{plan.config.run_id}") as mine:
+        if not mine:
             raise ConfigError(
-                f"Another process is recording the run {plan.config.run_id} in {plan.db}. Wait until it ends, or name "
-                "another run: --run NAME"
-            ) from None
+                f"Another process is recording the run {plan.config.run_id} in {plan.place}. Wait until it ends, or "
+                "name another run: --run NAME"
+            )
         yield
 
 
 def _how_to_resume(plan: Plan) -> str:
-    return f"Every finished episode is kept. To go on, type: potstill run --resume {plan.config.run_id} --db {plan.db}"
+    return (
+        f"Every finished episode is kept. To go on, type: potstill run --resume {plan.config.run_id} --db {plan.place}"
+    )
 
 
 async def _play(plan: Plan, store: Store, watch: _Watch) -> int:
@@ -176,4 +172,4 @@ def print_result(result: Result, plan: Plan, json_mode: bool) -> None:
     emit_table(Counts._fields, result.arms, json_mode=False, title=f"run {result.run_id}")
     if result.broken:
         note(f"{len(result.broken)} episodes ended with an error and count as failures. The first, {result.broken[0]}")
-    note(f"Next: potstill measure --db {plan.db} --run {result.run_id}")
+    note(f"Next: potstill measure --db {plan.place} --run {result.run_id}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 import click
 
 from potstill.cli.output import emit_json, emit_table, json_option, note
+from potstill.cli.store_option import db_option
 from potstill.errors import ConfigError, PotstillError
 
 if TYPE_CHECKING:
@@ -35,11 +36,6 @@ LEFT_OUT_FIRST = ("run_id", "environment", "kind", "started_at", "task_id", "ste
 @click.group()
 def trajectories() -> None:
     """List, show, export, import and remove recorded episodes."""
-
-
-def db_option(command: F) -> F:
-    option = click.option("--db", envvar="POTSTILL_DB", default="potstill.db", show_default=True, help="The store.")
-    return option(command)
 
 
 def filter_options(command: F) -> F:
@@ -90,15 +86,15 @@ def namespace_option(command: F) -> F:
 
 def reading(db: str) -> Store:
     """The store, of which nothing is changed."""
-    from potstill.trajectories import Store
+    from potstill.trajectories.opening import read_store
 
-    return Store.read(db)
+    return read_store(db)
 
 
 def writing(db: str, *, create: bool = False) -> Store:
-    from potstill.trajectories import Store
+    from potstill.trajectories.opening import open_store
 
-    return Store.open(db, create=create)
+    return open_store(db, create=create)
 
 
 @trajectories.command("list")

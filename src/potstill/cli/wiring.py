@@ -141,9 +141,10 @@ def _library(plan: Plan, store: Store) -> DemonstrationLibrary | None:
     )
     if len(library) == 0:
         raise ConfigError(
-            f"The store {plan.db} holds no successful teacher episode of '{config.environment}' in the split "
+            f"The store {plan.place} holds no successful teacher episode of '{config.environment}' in the split "
             f"'{config.demonstrations_split}', which demonstrations come from. Type: potstill distill context "
-            f"--env {config.environment} --split {config.demonstrations_split} --n 100 --teacher expert --db {plan.db}"
+            f"--env {config.environment} --split {config.demonstrations_split} --n 100 --teacher expert "
+            f"--db {plan.place}"
         )
     return library
 

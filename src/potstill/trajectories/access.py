@@ -6,6 +6,7 @@ What it knows: who holds which connection. What it does not do: tables, or openi
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 import tempfile
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from potstill.locks import exclusive
 from potstill.trajectories import connection as connections
 from potstill.trajectories.sql import Connection
 from potstill.trajectories.writer import NoWriter, Writer
@@ -38,6 +40,21 @@ class Access:
             self._readers.pop().close()
         if self._copy is not None:
             self._copy.cleanup()
+
+    @contextlib.contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """Work that one process at a time does on this store: True for who has it, False while another one does.
+
+        Held until the block ends, and freed by the system where its holder dies. Not to be waited for.
+        """
+        place = hashlib.sha256(f"{Path(self.path).resolve()}\x1f{name}".encode()).hexdigest()[:16]
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(exclusive(Path(tempfile.gettempdir()) / f"potstill-{place}.lock", wait=False))
+            except BlockingIOError:
+                yield False
+                return
+            yield True
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         result: T = self._writer.submit(work).result()

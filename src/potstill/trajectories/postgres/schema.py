@@ -29,10 +29,10 @@ _AFTER = {3: "ALTER TABLE journal ALTER COLUMN frame SET STORAGE EXTERNAL"}
 """What PostgreSQL is told besides, by number of schema. Frames are compressed already."""
 
 
-def lock_of(location: Location) -> int:
-    """The advisory lock that a writer of this schema holds: 64 bits of its name."""
-    name = hashlib.blake2b(f"potstill/{location.schema}".encode(), digest_size=8).digest()
-    return int.from_bytes(name, "big", signed=True)
+def lock_of(location: Location, work: str = "") -> int:
+    """The advisory lock that a writer of this schema holds, or who does other ``work`` alone: 64 bits of a hash."""
+    named = f"potstill/{location.schema}" + (f"/{work}" if work else "")
+    return int.from_bytes(hashlib.blake2b(named.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def version_of(connection: PostgresConnection, location: Location) -> int:

@@ -18,7 +18,7 @@ from potstill.trajectories import journal
 from potstill.trajectories.migrations import MIGRATIONS
 from potstill.trajectories.postgres.connection import PostgresConnection, arguments, connect, prepare, translated
 from potstill.trajectories.postgres.location import Location, locate
-from potstill.trajectories.postgres.schema import migrate, version_of
+from potstill.trajectories.postgres.schema import lock_of, migrate, version_of
 from potstill.trajectories.postgres.writer import PATIENCE_S, PostgresWriter
 from potstill.trajectories.sql import Connection
 from potstill.trajectories.store import Store
@@ -107,6 +107,19 @@ class PostgresStore(Store):
                 with contextlib.suppress(psycopg.Error):
                     connection.rollback()
                 self._pool.putconn(raw)
+
+    @contextlib.contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """See ``Access.alone``: an advisory lock of a connection of its own, freed by the server where that goes."""
+        with translated(self._location):
+            connection = connect(self._location)
+        try:
+            with translated(self._location):
+                asked = "SELECT pg_try_advisory_lock(?::bigint)"
+                has = bool(connection.execute(asked, (lock_of(self._location, name),)).fetchone()[0])
+            yield has
+        finally:
+            connection.close()
 
     def _reader(self) -> psycopg.Connection[Any]:
         """A connection, or what keeps the pool from making one."""
