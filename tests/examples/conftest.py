@@ -125,6 +125,12 @@ def teacher() -> Iterator[tuple[Teacher, str]]:
 
 
 @pytest.fixture(scope="session")
+def gateway_with() -> type[Gateway]:
+    """``gateway_with(folder, *arguments)``: one of a test's own; close it."""
+    return Gateway
+
+
+@pytest.fixture(scope="session")
 def gateway_to(
     teacher: tuple[Teacher, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Gateway]]:

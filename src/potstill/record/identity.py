@@ -60,6 +60,7 @@ TOLD_HEADERS = {
     "x-potstill-tags": "tags",
 }
 """What a client can say of its episode in so many words (percent-encoded where not plain ASCII)."""
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _CLAUDE_SESSION = re.compile(r"(?:\A|_)session_([0-9A-Za-z-]{8,})\Z")
 
 
@@ -109,12 +110,16 @@ def from_headers(headers: Mapping[str, str]) -> tuple[str | None, str, str]:
 
 
 def told(headers: Mapping[str, str]) -> dict[str, str]:
-    """Goal, plan, observation, task, environment and tags that the headers state.
+    """Goal, plan, observation, task, environment and tags that the headers state, and the trace of the request.
 
     >>> told({"x-potstill-goal": "Caf%C3%A9 at 50 % off", "x-other": "1"})
     {'goal': 'Café at 50 % off'}
     """
-    return {field: unquote(headers[name]) for name, field in TOLD_HEADERS.items() if name in headers}
+    said = {field: unquote(headers[name]) for name, field in TOLD_HEADERS.items() if name in headers}
+    trace = headers.get("traceparent")
+    if trace is not None and _TRACEPARENT.match(trace):
+        said["traceparent"] = trace[:55]
+    return said
 
 
 def from_body(fields: Mapping[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ What it knows: who needs whom. What it does not do: sockets (``server``), or any
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,9 +34,11 @@ from potstill.serve.tenants import OPEN_TENANT, TenantGate
 from potstill.serve.upstreams import Upstreams
 from potstill.trajectories.opening import open_store
 from potstill.trajectories.store import Store
+from potstill.types import Trajectory
 
 if TYPE_CHECKING:
     from potstill.distill.context.library import DemonstrationLibrary
+    from potstill.serve.otel import SpanExport
 
 QUIET_S = 5.0
 """How long requests that were cut at the end of the drain time have to come to an end."""
@@ -55,8 +57,11 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
         prices = await asyncio.to_thread(_prices)
         upstreams = Upstreams(settings.upstreams, metrics)
         stack.push_async_callback(upstreams.aclose)
+        spans = await asyncio.to_thread(_span_export, settings, metrics, prices)
+        if spans is not None:
+            stack.push_async_callback(spans.aclose)
         rules = Redactor(told.redact, builtin=told.builtin_redaction)
-        redactor = OwnSecrets([admin_key, *upstreams.secrets()], rules)
+        redactor = OwnSecrets([admin_key, *upstreams.secrets(), *([] if spans is None else spans.secrets())], rules)
         recorder = Recorder(
             store,
             max_bytes=limits.max_queue_bytes,
@@ -64,6 +69,7 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
             overflow=told.overflow,
             redact=redactor.exchange,
             linger_s=0.0 if told.strict else LINGER_S,
+            recorded=None if spans is None else spans.exchange,
         )
         stack.push_async_callback(recorder.aclose)
         recorder.acknowledged = await asyncio.to_thread(store.last_seq)
@@ -72,7 +78,8 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
         stack.push_async_callback(gate.aclose)
         episodes = LiveEpisodes(idle_s=limits.idle_episode_s)
         library = await asyncio.to_thread(_library, settings, store)
-        closer = Closer(store, limits.idle_episode_s, None if library is None else library.add)
+        folded = _ignored if library is None else library.add
+        closer = Closer(store, limits.idle_episode_s, folded if spans is None else partial(_told, spans, folded))
         await closer.start()
         stack.push_async_callback(closer.aclose)
         decider = None
@@ -131,6 +138,23 @@ async def _quiet(app: App) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(QUIET_S):
             await app.idle()
+
+
+def _ignored(trajectory: Trajectory) -> None:
+    """Nobody wants to know."""
+
+
+def _span_export(settings: Gateway, metrics: Metrics, prices: PriceTable | None) -> SpanExport | None:
+    if not settings.otel.endpoint:
+        return None
+    from potstill.serve.otel import SpanExport
+
+    return SpanExport(settings, metrics, prices)
+
+
+def _told(spans: SpanExport, folded: Callable[[Trajectory], object], trajectory: Trajectory) -> None:
+    spans.episode(trajectory)
+    folded(trajectory)
 
 
 def _gauges(metrics: Metrics) -> Mapping[str, Any]:

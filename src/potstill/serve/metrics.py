@@ -89,6 +89,7 @@ class Metrics:
         self.commits = Counter("potstill_commits_total", "Batches that were committed, one fsync each.")
         self.dropped = Counter("potstill_dropped_total", "Exchanges not recorded because the queue was full.")
         self.unrecorded = Counter("potstill_record_failures_total", "Exchanges that the store did not take.")
+        self.otel_spans = Counter("potstill_otel_spans_total", "Spans for a collector.", ("result",))
         self.latency = Histogram("potstill_request_seconds", "From a request's head to its answer's end.", ("route",))
         self.first_byte = Histogram("potstill_first_byte_seconds", "To the first byte of the answer.", ("route",))
         self.added = Histogram("potstill_added_seconds", "To the first byte, less the wait for models.", ("route",))

@@ -56,7 +56,10 @@ class _Job(msgspec.Struct, frozen=True):
 
 
 class Recorder:
-    """Made and used on the gateway's event loop; ``aclose`` writes what waits."""
+    """Made and used on the gateway's event loop; ``aclose`` writes what waits.
+
+    ``recorded`` is told each exchange as the store has it, in the recorder's thread; it must be quick and never raise.
+    """
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class Recorder:
         overflow: Overflow = Overflow.WAIT,
         redact: Callable[[Exchange], Exchange] | None = None,
         linger_s: float = LINGER_S,
+        recorded: Callable[[Exchange], None] | None = None,
     ) -> None:
         self.acknowledged = 0
         """The last sequence number that is durable."""
@@ -77,6 +81,7 @@ class Recorder:
         self._overflow = overflow
         self._redact = redact
         self._linger_s = linger_s
+        self._recorded = recorded
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._room: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -203,12 +208,16 @@ class Recorder:
         """Their sequence numbers; a member that the store refuses does not take the others with it."""
         try:
             exchanges = [self._clean(job.exchange) for job in jobs]
-            return list(self._journal.record_nowait(exchanges).result())
+            seqs: list[int | None] = list(self._journal.record_nowait(exchanges).result())
         except Exception as error:
             if len(jobs) == 1:
                 _log.error("an exchange was not recorded: %s: %s", type(error).__name__, error)
                 return [None]
-        return [seq for job in jobs for seq in self._write([job])]
+            return [seq for job in jobs for seq in self._write([job])]
+        if self._recorded is not None:
+            for exchange in exchanges:
+                self._recorded(exchange)
+        return seqs
 
     def _clean(self, exchange: Exchange) -> Exchange:
         return exchange if self._redact is None else self._redact(exchange)

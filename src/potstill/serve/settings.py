@@ -154,6 +154,23 @@ class Recording(Struct, frozen=True, kw_only=True):
     builtin_redaction: bool = True
 
 
+class Otel(Struct, frozen=True, kw_only=True):
+    """Export of spans by OpenTelemetry's GenAI conventions (OTLP over HTTP)."""
+
+    endpoint: str = ""
+    """A collector's base address, such as ``http://localhost:4318``; ``/v1/traces`` is added. Empty: no export."""
+    headers_env: dict[str, str] = msgspec.field(default_factory=dict)
+    """Headers that it wants: name to the environment's variable that holds the whole value."""
+    content: bool = False
+    """Prompts, answers and definitions of tools too, redacted as the store has them."""
+    service_name: str = ""
+    """Empty: ``OTEL_SERVICE_NAME``, else ``potstill``."""
+    timeout_s: float = 10.0
+    """For one batch, retries included; and longest flush when the gateway stops."""
+    max_queue_bytes: int = 32 * 1024 * 1024
+    """Of exchanges that wait to become spans; beyond it spans are dropped and counted."""
+
+
 class Gateway(Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
@@ -170,3 +187,4 @@ class Gateway(Struct, frozen=True, kw_only=True):
     admin_key_env: str = "POTSTILL_ADMIN_KEY"
     limits: Limits = Limits()
     recording: Recording = Recording()
+    otel: Otel = Otel()

@@ -19,7 +19,7 @@ from potstill.serve.admin_key import is_loopback
 from potstill.serve.settings import Gateway, Mode, Model, Route, Upstream
 from potstill.wire import dialect
 
-TABLES = ("gateway", "upstreams", "models", "routes", "tenants", "limits", "recording")
+TABLES = ("gateway", "upstreams", "models", "routes", "tenants", "limits", "recording", "otel")
 _LISTS = ("upstreams", "models", "routes", "tenants")
 ANY = "any"
 """Name of the route that flags make: every model's name leads to it."""
@@ -29,7 +29,7 @@ def read(path: str | Path) -> Gateway:
     """Raises ``ConfigError``, ``UnknownName``.
 
     ``[gateway]`` holds what has no table of its own; ``[upstreams.NAME]``, ``[models.NAME]``, ``[routes."NAME"]`` and
-    ``[tenants.NAME]`` one thing each; ``[limits]`` and ``[recording]`` the rest.
+    ``[tenants.NAME]`` one thing each; ``[limits]``, ``[recording]`` and ``[otel]`` the rest.
     """
     path = Path(path)
     try:
@@ -49,7 +49,7 @@ def parse(tables: dict[str, Any], where: str) -> Gateway:
         flat[name] = [
             {"name": key, **_table(value, f"{name}.{key}", where)} for key, value in _named(tables, name, where)
         ]
-    for name in ("limits", "recording"):
+    for name in ("limits", "recording", "otel"):
         if name in tables:
             flat[name] = tables[name]
     _known(flat, Gateway, where)
@@ -125,6 +125,7 @@ def checked(settings: Gateway, where: str) -> Gateway:
         for name in tenant.models:
             one_of(f"route (of the tenant '{tenant.name}' in {where})", name, routes)
     _check_numbers(settings, where)
+    _check_otel(settings, where)
     return settings
 
 
@@ -153,6 +154,22 @@ def _check_numbers(settings: Gateway, where: str) -> None:
     for name in settings.limits.__struct_fields__:
         if getattr(settings.limits, name) <= 0:
             raise ConfigError(f"{where}: limits.{name} is {getattr(settings.limits, name)}; it must be above 0.")
+
+
+def _check_otel(settings: Gateway, where: str) -> None:
+    told = settings.otel
+    parts = urlsplit(told.endpoint)
+    named = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+    if told.endpoint and not named:
+        raise ConfigError(f"{where}: otel.endpoint is '{told.endpoint}'; it must look like http://HOST:4318.")
+    if parts.username or parts.password:
+        raise ConfigError(
+            f"{where}: otel.endpoint holds a key. Put it into a variable and write: "
+            'headers_env = { authorization = "NAME" }'
+        )
+    for name in ("timeout_s", "max_queue_bytes"):
+        if getattr(told, name) <= 0:
+            raise ConfigError(f"{where}: otel.{name} is {getattr(told, name)}; it must be above 0.")
 
 
 def _spec(role: str, spec: str, dialect_name: str, key_env: str | None) -> tuple[Upstream, str]:

@@ -28,8 +28,14 @@ _SESSIONS = (
     "traceloop.association.properties.session_id",
     "thread.id",
 )
-_TASKS = ("task.id", "task_id", "metadata.task_id", "traceloop.association.properties.task_id")
-_COSTS = ("gen_ai.usage.cost", "llm.cost.total", "operation.cost")
+_TASKS = (
+    "task.id",
+    "task_id",
+    "metadata.task_id",
+    "traceloop.association.properties.task_id",
+    "potstill.task.id",
+)
+_COSTS = ("gen_ai.usage.cost", "llm.cost.total", "operation.cost", "potstill.cost_usd")
 _PROMPT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
 _COMPLETION = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion")
 _TOTAL = ("llm.token_count.total", "llm.usage.total_tokens", "gen_ai.usage.total_tokens")
@@ -40,6 +46,7 @@ _READ = (
 )
 _WRITE = (
     "gen_ai.usage.cache_creation.input_tokens",
+    "gen_ai.usage.cache_write.input_tokens",
     "gen_ai.usage.cache_creation_input_tokens",
     "llm.token_count.prompt_details.cache_write",
 )
@@ -175,6 +182,7 @@ def _log_call(found: _Span, source: Source) -> LogCall:
         usage=None if error else values.usage(_usage(attributes), problems),
         cost_usd=values.number(values.first(attributes, _COSTS), "the cost", problems),
         error=error,
+        answerer=values.text(attributes.get("potstill.answerer")),
         source=source,
         problems=tuple(problems),
     )
