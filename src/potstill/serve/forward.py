@@ -15,11 +15,11 @@ from potstill.serve.client import Watch
 from potstill.serve.metrics import Metrics
 from potstill.serve.parts import Decided, Decider
 from potstill.serve.passing import Adapter, Passing
-from potstill.serve.problems import ANTHROPIC, Headers, Refused, body_of, event_of, headers_of, problem_of
+from potstill.serve.problems import Headers, Refused, body_of, event_of, headers_of, problem_of
 from potstill.serve.recorder import Recorder
 from potstill.serve.settings import Limits, Mode, Model
 from potstill.serve.transfer import EVENTS, Transfer
-from potstill.serve.translate import Translating, as_stream
+from potstill.serve.translate import Translating, as_stream, must_be_rewritten
 from potstill.serve.upstreams import Upstreams
 from potstill.serve.work import Work, answerer_header
 from potstill.trajectories.exchange import Exchange
@@ -155,7 +155,7 @@ class Forwarder:
 
     def _adapter(self, work: Work, model: Model, prompt: Prompt | None) -> Adapter:
         endpoint, incoming = self._upstreams.endpoints[model.upstream], work.incoming
-        same = endpoint.dialect == incoming.dialect and not _foreign_thoughts(incoming.dialect, incoming.body)
+        same = endpoint.dialect == incoming.dialect and not must_be_rewritten(incoming.dialect, incoming.body)
         if prompt is None and same:
             return Passing(
                 incoming.body, incoming.outline, incoming.dialect, model.model, ask_usage=endpoint.asks_usage
@@ -207,12 +207,3 @@ class Forwarder:
 
 def _seq_headers(seq: int | None) -> Headers:
     return [(b"x-potstill-recording", b"failed")] if seq is None else [(b"x-potstill-seq", str(seq).encode())]
-
-
-def _foreign_thoughts(name: str, body: bytes) -> bool:
-    """Anthropic takes back only thinking that it signed; what was translated before must be translated again."""
-    if name != ANTHROPIC or b'"thinking"' not in body:
-        return False
-    from potstill.wire.anthropic import holds_unsigned
-
-    return holds_unsigned(body)

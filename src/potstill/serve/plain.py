@@ -12,8 +12,12 @@ from potstill.serve.answers import usage_of
 from potstill.serve.outline import Outline, with_fields
 from potstill.serve.problems import ANTHROPIC, Headers, refused
 from potstill.serve.settings import Limits, Model
+from potstill.serve.translate import must_be_rewritten
 from potstill.serve.upstreams import READ_ERRORS, Upstreams, answer_headers, read_failure
+from potstill.wire import anthropic
 from potstill.wire.usage import normalise_usage
+
+COUNT = "/messages/count_tokens"
 
 
 class Plain:
@@ -29,6 +33,8 @@ class Plain:
         if (endpoint.dialect == ANTHROPIC) != path.startswith("/messages"):
             message = f"The upstream '{endpoint.name}' of '{outline.model}' speaks {endpoint.dialect}: no {path}."
             raise refused(404, "not_found", message)
+        if path == COUNT and must_be_rewritten(ANTHROPIC, body):
+            body = anthropic.ANTHROPIC.encode_count(anthropic.ANTHROPIC.decode_request(body))
         if model.model != outline.model:
             body = with_fields(body, {"model": msgspec.json.encode(model.model)})
         response = await self._upstreams.send(endpoint, body, endpoint.headers(headers, same_dialect=True), path=path)

@@ -74,7 +74,7 @@ class Transfer:
         Raises ``Refused`` where no answer came and the client has seen nothing yet.
         """
         work, endpoint = self._work, self._endpoint
-        headers = endpoint.headers(work.incoming.headers, same_dialect=not self._adapter.foreign)
+        headers = endpoint.headers(work.incoming.headers, same_dialect=endpoint.dialect == work.incoming.dialect)
         try:
             response = await self._upstreams.send(endpoint, self._adapter.request, headers)
             work.waited_s += time.perf_counter() - self._asked

@@ -10,10 +10,14 @@ from collections.abc import Sequence
 import msgspec
 
 from potstill.serve.passing import CUT_OFF
+from potstill.serve.problems import ANTHROPIC, RESPONSES
 from potstill.wire.assemble import Assembler, events_of
 from potstill.wire.dialect import Dialect, Problem
 from potstill.wire.events import Broken, Event
 from potstill.wire.neutral import Answer, Prompt
+
+MARK = b"potstill"
+"""Stands in all that translated answers make up."""
 
 
 class Translating:
@@ -56,6 +60,22 @@ class Translating:
                 self._broken = msgspec.structs.replace(CUT_OFF, message=event.message, status=event.status or 502)
             out.append(self._encoder.encode(event))
         return b"".join(out)
+
+
+def must_be_rewritten(name: str, body: bytes) -> bool:
+    """Whether a request in the dialect ``name`` holds thoughts, proofs or ids that its provider did not write, as
+    translated answers have them: a provider refuses those, so the body must not be sent as it came."""
+    if MARK not in body:
+        return False
+    if name == ANTHROPIC:
+        from potstill.wire.anthropic import holds_unsigned
+
+        return holds_unsigned(body)
+    if name == RESPONSES:
+        from potstill.wire.openai_responses import needs_rewriting
+
+        return needs_rewriting(body)
+    return False
 
 
 def as_stream(answer: Answer, prompt: Prompt, client: Dialect) -> bytes:
