@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from potstill.serve.problems import ANTHROPIC, CHAT, RESPONSES
+from potstill.wire.sse import Parser
 
 TRIES = 8
 """How many of the last mentions of a usage are looked at: streams may repeat ``"usage":null`` in every event."""
@@ -21,9 +22,13 @@ END_MARKS = {
     ANTHROPIC: (b"message_stop",),
     RESPONSES: (b"response.completed", b"response.incomplete", b"response.failed"),
 }
-"""What the last event of a stream holds."""
-_FINISHED = re.compile(rb'"finish_reason"[ \t]*:[ \t]*"')
-_ERROR = re.compile(rb'^data:[ \t]*\{[ \t]*"(?:error"|type"[ \t]*:[ \t]*"error")', re.MULTILINE)
+"""What the last event of a stream holds; a model's text may hold it too."""
+_DONE = re.compile(rb"(?:^|\n\n|\r\n\r\n)data: ?\[DONE\]\r?\n\r?\n")
+"""As nearly everybody writes it."""
+_ENDS = {
+    ANTHROPIC: frozenset({"message_stop"}),
+    RESPONSES: frozenset({"response.completed", "response.incomplete", "response.failed"}),
+}
 
 
 class _Body(msgspec.Struct):
@@ -63,15 +68,65 @@ def usage_of_stream(body: bytes, dialect: str) -> dict[str, Any] | None:
 
 
 def stream_ended(body: bytes, dialect: str) -> bool:
-    """Whether a stream says itself that it is complete. Some servers leave ``[DONE]`` out behind a finish reason."""
-    if any(mark in body for mark in END_MARKS[dialect]):
-        return True
-    return dialect == CHAT and _FINISHED.search(body) is not None
+    """Whether a stream says itself that it is complete. Some servers leave ``[DONE]`` out behind the finish reasons."""
+    if dialect == CHAT:
+        return _DONE.search(body) is not None or _done(body)
+    if not any(mark in body for mark in END_MARKS[dialect]):
+        return False
+    last = body.rstrip(b"\r\n").rpartition(b"\n")[2]
+    return any(_event(data).type in _ENDS[dialect] for data in (last.removeprefix(b"data:"), *events_of(body)))
 
 
 def stream_told_error(body: bytes) -> bool:
-    """Whether an event of the stream is an error of the upstream's own."""
-    return _ERROR.search(body) is not None
+    """Whether the last event of the stream is an error of the upstream's own."""
+    last = _event(next(reversed(events_of(body)), b""))
+    return last.type == "error" or last.error is not None
+
+
+def is_said(data: bytes) -> bool:
+    """Whether an event's data are whole."""
+    return data.strip() == b"[DONE]" or _event(data) is not _NOTHING
+
+
+class _Event(msgspec.Struct, frozen=True):
+    """What an event says of the stream it stands in."""
+
+    type: Any = None
+    error: Any = None
+    choices: Any = None
+
+
+_NOTHING = _Event()
+_events = msgspec.json.Decoder(_Event)
+
+
+def _event(data: bytes) -> _Event:
+    """``_NOTHING`` for what is no JSON object."""
+    try:
+        return _events.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return _NOTHING
+
+
+def events_of(body: bytes) -> list[bytes]:
+    """The data of all events of a stream."""
+    parser, data = Parser(len(body) + 1), list[bytes]()
+    data.extend(frame.data for frame in parser.feed(body))
+    data.extend(frame.data for frame in parser.close())
+    return data
+
+
+def _done(body: bytes) -> bool:
+    """Whether an event is ``[DONE]``, or every choice has a reason why it ended."""
+    finished: dict[Any, bool] = {}
+    for data in events_of(body):
+        if data.strip() == b"[DONE]":
+            return True
+        choices = _event(data).choices
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and isinstance(index := choice.get("index", 0), int):
+                finished[index] = finished.get(index, False) or isinstance(choice.get("finish_reason"), str)
+    return bool(finished) and all(finished.values())
 
 
 def is_usage_chunk(event: bytes) -> bool:

@@ -14,7 +14,7 @@ from potstill.errors import BadResponse
 from potstill.serve.answers import stream_ended, stream_told_error, usage_of
 from potstill.serve.outline import Outline, asks_for_usage, with_fields, with_usage_asked
 from potstill.serve.problems import CHAT, event_of
-from potstill.serve.relay import UsageFilter, WholeEvents
+from potstill.serve.relay import UsageFilter, WholeEvents, completed
 from potstill.wire.dialect import Problem
 
 CUT_OFF = Problem(status=502, kind="upstream", message="The upstream ended its stream too early.", code="cut_off")
@@ -35,6 +35,9 @@ class Adapter(Protocol):
 
     def feed(self, chunk: bytes) -> bytes:
         """More of a stream, for the client."""
+
+    def ended(self, body: bytes) -> bool:
+        """Whether the stream, ``body`` so far, has said that it is complete: what breaks afterwards breaks nothing."""
 
     def close(self, body: bytes) -> tuple[bytes, Problem | None]:
         """The upstream's stream is at its end and was ``body`` in all: the last bytes, and what was wrong with it."""
@@ -66,12 +69,15 @@ class Passing:
         events = self._events.feed(chunk)
         return events if self._filter is None else self._filter.apply(events)
 
+    def ended(self, body: bytes) -> bool:
+        return stream_ended(body, self._dialect)
+
     def close(self, body: bytes) -> tuple[bytes, Problem | None]:
         if stream_ended(body, self._dialect):
-            rest = self._events.rest()
+            rest = completed(self._events.rest())
             return (rest if self._filter is None else self._filter.apply(rest)), None
         if stream_told_error(body):
-            return self._events.rest(), CUT_OFF
+            return completed(self._events.rest()), CUT_OFF
         return self.broken(CUT_OFF), CUT_OFF
 
     def broken(self, problem: Problem) -> bytes:

@@ -148,6 +148,7 @@ class Transfer:
         work, adapter, client = self._work, self._adapter, self._work.client
         held: list[bytes] = []
         size = 0
+        failure: Refused | None = None
         try:
             async for chunk in response.content.iter_any():
                 self._received.append(chunk)
@@ -166,18 +167,17 @@ class Transfer:
                     await client.write(out)
         except (*READ_ERRORS, Refused) as error:
             failure = error if isinstance(error, Refused) else read_failure(self._endpoint, error)
-            if not client.started:
-                raise failure from None
-            last = adapter.broken(failure.problem)
-            self._broke(failure.problem.kind, failure.problem.message)
-        else:
+        if failure is None or adapter.ended(b"".join(self._received)):
             last, problem = adapter.close(b"".join(self._received))
-            if problem is not None:
-                if not client.started:
-                    raise Refused(problem)
-                self._broke(problem.kind, problem.message)
-            elif not client.started:
+        else:
+            last, problem = adapter.broken(failure.problem), failure.problem
+        if problem is None:
+            if not client.started:
                 await self._begin(response)
+        elif client.started:
+            self._broke(problem.kind, problem.message)
+        else:
+            raise failure or Refused(problem)
         work.chunks.append(last)
         self._note()
         await self._end(work, b"".join((*held, last)))

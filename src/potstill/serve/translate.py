@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from potstill.errors import Untranslatable
 from potstill.serve.passing import CUT_OFF
 from potstill.serve.problems import ANTHROPIC, RESPONSES
 from potstill.wire.assemble import Assembler, events_of
 from potstill.wire.dialect import Dialect, Problem
-from potstill.wire.events import Broken, Event
+from potstill.wire.events import Begin, Broken, Done, Event, Ping
 from potstill.wire.neutral import Answer, Prompt
 
 MARK = b"potstill"
@@ -32,6 +33,8 @@ class Translating:
         self._decoder = upstream.stream_decoder()
         self._encoder = client.stream_encoder(prompt)
         self._broken: Problem | None = None
+        self._told = False
+        self._begun = self._done = False
         self.request = upstream.encode_request(msgspec.structs.replace(prompt, model=model, stream_usage=True))
 
     def whole(self, body: bytes, *, streamed: bool) -> bytes:
@@ -43,6 +46,9 @@ class Translating:
 
     def feed(self, chunk: bytes) -> bytes:
         return self._encoded(self._decoder.feed(chunk))
+
+    def ended(self, body: bytes) -> bool:
+        return self._done
 
     def close(self, body: bytes) -> tuple[bytes, Problem | None]:
         return self._encoded(self._decoder.close()), self._broken
@@ -58,8 +64,25 @@ class Translating:
         for event in events:
             if isinstance(event, Broken):
                 self._broken = msgspec.structs.replace(CUT_OFF, message=event.message, status=event.status or 502)
+            elif isinstance(event, Begin):
+                if self._begun:  # an upstream that begins twice
+                    continue
+                self._begun = True
+            elif not self._begun and not isinstance(event, Ping):  # or one that forgets to
+                self._begun = True
+                out.append(self._encoder.encode(Begin(id="", model=self._prompt.model)))
+            self._done = self._done or isinstance(event, Done)
             out.append(self._encoder.encode(event))
+        if self._encoder.failure is not None:
+            self._cannot_say(self._encoder.failure)
+        self._told = self._told or bool(out)
         return b"".join(out)
+
+    def _cannot_say(self, why: str) -> None:
+        """The client's dialect has no word for what came: an error in the stream, or of its own before the stream."""
+        if not self._told:
+            raise Untranslatable(why)
+        self._broken = self._broken or Problem(status=502, kind="upstream", message=why, code="untranslatable")
 
 
 def must_be_rewritten(name: str, body: bytes) -> bool:
@@ -79,9 +102,12 @@ def must_be_rewritten(name: str, body: bytes) -> bool:
 
 
 def as_stream(answer: Answer, prompt: Prompt, client: Dialect) -> bytes:
-    """A whole answer as the stream that the client asked for."""
+    """A whole answer as the stream that the client asked for. Raises ``Untranslatable``."""
     encoder = client.stream_encoder(prompt)
-    return b"".join(encoder.encode(event) for event in events_of(answer))
+    told = b"".join(encoder.encode(event) for event in events_of(answer))
+    if encoder.failure is not None:
+        raise Untranslatable(encoder.failure)
+    return told
 
 
 def assembled(body: bytes, upstream: Dialect) -> Answer:
