@@ -60,6 +60,8 @@ TOLD_HEADERS = {
     "x-potstill-tags": "tags",
 }
 """What a client can say of its episode in so many words (percent-encoded where not plain ASCII)."""
+TRACE_HEADER = "traceparent"
+"""W3C Trace Context: kept as it is where it is well-formed, under this name in the exchange's metadata."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _CLAUDE_SESSION = re.compile(r"(?:\A|_)session_([0-9A-Za-z-]{8,})\Z")
 
@@ -116,9 +118,9 @@ def told(headers: Mapping[str, str]) -> dict[str, str]:
     {'goal': 'Café at 50 % off'}
     """
     said = {field: unquote(headers[name]) for name, field in TOLD_HEADERS.items() if name in headers}
-    trace = headers.get("traceparent")
+    trace = headers.get(TRACE_HEADER)
     if trace is not None and _TRACEPARENT.match(trace):
-        said["traceparent"] = trace[:55]
+        said[TRACE_HEADER] = trace[:55]
     return said
 
 

@@ -53,7 +53,15 @@ LARGE_BODY = 1 << 20
 
 _log = logging.getLogger("potstill.gateway")
 
-_READ = {name.encode(): name for name in (identity.EPISODE_HEADER, *identity.SESSION_HEADERS, *identity.TOLD_HEADERS)}
+_READ = {
+    name.encode(): name
+    for name in (
+        identity.EPISODE_HEADER,
+        *identity.SESSION_HEADERS,
+        *identity.TOLD_HEADERS,
+        identity.TRACE_HEADER,
+    )
+}
 """The headers that placing looks at."""
 _ID_BYTES = 12
 _IDS_AT_A_TIME = 256

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from potstill.record.identity import TRACE_HEADER
 from potstill.record.reading import FAILED_STATUS, read_answer, read_prompt
 from potstill.serve.otel_content import input_attributes, output_attributes
 from potstill.trajectories.exchange import Exchange, Upstream
@@ -29,7 +30,6 @@ from potstill.wire.usage import normalise_usage
 Attributes = dict[str, Any]
 Cost = Callable[[Usage, str], float | None]
 """Dollars of a usage, by the name of a price row; None where there is none."""
-TRACEPARENT = "traceparent"
 _TRACEPARENT = re.compile(r"\A(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-|\Z)")
 _SAMPLED = 1
 _PROVIDERS = {"anthropic": "anthropic"}
@@ -196,7 +196,7 @@ def parent_of(metadata: Mapping[str, Any]) -> tuple[Place, bool] | None:
     >>> parent_of({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})[1]
     True
     """
-    said = metadata.get(TRACEPARENT)
+    said = metadata.get(TRACE_HEADER)
     found = _TRACEPARENT.match(said) if isinstance(said, str) else None
     if found is None:
         return None
