@@ -13,6 +13,7 @@ BOTH = {
     "test_retention",
     "test_export_import",
     "test_trajectories_cli",
+    "test_traces",
 }
 OF_FILES = {
     "test_the_size_limit_refuses_and_keeps_what_was_there",

@@ -67,6 +67,29 @@ class LiveEpisodes:
         self._responses: OrderedDict[tuple[str, str], str] = OrderedDict()
         self.placed: Counter[str] = Counter()
 
+    async def ready(self, namespace: str, headers: Mapping[str, str], body: bytes, now: float) -> None:
+        """Before ``place``: ask other processes about a request that goes on from an answer which is unknown here."""
+        shared = self._shared
+        if shared is None or identity.from_headers(headers)[0] is not None:
+            return
+        asked = outline(body)
+        fields = asked.fields()
+        if fields and identity.from_body(fields) is not None:
+            return
+        before = fields.get("previous_response_id") if fields else None
+        if isinstance(before, str) and before:
+            if (namespace, before) not in self._responses:
+                await shared.fetch(namespace, (_hash_of_response(before),))
+            return
+        space = _space(namespace, asked)
+        try:
+            thread = self._threads.of(space, asked)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            return
+        call = _call(thread.call(), space, now)
+        if "a" in call.roles and not self._stitcher.knows(call):
+            await shared.fetch(namespace, call.prefixes[::-1])
+
     def place(self, namespace: str, headers: Mapping[str, str], dialect: str, body: bytes, now: float) -> Placement:
         """The episode of a request. Names of headers are lower-case; ``now``: Unix seconds.
 
@@ -112,7 +135,7 @@ class LiveEpisodes:
         for one in told:
             self._stitcher.note(seat, one)
         hashes = [one.after for one in told if one.after is not None]
-        self._shared.publish(namespace, placement.episode_id, [*hashes, seat.prompt], now)
+        self._shared.publish(namespace, placement.episode_id, hashes, now)
 
     # --- the ways to tell ---------------------------------------------------------------------------------------------
 
@@ -131,7 +154,7 @@ class LiveEpisodes:
         return known or "response-" + blake2b(before.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     def _stitched(self, namespace: str, asked: Outline, now: float) -> tuple[str, str, _Pending | None]:
-        space = f"{namespace}\x00{identity.partition(asked.fields())}"
+        space = _space(namespace, asked)
         try:
             thread = self._threads.of(space, asked)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -142,6 +165,8 @@ class LiveEpisodes:
         shared = self._shared
         adopt = None if shared is None else lambda c: shared.find(namespace, c.prefixes[::-1])
         seat = self._stitcher.place(call, adopt=adopt)
+        if shared is not None:  # the answer takes its time: whoever gets the next request then knows of this one
+            shared.publish(namespace, seat.key, (seat.prompt,), now)
         return seat.key, seat.placed.value, _Pending(seat, thread)
 
     def _chain(self, namespace: str, episode_id: str, response: str | None, now: float) -> None:
@@ -160,6 +185,10 @@ class LiveEpisodes:
         if len(self._steps) > self._most:
             self._steps.popitem(last=False)
         return step
+
+
+def _space(namespace: str, asked: Outline) -> str:
+    return f"{namespace}\x00{identity.partition(asked.fields())}"
 
 
 def _call(said: Conversation, run: str, now: float) -> LogCall:

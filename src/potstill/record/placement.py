@@ -31,10 +31,13 @@ class Placement(Struct, frozen=True, kw_only=True):
 class Shared(Protocol):
     """What processes on one database tell each other, so that calls of one episode meet wherever they arrive.
 
-    Hashes are those of conversations (``logs.conversation``): numbers below 2**64, equal in every process. Both are
-    called on the event loop: ``find`` only for a request that goes on from an answer that this process has not seen
-    (it should answer within milliseconds), ``publish`` after each answer (it must not wait: put rows into a queue).
+    Hashes are those of conversations (``logs.conversation``): numbers below 2**64, equal in every process. All are
+    called on the event loop, ``fetch`` and ``find`` only for a request that goes on from an answer that this process
+    has not seen, ``publish`` for each request and after each answer (it must not wait: put rows into a queue).
     """
+
+    async def fetch(self, namespace: str, hashes: Sequence[int]) -> None:
+        """Ask the others, so that ``find`` knows. Never raises, and waits for milliseconds only."""
 
     def find(self, namespace: str, hashes: Sequence[int]) -> str | None:
         """The episode that published the first of these hashes that exactly one open episode published."""

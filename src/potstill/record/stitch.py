@@ -159,6 +159,12 @@ class Stitcher:
         self._forget()
         return Seat(episode.key, placed, episode, call.prefixes[-1] if call.prefixes else 0)
 
+    def knows(self, call: LogCall) -> bool:
+        """Whether an open episode has been at, or beyond, the first answer that the call goes on from."""
+        book = self._books.get(call.run)
+        first = call.roles.find("a")
+        return book is not None and first >= 0 and any(hash in book.owners for hash in call.prefixes[first:])
+
     def note(self, seat: Seat, answer: Told) -> None:
         """The call that got this seat was answered (each of several samples is noted for itself)."""
         episode = seat.episode

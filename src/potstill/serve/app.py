@@ -248,7 +248,9 @@ class App:
         await self._forwarder.serve(work, Watch(call.receive, call.connection))
 
     async def _placed(self, call: Call, body: bytes, outline: Outline, target: Target, admission: Admission) -> Work:
-        placement = self._episodes.place(admission.tenant, call.names_of_episode(), call.dialect, body, call.at)
+        names = call.names_of_episode()
+        await self._episodes.ready(admission.tenant, names, body, call.at)
+        placement = self._episodes.place(admission.tenant, names, call.dialect, body, call.at)
         ticket = await self._recorder.reserve(len(body))
         ours = call.ours()
         ours.append((b"x-potstill-episode", quote(placement.episode_id, safe=PLAIN).encode()))

@@ -23,19 +23,26 @@ AT_A_TIME = 100
 _log = logging.getLogger("potstill.gateway")
 
 
+FOLDING = "folding"
+"""Of processes on one store one folds at a time; the others' work would be thrown away (``Folded.STALE``)."""
+
+
 class Closer:
-    """``folded`` is told each trajectory, in the thread (new demonstrations)."""
+    """``folded`` is told each trajectory, ``looked`` that a look is over (what others folded can be read); both in the
+    thread."""
 
     def __init__(
         self,
         store: Store,
         idle_s: float,
         folded: Callable[[Trajectory], object] | None = None,
+        looked: Callable[[], object] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._idle_s = idle_s
         self._folded = folded
+        self._looked = looked
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
 
@@ -51,16 +58,27 @@ class Closer:
                 await self._task
 
     def close_idle(self) -> int:
-        """Fold what has been idle for long enough; how many episodes that were. Blocks."""
-        idle = self._store.open_episodes(idle_before=self._clock() - self._idle_s, limit=AT_A_TIME)
-        return sum(self._close(one) for one in idle)
+        """Fold what has been idle for long enough; how many episodes that were: 0 where another process is at it.
+        Blocks."""
+        if not self._idle(1):
+            return 0
+        with self._store.alone(FOLDING) as mine:
+            return sum(self._close(one) for one in self._idle(AT_A_TIME)) if mine else 0
+
+    def _idle(self, most: int) -> list[OpenEpisode]:
+        return self._store.open_episodes(idle_before=self._clock() - self._idle_s, limit=most)
+
+    def _look_now(self) -> None:
+        while self.close_idle() == AT_A_TIME:
+            continue
+        if self._looked is not None:
+            self._looked()
 
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(min(EVERY_S, self._idle_s / 2))
             try:
-                while await asyncio.to_thread(self.close_idle) == AT_A_TIME:
-                    continue
+                await asyncio.to_thread(self._look_now)
             except Exception:  # the journal keeps the episodes; the next look finds them again
                 _log.exception("idle episodes could not be folded")
 

@@ -51,7 +51,10 @@ class Gate(Protocol):
 
 
 class Episodes(Protocol):
-    """``record.live``. Synchronous and quick: it is on the critical path."""
+    """``record.live``. Quick: it is on the critical path."""
+
+    async def ready(self, namespace: str, headers: Mapping[str, str], body: bytes, now: float) -> None:
+        """Before ``place``: ask other processes where that is needed, for milliseconds."""
 
     def place(self, namespace: str, headers: Mapping[str, str], dialect: str, body: bytes, now: float) -> Placement: ...
 

@@ -116,8 +116,16 @@ CREATE TABLE tenant_keys (
 CREATE INDEX tenant_keys_tenant ON tenant_keys(tenant, created_at);
 """
 
+V4 = """
+CREATE TABLE traces (
+  namespace TEXT NOT NULL, hash INTEGER NOT NULL, episode TEXT NOT NULL, at REAL NOT NULL,
+  PRIMARY KEY (namespace, hash, episode)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX traces_at ON traces(at);
+"""
+
 Migration = str | Callable[[sqlite3.Connection], None]
-MIGRATIONS: tuple[Migration, ...] = (V1, V2, V3)
+MIGRATIONS: tuple[Migration, ...] = (V1, V2, V3, V4)
 """Entry i brings schema i to schema i + 1: SQL statements, or a function for what SQL cannot say."""
 
 

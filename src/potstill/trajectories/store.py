@@ -30,6 +30,7 @@ from potstill.trajectories.records import first_unstorable
 from potstill.trajectories.retention import PruneReport, Segment
 from potstill.trajectories.sql import Connection
 from potstill.trajectories.state import StateMethods
+from potstill.trajectories.traces import TraceMethods
 from potstill.trajectories.writer import NoWriter, Writer
 from potstill.types import Blob, Outcome, Struct, Trajectory
 
@@ -49,7 +50,7 @@ class Run(Struct, frozen=True, kw_only=True):
     created_at: float
 
 
-class Store(JournalMethods, StateMethods):
+class Store(JournalMethods, StateMethods, TraceMethods):
     """Open with ``Store.open``; close it or use it in a ``with`` block.
 
     >>> with Store.open("potstill.db") as store:  # doctest: +SKIP
