@@ -23,6 +23,7 @@ GROUPS = {
     "model": "potstill.models",
     "environment": "potstill.environments",
     "embedder": "potstill.embedders",
+    "checker": "potstill.checkers",
 }
 """What may be added, and the entry-point group that it is found under."""
 

@@ -1,7 +1,8 @@
 """The extension points, and nothing else. Everything that potstill can be given is one of these.
 
 Each has a conformance check (``potstill.models.check``, ``potstill.envs.check``, ...) and an entry-point group
-(``potstill.models``, ``potstill.environments``, ``potstill.embedders``) through which other packages add their own.
+(``potstill.models``, ``potstill.environments``, ``potstill.embedders``, ``potstill.checkers``) through which other
+packages add their own.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from potstill.types import (
     Request,
     Struct,
     Task,
+    Trajectory,
 )
 
 FloatMatrix = NDArray[np.float32]
@@ -223,6 +225,17 @@ class Control(Protocol):
     def name(self) -> str: ...
 
     async def act(self, query: ContextQuery, admissible: Sequence[str]) -> tuple[Action, ContextBlock]: ...
+
+
+class Checker(Protocol):
+    """Says how an episode that a gateway recorded ended, out of its trajectory.
+
+    Contract: may block, is called from several threads at once, and may be asked again about an episode that went on.
+    True or False: the task was done or not; None: it cannot tell; an ``Outcome`` says more (``score``, ``detail``).
+    What it raises counts as None and is noted.
+    """
+
+    def __call__(self, trajectory: Trajectory) -> bool | Outcome | None: ...
 
 
 JsonObject = dict[str, Any]

@@ -12,6 +12,7 @@ from potstill.serve.deciding import GatewayDecider
 from potstill.serve.parts import Admission, Asked, Decided, Placement
 from potstill.serve.settings import Cascade, Context, Gateway, Mode, Model, Route, Upstream
 from potstill.serve.stages import MemoryState
+from potstill.serve.verdicts import Verdicts
 from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.exchange import Upstream as Called
 from potstill.types import Answerer, FinishReason
@@ -152,6 +153,7 @@ class Rig:
             **more,
         )
         self.decider.kept.patience_s = 60.0
+        self.verdicts = Verdicts(self.decider.stages, self.store, lambda namespace, episode_id: None)
 
     async def decide(
         self, asked: Prompt | None = None, episode: str = "e1", tenant: str = "default", *, ready: bool = True

@@ -37,7 +37,8 @@ FAILURES = [
 @pytest.mark.parametrize("mode", [Mode.CASCADE, Mode.STUDENT])
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda one: type(one).__name__)
 async def test_a_student_that_fails_is_the_teachers_turn(failure: Exception, mode: Mode) -> None:
-    rig = Rig(FakeAsk(failure), route(mode))
+    failed: list[str] = []
+    rig = Rig(FakeAsk(failure), route(mode), failed=failed.append)
     decided = await rig.decide()
     assert decided.answer is None
     assert decided.decision is not None
@@ -46,7 +47,9 @@ async def test_a_student_that_fails_is_the_teachers_turn(failure: Exception, mod
     assert decided.calls[0].error is not None
     assert decided.calls[0].error.kind == type(failure).__name__
     assert (decided.calls[0].upstream, decided.calls[0].dialect) == ("near", "openai-chat")
-    assert rig.decider.counts["notes"] == 1
+    assert failed == ["student"]
+    assert rig.decider.decided == {("auto", "teacher", "student-failed"): 1}
+    assert rig.decider.asked == {("auto", "teacher"): 1}
 
 
 async def test_a_slow_student_is_not_waited_for() -> None:

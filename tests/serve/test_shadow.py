@@ -37,7 +37,7 @@ async def test_agreement_with_the_teacher_is_recorded_beside_the_exchange() -> N
     assert [(called.answerer, called.shadow) for called in record.calls] == [(Answerer.STUDENT, True)]
     assert record.decision is not None
     assert len(record.decision.votes) == 3
-    assert rig.decider.counts["shadow/acted/agreed"] == 1
+    assert rig.decider.shadowed == {("auto", "acted", "agreed"): 1}
     assert (rig.decider.stages.row("auto").acted, rig.decider.stages.row("auto").disagreed) == (1, 0)
 
 

@@ -18,7 +18,6 @@ from potstill.decide.assignment import Route as Served
 from potstill.decide.evidence import Arm
 from potstill.decide.rollout import RolloutPlan, RolloutState, Stage
 from potstill.errors import ConfigError, UnknownName
-from potstill.measure.prices.table import PriceTable
 from potstill.serve.settings import Cascade, Mode
 from potstill.serve.stage_rows import (
     BASELINE,
@@ -35,8 +34,7 @@ from potstill.serve.stage_rows import (
 )
 from potstill.serve.stages import MemoryState, Stages, plain
 from potstill.serve.trust import trust_of
-from potstill.trajectories.exchange import Episode, Exchange, Recorded, Upstream
-from potstill.types import Answerer
+from potstill.serve.verdicts import Ending
 
 ROLLED = route(rollout=True, canary=(0.2, 0.5), allowed_loss=0.05, shadow_share=1.0)
 
@@ -309,7 +307,8 @@ class Simulation:
             if decided.answer is None:
                 rig.finish(decided, prompt(), teacher, episode, request_id=episode)
             won = self.rng.random() < success.get(served, success[Served.SHADOW])
-            rig.decider.outcome("auto", episode, won, 0.1 if served is Served.CASCADE else 1.0)
+            cost = 0.1 if served is Served.CASCADE else 1.0
+            await rig.verdicts.count("default", episode, Ending("auto", decided.stage, self.clock.now, won, cost))
             if self.number % 25 == 0:
                 await self.look()
         return labels
@@ -383,67 +382,6 @@ async def test_an_episode_keeps_its_side_while_the_share_grows_and_leaves_it_whe
     assert {name: (await rig.decide(episode=name)).stage for name in names} == first
     await rig.decider.stages.kill_all()
     assert {(await rig.decide(episode=name)).stage for name in names} == {"killed/teacher"}
-
-
-async def test_outcomes_of_episodes_that_another_process_served_count_by_their_record() -> None:
-    run = Simulation()
-    await run.day(300, {Served.SHADOW: 0.9, Served.CASCADE: 0.9})
-    fresh = Rig(FakeAsk(call("look")), ROLLED, store=run.rigs[0].store, clock=run.clock).decider
-    await fresh.stages.refresh(60)
-    before, entered = fresh.stages.row("auto").counts.canary.n, fresh.stages.row("auto").rollout.entered_at
-    assert not fresh.outcome("auto", "unknown", True)
-    assert not fresh.outcome("auto", "old", True, stage="shadow/shadow", begun_at=entered - 1.0)
-    assert fresh.outcome("auto", "new", True, 0.1, stage="canary/cascade", begun_at=entered + 1.0)
-    await fresh.stages.tick()
-    assert fresh.stages.row("auto").counts.canary.n == before + 1
-
-
-async def test_an_outcome_takes_stage_and_cost_from_the_journal() -> None:
-    run = Simulation()
-    await run.day(300, {Served.SHADOW: 0.9, Served.CASCADE: 0.9})
-    fresh = Rig(
-        FakeAsk(call("look")),
-        ROLLED,
-        store=run.rigs[0].store,
-        clock=run.clock,
-        prices=PriceTable.load(prices={"models": {"m": {"input": 10.0, "output": 0.0}}}),
-    ).decider
-    await fresh.stages.refresh(60)
-    counts = fresh.stages.row("auto").counts
-    told = Upstream(
-        model="m",
-        upstream="u",
-        answerer=Answerer.STUDENT,
-        dialect="openai-chat",
-        raw_usage={"prompt_tokens": 1000, "completion_tokens": 5},
-    )
-    exchange = Exchange(
-        namespace="acme",
-        episode_id="e",
-        route="auto",
-        dialect="openai-chat",
-        started_at=run.clock.now,
-        request=b"{}",
-        stage="canary/cascade",
-        calls=(told,),
-    )
-    beside = msgspec.structs.replace(exchange, request=b"", stage="canary/shadow")
-    rows = tuple(Recorded(seq=seq, exchange=one) for seq, one in enumerate((beside, exchange, exchange), start=1))
-    episode = Episode(namespace="acme", episode_id="e", exchanges=rows)
-    assert not fresh.told(msgspec.structs.replace(episode, folded_seq=7), True)
-    assert fresh.told(episode, True)
-    await fresh.stages.tick()
-    after = fresh.stages.row("auto").counts
-    assert after.canary.n == counts.canary.n + 1
-    assert after.canary_usd - counts.canary_usd == pytest.approx(2 * 0.01)
-
-
-async def test_an_outcome_is_counted_once() -> None:
-    run = Simulation()
-    await run.day(300, {Served.SHADOW: 0.9, Served.CASCADE: 0.9})
-    await run.rigs[0].decide(episode="twice")
-    assert run.rigs[0].decider.outcome("auto", "twice", True)
-    assert not run.rigs[0].decider.outcome("auto", "twice", False)
 
 
 # --- settings that cannot be served -----------------------------------------------------------------------------------

@@ -125,6 +125,11 @@ class Accounts:
             account.use(limit, at)
         return account
 
+    def known(self, tenant: str, key_id: str | None) -> list[Account]:
+        """Those in use of a tenant and its key; of others nothing is known here."""
+        owners = ((tenant, None),) if key_id is None else ((tenant, None), (tenant, key_id))
+        return [account for owner in owners if (account := self._accounts.get(owner)) is not None]
+
     def add(self, tenant: str, key_id: str, at: float, *, micros: int = 0, tokens: int = 0, requests: int = 0) -> None:
         """Count for the key and its tenant, on the day of ``at``. Only in memory; ``sync`` writes."""
         day = day_of(at)

@@ -18,12 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from potstill.errors import ConfigError, StoreError, UnknownName
-from potstill.serve import json_http
+from potstill.serve import dashboard, json_http
 from potstill.serve.admin_acts import Acts
+from potstill.serve.admin_figures import Figures
 from potstill.serve.admin_parts import AdminStore, Blocking, RouteActs
 from potstill.serve.admin_reads import Reads
 from potstill.serve.json_http import Call, Disconnected, Receive, Refusal, Scope, Send
-from potstill.serve.outcomes import Outcomes
+from potstill.serve.outcomes import Outcomes, Tell
 from potstill.serve.parts import Gate
 from potstill.serve.sessions import SESSION_S, Guesses, Session, Sessions, cookie, cookie_of, same_origin, token_matches
 from potstill.serve.settings import Gateway
@@ -60,6 +61,7 @@ class Admin:
         gauges: Callable[[], Mapping[str, Any]] = dict,
         redact: Callable[[str], str] = str,
         clock: Callable[[], float] = time.time,
+        tell: Tell = lambda tenant, episode: None,
     ) -> None:
         self._admin_key = admin_key
         self._store = store
@@ -70,20 +72,24 @@ class Admin:
         blocking = Blocking(self._threads)
         tenants = gate if isinstance(gate, TenantGate) else None
         reads = Reads(settings, store, blocking, stages, tenants, gauges, clock)
-        acts = Acts(store, blocking, stages, tenants, redact, clock)
+        acts = Acts(store, blocking, stages, tenants, redact, clock, tell)
         self._reads = reads
-        self._outcomes = Outcomes(store, gate, blocking, redact, clock)
+        figures = Figures(settings, store, blocking, clock)
+        self._outcomes = Outcomes(store, gate, blocking, redact, clock, tell)
         self._table: list[tuple[str, re.Pattern[str], Handler]] = [
             (method, re.compile(pattern, re.DOTALL), handler)
             for method, pattern, handler in (
                 ("GET", "status", reads.status),
                 ("GET", "routes", reads.routes),
-                ("POST", r"routes/(?P<name>.+)/(?P<act>freeze|unfreeze|kill|release)", acts.route),
+                ("POST", r"routes/(?P<name>.+)/(?P<act>freeze|unfreeze|kill|release|recalibrated)", acts.route),
                 ("POST", "kill-switch", acts.kill_switch),
                 ("GET", "episodes", reads.episodes),
                 ("GET", r"episodes/(?P<tenant>[^/]+)/(?P<episode>.+)", reads.episode),
                 ("POST", r"episodes/(?P<tenant>[^/]+)/(?P<episode>.+)/outcome", acts.outcome),
                 ("GET", "live", reads.live),
+                ("GET", "figures", figures.overview),
+                ("GET", "figures/episodes", figures.episodes),
+                ("GET", r"figures/episodes/(?P<tenant>[^/]+)/(?P<episode>.+)", figures.episode),
                 ("GET", "tenants", reads.tenants),
                 ("GET", "keys", acts.keys),
                 ("POST", "keys", acts.create_key),
@@ -95,6 +101,8 @@ class Admin:
 
     def handles(self, path: str) -> bool:
         """Whether a path is for this application."""
+        if path in dashboard.PATHS:
+            return True
         return (path.startswith(PREFIX) and path not in NOT_OURS) or OUTCOME.fullmatch(path) is not None
 
     def drain(self) -> None:
@@ -106,6 +114,8 @@ class Admin:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if dashboard.handles(scope["method"], scope["path"]):
+            return await dashboard.serve(scope, send)
         try:
             await self._serve(Call.of(scope), receive, send)
         except Disconnected:
@@ -133,6 +143,8 @@ class Admin:
                 raise Refusal(405, "invalid_request", "An outcome is sent with POST.")
             status, value = await self._outcomes.post(call, await json_http.read_body(receive), outcome["episode"])
             return await json_http.answer(send, status, value)
+        if call.path in dashboard.PATHS:
+            raise Refusal(405, "invalid_request", "The dashboard's files are read with GET.")
         if not self._admin_key:
             raise Refusal(403, "permission", "The admin API is off, because the gateway has no admin key.")
         name = call.path.removeprefix(PREFIX)

@@ -69,7 +69,9 @@ class Acts:
         gate: TenantGate | None,
         redact: Callable[[str], str],
         clock: Callable[[], float],
+        tell: outcomes.Tell,
     ) -> None:
+        self._tell = tell
         self._store = store
         self._rows = StoreRows(store)
         self._blocking = blocking
@@ -163,7 +165,7 @@ class Acts:
         told = json_http.decode(call, body, outcomes.Told)
         if b'"source"' not in body:
             told = msgspec.structs.replace(told, source=OutcomeSource.HUMAN)
-        return 200, await outcomes.put(self._store, self._blocking, tenant, episode, told, self._redact)
+        return 200, await outcomes.put(self._store, self._blocking, tenant, episode, told, self._redact, self._tell)
 
 
 def _expiry(days: float | None, at: float) -> float | None:

@@ -6,7 +6,8 @@ What it knows: who needs whom. What it does not do: sockets (``server``), or any
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,14 @@ from potstill.record.redact import Redactor
 from potstill.serve.admin import Admin
 from potstill.serve.admin_key import is_loopback
 from potstill.serve.app import App
+from potstill.serve.checking import Checkers, loaded
 from potstill.serve.closing import Closer
+from potstill.serve.counting import tell_decider, tell_gate, tell_outcomes
 from potstill.serve.deciding import GatewayDecider
 from potstill.serve.forward import Forwarder
 from potstill.serve.key_rows import StoreRows
+from potstill.serve.learning import Learning
+from potstill.serve.meeting import Meeting
 from potstill.serve.metrics import Metrics
 from potstill.serve.own_secrets import OwnSecrets
 from potstill.serve.plain import Plain
@@ -30,15 +35,19 @@ from potstill.serve.recorder import LINGER_S, Recorder
 from potstill.serve.routes import Routes
 from potstill.serve.settings import Gateway, Mode
 from potstill.serve.settling import Settler
-from potstill.serve.tenants import OPEN_TENANT, TenantGate
+from potstill.serve.tenants import TenantGate
 from potstill.serve.upstreams import Upstreams
-from potstill.trajectories.opening import open_store
+from potstill.serve.verdicts import Verdicts, ending_of
+from potstill.trajectories.exchange import Exchange
+from potstill.trajectories.opening import is_url, open_store
 from potstill.trajectories.store import Store
 from potstill.types import Trajectory
 
 if TYPE_CHECKING:
     from potstill.distill.context.library import DemonstrationLibrary
     from potstill.serve.otel import SpanExport
+
+_log = logging.getLogger("potstill.gateway")
 
 QUIET_S = 5.0
 """How long requests that were cut at the end of the drain time have to come to an end."""
@@ -67,7 +76,7 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
             max_bytes=limits.max_queue_bytes,
             metrics=metrics,
             overflow=told.overflow,
-            redact=redactor.exchange,
+            redact=redactor.exchanges,
             linger_s=0.0 if told.strict else LINGER_S,
             recorded=None if spans is None else spans.exchange,
         )
@@ -76,32 +85,57 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
         gate = TenantGate(StoreRows(store), settings.tenants, keys_required=needs_keys(settings))
         await gate.start()
         stack.push_async_callback(gate.aclose)
-        episodes = LiveEpisodes(idle_s=limits.idle_episode_s)
-        library = await asyncio.to_thread(_library, settings, store)
-        folded = _ignored if library is None else library.add
-        closer = Closer(store, limits.idle_episode_s, folded if spans is None else partial(_told, spans, folded))
-        await closer.start()
-        stack.push_async_callback(closer.aclose)
-        decider = None
+        tell_gate(metrics, gate)
+        meeting = Meeting(store, limits.idle_episode_s) if is_url(settings.db) else None
+        if meeting is not None:
+            stack.push_async_callback(meeting.aclose)
+        episodes = LiveEpisodes(idle_s=limits.idle_episode_s, shared=meeting)
+        learning = await asyncio.to_thread(_learning, settings, store)
+        library = None if learning is None else learning.library
+        settler = Settler(gate, episodes, metrics, prices)
+        decider, verdicts = None, None
         if any(route.mode is not Mode.RECORD for route in settings.routes):
             decider = GatewayDecider(
                 settings,
                 Questions(upstreams, max_bytes=limits.max_answer_bytes),
                 store,
                 library,
-                record=recorder.add,
+                record=partial(_shadowed, recorder, settler),
                 prices=prices,
+                failed=metrics.fail_open.add,
+                may_spend=gate.may_spend,
             )
+            for warning in decider.warnings:
+                _log.warning("%s", warning)
+            tell_decider(metrics, decider)
             await decider.start()
             stack.push_async_callback(decider.aclose)
+            look = partial(ending_of, store, decider.costs)
+            verdicts = Verdicts(decider.stages, store, look, recorder.caught_up)
+            stack.push_async_callback(verdicts.aclose)
+        tell = _deaf if verdicts is None else verdicts.told
+        checkers = Checkers(loaded(settings), store, _from_threads(tell), redactor.text)
+        stack.push_async_callback(asyncio.to_thread, checkers.close)
+        checkers.catch_up()
+        tell_outcomes(metrics, verdicts, checkers)
+        folded = _Folded(library, checkers, _from_threads(tell))
+        closer = Closer(
+            store,
+            limits.idle_episode_s,
+            folded if spans is None else partial(_told, spans, folded),
+            _looked(learning, meeting),
+        )
+        await closer.start()
+        stack.push_async_callback(closer.aclose)
         admin = Admin(
             settings=settings,
             store=store,
             gate=gate,
             admin_key=admin_key,
             stages=None if decider is None else decider.stages,
-            gauges=partial(_gauges, metrics),
+            gauges=partial(_gauges, metrics, () if decider is None else decider.warnings),
             redact=redactor.text,
+            tell=tell,
         )
         stack.push_async_callback(admin.aclose)
         app = App(
@@ -114,7 +148,7 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
                 recorder,
                 metrics,
                 limits,
-                Settler(gate, episodes, metrics, prices),
+                settler,
                 strict=told.strict,
                 decider=decider,
             ),
@@ -126,6 +160,42 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
         )
         stack.push_async_callback(_quiet, app)
         yield app
+
+
+class _Folded:
+    """What follows when an episode became a trajectory; called in the closer's thread."""
+
+    def __init__(
+        self, library: DemonstrationLibrary | None, checkers: Checkers, tell: Callable[[str, str], None]
+    ) -> None:
+        self._library, self._checkers, self._tell = library, checkers, tell
+
+    def __call__(self, trajectory: Trajectory) -> None:
+        if self._library is not None:
+            self._library.add(trajectory)
+        if trajectory.outcome is not None:  # perhaps of somebody who wrote it into the store without asking us
+            self._tell(trajectory.namespace, str(trajectory.metadata.get("episode_id", "")))
+        self._checkers.folded(trajectory)
+
+
+def _shadowed(recorder: Recorder, settler: Settler, exchange: Exchange) -> None:
+    recorder.add(exchange)
+    settler.beside(exchange)
+
+
+def _deaf(namespace: str, episode_id: str) -> None:
+    """Without a student nobody counts outcomes."""
+
+
+def _from_threads(tell: Callable[[str, str], None]) -> Callable[[str, str], None]:
+    """``tell`` for callers that are not on the event loop."""
+    loop = asyncio.get_running_loop()
+
+    def told(namespace: str, episode_id: str) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the outcome is kept all the same
+            loop.call_soon_threadsafe(tell, namespace, episode_id)
+
+    return told
 
 
 def needs_keys(settings: Gateway) -> bool:
@@ -140,10 +210,6 @@ async def _quiet(app: App) -> None:
             await app.idle()
 
 
-def _ignored(trajectory: Trajectory) -> None:
-    """Nobody wants to know."""
-
-
 def _span_export(settings: Gateway, metrics: Metrics, prices: PriceTable | None) -> SpanExport | None:
     if not settings.otel.endpoint:
         return None
@@ -152,13 +218,15 @@ def _span_export(settings: Gateway, metrics: Metrics, prices: PriceTable | None)
     return SpanExport(settings, metrics, prices)
 
 
-def _told(spans: SpanExport, folded: Callable[[Trajectory], object], trajectory: Trajectory) -> None:
+def _told(spans: SpanExport, folded: Callable[[Trajectory], None], trajectory: Trajectory) -> None:
     spans.episode(trajectory)
     folded(trajectory)
 
 
-def _gauges(metrics: Metrics) -> Mapping[str, Any]:
-    return {gauge.name.removeprefix("potstill_"): gauge.read() for gauge in metrics.gauges}
+def _gauges(metrics: Metrics, warnings: Sequence[str]) -> Mapping[str, Any]:
+    """For the status page."""
+    read = {gauge.name.removeprefix("potstill_"): gauge.read() for gauge in metrics.gauges}
+    return {**read, "warnings": list(warnings)}
 
 
 def _prices() -> PriceTable | None:
@@ -169,15 +237,25 @@ def _prices() -> PriceTable | None:
         return None
 
 
-def _library(settings: Gateway, store: Store) -> DemonstrationLibrary | None:
+def _looked(learning: Learning | None, meeting: Meeting | None) -> Callable[[], None]:
+    """What is done every now and then; in the closer's thread."""
+
+    def looked() -> None:
+        if learning is not None:
+            learning.catch_up()
+        if meeting is not None:
+            meeting.tidy()
+
+    return looked
+
+
+def _learning(settings: Gateway, store: Store) -> Learning | None:
     """What the tenants' teachers did well, where a route shows demonstrations."""
     if not any(route.context.k for route in settings.routes):
         return None
     from potstill.distill.context.config import ContextConfig
     from potstill.distill.context.library import DemonstrationLibrary
 
-    library = DemonstrationLibrary(ContextConfig())
-    for namespace in {OPEN_TENANT, *(tenant.name for tenant in settings.tenants)}:
-        for trajectory in store.select(namespace=namespace, success=True):
-            library.add(trajectory)
-    return library
+    learning = Learning(store, DemonstrationLibrary(ContextConfig()))
+    learning.catch_up()
+    return learning

@@ -25,7 +25,7 @@ from potstill.serve.switching import (
 )
 from potstill.serve.trust import Trust
 from potstill.trajectories.exchange import Exchange, Upstream
-from potstill.types import Answerer
+from potstill.types import Answerer, Trajectory, Usage
 from potstill.wire.neutral import Prompt
 from potstill.wire.usage import normalise_usage
 
@@ -51,12 +51,28 @@ class Costs:
 
     def spent(self, calls: Iterable[Upstream]) -> float | None:
         """What calls cost that were not shadow work; None where one of them cannot be priced."""
+        return self._sum(
+            (normalise_usage(call.raw_usage), call.price_as or call.model, call.error is not None)
+            for call in calls
+            if not call.shadow
+        )
+
+    def spent_on(self, trajectory: Trajectory) -> float | None:
+        """The same of an episode that was folded: on a step that was shadowed the student's calls are shadow work."""
+        shadowed = {one.get("step") for one in trajectory.metadata.get("shadow", ())}
+        return self._sum(
+            (call.usage, call.priced_as or call.model, call.error is not None)
+            for step in trajectory.steps
+            for call in step.calls
+            if step.index not in shadowed or call.answerer is not Answerer.STUDENT
+        )
+
+    def _sum(self, billed: Iterable[tuple[Usage | None, str, bool]]) -> float | None:
         from potstill.measure.ledger import price_usage
 
         total = 0.0
-        for call in calls:
-            usage, name = normalise_usage(call.raw_usage), call.price_as or call.model
-            if call.shadow or (usage is None and call.error is not None):
+        for usage, name, failed in billed:
+            if usage is None and failed:
                 continue
             if self._prices is None or usage is None or not self._prices.has(name):
                 return None

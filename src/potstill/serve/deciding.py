@@ -8,7 +8,6 @@ itself (``decide.decide_step``), send to upstreams (``parts.Ask``), keep stages 
     await decider.start()
     decided = await decider.decide(route, prompt, placement, admission)   # answer None: forward to the teacher
     decider.finished(route, prompt, exchange)                             # shadow, caches; never waits
-    decider.told(store.episode(tenant, episode_id), success=True)         # the canary's and the control's evidence
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from potstill.serve.stages import POLL_S, Assigned, Stages, StateStore
 from potstill.serve.student import answer_of, not_for_student
 from potstill.serve.trust import Trust, trust_of
 from potstill.serve.validity import ValidAnswers
-from potstill.trajectories.exchange import Episode, Exchange
+from potstill.trajectories.exchange import Exchange
 from potstill.types import Answerer, EscalationMode, Reply
 from potstill.wire.neutral import Prompt
 
@@ -49,13 +48,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NOT_ASKED = ("stage", "state", "request", "failed")
+"""Why the student was not asked: by its stage, because that could not be read, by what is asked, by a failure here."""
+
 
 class GatewayDecider:
     """``parts.Decider`` over one event loop. Raises ``ConfigError`` for routes that cannot be served.
 
     ``record`` takes a shadowed exchange as one more record of its episode: no client's bytes, calls with
     ``shadow=True``, and in ``metadata`` ``shadow_of`` (the request), ``acted`` and ``agreed``. ``prices`` None: costs
-    are not known and change nothing. ``warnings`` are for the operator, at start.
+    are not known and change nothing. ``warnings`` are for the operator, at start. ``failed`` is told what the teacher
+    made up for, ``may_spend`` whether a tenant's key has budget left for shadow work.
     """
 
     def __init__(
@@ -69,17 +72,23 @@ class GatewayDecider:
         prices: PriceTable | None = None,
         clock: Callable[[], float] = time.time,
         environment: str = ENVIRONMENT,
+        failed: Callable[[str], None] = lambda what: None,
+        may_spend: Callable[[str, str | None], bool] = lambda tenant, key_id: True,
     ) -> None:
+        self._failed, self._may_spend = failed, may_spend
         self.trusts = {route.name: trust_of(route, settings) for route in settings.routes}
         self.warnings = tuple(text for trust in self.trusts.values() for text in trust.warnings)
         self.stages = Stages(self.trusts, state_store, clock)
         self.costs = Costs(prices, {one.name: one.n_shares_prompt for one in settings.upstreams})
         self.shadow = ShadowQueue(self._shadow)
-        self.counts: Counter[str] = Counter()
-        """Decisions by who acts and why, such as ``student/agreed``, and ``notes``: what failed open."""
+        self.decided: Counter[tuple[str, str, str]] = Counter()
+        """Requests by route, who acts, and why: a ``Reason``, or one of ``NOT_ASKED``."""
+        self.asked: Counter[tuple[str, str]] = Counter()
+        """Steps at which the student was asked, by route and who acted."""
+        self.shadowed: Counter[tuple[str, str, str]] = Counter()
+        """Shadowed steps by route, ``acted`` or ``abstained``, ``agreed`` or ``differed``."""
         self._ask, self._record, self._clock = ask, record, clock
         self._dialects = {upstream.name: upstream.dialect for upstream in settings.upstreams}
-        self._default = None if settings.passthrough else settings.default_route
         self._drain_s = settings.limits.drain_s
         self._context = Injector(library, environment)
         self._held = HeldEpisodes()
@@ -133,18 +142,28 @@ class GatewayDecider:
             held = self._episode(route.name, key, now)
             served = served_now(held.begun, now)
             stage = f"{now.stage}/{served}"
+            if now.note:
+                self._failed("stages")
+                return self._alone(route, "state", stage, now.note)
             if served is not Served.CASCADE:
-                return self._noted(Decided(stage=stage, notes=(now.note,) if now.note else ()))
+                return self._alone(route, "stage", stage)
             why = not_for_student(prompt)
             if why is not None:
-                return self._noted(Decided(stage=stage, notes=(f"the teacher alone: {why}",)))
+                return self._alone(route, "request", stage, f"the teacher alone: {why}")
             where = Where(namespace=admission.tenant, episode_id=placement.episode_id, said=said or {})
             decided = await self._cascade(trust, key, held, now, prompt, where)
-            return self._noted(msgspec.structs.replace(decided, stage=stage))
+            assert decided.decision is not None
+            self.decided[route.name, decided.decision.answerer.value, decided.decision.reason.value] += 1
+            return msgspec.structs.replace(decided, stage=stage)
         except Exception as problem:  # fail open, whatever it is: an agent is never worse off for the gateway
             log.exception("deciding on route %s failed", route.name)
-            note = f"the teacher alone: {type(problem).__name__}: {problem}"
-            return self._noted(Decided(stage=stage, notes=(note,)))
+            self._failed("decision")
+            return self._alone(route, "failed", stage, f"the teacher alone: {type(problem).__name__}: {problem}")
+
+    def _alone(self, route: Route, why: str, stage: str, note: str = "") -> Decided:
+        """The student is not asked: for one of ``NOT_ASKED``."""
+        self.decided[route.name, Answerer.TEACHER.value, why] += 1
+        return Decided(stage=stage, notes=(note,) if note else ())
 
     def _episode(self, route: str, key: str, now: Assigned) -> Held:
         """What is held of the episode; of a new one, how it is served."""
@@ -182,6 +201,7 @@ class GatewayDecider:
             shown = await self._context.inject(prompt, trust.route.context, situation, where)
         weighed = await self._weigh(trust, policy, state, shown, prompt, situation)
         self._after(trust, key, held, weighed)
+        self._count(trust, unread, shown, weighed)
         notes = tuple(filter(None, (unread, shown.note, staying, *weighed.notes)))
         decided = Decided(
             decision=weighed.resolution.decision,
@@ -192,6 +212,13 @@ class GatewayDecider:
         if weighed.sample is not None:
             return msgspec.structs.replace(decided, answer=answer_of(weighed.sample))
         return self._to_teacher(trust, held, prompt, situation, decided)
+
+    def _count(self, trust: Trust, unread: str, shown: Shown, weighed: Weighed) -> None:
+        if weighed.calls:
+            self.asked[trust.route.name, weighed.resolution.decision.answerer.value] += 1
+        for what, failed in (("state", unread), ("retrieval", shown.note), ("student", weighed.notes)):
+            if failed:
+                self._failed(what)
 
     def _staying(self, trust: Trust, held: Held, prompt: Prompt) -> tuple[CascadeState, str]:
         """The state with which the step is decided. Where the teacher's warm cache makes it the cheaper one, it keeps
@@ -242,12 +269,6 @@ class GatewayDecider:
         held.compacted = compact is not None
         return msgspec.structs.replace(decided, prompt=compact, notes=(*decided.notes, note) if note else decided.notes)
 
-    def _noted(self, decided: Decided) -> Decided:
-        decision = decided.decision
-        self.counts["teacher/not-asked" if decision is None else f"{decision.answerer}/{decision.reason}"] += 1
-        self.counts["notes"] += len(decided.notes)
-        return decided
-
     # --- after the answer ---------------------------------------------------------------------------------------------
 
     def finished(self, route: Route, prompt: Prompt, exchange: Exchange) -> None:
@@ -260,73 +281,24 @@ class GatewayDecider:
             self.costs.finished(trust, self._held.get(key), prompt, exchange)
             if exchange.stage.endswith(f"/{Served.SHADOW}") and not_for_student(prompt) is None:
                 unit = f"{key}/{exchange.request_id}/{exchange.started_at!r}"
-                if drawn(unit, route.shadow_share, route.name, "shadow-exchange"):
+                if drawn(unit, route.shadow_share, route.name, "shadow-exchange") and self._has_budget(exchange):
                     self.shadow.offer(Job(route.name, prompt, exchange))
         except Exception:  # nobody waits for this any more
             log.exception("what follows an exchange on route %s failed", route.name)
 
-    def outcome(
-        self,
-        route: str,
-        episode_id: str,
-        success: bool,
-        cost_usd: float | None = None,
-        *,
-        namespace: str = "default",
-        stage: str = "",
-        begun_at: float | None = None,
-    ) -> bool:
-        """An episode ended: evidence for its arm. False where it counts for none, or was counted. ``route``: as clients
-        asked for it (``Exchange.route``).
-
-        ``stage`` and ``begun_at``: ``stage`` and ``started_at`` of the episode's first exchange in the journal. They
-        are needed where another process served it or this one has forgotten it; an episode counts for the stage in
-        which it began.
-        """
-        route = route if route in self.trusts else self._default or ""
-        if route not in self.trusts or self.trusts[route].student is None:
-            return False
-        held = self._held.get(key_of(namespace, episode_id))
-        if held is not None and held.counted:
-            return False
-        entered_at = self.stages.row(route).rollout.entered_at
-        served_as = stage.rpartition("/")[2]
-        if served_as in set(Served) and begun_at is not None:
-            served, began = Served(served_as), entered_at if begun_at >= entered_at else begun_at
-        elif held is not None and not held.begun.note:
-            served, began = held.begun.served, held.begun.entered_at
-        else:
-            return False
-        if held is not None:
-            held.counted = True
-        if began != entered_at:
-            return False
-        self.stages.ended(route, served, success, cost_usd, began)
-        return True
-
-    def told(self, episode: Episode, success: bool) -> bool:
-        """``outcome`` with route, stage and cost out of the journal; False where it counts for no arm."""
-        asked = [one.exchange for one in episode.exchanges if one.exchange.request]
-        held = self._held.get(key_of(episode.namespace, episode.episode_id))
-        if not asked or episode.folded_seq:  # how it began is in a trajectory by now: only who served it still knows
-            route = "" if held is None else held.route
-            return self.outcome(route, episode.episode_id, success, namespace=episode.namespace)
-        return self.outcome(
-            asked[0].route,
-            episode.episode_id,
-            success,
-            self.costs.spent(call for exchange in asked for call in exchange.calls),
-            namespace=episode.namespace,
-            stage=asked[0].stage,
-            begun_at=asked[0].started_at,
-        )
+    def _has_budget(self, exchange: Exchange) -> bool:
+        """Shadow work is paid out of the tenant's budgets, and ends with them."""
+        if self._may_spend(exchange.namespace, exchange.key_id):
+            return True
+        self.shadow.counts["no-budget"] += 1
+        return False
 
     async def _shadow(self, job: Job) -> None:
         """Ask the student what the teacher was asked, and compare."""
         name, prompt, exchange = job
         trust = self.trusts[name]
         teacher = teachers_reply(exchange)
-        if teacher is None:
+        if teacher is None or not self._has_budget(exchange):
             return
         situation = parse(prompt)
         where = Where(namespace=exchange.namespace, episode_id=exchange.episode_id, said=exchange.metadata)
@@ -338,7 +310,7 @@ class GatewayDecider:
         found = compare(teacher, weighed.samples, weighed.resolution.decision, ValidAnswers(policy.rule, prompt))
         if found is not None:
             self.stages.shadowed(name, acted=found.acted, agreed=found.agreed)
-            self.counts[_shadow_name(found)] += 1
+            self.shadowed[name, *_named(found)] += 1
         if self._record is not None:
             self._record(_shadow_record(exchange, weighed, shown, found, started, self._clock()))
 
@@ -363,8 +335,8 @@ def _tried(situation: Situation, rule: ValidAnswers) -> set[Hashable]:
     return {key for reply in replies if (key := rule.key(reply, None)) is not None}
 
 
-def _shadow_name(found: Compared) -> str:
-    return f"shadow/{'acted' if found.acted else 'abstained'}/{'agreed' if found.agreed else 'differed'}"
+def _named(found: Compared) -> tuple[str, str]:
+    return "acted" if found.acted else "abstained", "agreed" if found.agreed else "differed"
 
 
 def _shadow_record(
@@ -386,5 +358,6 @@ def _shadow_record(
         demonstrations=shown.demonstrations,
         stage=exchange.stage,
         notes=tuple(filter(None, (shown.note, *weighed.notes))),
+        key_id=exchange.key_id,
         metadata=told,
     )

@@ -60,7 +60,6 @@ class Held:
     compacted: bool = False
     """The teacher last saw a compact prompt: its cache does not hold the conversation."""
     warmth: dict[Answerer, Warmth] = field(default_factory=dict)
-    counted: bool = False
 
 
 class HeldEpisodes:

@@ -7,7 +7,7 @@ tenant's key or any name that a client makes up (their number must stay small), 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -42,6 +42,19 @@ class Gauge:
     def lines(self) -> list[str]:
         name = self.name
         return [f"# HELP {name} {self.help}", f"# TYPE {name} gauge", f"{name} {_number(self.read())}"]
+
+
+class Told:
+    """Numbers that others keep, by labels out of a fixed set, read when somebody asks."""
+
+    def __init__(
+        self, name: str, help: str, labels: Labels, read: Callable[[], Mapping[Labels, float]], kind: str = "counter"
+    ) -> None:
+        self.name, self.help, self.labels, self.read, self.kind = name, help, labels, read, kind
+
+    def lines(self) -> list[str]:
+        rows = [f"{self.name}{_shown(self.labels, key)} {_number(value)}" for key, value in self.read().items()]
+        return [f"# HELP {self.name} {self.help}", f"# TYPE {self.name} {self.kind}", *rows]
 
 
 class Histogram:
@@ -84,6 +97,9 @@ class Metrics:
         self.tokens = Counter("potstill_tokens_total", "Tokens as upstreams billed them.", ("route", "kind"))
         self.unknown_usage = Counter("potstill_unknown_usage_total", "Answers without usable token counts.", ("route",))
         self.cut = Counter("potstill_cut_answers_total", "Answers that did not end well.", ("route", "by"))
+        self.cost = Counter(
+            "potstill_cost_usd_total", "Dollars by list prices, as tenants are charged.", ("route", "side")
+        )
         self.fail_open = Counter("potstill_fail_open_total", "Failures that the teacher made up for.", ("what",))
         self.recorded = Counter("potstill_recorded_total", "Exchanges that are durable.")
         self.commits = Counter("potstill_commits_total", "Batches that were committed, one fsync each.")
@@ -94,14 +110,21 @@ class Metrics:
         self.first_byte = Histogram("potstill_first_byte_seconds", "To the first byte of the answer.", ("route",))
         self.added = Histogram("potstill_added_seconds", "To the first byte, less the wait for models.", ("route",))
         self.gauges: list[Gauge] = []
+        self.told: list[Told] = []
 
     def gauge(self, name: str, help: str, read: Callable[[], float]) -> None:
         self.gauges.append(Gauge(name, help, read))
 
+    def tell(
+        self, name: str, help: str, labels: Labels, read: Callable[[], Mapping[Labels, float]], kind: str = "counter"
+    ) -> None:
+        """Show numbers that somebody else keeps. ``labels`` must have few values, none of a client's making."""
+        self.told.append(Told(name, help, labels, read, kind))
+
     def text(self) -> bytes:
         """The page that Prometheus scrapes."""
         families = [one for one in vars(self).values() if isinstance(one, Counter | Histogram)]
-        lines = [line for one in (*families, *self.gauges) for line in one.lines()]
+        lines = [line for one in (*families, *self.told, *self.gauges) for line in one.lines()]
         return ("\n".join(lines) + "\n").encode()
 
 

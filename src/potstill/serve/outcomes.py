@@ -21,6 +21,8 @@ from potstill.types import Outcome, OutcomeSource, Struct
 from potstill.wire.dialect import Problem
 
 MAX_ID_CHARACTERS = 512
+Tell = Callable[[str, str], None]
+"""Whose outcome was set: tenant and episode. It must not wait."""
 WAITS_S = (0.0, 0.05, 0.2, 0.75)
 """An outcome may come before the recorder has written the episode's last exchange: pauses before looking again."""
 
@@ -42,7 +44,9 @@ class Outcomes:
         blocking: Blocking,
         redact: Callable[[str], str],
         clock: Callable[[], float],
+        tell: Tell,
     ) -> None:
+        self._tell = tell
         self._store = store
         self._gate = gate
         self._blocking = blocking
@@ -55,13 +59,21 @@ class Outcomes:
         if isinstance(admitted, Problem):
             raise Refusal(admitted.status, admitted.kind, admitted.message, retry_after_s=admitted.retry_after_s)
         told = json_http.decode(call, body, Told)
-        return 200, await put(self._store, self._blocking, admitted.tenant, episode, told, self._redact)
+        return 200, await put(self._store, self._blocking, admitted.tenant, episode, told, self._redact, self._tell)
 
 
 async def put(
-    store: AdminStore, blocking: Blocking, tenant: str, episode: str, told: Told, redact: Callable[[str], str]
+    store: AdminStore,
+    blocking: Blocking,
+    tenant: str,
+    episode: str,
+    told: Told,
+    redact: Callable[[str], str],
+    tell: Tell,
 ) -> dict[str, object]:
-    """Set or replace an outcome; the same one again changes nothing. Raises ``Refusal`` 404 for an unknown episode."""
+    """Set or replace an outcome; the same one again changes nothing. Raises ``Refusal`` 404 for an unknown episode.
+
+    ``tell`` hears of it once it is kept."""
     if not 0 < len(episode) <= MAX_ID_CHARACTERS or "\x00" in episode:
         raise Refusal(404, "not_found", "There is no such episode.")
     for wait_s in WAITS_S:
@@ -77,4 +89,5 @@ async def put(
         if "Cannot store" in str(error):
             raise Refusal(400, "invalid_request", "This outcome cannot be kept.") from error
         raise
+    tell(tenant, episode)
     return {"episode": episode, "tenant": tenant, "outcome": outcome, "kept_in": place.value}

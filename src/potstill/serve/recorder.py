@@ -68,7 +68,7 @@ class Recorder:
         max_bytes: int,
         metrics: Metrics,
         overflow: Overflow = Overflow.WAIT,
-        redact: Callable[[Exchange], Exchange] | None = None,
+        redact: Callable[[Sequence[Exchange]], Sequence[Exchange]] | None = None,
         linger_s: float = LINGER_S,
         recorded: Callable[[Exchange], None] | None = None,
     ) -> None:
@@ -76,6 +76,8 @@ class Recorder:
         """The last sequence number that is durable."""
         self.waiting_bytes = 0
         self.waiting = 0
+        self._taken = self._written = 0
+        self._catching: list[tuple[int, asyncio.Future[None]]] = []
         self._journal = journal
         self._max_bytes = max_bytes
         self._overflow = overflow
@@ -127,6 +129,7 @@ class Recorder:
         ticket.size += extra
         self.waiting_bytes += extra
         self.waiting += 1
+        self._taken += 1
         durable = self._loop.create_future() if wait else None
         self._queue.put(_Job(exchange, ticket, durable))
         return durable
@@ -143,6 +146,21 @@ class Recorder:
     def seq_of(self, request_id: str) -> int | None:
         """The durable sequence number of one of the latest requests."""
         return self._seqs.get(request_id)
+
+    async def caught_up(self, within_s: float) -> bool:
+        """Wait until all that was put by now is written; False if that takes longer than ``within_s``."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        waiter = (self._taken, done)
+        self._catching.append(waiter)
+        self._told_caught_up()
+        try:
+            async with asyncio.timeout(within_s):
+                await done
+        except TimeoutError:
+            return False
+        finally:
+            self._catching.remove(waiter)
+        return True
 
     async def aclose(self) -> None:
         """Record what waits, then stop."""
@@ -180,7 +198,14 @@ class Recorder:
             self._seqs.popitem(last=False)
         self._metrics.commits.add()
         self.waiting -= len(jobs)
+        self._written += len(jobs)
+        self._told_caught_up()
         self._give_back(sum(job.ticket.size for job in jobs))
+
+    def _told_caught_up(self) -> None:
+        for wanted, done in self._catching:
+            if self._written >= wanted and not done.done():
+                done.set_result(None)
 
     # --- in the thread ------------------------------------------------------------------------------------------------
 
@@ -207,7 +232,7 @@ class Recorder:
     def _write(self, jobs: Sequence[_Job]) -> list[int | None]:
         """Their sequence numbers; a member that the store refuses does not take the others with it."""
         try:
-            exchanges = [self._clean(job.exchange) for job in jobs]
+            exchanges = self._clean([job.exchange for job in jobs])
             seqs: list[int | None] = list(self._journal.record_nowait(exchanges).result())
         except Exception as error:
             if len(jobs) == 1:
@@ -219,5 +244,5 @@ class Recorder:
                 self._recorded(exchange)
         return seqs
 
-    def _clean(self, exchange: Exchange) -> Exchange:
-        return exchange if self._redact is None else self._redact(exchange)
+    def _clean(self, exchanges: Sequence[Exchange]) -> Sequence[Exchange]:
+        return exchanges if self._redact is None else self._redact(exchanges)

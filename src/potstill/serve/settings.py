@@ -109,6 +109,8 @@ class Route(Struct, frozen=True, kw_only=True):
     canary: tuple[float, ...] = (0.05, 0.2, 0.5)
     rollout: bool = True
     """In ``cascade`` mode: begin in shadow and advance on proof; False: serve the cascade to every episode at once."""
+    checker: str | None = None
+    """A plug-in that says how this route's episodes ended, where nobody else does."""
 
 
 class Tenant(Struct, frozen=True, kw_only=True):

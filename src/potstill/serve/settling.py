@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from potstill.errors import UnknownPrice
 from potstill.measure.ledger import price_usage
 from potstill.serve.metrics import Metrics
-from potstill.serve.parts import Episodes, Gate
+from potstill.serve.parts import Admission, Episodes, Gate
 from potstill.serve.work import Work
 from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import Usage
@@ -57,6 +57,13 @@ class Settler:
                 now=self._clock(),
             )
 
+    def beside(self, exchange: Exchange) -> None:
+        """Charge what shadow work cost to the tenant and key whose request it was asked beside."""
+        if exchange.calls:
+            tokens, usd = self.bill(exchange.calls, exchange.route)
+            whose = Admission(tenant=exchange.namespace, key_id=exchange.key_id)
+            self._gate.settle(whose, usd=usd, tokens=tokens, at=exchange.started_at)
+
     def bill(self, calls: tuple[Upstream, ...], label: str) -> tuple[int, float | None]:
         """All tokens, and dollars by list prices; dollars None where any call's are not known."""
         tokens, dollars, known = 0, 0.0, True
@@ -71,6 +78,7 @@ class Settler:
             tokens += usage.input_tokens + usage.output_tokens
             cost = self._usd(call, usage)
             known = known and cost is not None
+            self._metrics.cost.add(label, "shadow" if call.shadow else call.answerer.value, by=cost or 0.0)
             dollars += cost or 0.0
         return tokens, dollars if known else None
 

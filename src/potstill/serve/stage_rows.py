@@ -11,6 +11,7 @@ for.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -88,7 +89,18 @@ class Ended(Struct, frozen=True, kw_only=True, tag="ended"):
     """When the stage in which the episode began had been entered."""
 
 
-Event = Shadowed | Ended
+class Corrected(Struct, frozen=True, kw_only=True, tag="corrected"):
+    """The outcome of an episode that was counted is another one; ``success`` None: it is not known after all."""
+
+    served: Served
+    was: bool
+    success: bool | None
+    cost_usd: float | None
+    """As it was counted."""
+    entered_at: float
+
+
+Event = Shadowed | Ended | Corrected
 
 
 def begun(row: StageRow | None, calibration: str, now: float) -> StageRow:
@@ -118,6 +130,15 @@ def with_events(row: StageRow, events: Iterable[Event]) -> StageRow:
     for event in events:
         row = _shadowed(row, event) if isinstance(event, Shadowed) else _ended(row, event)
     return row
+
+
+class _Share(NamedTuple):
+    """What an ending adds to its arm, or takes away."""
+
+    episodes: int
+    successes: int
+    usd: float
+    unpriced: int
 
 
 def stepped(row: StageRow, plan: rollout.RolloutPlan, now: float) -> StageRow:
@@ -199,25 +220,36 @@ def _monitored(row: StageRow, agreed: bool) -> StageRow:
     return msgspec.structs.replace(row, acted=acted, disagreed=disagreed, monitor=monitor)
 
 
-def _ended(row: StageRow, event: Ended) -> StageRow:
+def _ended(row: StageRow, event: Ended | Corrected) -> StageRow:
     counts = row.counts
     if event.entered_at != row.rollout.entered_at or row.rollout.serving is rollout.Stage.SHADOW:
         return row
-    counts = msgspec.structs.replace(counts, unpriced=counts.unpriced + (event.cost_usd is None))
-    usd = event.cost_usd or 0.0
+    share = _share(event)
+    counts = msgspec.structs.replace(counts, unpriced=max(0, counts.unpriced + share.unpriced))
     if event.served is Served.CASCADE:
         changed = msgspec.structs.replace(
-            counts, canary=_one_more(counts.canary, event.success), canary_usd=counts.canary_usd + usd
+            counts, canary=_moved(counts.canary, share), canary_usd=max(0.0, counts.canary_usd + share.usd)
         )
     else:
         changed = msgspec.structs.replace(
-            counts, control=_one_more(counts.control, event.success), control_usd=counts.control_usd + usd
+            counts, control=_moved(counts.control, share), control_usd=max(0.0, counts.control_usd + share.usd)
         )
     return msgspec.structs.replace(row, counts=changed)
 
 
-def _one_more(arm: Arm, success: bool) -> Arm:
-    return Arm(n=arm.n + 1, successes=arm.successes + success)
+def _share(event: Ended | Corrected) -> _Share:
+    usd, unpriced = event.cost_usd or 0.0, int(event.cost_usd is None)
+    if isinstance(event, Ended):
+        return _Share(1, int(event.success), usd, unpriced)
+    if event.success is None:
+        return _Share(-1, -int(event.was), -usd, -unpriced)
+    return _Share(0, int(event.success) - int(event.was), 0.0, 0)
+
+
+def _moved(arm: Arm, share: _Share) -> Arm:
+    """Within what an arm can be: a correction may come without the ending that a killed process took with it."""
+    episodes = max(0, arm.n + share.episodes)
+    return Arm(n=episodes, successes=min(max(0, arm.successes + share.successes), episodes))
 
 
 def _remembered(row: StageRow, change: Change) -> tuple[Change, ...]:

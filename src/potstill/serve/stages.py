@@ -26,6 +26,7 @@ from potstill.decide.assignment import assign
 from potstill.errors import ConfigError, StoreError, UnknownName
 from potstill.serve.settings import Mode
 from potstill.serve.stage_rows import (
+    Corrected,
     Ended,
     Event,
     Shadowed,
@@ -132,13 +133,14 @@ class Stages:
 
     def __init__(self, trusts: Mapping[str, Trust], store: StateStore, clock: Callable[[], float]) -> None:
         self._trusts = dict(trusts)
-        self._staged = [name for name, trust in trusts.items() if trust.route.mode is not Mode.RECORD]
+        self.staged = [name for name, trust in trusts.items() if trust.route.mode is not Mode.RECORD]
+        """Routes with a rollout's row."""
         self._store = store
         self._clock = clock
         self._adopted: set[str] = set()
         self._rows: dict[str, StageRow] = {}
         self._switch = Switch()
-        self._events: dict[str, deque[Event]] = {name: deque(maxlen=_WAITING) for name in self._staged}
+        self._events: dict[str, deque[Event]] = {name: deque(maxlen=_WAITING) for name in self.staged}
         self._read_at = float("-inf")
         self._stepped_at = float("-inf")
         self._busy = asyncio.Lock()
@@ -200,11 +202,9 @@ class Stages:
         calibration, entered_at = self._trusts[name].calibration, self.row(name).rollout.entered_at
         self._events[name].append(Shadowed(acted=acted, agreed=agreed, calibration=calibration, entered_at=entered_at))
 
-    def ended(self, name: str, served: Served, success: bool, cost_usd: float | None, entered_at: float) -> None:
-        """An episode of ``name`` that began in the stage entered at ``entered_at`` ended with a known outcome."""
-        self._events[name].append(
-            Ended(served=served, success=success, cost_usd=cost_usd, entered_at=entered_at),
-        )
+    def observed(self, name: str, event: Ended | Corrected) -> None:
+        """An episode of ``name`` ended with a known outcome, or its outcome was corrected."""
+        self._events[name].append(event)
 
     # --- the store --------------------------------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class Stages:
             at = self._clock() if now is None else now
             look = at - self._stepped_at >= STEP_S
             try:
-                for name in self._staged:
+                for name in self.staged:
                     if look or self._events[name]:
                         await self._run(self._flush, name, at)
             except (StoreError, OSError, msgspec.MsgspecError):
@@ -263,8 +263,8 @@ class Stages:
 
     async def act(self, name: str, what: str, by: str = "") -> StageRow:
         """An operator's act on one route: one of ``ACTS``. Raises ``ConfigError`` where it is not possible now."""
-        if name not in self._staged:
-            raise UnknownName("route with a student", name, self._staged)
+        if name not in self.staged:
+            raise UnknownName("route with a student", name, self.staged)
         if what not in ACTS:
             raise UnknownName("act", what, ACTS)
         change = ACTS[what]
@@ -285,7 +285,7 @@ class Stages:
     def _read(self) -> tuple[Switch, dict[str, StageRow]]:
         found = self._store.get_state(*SWITCH)
         switch = Switch() if found is None else msgspec.convert(found[1], Switch)
-        return switch, {name: self._own(name)[1] for name in self._staged}
+        return switch, {name: self._own(name)[1] for name in self.staged}
 
     def _own(self, name: str) -> tuple[int, StageRow]:
         """Version and row of a route.

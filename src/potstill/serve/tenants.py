@@ -25,7 +25,7 @@ from potstill.serve import keys
 from potstill.serve.accounts import NO_KEY, UNLIMITED, Account, Accounts, Limit, SpendRows
 from potstill.serve.key_cache import KeyCache, KeyRows
 from potstill.serve.keys import Presented, VirtualKey
-from potstill.serve.limits import Means, until_tomorrow_s
+from potstill.serve.limits import Means, day_of, until_tomorrow_s
 from potstill.serve.parts import Admission
 from potstill.serve.settings import Tenant
 from potstill.wire.dialect import Problem
@@ -211,6 +211,15 @@ class TenantGate:
                 self._means.see((admission.tenant, admission.route), max(0.0, usd), tokens)
         if micros or tokens:
             self.accounts.add(admission.tenant, key_id, at, micros=micros, tokens=tokens)
+
+    def may_spend(self, tenant: str, key_id: str | None) -> bool:
+        """Whether a tenant and its key have budget left for work that no client waits for."""
+        day = day_of(self._clock())
+        for account in self.accounts.known(tenant, key_id):
+            account.meter.enter(day)
+            if account.exhausted(held=True) is not None:
+                return False
+        return True
 
     def _let_go(self, number: int) -> _Ticket | None:
         ticket = self._tickets.pop(number, None)

@@ -1,0 +1,204 @@
+"""Outcomes reach the rollout: over HTTP, whoever served the episode, however late, and each episode once."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gateway_process import ADMIN_KEY, GatewayProcess, begin_at
+from upstream_double import Request, Upstream, chat_answer, reply
+
+from potstill.decide.assignment import Route as Served
+from potstill.decide.assignment import assign
+from potstill.decide.evidence import Arm
+from potstill.decide.rollout import RolloutState, Stage
+from potstill.serve import settings_file
+from potstill.serve.episodes_held import key_of
+from potstill.serve.stage_rows import Corrected, Counts, Ended, StageRow, with_events
+
+TWO_HOURS_S = 7200.0
+CONFIG = """
+[gateway]
+db = "{db}"
+[limits]
+idle_episode_s = {idle_s}
+[upstreams]
+far = {{ base_url = "{far}" }}
+near = {{ base_url = "{near}", n_shares_prompt = true }}
+[models]
+big = {{ upstream = "far", model = "big-1", price_as = "gpt-5" }}
+small = {{ upstream = "near", model = "small-1", price_as = "gpt-5-nano" }}
+"""
+ROUTE = """
+[routes.{name}]
+teacher = "big"
+student = "small"
+mode = "cascade"
+shadow_share = 0.0
+allowed_loss = 0.05
+canary = [0.5]
+[routes.{name}.cascade]
+samples = 2
+cache_aware = false
+"""
+
+
+def teacher(request: Request) -> Any:
+    return reply(chat_answer("from the teacher"))
+
+
+def student(request: Request) -> Any:
+    answer = chat_answer("from the student")
+    answer["choices"] = [{**answer["choices"][0], "index": index} for index in range(request.json.get("n", 1))]
+    return reply(answer)
+
+
+def config(tmp_path: Path, far: Upstream, near: Upstream, *routes: str, idle_s: float = 1800.0) -> Path:
+    file = tmp_path / "gateway.toml"
+    told = CONFIG.format(db=tmp_path / "gateway.db", far=far.url, near=near.url, idle_s=idle_s)
+    file.write_text(told + "".join(ROUTE.format(name=name) for name in routes))
+    return file
+
+
+def canary(n: int, **fields: Any) -> StageRow:
+    """A route that has been in canary for two hours, with ``n`` successes in either arm."""
+    state = RolloutState(stage=Stage.CANARY, entered_at=time.time() - TWO_HOURS_S)
+    arm = Arm(n=n, successes=n)
+    counts = Counts(canary=arm, control=arm, canary_usd=0.001 * n, control_usd=0.1 * n)
+    return StageRow(rollout=state, counts=counts, **fields)
+
+
+def served(route: str, episode: str) -> Served:
+    return assign(key_of("default", episode), Stage.CANARY, 0.5, route)
+
+
+def named(route: str, wanted: Served, count: int) -> list[str]:
+    """Episodes that are served so."""
+    names = (f"{route}-{number}" for number in range(100_000))
+    found = (name for name in names if served(route, name) is wanted)
+    return [next(found) for _ in range(count)]
+
+
+def play(gateway: GatewayProcess, route: str, each: int, success: dict[str, bool]) -> None:
+    """Episodes of one request in either arm, then their outcomes by who answered."""
+    arms = {"student": named(route, Served.CASCADE, each), "teacher": named(route, Served.SHADOW, each)}
+    for who, episodes in arms.items():
+        assert {gateway.episode(route, episode) for episode in episodes} == {who}
+    for who, episodes in arms.items():
+        for episode in episodes:
+            gateway.outcome(episode, success[who])
+
+
+def test_outcomes_move_a_running_gateway_through_its_stages(tmp_path: Path) -> None:
+    good, bad = {"student": True, "teacher": True}, {"student": False, "teacher": True}
+    with Upstream(teacher) as far, Upstream(student) as near:
+        file = config(tmp_path, far, near, "rising", "falling", "held")
+        begin_at(file, {"rising": canary(200), "falling": canary(0), "held": canary(200)})
+        with GatewayProcess(file) as gateway:
+            gateway.admin("POST", "routes/held/freeze")
+            play(gateway, "rising", 7, good)
+            play(gateway, "held", 7, good)
+            play(gateway, "falling", 18, bad)
+
+            rising = gateway.until("rising", lambda row: row["stage"] == "live")
+            assert rising["stage"] == "live", rising
+            assert [change["what"] for change in rising["changes"]] == ["advance"]
+            falling = gateway.until("falling", lambda row: row["stage"] == "shadow")
+            assert (falling["stage"], falling["step_backs"]) == ("shadow", 1), falling
+            assert "succeeds less often" in falling["changes"][0]["sentence"]
+            assert gateway.episode("falling", named("falling", Served.CASCADE, 19)[-1]) == "teacher"
+
+            held = gateway.until("held", lambda row: row["counts"]["canary"].get("n") == 207)
+            assert (held["stage"], held["serving"]) == ("frozen", "canary")
+            assert held["counts"]["canary"] == held["counts"]["control"] == {"n": 207, "successes": 207}
+            assert not held["counts"].get("unpriced")
+            gateway.admin("POST", "routes/held/unfreeze")
+            held = gateway.until("held", lambda row: row["stage"] == "live")
+            assert held["stage"] == "live", held
+
+            new = named("rising", Served.CASCADE, 9)[-2:]
+            assert gateway.episode("rising", new[0]) == "student"
+            gateway.admin("POST", "kill-switch", {"killed": True})
+            assert [gateway.episode(route, f"{route}-killed") for route in ("rising", "held")] == ["teacher"] * 2
+            assert gateway.episode("rising", new[0], "and then") == "teacher", "in mid-episode too"
+            gateway.admin("POST", "kill-switch", {"killed": False})
+            assert gateway.episode("rising", new[1]) == "student"
+
+            recalibrated = gateway.admin("POST", "routes/falling/recalibrated", {"by": "ada"})["rollout"]
+            assert (recalibrated["stage"], recalibrated["step_backs"]) == ("shadow", 0)
+            assert recalibrated["changes"][0]["sentence"] == "recalibrated by ada."
+
+
+def test_an_outcome_counts_once_however_late_it_comes_and_a_correction_replaces_it(start: Any, tmp_path: Path) -> None:
+    """The gateway that served the episodes is gone, and they were folded before anybody said how they ended."""
+    with Upstream(teacher) as far, Upstream(student) as near:
+        file = config(tmp_path, far, near, "auto", idle_s=0.3)
+        begin_at(file, {"auto": canary(0)})
+        settings = settings_file.read(file)
+        mine, theirs = named("auto", Served.CASCADE, 1)[0], named("auto", Served.SHADOW, 1)[0]
+        first = start(settings, db=settings.db, admin_key=ADMIN_KEY)
+        for episode in (mine, theirs):
+            for words in ("one", "two"):
+                body = {"model": "auto", "messages": [{"role": "user", "content": words}]}
+                assert first.post("/v1/chat/completions", body, x_potstill_episode=episode).status == 200
+        first.server.stop()
+        second = start(settings, db=settings.db, admin_key=ADMIN_KEY)
+        admin = {"authorization": f"Bearer {ADMIN_KEY}"}
+
+        def told(episode: str, success: bool | None) -> str:
+            answered = second.post(f"/v1/episodes/{episode}/outcome", {"success": success})
+            assert answered.status == 200, answered.body
+            return str(answered.json["kept_in"])
+
+        def counts(wanted: tuple[int, int, int, int]) -> Any:
+            """Of canary and control, as soon as they are as wanted."""
+            until = time.monotonic() + 15.0
+            while True:
+                row = second.get("/v1/potstill/routes", **admin).json["routes"][0]["rollout"]["counts"]
+                arms = row["canary"], row["control"]
+                found = tuple(arm.get(name, 0) for arm in arms for name in ("n", "successes"))
+                if found == wanted or time.monotonic() > until:
+                    assert found == wanted
+                    return row
+                time.sleep(0.05)
+
+        until = time.monotonic() + 15.0
+        while told(theirs, True) != "trajectory" and time.monotonic() < until:
+            time.sleep(0.1)
+        counts((0, 0, 1, 1))
+        assert told(mine, True) == "trajectory"
+        row = counts((1, 1, 1, 1))
+        # gpt-5: 1.25 and 10 dollars per million; the teacher's answer twice, with 11 and 2 tokens
+        usage = chat_answer("")["usage"]
+        once = usage["prompt_tokens"] * 1.25e-6 + usage["completion_tokens"] * 10e-6
+        assert row.get("control_usd", 0.0) == pytest.approx(2 * once)
+        assert 0 < row.get("canary_usd", 0.0) < row.get("control_usd", 0.0)
+        told(mine, True)
+        told(mine, False)
+        told(mine, False)
+        counts((1, 0, 1, 1))
+        told(theirs, None)
+        row = counts((1, 0, 0, 0))
+        assert row.get("control_usd", 0.0) == pytest.approx(0.0, abs=1e-12)
+        told(theirs, False)
+        counts((1, 0, 1, 0))
+        labelled = second.post(f"/v1/potstill/episodes/default/{mine}/outcome", {"success": True}, **admin)
+        assert labelled.status == 200
+        counts((1, 1, 1, 0))
+
+
+def test_a_correction_moves_what_was_counted() -> None:
+    row = canary(10)
+    entered_at = row.rollout.entered_at
+    ended = Ended(served=Served.CASCADE, success=True, cost_usd=0.5, entered_at=entered_at)
+    wrong = Corrected(served=Served.CASCADE, was=True, success=False, cost_usd=0.5, entered_at=entered_at)
+    back = Corrected(served=Served.CASCADE, was=False, success=None, cost_usd=0.5, entered_at=entered_at)
+    assert with_events(row, [ended, wrong]).counts.canary == Arm(n=11, successes=10)
+    after = with_events(row, [ended, wrong, back]).counts
+    assert (after.canary, after.canary_usd) == (row.counts.canary, pytest.approx(row.counts.canary_usd))
+    old = Corrected(served=Served.CASCADE, was=True, success=False, cost_usd=0.5, entered_at=1.0)
+    assert with_events(row, [old]) == row
+    lost = Corrected(served=Served.CASCADE, was=True, success=None, cost_usd=None, entered_at=entered_at)
+    assert with_events(canary(0), [lost]).counts.canary == Arm()
