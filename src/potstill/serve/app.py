@@ -12,6 +12,8 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -181,6 +183,7 @@ class App:
             "/metrics": self._metrics_page,
             "/v1/models": self._models,
             "/v1/potstill/acknowledged": self._acknowledged,
+            "/v1/potstill/openapi.json": self._openapi,
         }
         self._post: dict[str, Handler] = {
             **dict.fromkeys(COMPLETIONS, self._completion),
@@ -190,7 +193,7 @@ class App:
         metrics.gauge("potstill_inflight", "Requests that are being served.", lambda: self.inflight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._admin.handles(scope["path"]):
+        if scope["path"] not in self._get and self._admin.handles(scope["path"]):
             return await self._admin(scope, receive, send)
         call = Call(scope, receive, send)
         if not call.path.startswith("/v1/") and f"/v1{call.path}" in self._post:
@@ -383,6 +386,9 @@ class App:
     async def _metrics_page(self, call: Call) -> None:
         await call.reply(200, self._metrics.text(), [(b"content-type", CONTENT_TYPE)])
 
+    async def _openapi(self, call: Call) -> None:
+        await call.reply(200, described())
+
     async def _acknowledged(self, call: Call) -> None:
         await self._known(call)
         recorder = self._recorder
@@ -391,3 +397,9 @@ class App:
         if wanted:
             told["request"] = {"id": wanted, "seq": recorder.seq_of(wanted)}
         await call.reply(200, msgspec.json.encode(told))
+
+
+@cache
+def described() -> bytes:
+    """The OpenAPI description of all that the gateway answers."""
+    return files("potstill.serve").joinpath("openapi.json").read_bytes()
