@@ -18,7 +18,9 @@ import pytest
 from upstream_double import END, STREAM, Request, Upstream, chat_answer, chat_event, reply
 from upstream_double import chunk as chunked
 
+from potstill.record.sse_text import streamed_text
 from potstill.serve import keys, settings_file
+from potstill.serve.client_keys import ClientKeys
 from potstill.serve.key_rows import StoreRows
 from potstill.serve.own_secrets import OwnSecrets
 from potstill.serve.settings import Gateway
@@ -155,26 +157,83 @@ def test_no_secret_is_kept_or_told(
             assert not where, f"told: {secret}"
 
 
+PLAIN_KEY = "ThisServersOwnTokenOf/2026"
+"""Of a server that one runs oneself: it looks like nothing that a rule could know."""
+CLIENTS_KEYS = (CLIENTS_KEY, PLAIN_KEY)
+
+
+def repeating(request: Request) -> Any:
+    """An upstream that repeats the client's key in whatever it says, in pieces too."""
+    said = request.headers.get("authorization", request.headers.get("x-api-key", ""))
+    mood = request.json["messages"][-1]["content"]
+    if mood == "answer":
+        return reply(chat_answer(f"you are {said}"), headers=f"x-request-id: {said}\r\nopenai-organization: {said}\r\n")
+    if mood in ("pieces", "two choices"):
+        pieces = [said[at : at + 3] for at in range(0, len(said), 3)]
+        events = []
+        for at, piece in enumerate(pieces):
+            events.append(chat_event({"content": piece}))
+            if mood == "two choices":
+                other = {"index": 1, "delta": {"content": f"word {at} "}, "finish_reason": None}
+                events.append(chat_event({}, choices=[other]))
+        body = b"".join((*events, chat_event({}, "stop"), b"data: [DONE]\n\n"))
+        return [STREAM, *(chunked(body[at : at + 50]) for at in range(0, len(body), 50)), END]
+    return misbehaving(request)
+
+
+@pytest.mark.parametrize("mode", ["record", "shadow"])
 def test_a_clients_own_key_that_is_passed_on_is_not_kept(
-    start: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    start: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: str
 ) -> None:
     """Without keys of ours the client's provider key goes to the upstream, and nowhere else."""
     caplog.set_level(logging.DEBUG)
     db = tmp_path / "gateway.db"
-    with Upstream(misbehaving) as upstream:
-        gateway = start(teacher=f"{upstream.url}#big-1", db=str(db))
-        told = []
-        for mood in ("ok", "refuse", "fail", "nonsense", "break"):
-            for stream in (False, True):
-                body = {"model": "any", "stream": stream, "messages": [{"role": "user", "content": mood}]}
-                told.append(tell(gateway.post("/v1/chat/completions", body, authorization=f"Bearer {CLIENTS_KEY}")))
-        assert {request.headers["authorization"] for request in upstream.requests} == {f"Bearer {CLIENTS_KEY}"}
+    told = []
+    with Upstream(repeating) as upstream, Upstream(lambda request: reply(chat_answer("mine"))) as student:
+        more = {} if mode == "record" else {"student": f"{student.url}#small-1", "mode": "shadow"}
+        settings = settings_file.from_flags(f"{upstream.url}#big-1", **more)
+        routes = tuple(msgspec.structs.replace(route, shadow_share=1.0) for route in settings.routes)
+        gateway = start(msgspec.structs.replace(settings, routes=routes), db=str(db))
+        for number, key in enumerate(CLIENTS_KEYS):
+            for mood in ("answer", "pieces", "two choices", "ok", "refuse", "fail", "nonsense", "break"):
+                for stream in (False, True):
+                    streams = stream or mood in ("pieces", "two choices")
+                    messages = [{"role": "user", "content": "go"}, {"role": "user", "content": mood}]
+                    body = {"model": "any", "stream": streams, "messages": messages}
+                    one = {"authorization": f"Bearer {key}", "x_potstill_episode": f"e-{number}"}
+                    answered = gateway.post("/v1/chat/completions", body, **one)
+                    messages.insert(1, {"role": "assistant", "content": f"you are {key}"})
+                    gateway.post("/v1/chat/completions", {**body, "messages": messages}, **one)
+                    assert answered.status in (200, 401, 500, 502)
+        assert {request.headers["authorization"] for request in upstream.requests} == {
+            f"Bearer {key}" for key in CLIENTS_KEYS
+        }
         told.append(tell(gateway.get("/metrics")))
         gateway.server.stop()
+        assert len(student.requests) > 0 if mode == "shadow" else not student.requests
     kept = everything_in(db)
-    for spelling in spellings(CLIENTS_KEY):
-        assert spelling not in kept
-        assert spelling not in caplog.text.encode()
+    for key in CLIENTS_KEYS:
+        for spelling in (*spellings(key), key.replace("/", "\\/").encode()):
+            assert spelling not in kept
+            assert spelling not in caplog.text.encode()
+            assert all(spelling not in one for one in told)
+    with Store.read(db) as store:
+        for one in store.recent(None, 0, 10_000):
+            for body in (one.exchange.response, *(call.response or b"" for call in one.exchange.calls)):
+                for key in CLIENTS_KEYS:
+                    assert key.encode() not in streamed_text(body), "in pieces"
+    assert b"[redacted:client-key]" in kept
+
+
+def test_only_what_can_be_a_key_is_taken_out() -> None:
+    keys = ClientKeys(OwnSecrets(()))
+    for placeholder in ("EMPTY", "not-needed", "lm-studio", "Bearer sk-1234", "unused", ""):
+        keys.learn(placeholder)
+    assert keys.text("EMPTY not-needed lm-studio sk-1234 unused") == "EMPTY not-needed lm-studio sk-1234 unused"
+    for number in range(1100):
+        keys.learn(f"Bearer token-of-one-{number:06d}")
+    assert keys.text("token-of-one-001099 and token-of-one-000100") == "[redacted:client-key] and [redacted:client-key]"
+    assert "000000" in keys.text("token-of-one-000000"), "the oldest was forgotten"
 
 
 # --- nothing is fetched -----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from potstill.serve.admin import Admin
 from potstill.serve.admin_key import is_loopback
 from potstill.serve.app import App
 from potstill.serve.checking import Checkers, loaded
+from potstill.serve.client_keys import ClientKeys
 from potstill.serve.closing import Closer
 from potstill.serve.counting import tell_decider, tell_gate, tell_outcomes
 from potstill.serve.deciding import GatewayDecider
@@ -64,13 +65,14 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
         store = await asyncio.to_thread(open_store, settings.db)
         stack.push_async_callback(asyncio.to_thread, store.close)
         prices = await asyncio.to_thread(_prices)
-        upstreams = Upstreams(settings.upstreams, metrics)
+        upstreams = Upstreams(settings.upstreams, metrics, lambda value: redactor.learn(value))
         stack.push_async_callback(upstreams.aclose)
         spans = await asyncio.to_thread(_span_export, settings, metrics, prices)
         if spans is not None:
             stack.push_async_callback(spans.aclose)
         rules = Redactor(told.redact, builtin=told.builtin_redaction)
-        redactor = OwnSecrets([admin_key, *upstreams.secrets(), *([] if spans is None else spans.secrets())], rules)
+        own = OwnSecrets([admin_key, *upstreams.secrets(), *([] if spans is None else spans.secrets())], rules)
+        redactor = ClientKeys(own)
         recorder = Recorder(
             store,
             max_bytes=limits.max_queue_bytes,

@@ -15,7 +15,7 @@ import io
 import re
 import time
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -60,8 +60,9 @@ OUR_PREFIX = keys.PREFIX.encode()
 class Endpoint:
     """One upstream of the settings with all that can be worked out once."""
 
-    def __init__(self, upstream: told.Upstream) -> None:
+    def __init__(self, upstream: told.Upstream, passed: Callable[[str], None] = lambda value: None) -> None:
         self.upstream = upstream
+        self._passed = passed
         self.name = upstream.name
         self.dialect = upstream.dialect
         self.key = _key(upstream)
@@ -90,8 +91,11 @@ class Endpoint:
         for name, value in client:
             if same_dialect and self._may_pass(name):
                 sent.add(name.decode("latin-1"), value.decode("latin-1"))
+                if name in self._extra and _HOLDS_KEY.search(name.decode("latin-1")):
+                    self._passed(value.decode("latin-1"))
             elif name in _KEYS and self._passes(value):
                 sent.add(*self._said(name, value.decode("latin-1"), same_dialect=same_dialect))
+                self._passed(value.decode("latin-1"))
         for own, text in self._own.items():
             sent[own] = text
         if self.dialect == ANTHROPIC and "anthropic-version" not in sent:
@@ -127,10 +131,13 @@ class Endpoint:
 
 
 class Upstreams:
-    """All endpoints and their connections. Made and used on one event loop."""
+    """All endpoints and their connections. Made and used on one event loop. ``passed`` is told clients' keys that go
+    out with their requests."""
 
-    def __init__(self, upstreams: Iterable[told.Upstream], metrics: Metrics) -> None:
-        self.endpoints: Mapping[str, Endpoint] = {one.name: Endpoint(one) for one in upstreams}
+    def __init__(
+        self, upstreams: Iterable[told.Upstream], metrics: Metrics, passed: Callable[[str], None] = lambda value: None
+    ) -> None:
+        self.endpoints: Mapping[str, Endpoint] = {one.name: Endpoint(one, passed) for one in upstreams}
         self._metrics = metrics
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0, ttl_dns_cache=60),
