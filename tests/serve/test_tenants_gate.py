@@ -380,7 +380,7 @@ async def test_requests_under_way_are_counted_with_what_they_are_expected_to_cos
     while isinstance(found := await gate.admit(text, "auto", NOON), Admission):
         under_way.append(found)
     assert len(under_way) == 9  # $0.1 spent and 9 x $0.1 held
-    assert found.kind == "quota"
+    assert found.kind == "rate_limit", "money is left: clients ask again"
     assert "held for requests under way" in found.message
     assert found.retry_after_s == pytest.approx(5.0)
     for admission in under_way:

@@ -41,9 +41,13 @@ def test_a_budget_in_tokens_ends_requests_in_each_dialects_words(start: Any, tmp
         chat = gateway.post("/v1/chat/completions", MESSAGES, **own)
         assert chat.json["error"]["code"] == "insufficient_quota"
         assert int(chat.headers["retry-after"]) > 0
+        assert chat.headers["x-should-retry"] == "false", "clients would hammer until midnight"
         anthropic = gateway.post("/v1/messages", MESSAGES, **own)
         assert anthropic.status == 429
         assert anthropic.json["type"] == "error"
+        assert anthropic.headers["x-should-retry"] == "false"
+        responses = gateway.post("/v1/responses", {"model": "auto", "input": "hi"}, **own)
+        assert (responses.status, responses.headers["x-should-retry"]) == (429, "false")
         gateway.server.stop()
     with Store.read(tmp_path / "g.db") as store:
         (row,) = store.spend("team")

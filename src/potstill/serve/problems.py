@@ -57,10 +57,14 @@ def body_of(problem: Problem, dialect_name: str) -> bytes:
 
 
 def headers_of(problem: Problem) -> Headers:
-    """Beside the content's: how long to wait."""
-    if problem.retry_after_s is None:
-        return []
-    return [(b"retry-after", str(max(1, math.ceil(problem.retry_after_s))).encode())]
+    """Beside the content's: how long to wait. Official clients, which send a refused request again at once, do not
+    where money is gone: they honour ``x-should-retry``."""
+    headers: Headers = []
+    if problem.retry_after_s is not None:
+        headers.append((b"retry-after", str(max(1, math.ceil(problem.retry_after_s))).encode()))
+    if problem.kind == "quota":
+        headers.append((b"x-should-retry", b"false"))
+    return headers
 
 
 def event_of(problem: Problem, dialect_name: str) -> bytes:

@@ -32,6 +32,8 @@ from potstill.wire.dialect import Problem
 
 SYNC_S = 1.0
 """How often spend is written and read, and keys in use are read again."""
+HELD_S = 5.0
+"""When to ask again, where what is left of a budget is held for requests under way."""
 LOST_S = 3600.0
 """What is held for a request that was never settled is let go after this."""
 OPEN_TENANT = "default"
@@ -332,13 +334,12 @@ def _budget_problem(account: Account, at: float) -> Problem | None:
         return None
     limit = account.limit
     budget = f"${limit.usd_per_day:g}" if what == "usd" else f"{limit.tokens_per_day:,} tokens"
+    whose = _whose(account).lower()
     if account.exhausted(held=False) is None:
-        wait_s = 5.0
-        why = f"What is left of the budget of {budget} a day is held for requests under way"
-    else:
-        wait_s = until_tomorrow_s(at)
-        why = f"The budget of {budget} a day (UTC) is used up"
-    message = f"{why} ({_whose(account).lower()}). Try again in {wait_s:,.0f} s."
+        message = f"What is left of the budget of {budget} a day is held for requests under way ({whose}). Try again."
+        return Problem(status=429, kind="rate_limit", message=message, code="rate_limit_exceeded", retry_after_s=HELD_S)
+    wait_s = until_tomorrow_s(at)
+    message = f"The budget of {budget} a day (UTC) is used up ({whose}). Try again in {wait_s:,.0f} s."
     return Problem(status=429, kind="quota", message=message, code="insufficient_quota", retry_after_s=round(wait_s, 3))
 
 
