@@ -189,7 +189,14 @@ class World:
             for call in said.get("tool_calls") or ():
                 found = {"role": "tool", "tool_call_id": call["id"], "content": '{"status": "sent", "days": 2}'}
                 messages.append(found)
+        self._recorded()
         return name
+
+    def _recorded(self) -> None:
+        """Until nothing that was answered waits to be written."""
+        pause = threading.Event()
+        while self._ask("GET", "/v1/potstill/acknowledged", None, self.token, {})[1]["waiting"]:
+            pause.wait(0.02)
 
     def outcome(self, episode: str, success: bool, *, token: str | None = None, detail: str = "") -> None:
         body = json.dumps({"success": success, "detail": detail}).encode()
