@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.errors import Untranslatable
 from potstill.types import FinishReason, TokenLogprob, Usage
 from potstill.wire.assemble import Assembler, events_of
 from potstill.wire.chat_server import CHAT
@@ -549,8 +548,12 @@ def test_what_only_another_dialect_can_say_is_refused_unless_it_is_a_hint() -> N
     encoder.encode(Begin(id="a", model="m", dialect="anthropic"))
     part = PartBegin(kind="opaque", index=0, name="server_tool_use", value={}, dialect="anthropic", hint=True)
     assert b"server_tool_use" not in encoder.encode(part)
-    with pytest.raises(Untranslatable, match=r"server_tool_use.*anthropic"):
-        encoder.encode(PartBegin(kind="opaque", index=1, name="server_tool_use", value={}, dialect="anthropic"))
+    said = encoder.encode(PartBegin(kind="opaque", index=1, name="server_tool_use", value={}, dialect="anthropic"))
+    error = json.loads(said.removeprefix(b"data: "))["error"]
+    assert error["type"] == "invalid_request_error"
+    assert "server_tool_use" in error["message"]
+    assert encoder.failure == error["message"]
+    assert encoder.encode(Done()) == b""
 
 
 def test_a_client_of_functions_gets_function_calls() -> None:

@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from potstill.errors import Untranslatable
 from potstill.types import FinishReason, Usage
 from potstill.wire import sse
 from potstill.wire.anthropic_answer import stop_reason, write_usage
@@ -38,10 +37,11 @@ class _Open:
     """A text's block stays open after its end: citations may follow."""
 
 
-class Encoder:
-    """A ``wire.dialect.StreamEncoder``. Nothing follows ``Done`` or ``Broken``."""
+class Encoder(sse.FrameEncoder):
+    """A ``wire.dialect.StreamEncoder``."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._dialect = ""
         self._open: _Open | None = None
         self._waiting: list[PartBegin | Delta | PartEnd] = []
@@ -50,15 +50,12 @@ class Encoder:
         self._finish: Finish | None = None
         self._usage: Usage | None = None
         self._raw_usage: dict[str, Any] | None = None
-        self._over = False
 
-    def encode(self, event: Event) -> bytes:
-        if self._over:
-            return b""
-        try:
-            return b"".join(self._encode(event))
-        except (Untranslatable, RecursionError, UnicodeEncodeError) as error:
-            return self._break(Broken(message=str(error), kind="invalid_request"))
+    def write(self, event: Event) -> bytes:
+        return b"".join(self._encode(event))
+
+    def broken(self, event: Broken) -> bytes:
+        return _frame(error_object(event.kind, event.message))
 
     def _encode(self, event: Event) -> Iterable[bytes]:
         match event:
@@ -75,8 +72,6 @@ class Encoder:
                 self._spend(event.usage, event.raw_usage)
             case Ping():
                 yield _frame({"type": "ping"})
-            case Broken():
-                yield self._break(event)
             case Done():
                 yield from self._done()
 
@@ -230,11 +225,6 @@ class Encoder:
         delta = {"stop_reason": reason, "stop_sequence": end.stop_sequence}
         yield _frame({"type": "message_delta", "delta": delta, "usage": self._usage_object()})
         yield _frame({"type": "message_stop"})
-        self._over = True
-
-    def _break(self, event: Broken) -> bytes:
-        self._over = True
-        return _frame(error_object(event.kind, event.message))
 
 
 def _cites(event: PartBegin) -> bool:

@@ -28,11 +28,11 @@ from potstill.wire.chat_deltas import ChoiceDelta, ChoiceReader
 from potstill.wire.chat_problem import error_object, problem_of
 from potstill.wire.chat_request import NAME
 from potstill.wire.dialect import KINDS, Problem
-from potstill.wire.events import Begin, Broken, Delta, Done, Event, Finish, PartBegin, PartEnd, Ping, Spent
+from potstill.wire.events import Begin, Broken, Delta, Done, Event, Finish, PartBegin, PartEnd, Spent
 from potstill.wire.neutral import Opaque, Prompt
 from potstill.wire.openai_chat import excerpt
 from potstill.wire.reading import dumps
-from potstill.wire.sse import PING, Frame, FrameDecoder, encode
+from potstill.wire.sse import PING, Frame, FrameDecoder, FrameEncoder, encode
 from potstill.wire.usage import normalise_usage
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -128,14 +128,15 @@ def _begin(chunk: _Chunk, data: bytes) -> Begin:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-class ChatEncoder:
+class ChatEncoder(FrameEncoder):
     """A ``dialect.StreamEncoder`` for the client that sent ``prompt``.
 
-    The role goes first; usage, if the client asked for it, in a chunk without choices at the end. ``Untranslatable``
-    for a part that only another dialect knows.
+    The role goes first; usage, if the client asked for it, in a chunk without choices at the end. A part that only
+    another dialect knows ends the stream with an error.
     """
 
     def __init__(self, prompt: Prompt) -> None:
+        super().__init__()
         self._prompt = prompt
         self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": prompt.model}
         self._own = False
@@ -148,7 +149,7 @@ class ChatEncoder:
         self._silent: set[tuple[int, int]] = set()
         """Calls whose arguments have not begun."""
 
-    def encode(self, event: Event) -> bytes:
+    def write(self, event: Event) -> bytes:
         match event:
             case Begin():
                 return self._begin(event)
@@ -163,12 +164,12 @@ class ChatEncoder:
                 return self._role(event.choice) + self._chunk(event.choice, {}, finish_reason=word)
             case Spent():
                 return self._spent(event.usage, event.raw_usage)
-            case Ping():
-                return PING
-            case Broken():
-                return encode(dumps(error_object(_problem(event))))
             case Done():
                 return encode(b"[DONE]")
+        return PING
+
+    def broken(self, event: Broken) -> bytes:
+        return encode(dumps(error_object(_problem(event))))
 
     def _begin(self, event: Begin) -> bytes:
         self._own = event.dialect == NAME

@@ -52,7 +52,12 @@ class StreamDecoder(Protocol):
 class StreamEncoder(Protocol):
     """Events to bytes of a server-sent stream; holds the numbering that its dialect wants."""
 
-    def encode(self, event: Event) -> bytes: ...
+    def encode(self, event: Event) -> bytes:
+        """Never raises: what the dialect cannot say ends the stream with an error event, and nothing follows."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why the encoder ended the stream itself; None where it did not."""
 
 
 class Dialect(Protocol):

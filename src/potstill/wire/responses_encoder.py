@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from potstill.errors import BadResponse, Untranslatable
+from potstill.errors import BadRequest, BadResponse, Untranslatable
 from potstill.types import FinishReason
 from potstill.wire.events import Begin, Broken, Delta, Done, Event, Finish, PartBegin, PartEnd, Ping, Spent
 from potstill.wire.neutral import Opaque, Prompt, Thinking
@@ -27,7 +27,7 @@ from potstill.wire.responses_answer import (
 )
 from potstill.wire.responses_content import ANNOTATION, CONTENT, NAME, unknown_part
 from potstill.wire.responses_items import ITEM, new_id, proof_of
-from potstill.wire.sse import PING, encode
+from potstill.wire.sse import PING, FrameEncoder, encode
 
 
 @dataclass
@@ -55,13 +55,14 @@ class _Open:
     """Thinking: the id that its dialect gave."""
 
 
-class Encoder:
-    """A ``wire.dialect.StreamEncoder``. Nothing follows ``Done`` or ``Broken``.
+class Encoder(FrameEncoder):
+    """A ``wire.dialect.StreamEncoder``.
 
     A second choice, and a part that only another dialect has, break the stream: the client has seen half an answer.
     """
 
     def __init__(self, prompt: Prompt) -> None:
+        super().__init__()
         self._prompt = prompt
         self._sequence = 0
         self._response: dict[str, Any] | None = None
@@ -72,22 +73,26 @@ class Encoder:
         self._hint: dict[str, Any] = {}
         self._finish = Finish()
         self._spent = Spent(usage=None)
-        self._over = False
         self._out: list[bytes] = []
 
-    def encode(self, event: Event) -> bytes:
+    def write(self, event: Event) -> bytes:
         if isinstance(event, Ping):
             return PING
-        if self._over:
-            return b""
+        self._encode(event)
+        return self._written()
+
+    def broken(self, event: Broken) -> bytes:
         try:
-            self._encode(event)
-        except Untranslatable as error:
-            self._broken(Broken(message=str(error), kind="invalid_request"))
-        except BadResponse as error:
-            # Nothing that was said before can be repeated, for it may be what JSON cannot hold.
-            self._items, self._parts = [], {}
-            self._broken(Broken(message=str(error), kind="upstream"))
+            if self._response is None:
+                self._begin(Begin(id="", model=""))
+            self._broken(event)
+        except (BadRequest, BadResponse):  # What was said before cannot be repeated: JSON cannot hold it.
+            self._items, self._parts, self._spent = [], {}, Spent(usage=None)
+            self._response = {"object": "response"}
+            self._broken(event)
+        return self._written()
+
+    def _written(self) -> bytes:
         out, self._out = b"".join(self._out), []
         return out
 
@@ -108,8 +113,6 @@ class Encoder:
                 self._end_all()
             case Spent():
                 self._spent = event
-            case Broken():
-                self._broken(event)
             case Done():
                 self._done()
 
@@ -137,13 +140,11 @@ class Encoder:
 
     def _done(self) -> None:
         self._end_all()
-        self._over = True
         status, why = status_of(self._finish.reason, self._finish.raw if self._own else None)
         kind = "response.incomplete" if status == "incomplete" else "response.completed"
         self._emit(kind, response=self._final(status, incomplete_details=why))
 
     def _broken(self, event: Broken) -> None:
-        self._over = True
         for part in self._parts.values():
             self._keep(part)
         for item in self._items:
@@ -301,7 +302,7 @@ class Encoder:
             self._emit("response.content_part.done", **at, part=value)
         else:
             self._seal()
-            self._open_item(value).sealed = True
+            self._open_item({"type": event.name or "unknown"} | value).sealed = True
             self._close(self._items[-1])
 
     def _annotate(self, value: dict[str, Any]) -> None:

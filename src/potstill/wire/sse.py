@@ -4,7 +4,8 @@ What it knows: the event stream format of the HTML standard (section 9.2.6: thre
 ``data`` lines), and what a stream that goes wrong means in ``wire.events``.
 What it does not do: any dialect's JSON, reconnecting, sockets.
 
-For an encoder: ``encode(data, event)``. For a decoder: subclass ``FrameDecoder`` and write ``read`` and ``end``.
+For an encoder: subclass ``FrameEncoder``, write ``write`` and ``broken`` and use ``encode(data, event)``. For a
+decoder: subclass ``FrameDecoder`` and write ``read`` and ``end``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 
-from potstill.errors import BadResponse
+import msgspec
+
+from potstill.errors import BadRequest, BadResponse, Untranslatable
 from potstill.types import Struct
 from potstill.wire.events import Broken, Done, Event
 
@@ -149,6 +152,50 @@ def encode(data: bytes | str, event: str = "") -> bytes:
         raw = b"\ndata: ".join(raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
     head = b"event: " + event.encode() + b"\n" if event else b""
     return head + b"data: " + raw + b"\n\n"
+
+
+class FrameEncoder(ABC):
+    """A ``wire.dialect.StreamEncoder``: what every dialect's has in common.
+
+    A subclass writes one event at a time. Whatever ``write`` raises because the dialect cannot say an event, or JSON
+    cannot hold it, ends the stream with an error event: the client has seen half an answer by then, and a connection
+    that is merely cut would tell it nothing. Nothing follows ``Done`` or ``Broken``.
+    """
+
+    def __init__(self) -> None:
+        self._over = False
+        self._failure: str | None = None
+
+    @property
+    def failure(self) -> str | None:
+        return self._failure
+
+    @abstractmethod
+    def write(self, event: Event) -> bytes:
+        """The frames that an event other than ``Broken`` means."""
+
+    @abstractmethod
+    def broken(self, event: Broken) -> bytes:
+        """The error event that ends the stream. Must not raise."""
+
+    def encode(self, event: Event) -> bytes:
+        if self._over:
+            return b""
+        self._over = isinstance(event, Broken | Done)
+        try:
+            return self._end(event) if isinstance(event, Broken) else self.write(event)
+        except Untranslatable as error:
+            return self._fail(str(error), "invalid_request")
+        except (BadRequest, BadResponse, RecursionError, TypeError, ValueError) as error:
+            return self._fail(f"the answer cannot be told on: {error}", "upstream")
+
+    def _fail(self, message: str, kind: str) -> bytes:
+        self._failure, self._over = message, True
+        return self._end(Broken(message=message, kind=kind))
+
+    def _end(self, event: Broken) -> bytes:
+        said = event.message.encode(errors="replace").decode()
+        return self.broken(msgspec.structs.replace(event, message=said))
 
 
 class FrameDecoder(ABC):
