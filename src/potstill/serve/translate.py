@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import msgspec
 
 from potstill.errors import Untranslatable
-from potstill.errors import Untranslatable
 from potstill.serve.passing import CUT_OFF
 from potstill.serve.problems import ANTHROPIC, RESPONSES
 from potstill.wire.assemble import Assembler, events_of
@@ -34,7 +33,6 @@ class Translating:
         self._decoder = upstream.stream_decoder()
         self._encoder = client.stream_encoder(prompt)
         self._broken: Problem | None = None
-        self._told = False
         self._told = False
         self._begun = self._done = False
         self.request = upstream.encode_request(msgspec.structs.replace(prompt, model=model, stream_usage=True))
