@@ -14,6 +14,7 @@ BOTH = {
     "test_export_import",
     "test_trajectories_cli",
     "test_traces",
+    "test_episode_rows",
 }
 OF_FILES = {
     "test_the_size_limit_refuses_and_keeps_what_was_there",

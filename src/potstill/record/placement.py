@@ -37,7 +37,7 @@ class Shared(Protocol):
     """
 
     async def fetch(self, namespace: str, hashes: Sequence[int]) -> None:
-        """Ask the others, so that ``find`` knows. Never raises, and waits for milliseconds only."""
+        """Ask the others, so that ``find`` knows. Never raises, and waits for half a second at most."""
 
     def find(self, namespace: str, hashes: Sequence[int]) -> str | None:
         """The episode that published the first of these hashes that exactly one open episode published."""

@@ -146,7 +146,8 @@ class Stitcher:
         episode, placed = self._find(book, call)
         if adopt is not None and placed in _UNSURE and "a" in call.roles and (key := adopt(call)) is not None:
             known = self._open.get(key)
-            episode, placed = self._begin(book, call, key) if known is None else known, Placed.ADOPTED
+            episode = self._begin(book, call, key, _asked_first(call)) if known is None else known
+            placed = Placed.ADOPTED
         if episode is None:
             episode = self._begin(book, call, self._name())
         else:
@@ -199,9 +200,11 @@ class Stitcher:
             self._tell(self._named.popitem(last=False)[0])
         return key
 
-    def _begin(self, book: Book, call: LogCall, key: str) -> Open:
+    def _begin(self, book: Book, call: LogCall, key: str, first: int | None = None) -> Open:
+        """``first``: its first prompt, if that is not this call's."""
         self.stitched += 1
-        first = call.prefixes[-1] if call.prefixes else 0
+        if first is None:
+            first = call.prefixes[-1] if call.prefixes else 0
         episode = Open(key, book, first, _root(call))
         if call.prefixes:
             enter(book.roots, episode.root, episode)
@@ -380,6 +383,12 @@ def _by_root(book: Book, call: LogCall) -> Open | None:
         return max(kept, key=lambda episode: (_shared(episode, call), _time(episode.last_at)))
     longer = [episode for episode in open_ones if episode.length >= len(call.roles)]
     return max(longer, key=lambda episode: _time(episode.last_at), default=None)
+
+
+def _asked_first(call: LogCall) -> int | None:
+    """The prompt of the first answer that the call goes on from: with that, another episode may begin any time."""
+    at = call.roles.find("a")
+    return call.prefixes[at - 1] if at > 0 else None
 
 
 def _root(call: LogCall) -> int:

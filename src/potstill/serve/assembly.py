@@ -40,7 +40,7 @@ from potstill.serve.tenants import TenantGate
 from potstill.serve.upstreams import Upstreams
 from potstill.serve.verdicts import Verdicts, ending_of
 from potstill.trajectories.exchange import Exchange
-from potstill.trajectories.opening import is_url, open_store
+from potstill.trajectories.opening import is_url, open_store, secrets_of
 from potstill.trajectories.store import Store
 from potstill.types import Trajectory
 
@@ -71,7 +71,8 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
         if spans is not None:
             stack.push_async_callback(spans.aclose)
         rules = Redactor(told.redact, builtin=told.builtin_redaction)
-        own = OwnSecrets([admin_key, *upstreams.secrets(), *([] if spans is None else spans.secrets())], rules)
+        found = [admin_key, *upstreams.secrets(), *secrets_of(settings.db), *(() if spans is None else spans.secrets())]
+        own = OwnSecrets(found, rules)
         redactor = ClientKeys(own)
         recorder = Recorder(
             store,

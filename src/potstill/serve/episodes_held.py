@@ -21,13 +21,13 @@ from potstill.decide import CascadeState
 from potstill.decide.assignment import Route as Served
 from potstill.serve.stages import Assigned, StateStore, plain
 from potstill.serve.switching import Warmth
+from potstill.trajectories.episode_rows import CASCADE, episode_key
 from potstill.types import Answerer, EscalationMode, Struct
 from potstill.wire.neutral import Prompt
 
 T = TypeVar("T")
 
 MOST_EPISODES = 20_000
-KIND = "cascade"
 KEPT = frozenset({EscalationMode.TASK, EscalationMode.STICKY})
 """Modes whose state says more than the messages do."""
 
@@ -100,7 +100,7 @@ class KeptStates:
         """Put what the row says into ``held``; the note says why that failed."""
         try:
             async with asyncio.timeout(self.patience_s):
-                found = await self._run(self._store.get_state, KIND, key)
+                found = await self._run(self._store.get_state, CASCADE, key)
             kept = Kept() if found is None else msgspec.convert(found[1], Kept)
         except Exception as problem:  # whatever a store's driver raises: the cascade votes anew
             self.failures += 1
@@ -132,8 +132,8 @@ class KeptStates:
         version = held.version
         held.version += 1
         try:
-            if not await self._run(self._store.put_state, KIND, key, plain(kept), version):
-                found = await self._run(self._store.get_state, KIND, key)
+            if not await self._run(self._store.put_state, CASCADE, key, plain(kept), version):
+                found = await self._run(self._store.get_state, CASCADE, key)
                 held.version = 0 if found is None else found[0]
         except Exception:  # the same: the row is written again when it changes
             self.failures += 1
@@ -142,7 +142,7 @@ class KeptStates:
 
 def key_of(namespace: str, episode_id: str) -> str:
     """Episodes of two tenants never meet, whatever their names."""
-    return f"{len(namespace)}:{namespace}/{episode_id}"
+    return episode_key(namespace, episode_id)
 
 
 def digest_of(prompt: Prompt) -> bytes:

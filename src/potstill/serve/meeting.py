@@ -18,7 +18,7 @@ from typing import Protocol
 
 from potstill.trajectories.traces import Trace
 
-PATIENCE_S = 0.1
+PATIENCE_S = 0.5
 PAUSE_S = 1.0
 """After a question that was not answered in time none is asked for so long."""
 REMEMBERED = 10_000

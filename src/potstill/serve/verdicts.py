@@ -10,7 +10,6 @@ by compare-and-set before it is counted, so several processes count it once, and
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -23,13 +22,12 @@ from potstill.decide.assignment import Route as Served
 from potstill.decide.rollout import Stage
 from potstill.errors import StoreError
 from potstill.serve.costs import Costs
-from potstill.serve.episodes_held import key_of
 from potstill.serve.stage_rows import Corrected, Ended
 from potstill.serve.stages import Stages, StateStore, plain
+from potstill.trajectories.episode_rows import COUNTED, episode_digest
 from potstill.trajectories.exchange import Episode
 from potstill.types import Struct, Trajectory
 
-KIND = "counted"
 CAUGHT_UP_S = 2.0
 """How long the exchanges before an outcome may still be on their way into the store."""
 MOST = 10_000
@@ -196,18 +194,17 @@ class Verdicts:
     def _put(self, key: str, wanted: Counted) -> tuple[Counted | None, Counted]:
         """What was counted before, and what is now. An episode that goes on keeps the cost that it was counted with."""
         for _ in range(_TRIES):
-            found = self._rows.get_state(KIND, key)
+            found = self._rows.get_state(COUNTED, key)
             before = None if found is None else msgspec.convert(found[1], Counted)
             if before is None and wanted.success is None:
                 return None, wanted
             now = wanted
             if before is not None and before.success is not None:
                 now = msgspec.structs.replace(before, success=wanted.success)
-            if now == before or self._rows.put_state(KIND, key, plain(now), 0 if found is None else found[0]):
+            if now == before or self._rows.put_state(COUNTED, key, plain(now), 0 if found is None else found[0]):
                 return before, now
         raise StoreError("The row of a counted episode is changed by others all the time.")
 
 
 def _row_key(namespace: str, episode_id: str) -> str:
-    key = key_of(namespace, episode_id).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(key, digest_size=16).hexdigest()
+    return episode_digest(namespace, episode_id)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from potstill.errors import StoreError
-from potstill.trajectories import journal, retention, rows
+from potstill.trajectories import episode_rows, journal, retention, rows
 from potstill.trajectories.exchange import Episode, Folded, OutcomePlace, Recorded
 from potstill.trajectories.heads import Head, Key
 from potstill.trajectories.rows import Prepared
@@ -88,7 +88,7 @@ def _put(connection: Connection, prepared: Prepared, before: tuple[Any, ...] | N
         aside = f"{id}\x1freplaced"
         connection.execute("UPDATE trajectories SET id = ? WHERE seq = ?", (aside, before[2]))
         rows.insert(connection, prepared, now)
-        retention.remove_chunk(connection, [aside], now)
+        retention.remove_chunk(connection, [aside], now, replaced=True)
     else:
         rows.insert(connection, prepared, now)
     return int(connection.execute("SELECT seq FROM trajectories WHERE id = ?", (id,)).fetchone()[0])
@@ -161,4 +161,6 @@ def prune(connection: Connection, before: float, namespace: str | None, limit: i
     for key in found:
         removed += connection.execute("DELETE FROM journal WHERE namespace = ? AND episode = ?", key).rowcount
         connection.execute("DELETE FROM open_episodes WHERE namespace = ? AND episode = ?", key)
+        if connection.execute(_FOLDED, key).fetchone() is None:
+            episode_rows.forget(connection, [key])
     return len(found), removed

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import NamedTuple
 
 from potstill.errors import StoreError
 from potstill.trajectories import folding, journal, retention, rows
@@ -18,6 +19,14 @@ from potstill.trajectories.heads import MAX_BYTES, Heads
 from potstill.trajectories.sql import Connection
 from potstill.trajectories.writer import NoWriter, Writer
 from potstill.types import Outcome, Trajectory
+
+
+class OpenDay(NamedTuple):
+    """What a day (``2026-11-20``) was the last one of."""
+
+    day: str
+    episodes: int
+    exchanges: int
 
 
 class JournalMethods(Access):
@@ -147,6 +156,21 @@ class JournalMethods(Access):
         body = rows.encode_outcome(outcome, what)
         key = (namespace, episode_id)
         return self._write(lambda connection: folding.set_outcome(connection, key, outcome, body, self._clock()))
+
+    def open_days(self, *, before: float | None = None, namespace: str | None = None) -> list[OpenDay]:
+        """Open episodes by the day (UTC) of their last call, oldest first; with ``before`` (Unix seconds), only what
+        ``prune(before)`` would remove. ``namespace`` None: of every tenant."""
+        query = (
+            "SELECT last_at, exchanges FROM open_episodes "
+            "WHERE (?1 IS NULL OR namespace = ?1) AND (?2 IS NULL OR last_at < ?2)"
+        )
+        limit = None if before is None else float(rows.segment_of(before) * rows.DAY_S)
+        days: dict[int, tuple[int, int]] = {}
+        with self._reading() as connection:
+            for last_at, count in connection.execute(query, (namespace, limit)):
+                episodes, exchanges = days.get(day := rows.segment_of(last_at), (0, 0))
+                days[day] = (episodes + 1, exchanges + count)
+        return [OpenDay(retention.day_of(day), *days[day]) for day in sorted(days)]
 
     # --- retention --------------------------------------------------------------------------------------------------
 

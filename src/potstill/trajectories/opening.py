@@ -5,6 +5,7 @@ What it knows: which engine a place names. What it does not do: either engine. P
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,15 @@ def shown(place: str | Path) -> str:
     from potstill.trajectories.postgres.location import locate
 
     return locate(str(place)).shown
+
+
+def secrets_of(place: str | Path) -> tuple[str, ...]:
+    """Texts by which a store is opened and that no record may hold: a URL's password, else the environment's."""
+    if not is_url(place):
+        return ()
+    from potstill.trajectories.postgres.location import locate
+
+    return locate(str(place)).secrets or tuple(filter(None, (os.environ.get("PGPASSWORD"),)))
 
 
 def open_store(

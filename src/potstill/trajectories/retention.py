@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import date
 
+from potstill.trajectories import episode_rows
 from potstill.trajectories.sql import Connection
 from potstill.types import Struct
 
@@ -49,8 +50,11 @@ def day_of(segment: int) -> str:
         return f"{segment:+} days from 1970-01-01"
 
 
-def remove_chunk(connection: Connection, ids: Sequence[str], now: float) -> int:
-    """Delete episodes and the content that nothing else uses, in the caller's transaction; return how many went."""
+def remove_chunk(connection: Connection, ids: Sequence[str], now: float, *, replaced: bool = False) -> int:
+    """Delete episodes and the content that nothing else uses, in the caller's transaction; return how many went.
+
+    ``replaced``: others take their places, so that the state of these episodes stays.
+    """
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS doomed(seq INTEGER PRIMARY KEY)")
     connection.execute("DELETE FROM temp.doomed")
     connection.executemany(
@@ -62,6 +66,9 @@ def remove_chunk(connection: Connection, ids: Sequence[str], now: float) -> int:
         f"SELECT DISTINCT toolset FROM refs WHERE trajectory IN {doomed} AND toolset IS NOT NULL"
     ).fetchall()
     blobs = connection.execute(f"SELECT DISTINCT digest FROM blob_refs WHERE trajectory IN {doomed}").fetchall()
+    if not replaced:
+        query = f"SELECT namespace, episode FROM folded WHERE trajectory IN {doomed}"
+        episode_rows.forget(connection, connection.execute(query).fetchall())
     removed = connection.execute(f"DELETE FROM trajectories WHERE seq IN {doomed}").rowcount
     _sweep(connection, nodes, toolsets)
     connection.executemany(
