@@ -25,6 +25,7 @@ LITTLE = 16
 """A body that is like another but for a sixteenth is not compared with more."""
 _SMALLEST_DICTIONARY = 8
 _LENGTH_BYTES = 4
+_FIRST_STEP, _FASTER = 8, 16
 
 _layout_decoder: msgspec.msgpack.Decoder[Layout]
 
@@ -76,11 +77,19 @@ def base_of(content: Content) -> Base:
 
 
 def common_prefix(a: bytes, b: bytes, limit: int | None = None) -> int:
-    """How many bytes, ``limit`` at most, both begin with: by bisection, each comparison one memcmp."""
+    """How many bytes, ``limit`` at most, both begin with: by bisection, each comparison one memcmp.
+
+    Looked for from the end at first: histories that grow differ from what they were in their last few bytes.
+    """
     high = min(len(a), len(b)) if limit is None else limit
     if a.startswith(b[:high]):
         return high
-    low = 0  # the first ``low`` are known to be equal, the first ``high`` not to be
+    low, step = 0, _FIRST_STEP  # the first ``low`` are known to be equal, the first ``high`` not to be
+    while step < high:
+        if a.startswith(b[: high - step]):
+            low = high - step
+            break
+        high, step = high - step, step * _FASTER
     while high - low > 1:
         middle = (low + high) // 2
         if a.startswith(b[low:middle], low):

@@ -123,7 +123,7 @@ def append(connection: Connection, heads: Heads, entries: Sequence[Entry]) -> li
 
     May run again after a rollback: the heads that it leaves behind are then found to stand nowhere.
     """
-    seqs = [_insert(connection, heads, entry) for entry in entries]
+    seqs = _insert(connection, heads, entries)
     episodes: dict[Key, tuple[int, float, float]] = {}
     for entry in entries:
         count, first, last = episodes.get(entry.key, (0, entry.first_at, entry.last_at))
@@ -139,14 +139,30 @@ def append(connection: Connection, heads: Heads, entries: Sequence[Entry]) -> li
     return seqs
 
 
-def _insert(connection: Connection, heads: Heads, entry: Entry) -> int:
-    packed = pack(entry, _standing(connection, heads, entry.key))
-    (seq,) = connection.execute(
-        "INSERT INTO journal(namespace, episode, base, depth, digest, frame) VALUES (?, ?, ?, ?, ?, ?) RETURNING seq",
-        (*entry.key, packed.base, packed.depth, packed.digest, packed.frame),
-    ).fetchone()
-    heads.put(entry.key, head_of(seq, packed, entry), packed.continues)
-    return int(seq)
+def _insert(connection: Connection, heads: Heads, entries: Sequence[Entry]) -> list[int]:
+    """The database numbers the first; the others follow it, for no other writer is in between."""
+    newest = _keep_standing(connection, heads, list(dict.fromkeys(entry.key for entry in entries)))
+    seqs: list[int] = []
+    rest: list[tuple[object, ...]] = []
+    for entry in entries:
+        packed = pack(entry, heads.of(entry.key) or newest.get(entry.key, ()))
+        row = (*entry.key, packed.base, packed.depth, packed.digest, packed.frame)
+        if seqs:
+            seqs.append(seqs[-1] + 1)
+            rest.append((seqs[-1], *row))
+        else:
+            seqs.append(int(connection.execute(_INSERT_FIRST, row).fetchone()[0]))
+        heads.put(entry.key, head_of(seqs[-1], packed, entry), packed.continues)
+    if rest:
+        connection.executemany(_INSERT_NEXT, rest)
+        connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'journal'", (seqs[-1],))
+    return seqs
+
+
+_INSERT_FIRST = (
+    "INSERT INTO journal(namespace, episode, base, depth, digest, frame) VALUES (?, ?, ?, ?, ?, ?) RETURNING seq"
+)
+_INSERT_NEXT = "INSERT INTO journal(seq, namespace, episode, base, depth, digest, frame) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 class Packed(NamedTuple):
@@ -197,22 +213,35 @@ def _closest(heads: Sequence[Head], bodies: Sequence[bytes]) -> tuple[Head | Non
     return best
 
 
-def _standing(connection: Connection, heads: Heads, key: Key) -> list[Head]:
-    """The heads of an episode that are rows of the journal; after a restart, its newest row."""
-    held = heads.of(key)
-    standing = [head for head in held if _stands(connection, head)]
-    for head in held:
-        if head not in standing:
+def _keep_standing(connection: Connection, heads: Heads, keys: Sequence[Key]) -> dict[Key, list[Head]]:
+    """Of these episodes' heads keep those that are rows of the journal. Where there are none (after a restart), returns
+    the newest row."""
+    read: dict[Key, list[Head]] = {}
+    held = {key: heads.of(key) for key in keys}
+    digests = _digests(connection, [head.seq for own in held.values() for head in own])
+    for key, own in held.items():
+        gone = [head for head in own if digests.get(head.seq) != head.digest]
+        for head in gone:
             heads.drop(key, head)
-    if not standing and (newest := _newest(connection, key)) is not None:
-        heads.put(key, newest)
-        standing.append(newest)
-    return standing
+        if len(gone) == len(own) and (newest := _newest(connection, key)) is not None:
+            heads.put(key, newest)
+            read[key] = [newest]
+    return read
 
 
-def _stands(connection: Connection, head: Head) -> bool:
-    query = "SELECT 1 FROM journal WHERE seq = ? AND digest = ?"
-    return connection.execute(query, (head.seq, head.digest)).fetchone() is not None
+def _digests(connection: Connection, seqs: Sequence[int]) -> dict[int, bytes]:
+    """Of those rows that are there. Asked for in few different numbers: each is a statement to prepare."""
+    found: dict[int, bytes] = {}
+    for at in range(0, len(seqs), _ASKED):
+        some = seqs[at : at + _ASKED]
+        places = min(count for count in _COUNTS if count >= len(some))
+        query = f"SELECT seq, digest FROM journal WHERE seq IN ({', '.join('?' * places)})"
+        found.update(connection.execute(query, (*some, *[some[-1]] * (places - len(some)))).fetchall())
+    return found
+
+
+_COUNTS = (1, 8, 64, 512)
+_ASKED = _COUNTS[-1]
 
 
 def _newest(connection: Connection, key: Key) -> Head | None:
