@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from exchange_fakes import exchange
 from trajectory_fakes import episode
 
 from potstill.cli.main import main
@@ -123,7 +124,7 @@ def test_export_for_fine_tuning_and_parquet(db, tmp_path):
 
 def test_prune(db):
     plan = call("prune", "--before", "2024-01-01", "--dry-run", "--db", db).stdout.splitlines()
-    assert plan[1:] == ["2023-11-14\t1\t2"]
+    assert plan[1:] == ["2023-11-14\t1\t2\t0\t0"]
     assert call("prune", "--before", "2024-01-01", "--db", db).stdout.splitlines()[1].startswith("1\t")
     with Store.open(db) as store:
         assert store.ids(namespace=None) == ["b", "c"]
@@ -133,6 +134,26 @@ def test_prune(db):
     call("prune", "--before", "2100-01-01", "--all-namespaces", "--db", db)
     with Store.open(db) as store:
         assert store.ids(namespace=None) == []
+
+
+def test_a_dry_run_lists_what_prune_would_take_out_of_the_journal(tmp_path):
+    db = str(tmp_path / "j.db")
+    with Store.open(db) as store:
+        store.append(episode("old", started_at=86_400.0))
+        store.record([exchange("open", turn, started_at=86_400.0 + turn) for turn in range(3)])
+        store.record([exchange("later", 0, started_at=5 * 86_400.0)])
+        store.record([exchange("others", 0, started_at=86_400.0, namespace="acme")])
+    words = ("prune", "--before", "1970-01-04", "--db", db)
+    header, *rows = call(*words, "--dry-run").stdout.splitlines()
+    assert header.split("\t") == ["day", "episodes", "steps", "open_episodes", "exchanges"]
+    assert rows == ["1970-01-02\t1\t3\t1\t3"]
+    assert call(*words, "--dry-run", "--all-namespaces").stdout.splitlines()[1:] == ["1970-01-02\t1\t3\t2\t4"]
+    header, row = call(*words).stdout.splitlines()
+    assert (
+        dict(zip(header.split("\t"), row.split("\t"), strict=True)).items()
+        >= {"removed": "1", "exchanges": "3"}.items()
+    )
+    assert call(*words, "--dry-run").stdout.splitlines()[1:] == []
 
 
 def typed(capsys, *words: str) -> tuple[int, str, str]:

@@ -6,7 +6,7 @@ Callbacks parse and call the store; what is printed is in ``potstill.cli.output`
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -20,7 +20,9 @@ from potstill.errors import ConfigError, PotstillError
 if TYPE_CHECKING:
     from potstill.trajectories import Store
     from potstill.trajectories.importing import ImportReport
+    from potstill.trajectories.journaling import OpenDay
     from potstill.trajectories.queries import Filters
+    from potstill.trajectories.retention import Segment
 
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("jsonl", "openai-chat", "parquet")
@@ -29,6 +31,7 @@ NAMED_LINES = 10
 """So many bad lines of an import are named; all are counted."""
 IMPORT_HELP = "potstill trajectories import --help"
 COLUMNS = ("id", "task_id", "environment", "arm", "kind", "seed", "success", "error", "steps", "started_at", "run_id")
+PRUNED_COLUMNS = ("day", "episodes", "steps", "open_episodes", "exchanges")
 LEFT_OUT_FIRST = ("run_id", "environment", "kind", "started_at", "task_id", "steps", "seed", "error")
 """Columns that a narrow terminal does without; an id that is cut over several lines cannot be copied."""
 
@@ -233,12 +236,20 @@ def prune(before: str, namespace: str, all_namespaces: bool, dry_run: bool, db: 
     tenant = None if all_namespaces else namespace
     if dry_run:
         with reading(db) as store:
-            rows = [(s.day, s.trajectories, s.steps) for s in store.segments(before=moment, namespace=tenant)]
-        emit_table(("day", "episodes", "steps"), rows, json_mode=json_mode)
+            ended = {one.day: one for one in store.segments(before=moment, namespace=tenant)}
+            going = {one.day: one for one in store.open_days(before=moment, namespace=tenant)}
+        emit_table(PRUNED_COLUMNS, [_day(day, ended, going) for day in sorted({*ended, *going})], json_mode=json_mode)
         return
     with writing(db) as store:
         report = store.prune(moment, namespace=tenant)
-    _emit_report(report, json_mode)
+    row = (report.removed, report.exchanges, report.bytes_before, report.bytes_after)
+    emit_table(("removed", "exchanges", "bytes_before", "bytes_after"), [row], json_mode=json_mode)
+
+
+def _day(day: str, ended: Mapping[str, Segment], going: Mapping[str, OpenDay]) -> tuple[object, ...]:
+    """A day's row of what would be removed."""
+    episodes = (ended[day].trajectories, ended[day].steps) if day in ended else (0, 0)
+    return (day, *episodes, *(going[day][1:] if day in going else (0, 0)))
 
 
 def _emit_report(report: Any, json_mode: bool) -> None:
