@@ -209,7 +209,6 @@ async def test_the_students_answer_is_one_that_every_provider_takes_back() -> No
     ("turns", "extra", "asked"),
     [
         ((turn_user("go"),), {}, False),
-        ((turn_user("go"),), {"store": True}, False),
         ((turn_user("go"),), {"store": False}, True),
         ((turn_user("go"), turn_call("look"), turn_output("x")), {}, True),
     ],
@@ -230,6 +229,7 @@ async def test_a_conversation_that_the_provider_may_keep_stays_with_the_teacher(
         ({"n": 2}, "2 choices"),
         ({"logprobs": True}, "log-probabilities"),
         ({"extra": {"previous_response_id": "resp_1"}}, "previous_response_id"),
+        ({"extra": {"store": True}}, "the provider is to keep the answer"),
     ],
 )
 async def test_what_only_the_teacher_can_answer_is_never_sampled(fields: dict[str, object], said: str) -> None:

@@ -73,6 +73,8 @@ def not_for_student(prompt: Prompt) -> str | None:
     held = sorted(HELD_ELSEWHERE & {key for key, value in prompt.extra.items() if value is not None})
     if held:
         return f"'{held[0]}' is known to the teacher's provider only"
+    if prompt.extra.get("store") is True:
+        return "the provider is to keep the answer ('store' is true)"
     if not prompt.turns:
         return "the request has no messages"
     if prompt.turns[-1].role == "assistant":
