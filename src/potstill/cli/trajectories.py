@@ -6,6 +6,7 @@ Callbacks parse and call the store; what is printed is in ``potstill.cli.output`
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from potstill.trajectories.retention import Segment
 
 F = TypeVar("F", bound=Callable[..., Any])
-FORMATS = ("jsonl", "openai-chat", "parquet")
+FORMATS = ("jsonl", "openai-chat", "trl", "trl-steps", "parquet")
 KINDS = ("teacher", "student", "cascade", "control")
 NAMED_LINES = 10
 """So many bad lines of an import are named; all are counted."""
@@ -153,22 +154,39 @@ def show(id: str, db: str, namespace: str, json_mode: bool, prompts: bool) -> No
 @filter_options
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="jsonl", show_default=True)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; stdout if left out.")
-@click.option("--all-outcomes", is_flag=True, help="openai-chat: failed episodes, too.")
-def export(db: str, format_: str, output: Path | None, all_outcomes: bool, **options: Any) -> None:
-    """Write episodes as JSONL (exact), OpenAI chat fine-tuning JSONL, or Parquet (a row a step)."""
-    from potstill.trajectories.export import export as write
-    from potstill.trajectories.export import replacing
+@click.option("--all-outcomes", is_flag=True, help="openai-chat, trl: failed episodes, too.")
+@click.option("--answerer", type=click.Choice(("teacher", "student")), help="openai-chat, trl: learn only its answers.")
+def export(
+    db: str, format_: str, output: Path | None, all_outcomes: bool, answerer: str | None, **options: Any
+) -> None:
+    """Write episodes as JSONL (exact), to learn from, or as Parquet (a row a step).
 
+    To learn from: openai-chat is OpenAI's fine-tuning JSONL; trl and trl-steps are TRL's conversations, whole or one
+    row for each answer. They hold episodes that succeeded. In openai-chat other answerers' messages have weight 0.
+    """
+    from potstill.trajectories.export import UNITS, Format, replacing
+    from potstill.trajectories.export import export as write
+    from potstill.types import Answerer
+
+    left_out: Counter[str] = Counter()
     with reading(db) as store:
         chosen = store.select(**filters_of(options))
+        told: dict[str, Any] = {
+            "all_outcomes": all_outcomes,
+            "answerers": None if answerer is None else {Answerer(answerer)},
+            "read_blob": store.get_blob,
+            "left_out": left_out,
+        }
         if output is not None:
             with replacing(output) as target:
-                count = write(chosen, target, format_, all_outcomes=all_outcomes)
+                count = write(chosen, target, format_, **told)
         elif format_ == "parquet" and sys.stdout.isatty():
             raise ConfigError("Parquet is not text. Type: -o FILE.parquet")
         else:
-            count = write(chosen, sys.stdout.buffer, format_, all_outcomes=all_outcomes)
-    note(f"{count} {'steps' if format_ == 'parquet' else 'episodes'} written to {output or 'stdout'}.")
+            count = write(chosen, sys.stdout.buffer, format_, **told)
+    for reason, times in left_out.most_common():
+        note(f"{times} left out: {reason}")
+    note(f"{count} {UNITS.get(Format(format_), 'episodes')} written to {output or 'stdout'}.")
 
 
 @trajectories.command("import")

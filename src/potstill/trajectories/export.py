@@ -1,48 +1,84 @@
 """Writing episodes to a file in any of the formats, whole or not at all.
 
 What it knows: the formats by name, atomic replacement. What it does not do: the formats
-themselves (jsonl, openai_chat, parquet).
+themselves (jsonl, openai_chat, trl, parquet).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
 from potstill.errors import StoreError
-from potstill.types import Trajectory
+from potstill.types import Answerer, Trajectory
 
 
 class Format(StrEnum):
     JSONL = "jsonl"
     OPENAI_CHAT = "openai-chat"
+    TRL = "trl"
+    TRL_STEPS = "trl-steps"
     PARQUET = "parquet"
 
 
-def export(
-    trajectories: Iterable[Trajectory], target: BinaryIO, format: Format | str, *, all_outcomes: bool = False
-) -> int:
-    """Write episodes, one in memory at a time; returns lines (JSONL) or rows (Parquet: steps).
+UNITS = {
+    Format.TRL_STEPS: "rows",
+    Format.PARQUET: "steps",
+    Format.OPENAI_CHAT: "conversations",
+    Format.TRL: "conversations",
+}
+"""What a line or row of a format is; of the others: an episode."""
 
-    ``all_outcomes`` is for ``openai-chat``, which otherwise writes only episodes that succeeded.
+
+def export(
+    trajectories: Iterable[Trajectory],
+    target: BinaryIO,
+    format: Format | str,
+    *,
+    all_outcomes: bool = False,
+    answerers: Collection[Answerer] | None = None,
+    read_blob: Callable[[str], bytes] | None = None,
+    left_out: Counter[str] | None = None,
+) -> int:
+    """Write episodes, one in memory at a time; returns lines or rows (``UNITS`` names them).
+
+    The rest is for the formats to learn from (``openai-chat``, ``trl``, ``trl-steps``): they hold only episodes that
+    succeeded unless ``all_outcomes``, and of these what ``answerers`` said (None: whoever). ``read_blob`` gives images,
+    which only ``openai-chat`` can hold. ``left_out`` counts, by reason, what could not be written.
     """
     match Format(format):
         case Format.JSONL:
             from potstill.trajectories.jsonl import write_jsonl
 
             return write_jsonl(trajectories, target)
-        case Format.OPENAI_CHAT:
-            from potstill.trajectories.openai_chat import write_openai_chat
-
-            return write_openai_chat(trajectories, target, all_outcomes=all_outcomes)
         case Format.PARQUET:
             from potstill.trajectories.parquet import write_parquet
 
             return write_parquet(trajectories, target)
+        case learnt:
+            from potstill.trajectories.finetuning import EVERYBODY
+            from potstill.trajectories.openai_chat import write_openai_chat
+            from potstill.trajectories.trl import write_trl
+
+            who = EVERYBODY if answerers is None else answerers
+            if learnt is Format.OPENAI_CHAT:
+                return write_openai_chat(
+                    trajectories,
+                    target,
+                    all_outcomes=all_outcomes,
+                    answerers=who,
+                    read_blob=read_blob,
+                    left_out=left_out,
+                )
+            by_step = learnt is Format.TRL_STEPS
+            return write_trl(
+                trajectories, target, by_step=by_step, all_outcomes=all_outcomes, answerers=who, left_out=left_out
+            )
 
 
 @contextmanager

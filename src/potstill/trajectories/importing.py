@@ -76,6 +76,8 @@ def _numbered(
             items = read_openai_chat(source, namespace=namespace or "default")
         case Format.PARQUET:
             raise StoreError("Parquet holds no prompts and cannot be imported. Export as jsonl to move episodes.")
+        case other:
+            raise StoreError(f"{other.value} is for training and cannot be imported. Export as jsonl to move episodes.")
     for number, item in items:
         if isinstance(item, Trajectory) and namespace is not None:
             item = msgspec.structs.replace(item, namespace=namespace)

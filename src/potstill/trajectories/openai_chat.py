@@ -1,18 +1,22 @@
 """OpenAI's chat fine-tuning JSONL: trajectories out as conversations, conversations in as trajectories.
 
 What it knows: that format (platform.openai.com/docs/guides/fine-tuning): ``{"messages": [...], "tools": [...]}``, one
-conversation a line, the last message from the assistant, every tool call answered. What it does not do: choose what is
-worth training on, beyond leaving out what did not succeed.
+conversation a line, the last message from the assistant, every tool call before it answered, ``weight`` 0 for messages
+of the assistant that are not to be learnt, images of users only. What it does not do: find the conversations of an
+episode (``finetuning``), choose what is worth training on, beyond leaving out what did not succeed.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, BinaryIO, Literal
 
 import msgspec
 
+from potstill.trajectories.finetuning import EVERYBODY, Conversation, ReadBlob, Unfit, conversations, written
 from potstill.trajectories.jsonl import BadLine, lines
 from potstill.types import (
     Action,
@@ -32,75 +36,85 @@ from potstill.types import (
 
 # --- out ------------------------------------------------------------------------------------------------------------
 
+IMAGES = ("image/jpeg", "image/png", "image/webp")
+MAX_IMAGES = 10
+MAX_IMAGE_BYTES = 10_000_000
 
-def write_openai_chat(trajectories: Iterable[Trajectory], target: BinaryIO, *, all_outcomes: bool = False) -> int:
-    """One conversation a line; only successful episodes unless ``all_outcomes``. Returns how many were written."""
+
+def write_openai_chat(
+    trajectories: Iterable[Trajectory],
+    target: BinaryIO,
+    *,
+    all_outcomes: bool = False,
+    answerers: Collection[Answerer] = EVERYBODY,
+    read_blob: ReadBlob | None = None,
+    left_out: Counter[str] | None = None,
+) -> int:
+    """A line for each conversation; only successful episodes unless ``all_outcomes``. Returns how many were written.
+
+    ``answerers``: whose messages are to be learnt; the others' have weight 0. ``read_blob`` gives the bytes of images.
+    ``left_out`` is told why something was not written.
+    """
     count = 0
-    for trajectory in trajectories:
-        if (trajectory.succeeded or all_outcomes) and trajectory.steps:
-            target.write(msgspec.json.encode(conversation(trajectory)) + b"\n")
-            count += 1
+    chosen = (one for one in trajectories if one.succeeded or all_outcomes)
+    for row in written(chosen, answerers, lambda one: [_line(one, read_blob)], left_out):
+        target.write(msgspec.json.encode(row) + b"\n")
+        count += 1
     return count
 
 
 def conversation(trajectory: Trajectory) -> dict[str, Any]:
-    """The episode as one conversation: system text as it was recorded, then observations and actions in turn."""
-    messages: list[dict[str, Any]] = []
-    if system := _system(trajectory):
-        messages.append({"role": "system", "content": system})
-    pending: tuple[ToolCall, ...] = ()
-    goal = trajectory.goal or trajectory.task.goal
-    for step in trajectory.steps:
-        messages += _seen(step.observation, pending, goal)
-        messages.append(_acted(step.action))
-        pending, goal = step.action.tool_calls, ""
-    result: dict[str, Any] = {"messages": messages}
-    if tools := _tools(trajectory):
-        result["tools"] = tools
-    return result
+    """The first conversation of an episode. Raises ``Unfit`` where there is nothing to learn."""
+    return _line(conversations(trajectory)[0], None)
 
 
-def _system(trajectory: Trajectory) -> str:
-    for step in trajectory.steps:
-        for call in step.calls:
-            if call.prompt and call.prompt[0].role == "system":
-                return call.prompt[0].content
-    return ""
+def _line(said: Conversation, read_blob: ReadBlob | None) -> dict[str, Any]:
+    messages = [_out(message, read_blob) for message in said.messages]
+    for at, message in enumerate(said.messages):
+        if message.role == "assistant" and at not in said.learnt:
+            messages[at]["weight"] = 0
+    if sum(len(message.images) for message in said.messages) > MAX_IMAGES:
+        raise Unfit(f"it holds more than {MAX_IMAGES} images")
+    line: dict[str, Any] = {"messages": messages}
+    if said.tools:
+        line["tools"] = [tool_told(tool) for tool in said.tools]
+    return line
 
 
-def _seen(observation: Observation, pending: tuple[ToolCall, ...], goal: str) -> list[dict[str, Any]]:
-    """Tool results answer the calls before them; a call without a result of its own gets the observation's text.
-
-    What a client was told first may hold the goal already.
-    """
-    if not pending:
-        before = "" if goal in observation.text else goal
-        return [{"role": "user", "content": "\n\n".join(part for part in (before, observation.text) if part)}]
-    results = {result.call_id: result.text for result in observation.tool_results}
-    return [
-        {"role": "tool", "tool_call_id": call.id, "content": results.get(call.id, observation.text)} for call in pending
-    ]
+def tool_told(tool: ToolSpec) -> dict[str, Any]:
+    return {"type": "function", "function": msgspec.to_builtins(tool)}
 
 
-def _acted(action: Action) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": action.text}
-    if action.tool_calls:
-        message["content"] = action.text or None
-        message["tool_calls"] = [
+def _out(message: Message, read_blob: ReadBlob | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.images:
+        told["content"] = _with_images(message, read_blob)
+    if message.tool_call_id is not None:
+        told = {"role": message.role, "tool_call_id": message.tool_call_id, "content": message.content}
+    if message.tool_calls:
+        told["content"] = message.content or None
+        told["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in action.tool_calls
+            for call in message.tool_calls
         ]
-    return message
+    return told
 
 
-def _tools(trajectory: Trajectory) -> list[dict[str, Any]]:
-    """Every tool that was offered in the episode, the first description of each name."""
-    found: dict[str, ToolSpec] = {}
-    for step in trajectory.steps:
-        for offered in (step.observation.tools, *(call.tools for call in step.calls)):
-            for tool in offered:
-                found.setdefault(tool.name, tool)
-    return [{"type": "function", "function": msgspec.to_builtins(tool)} for tool in found.values()]
+def _with_images(message: Message, read_blob: ReadBlob | None) -> list[dict[str, Any]]:
+    """Only users may show images, as JPEG, PNG or WebP of 10 MB at most."""
+    if message.role != "user":
+        raise Unfit("a tool showed an image, which this format cannot say")
+    if read_blob is None:
+        raise Unfit("it holds images, and there is no store to read them from")
+    parts: list[dict[str, Any]] = [{"type": "text", "text": message.content}] if message.content else []
+    for blob in message.images:
+        if blob.media_type not in IMAGES or blob.size_bytes > MAX_IMAGE_BYTES:
+            raise Unfit(
+                f"it holds an image that this format does not take ({blob.media_type}, {blob.size_bytes} bytes)"
+            )
+        data = base64.b64encode(read_blob(blob.digest)).decode()
+        parts.append({"type": "image_url", "image_url": {"url": f"data:{blob.media_type};base64,{data}"}})
+    return parts
 
 
 # --- in -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,81 @@
+"""Conversational JSONL for TRL's trainers: whole conversations, or one of the model's messages a row.
+
+What it knows: TRL's dataset formats (huggingface.co/docs/trl/dataset_formats, read 2026-11): ``messages`` for language
+modelling, ``prompt`` and ``completion``, both with ``tools``; arguments of calls are objects there and no text. What it
+does not do: find the conversations (``finetuning``), chat templates, images.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import Any, BinaryIO
+
+import msgspec
+
+from potstill.trajectories.finetuning import EVERYBODY, Conversation, Unfit, blobs, written
+from potstill.trajectories.openai_chat import tool_told
+from potstill.types import Answerer, Message, Trajectory
+
+
+def write_trl(
+    trajectories: Iterable[Trajectory],
+    target: BinaryIO,
+    *,
+    by_step: bool = False,
+    all_outcomes: bool = False,
+    answerers: Collection[Answerer] = EVERYBODY,
+    left_out: Counter[str] | None = None,
+) -> int:
+    """A row for each conversation, or with ``by_step`` for each message that is to be learnt; how many were written.
+
+    A whole conversation has no weights: one in which somebody else than ``answerers`` answered is left out.
+    """
+    count = 0
+    chosen = (one for one in trajectories if one.succeeded or all_outcomes)
+    for row in written(chosen, answerers, _steps if by_step else _whole, left_out):
+        target.write(msgspec.json.encode(row) + b"\n")
+        count += 1
+    return count
+
+
+def _whole(said: Conversation) -> list[dict[str, Any]]:
+    if said.others:
+        raise Unfit("others answered too, and whole conversations have no weights: take trl-steps")
+    return [{"messages": _messages(said), **_tools(said)}]
+
+
+def _steps(said: Conversation) -> list[dict[str, Any]]:
+    messages = _messages(said)
+    return [{"prompt": messages[:at], "completion": [messages[at]], **_tools(said)} for at in sorted(said.learnt)]
+
+
+def _tools(said: Conversation) -> dict[str, Any]:
+    return {"tools": [tool_told(tool) for tool in said.tools]} if said.tools else {}
+
+
+def _messages(said: Conversation) -> list[dict[str, Any]]:
+    if next(blobs(said.messages), None) is not None:
+        raise Unfit("it holds images, which this format cannot say")
+    names = {call.id: call.name for message in said.messages for call in message.tool_calls}
+    return [_message(message, names) for message in said.messages]
+
+
+def _message(message: Message, names: dict[str, str]) -> dict[str, Any]:
+    told: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_call_id is not None:
+        told |= {"tool_call_id": message.tool_call_id, "name": names.get(message.tool_call_id, "")}
+    if message.tool_calls:
+        told["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _object(call.arguments)}}
+            for call in message.tool_calls
+        ]
+    return told
+
+
+def _object(arguments: str) -> Any:
+    """Raises ``Unfit`` for arguments that are no JSON object: nobody wants to learn to write those."""
+    try:
+        return msgspec.json.decode(arguments, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError):
+        raise Unfit("a tool was called with arguments that are no JSON object") from None
