@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from potstill.errors import BadRequest, BadResponse, Untranslatable
 from potstill.types import FinishReason, Usage
-from potstill.wire.anthropic import ANTHROPIC, Anthropic, holds_unsigned
+from potstill.wire.anthropic import ANTHROPIC, holds_unsigned
 from potstill.wire.anthropic_blocks import UNSIGNED, call_id
 from potstill.wire.anthropic_request import DEFAULT_MAX_TOKENS
 from potstill.wire.dialect import KINDS, Problem, dialect
@@ -423,12 +423,6 @@ def test_sampling_at_its_default_is_left_out_because_newer_models_refuse_it() ->
     assert not {"temperature", "top_p"} & sent.keys()
     assert written(foreign(says("user", "hi"), temperature=0.0))["temperature"] == 0
     assert written(read(temperature=1.0))["temperature"] == 1
-
-
-def test_fields_that_a_model_refuses_can_be_omitted() -> None:
-    prompt = foreign(says("user", "hi"), temperature=0.7, top_p=0.9)
-    sent = json.loads(Anthropic(omit=frozenset({"temperature", "top_p"})).encode_request(prompt))
-    assert sent.keys() == {"model", "max_tokens", "messages"}
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ from potstill.serve.passing import Adapter, Passing
 from potstill.serve.problems import Headers, Refused, body_of, event_of, headers_of, problem_of
 from potstill.serve.recorder import Recorder
 from potstill.serve.settings import Limits, Mode, Model
+from potstill.serve.shaping import shaped
 from potstill.serve.transfer import EVENTS, Transfer
-from potstill.serve.translate import Translating, as_stream, must_be_rewritten
+from potstill.serve.translate import Translating, as_stream, must_be_rewritten, named_by_us
 from potstill.serve.upstreams import Upstreams
 from potstill.serve.work import Work, answerer_header
 from potstill.trajectories.exchange import Exchange
@@ -157,13 +158,14 @@ class Forwarder:
         endpoint, incoming = self._upstreams.endpoints[model.upstream], work.incoming
         same = endpoint.dialect == incoming.dialect and not must_be_rewritten(incoming.dialect, incoming.body)
         if prompt is None and same:
-            return Passing(
-                incoming.body, incoming.outline, incoming.dialect, model.model, ask_usage=endpoint.asks_usage
-            )
+            body, counts = shaped(incoming.body, endpoint.shapes.of(model)), endpoint.counts(model)
+            return Passing(body, incoming.outline, incoming.dialect, model.model, ask_usage=counts)
         spoken = dialect(incoming.dialect)
         if work.prompt is None:
             work.prompt = spoken.decode_request(incoming.body)
-        return Translating(prompt or work.prompt, spoken, dialect(endpoint.dialect), model.model)
+        asked = prompt or work.prompt
+        shape = endpoint.shapes.of(model, named_by_us(asked))
+        return Translating(asked, spoken, dialect(endpoint.dialect), model.model, shape)
 
     def _fail_open(self, work: Work, what: str, note: str) -> None:
         self._metrics.fail_open.add(what)

@@ -27,8 +27,8 @@ class Adapter(Protocol):
     """What the upstream is sent."""
     foreign: bool
     """The upstream's bytes are not the client's: they are recorded apart."""
-    usage_asked: bool
-    """``stream_options`` were put in; an upstream that does not know them gets the request again without."""
+    put_in: frozenset[str]
+    """Fields that the gateway put in or named: an upstream that refuses one gets the request again without."""
 
     def whole(self, body: bytes, *, streamed: bool) -> bytes:
         """A whole answer, for the client; ``streamed``: it came as events, unasked. Raises ``BadResponse``."""
@@ -53,6 +53,7 @@ class Passing:
         self._dialect = dialect
         self._events = WholeEvents()
         self.usage_asked = bool(ask_usage and dialect == CHAT and outline.stream and not asks_for_usage(outline))
+        self.put_in = frozenset({"stream_options"} if self.usage_asked else ())
         self._filter = UsageFilter() if self.usage_asked else None
         if model != outline.model:
             body = with_fields(body, {"model": msgspec.json.encode(model)})

@@ -26,6 +26,7 @@ from potstill.serve.answers import usage_of
 from potstill.serve.parts import Asked
 from potstill.serve.problems import CHAT, Refused
 from potstill.serve.settings import Model
+from potstill.serve.shaping import SAMPLING, shaped
 from potstill.serve.translate import assembled
 from potstill.serve.upstreams import READ_ERRORS, Endpoint, Upstreams, read_failure
 from potstill.trajectories.exchange import Upstream
@@ -56,12 +57,13 @@ class Questions:
         """``n`` choices in all. Where they are asked for apart and only some fail, the failed ones have no choices and
         a call with its error; raises ``ModelError`` where all fail."""
         endpoint = self._upstreams.endpoints[model.upstream]
-        at_once = n if endpoint.upstream.n_shares_prompt and endpoint.dialect == CHAT else 1
-        asked = msgspec.structs.replace(prompt, model=model.model, stream=False, stream_usage=False, n=at_once)
-        body = dialect(endpoint.dialect).encode_request(asked)
-        if at_once == n:
-            return [_or_raise(await self._one(endpoint, model, body, n))]
-        answers = await asyncio.gather(*(self._one(endpoint, model, body, 1) for _ in range(n)))
+        shares = endpoint.upstream.n_shares_prompt and endpoint.dialect == CHAT
+        asked = msgspec.structs.replace(prompt, model=model.model, stream=False, stream_usage=False, n=1)
+        if n == 1 or (shares and "n" not in endpoint.shapes.of(model, SAMPLING).omit):
+            one = await self._one(endpoint, model, msgspec.structs.replace(asked, n=n), n)
+            if one[1] is None or n == 1 or "n" not in endpoint.shapes.of(model, SAMPLING).omit:
+                return [_or_raise(one)]
+        answers = await asyncio.gather(*(self._one(endpoint, model, asked, 1) for _ in range(n)))
         if all(isinstance(error, ModelError) for _, error in answers):
             _or_raise(answers[0])
         return [one for one, _ in answers]
@@ -72,7 +74,8 @@ class Questions:
         endpoint = self._upstreams.endpoints[model.upstream]
         spoken = dialect(endpoint.dialect)
         asked = msgspec.structs.replace(prompt, model=model.model, stream=True, stream_usage=True, n=1)
-        response = await self._sent(endpoint, spoken.encode_request(asked))
+        body = shaped(spoken.encode_request(asked), endpoint.shapes.of(model, SAMPLING))
+        response = await self._sent(endpoint, body)
         decoder = spoken.stream_decoder()
         try:
             if response.status != 200:
@@ -88,7 +91,19 @@ class Questions:
         finally:
             response.close()
 
-    async def _one(self, endpoint: Endpoint, model: Model, body: bytes, n: int) -> tuple[Asked, ModelError | None]:
+    async def _one(self, endpoint: Endpoint, model: Model, prompt: Prompt, n: int) -> tuple[Asked, ModelError | None]:
+        """One request, with the error that it met; sent again where the model refuses a field that can be spared."""
+        written = dialect(endpoint.dialect).encode_request(prompt)
+        while True:
+            body = shaped(written, endpoint.shapes.of(model, SAMPLING))
+            asked, failure = await self._once(endpoint, model, body, n)
+            status, said = asked.call.status, asked.call.response or b""
+            if failure is None or not endpoint.shapes.learn(model, status or 0, said, body, SAMPLING):
+                return asked, failure
+            if n > 1 and "n" in endpoint.shapes.of(model, SAMPLING).omit:
+                return asked, failure
+
+    async def _once(self, endpoint: Endpoint, model: Model, body: bytes, n: int) -> tuple[Asked, ModelError | None]:
         """One request, with the error that it met."""
         at, started = time.time(), time.perf_counter()
         status, received, failure = 0, b"", None

@@ -7,6 +7,7 @@ keys (``key_env`` names the environment's variable).
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -47,6 +48,10 @@ class Upstream(Struct, frozen=True, kw_only=True):
     n_shares_prompt: bool = False
     stream_usage: bool = True
     """Ask for the usage of streamed chat completions where the client did not; the client never sees it then."""
+    omit: tuple[str, ...] = ()
+    """Fields of a request that its models refuse, at the top of the body: never sent."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    """How its models call the limit of tokens of a chat completion; None: as the client wrote it."""
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     """Sent with every request."""
     forward_headers: tuple[str, ...] = ()
@@ -62,6 +67,10 @@ class Model(Struct, frozen=True, kw_only=True):
     model: str
     """The upstream's name of it."""
     price_as: str | None = None
+    omit: tuple[str, ...] = ()
+    """Beside those of the upstream."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    """None: as the upstream has it."""
 
 
 class Cascade(Struct, frozen=True, kw_only=True):

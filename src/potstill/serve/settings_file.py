@@ -16,7 +16,9 @@ import msgspec
 
 from potstill.errors import ConfigError, one_of
 from potstill.serve.admin_key import is_loopback
+from potstill.serve.problems import CHAT
 from potstill.serve.settings import Gateway, Mode, Model, Route, Upstream
+from potstill.serve.shaping import NEEDED
 from potstill.wire import dialect
 
 TABLES = ("gateway", "upstreams", "models", "routes", "tenants", "limits", "recording", "otel")
@@ -106,6 +108,7 @@ def checked(settings: Gateway, where: str) -> Gateway:
     for upstream in settings.upstreams:
         _check_upstream(upstream, settings, where)
     for model in settings.models:
+        _check_fields(model, next((one for one in settings.upstreams if one.name == model.upstream), None), where)
         one_of(f"upstream (of the model '{model.name}' in {where})", model.upstream, upstreams)
     for route in settings.routes:
         one_of(f"model (teacher of the route '{route.name}' in {where})", route.teacher, models)
@@ -144,8 +147,20 @@ def _check_upstream(upstream: Upstream, settings: Gateway, where: str) -> None:
             f"{where}: pass_key of '{upstream.name}' would send the gateway's own keys to it. "
             'Write: key_env = "NAME" (or type: --key-env NAME).'
         )
+    _check_fields(upstream, upstream, where)
     if upstream.retries < 0:
         raise ConfigError(f"{where}: retries of '{upstream.name}' is {upstream.retries}; allowed is 0 and more.")
+
+
+def _check_fields(told: Upstream | Model, upstream: Upstream | None, where: str) -> None:
+    for name in told.omit:
+        if name in NEEDED:
+            raise ConfigError(f"{where}: omit of '{told.name}' holds '{name}', which every request needs. Take it out.")
+    if told.max_tokens_field is not None and upstream is not None and upstream.dialect != CHAT:
+        raise ConfigError(
+            f"{where}: max_tokens_field of '{told.name}' is for upstreams of the dialect '{CHAT}'; this one speaks "
+            f"'{upstream.dialect}', which has one name for it. Leave it out."
+        )
 
 
 def _check_numbers(settings: Gateway, where: str) -> None:

@@ -69,7 +69,8 @@ class Transfer:
         self._noted = False
 
     async def run(self) -> bool:
-        """Serve the client. False: the upstream does not know ``stream_options``, nothing was told to the client.
+        """Serve the client. False: the upstream does not take a field that the gateway put in, nothing was told to the
+        client, and the same may be asked without.
 
         Raises ``Refused`` where no answer came and the client has seen nothing yet.
         """
@@ -129,8 +130,7 @@ class Transfer:
         """An upstream's own error: as it came where the client can read it, else as a problem."""
         endpoint, status = self._endpoint, response.status
         body = endpoint.redact(await self._read(response, MAX_REFUSAL_BYTES))
-        if self._adapter.usage_asked and status in (400, 422) and b"stream_options" in body:
-            endpoint.asks_usage = False
+        if endpoint.shapes.learn(self._model, status, body, self._adapter.request, self._adapter.put_in):
             return False
         if status > 599:
             raise refused(502, "upstream", f"The upstream '{endpoint.name}' answered with the status {status}.")

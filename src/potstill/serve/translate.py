@@ -11,7 +11,8 @@ import msgspec
 
 from potstill.errors import Untranslatable
 from potstill.serve.passing import CUT_OFF
-from potstill.serve.problems import ANTHROPIC, RESPONSES
+from potstill.serve.problems import ANTHROPIC, CHAT, RESPONSES
+from potstill.serve.shaping import NAMES, SHAPELESS, Shape, shaped
 from potstill.wire.assemble import Assembler, events_of
 from potstill.wire.dialect import Dialect, Problem
 from potstill.wire.events import Begin, Broken, Done, Event, Ping
@@ -23,9 +24,10 @@ MARK = b"potstill"
 
 class Translating:
     foreign = True
-    usage_asked = False
 
-    def __init__(self, prompt: Prompt, client: Dialect, upstream: Dialect, model: str) -> None:
+    def __init__(
+        self, prompt: Prompt, client: Dialect, upstream: Dialect, model: str, shape: Shape = SHAPELESS
+    ) -> None:
         """Raises ``Untranslatable`` for what the upstream's dialect cannot say."""
         self._prompt = prompt
         self._client = client
@@ -35,7 +37,9 @@ class Translating:
         self._broken: Problem | None = None
         self._told = False
         self._begun = self._done = False
-        self.request = upstream.encode_request(msgspec.structs.replace(prompt, model=model, stream_usage=True))
+        self.put_in = named_by_us(prompt)
+        asked = msgspec.structs.replace(prompt, model=model, stream_usage=True)
+        self.request = shaped(upstream.encode_request(asked), shape)
 
     def whole(self, body: bytes, *, streamed: bool) -> bytes:
         """As the client asked for it, a stream too, however it came."""
@@ -83,6 +87,12 @@ class Translating:
         if not self._told:
             raise Untranslatable(why)
         self._broken = self._broken or Problem(status=502, kind="upstream", message=why, code="untranslatable")
+
+
+def named_by_us(prompt: Prompt) -> frozenset[str]:
+    """Fields of a translated request that its client did not write, or not so."""
+    counted = {"stream_options"} if not prompt.stream_usage or prompt.dialect != CHAT else set()
+    return frozenset(counted | (set(NAMES) if prompt.dialect != CHAT else set()))
 
 
 def must_be_rewritten(name: str, body: bytes) -> bool:

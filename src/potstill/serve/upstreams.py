@@ -30,6 +30,7 @@ from potstill.serve import keys
 from potstill.serve import settings as told
 from potstill.serve.metrics import Metrics
 from potstill.serve.problems import ANTHROPIC, CHAT, RESPONSES, Refused, refused
+from potstill.serve.shaping import PUT_IN, Shapes
 
 if TYPE_CHECKING:
     from aiohttp.client_exceptions import ClientConnectorError
@@ -66,8 +67,7 @@ class Endpoint:
         self.name = upstream.name
         self.dialect = upstream.dialect
         self.key = _key(upstream)
-        self.asks_usage = upstream.stream_usage
-        """Whether the usage of streamed chat completions is asked for; the endpoint may turn out not to know that."""
+        self.shapes = Shapes(upstream)
         base = upstream.base_url.rstrip("/")
         self._base = base if upstream.dialect != ANTHROPIC or base.endswith("/v1") else f"{base}/v1"
         self._urls: dict[str, URL] = {}
@@ -101,6 +101,10 @@ class Endpoint:
         if self.dialect == ANTHROPIC and "anthropic-version" not in sent:
             sent["anthropic-version"] = ANTHROPIC_VERSION
         return sent
+
+    def counts(self, model: told.Model) -> bool:
+        """Whether the usage of streamed chat completions is asked for where the client did not."""
+        return self.upstream.stream_usage and "stream_options" not in self.shapes.of(model, PUT_IN).omit
 
     def redact(self, body: bytes) -> bytes:
         """A refusal's body without the key, which some upstreams repeat."""

@@ -30,9 +30,8 @@ VERSION = "2023-06-01"
 
 @dataclass(frozen=True)
 class Anthropic:
-    """The dialect. ``omit``: fields of a request that the upstream's model refuses (``temperature``), never written."""
+    """See ``wire.dialect.Dialect`` for what each method promises."""
 
-    omit: frozenset[str] = frozenset()
     name: str = NAME
     path: str = "/messages"
 
@@ -47,7 +46,7 @@ class Anthropic:
 
     def encode_request(self, prompt: Prompt) -> bytes:
         """Raises ``Untranslatable``."""
-        return write_request(prompt, self.omit)
+        return write_request(prompt)
 
     def encode_count(self, prompt: Prompt) -> bytes:
         """The request to ``/messages/count_tokens``. Raises ``Untranslatable``."""

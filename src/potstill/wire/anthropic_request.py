@@ -131,8 +131,8 @@ def _read_message(value: Any, where: str) -> Iterable[Turn]:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def write_request(prompt: Prompt, omit: Iterable[str] = ()) -> bytes:
-    """The body that says ``prompt``, without the fields in ``omit``. Raises ``Untranslatable``."""
+def write_request(prompt: Prompt) -> bytes:
+    """The body that says ``prompt``. Raises ``Untranslatable``."""
     own = prompt.dialect == NAME
     _refuse(prompt, own)
     body: dict[str, Any] = {"model": prompt.model}
@@ -148,7 +148,7 @@ def write_request(prompt: Prompt, omit: Iterable[str] = ()) -> bytes:
     metadata = prompt.metadata if own else {}
     if prompt.user is not None or metadata:
         body["metadata"] = ({} if prompt.user is None else {"user_id": prompt.user}) | metadata
-    return dumps({name: value for name, value in body.items() if name not in set(omit)}, Untranslatable, "The request")
+    return dumps(body, Untranslatable, "The request")
 
 
 def write_count(prompt: Prompt) -> bytes:

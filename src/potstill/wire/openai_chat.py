@@ -337,6 +337,8 @@ class ErrorBody(Struct, frozen=True, kw_only=True):
     message: str
     code: str = ""
     kind: str = ""
+    param: str = ""
+    """The field at fault, where it is told."""
 
     @property
     def is_overflow(self) -> bool:
@@ -369,6 +371,7 @@ def decode_error(body: bytes, max_chars: int = EXCERPT_CHARS) -> ErrorBody:
         message=_short(message, max_chars) if isinstance(message, str) else excerpt(body),
         code=str(error.get("code") or ""),
         kind=str(error.get("type") or error.get("status") or ""),
+        param=error["param"] if isinstance(error.get("param"), str) else "",
     )
 
 
