@@ -1,7 +1,7 @@
 """A real ``potstill serve`` process before scripted models, with tenants, a cascade and a recorded past.
 
-What it knows: how the models answer (the student's samples differ where the task says "hard"), and what is in the store
-before the gateway starts. What it does not do: browsers (``conftest``).
+What it knows: how the models answer (the student's first samples differ where the task says "hard"), and what is
+in the store before the gateway starts. What it does not do: browsers (``conftest``).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Models(http.server.BaseHTTPRequestHandler):
     def _answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         told = json.dumps(asked["messages"])
         student, samples = asked["model"] == STUDENT, asked.get("n", 1)
-        unsure = student and "hard" in told
+        unsure = student and "hard" in told and not _turns(asked["messages"])
         choices = [
             {"index": at, "finish_reason": "tool_calls", "message": _said(asked["messages"], f"{at}" if unsure else "")}
             for at in range(samples)
@@ -113,13 +113,17 @@ class Models(http.server.BaseHTTPRequestHandler):
 
 
 def _said(messages: list[dict[str, Any]], unsure: str) -> dict[str, Any]:
-    turns = sum(message["role"] == "tool" for message in messages)
+    turns = _turns(messages)
     if turns < 2:
         name = ("find_order", "track_parcel")[turns]
         call = {"name": name, "arguments": json.dumps({"order": f"A-10{turns}{unsure}"})}
         calls = [{"id": f"c{turns}", "type": "function", "function": call}]
         return {"role": "assistant", "content": None, "tool_calls": calls}
     return {"role": "assistant", "content": f"Your order is on its way{unsure and f', perhaps on day {unsure}'}."}
+
+
+def _turns(messages: list[dict[str, Any]]) -> int:
+    return sum(message["role"] == "tool" for message in messages)
 
 
 def _completion(model: str, choices: list[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:

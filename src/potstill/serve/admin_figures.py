@@ -44,7 +44,9 @@ FRESH_S = 2.0
 """Who asks again sooner gets the same answer: several pages that are open cost no more than one."""
 KEPT = 30_000
 PAGE = 50
-LOOKED_AT = 400
+PAUSE_S = 0.02
+"""At most, after each episode that was read, as long as it took: half of a core is left to the event loop."""
+LOOKED_AT = 2000
 """Episodes that are looked through for one page of a search; then the page ends early, with a cursor."""
 Answer = tuple[int, object]
 Keyed = tuple[tuple[object, ...], Callable[[], Trajectory]]
@@ -145,14 +147,16 @@ class Figures:
         }
 
     def _of_day(self, day: int) -> tuple[list[Keyed], bool]:
-        """Every episode of the day once, what goes on first; whether these are all of them."""
+        """Every episode of the day once, the newest first; whether these are all of them.
+
+        What ended comes before what goes on: it is read six times as fast, and once.
+        """
         begins = float(day * DAY_S)
         going_on = [one for one in self._store.open_episodes() if one.last_at >= begins]
-        going_on.sort(key=lambda one: one.last_at, reverse=True)
         named = {(one.namespace, one.episode_id) for one in going_on}
         ended = self._store.summaries(namespace=None, since=begins - BEFORE_S, newest_first=True, limit=EPISODES)
-        keyed = [self._open(one) for one in going_on]
-        keyed += [self._ended(row) for row in ended if not row.run_id and (row.namespace, row.id) not in named]
+        keyed = [self._ended(row) for row in ended if not row.run_id and (row.namespace, row.id) not in named]
+        keyed += [self._open(one) for one in reversed(going_on)]
         return keyed[:EPISODES], len(keyed) <= EPISODES and len(ended) < EPISODES
 
     def _open(self, one: OpenEpisode) -> Keyed:
@@ -169,11 +173,13 @@ class Figures:
         with self._lock:
             found = self._kept.get(dated)
         if found is None:
+            began = time.perf_counter()
             found = episode_figures(read(), self._table(), day, self._teachers)
             with self._lock:
                 self._kept[dated] = found
                 while len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
+            time.sleep(min(PAUSE_S, time.perf_counter() - began))
         return found
 
     def _table(self) -> PriceTable | None:

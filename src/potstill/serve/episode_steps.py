@@ -6,6 +6,7 @@ send prompts that nobody asked for: each repeats the history.
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from potstill.measure.prices.table import PriceTable
 from potstill.serve.figures import call_usd, shadow_steps, side_of
 from potstill.serve.key_rows import moment
-from potstill.types import Call, Step, Trajectory
+from potstill.types import Call, Decision, Step, Trajectory
 
 MAX_CHARACTERS = 20_000
 """Of one text; a longer one is cut, with a note of its length."""
@@ -49,6 +50,7 @@ def step(trajectory: Trajectory, one: Step, table: PriceTable | None, *, prompts
     told: dict[str, Any] = cut(
         {
             **fields,
+            "decision": None if one.decision is None else _decision(one.decision),
             "index": one.index,
             "calls": calls,
             "usd": None if None in dollars else sum(dollars),
@@ -60,6 +62,25 @@ def step(trajectory: Trajectory, one: Step, table: PriceTable | None, *, prompts
         }
     )
     return told
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    told: dict[str, Any] = msgspec.to_builtins(decision)
+    told["votes"] = [
+        {"key": vote.key, "text": vote.text, "tool_calls": _voted_calls(vote.key)} for vote in decision.votes
+    ]
+    return told
+
+
+def _voted_calls(key: str | None) -> list[dict[str, str]]:
+    """The tool calls that a canonical form stands for: it is the text of pairs of name and arguments. [] for others."""
+    if key is None or not key.startswith("((") or len(key) > MAX_CHARACTERS:
+        return []
+    try:
+        pairs = msgspec.convert(ast.literal_eval(key), list[tuple[str, str]])
+    except (ValueError, SyntaxError, MemoryError, RecursionError, msgspec.ValidationError):
+        return []
+    return [{"name": name, "arguments": arguments} for name, arguments in pairs]
 
 
 def _call(call: Call, side: str, table: PriceTable | None, prompts: bool) -> dict[str, Any]:

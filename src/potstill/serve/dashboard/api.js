@@ -56,10 +56,11 @@ function stored(act) {
   }
 }
 
-// Whether the key of an earlier visit of this tab still opens the gateway. Throws Refused.
+// With the key of before this tab was loaded again; false where there is none. Throws Refused where it opens nothing.
 export async function resume() {
   key = stored((storage) => storage.getItem(PLACE));
-  await get("status");
+  if (key !== null) await get("status");
+  return key !== null;
 }
 
 export async function logIn(typed) {

@@ -87,13 +87,14 @@ function login(message = "") {
     try {
       await logIn(typed);
     } catch (error) {
+      if (error instanceof Refused && error.status === 403) return off();
       key.value = "";
       enter.disabled = false;
       show(said, error instanceof Refused ? error.message : "The gateway cannot be reached.");
       key.focus();
       return;
     }
-    say("Logged in.");
+    say("Logged in.", false);
     turn();
   };
   show(main, h("form", { class: "login", submit }, h("h1", {}, "Log in"), h("label", { for: "key" }, "Admin key"), key, said, enter,
@@ -101,18 +102,19 @@ function login(message = "") {
   key.focus();
 }
 
+function off() {
+  show(main, h("div", { class: "login" }, h("h1", {}, "The dashboard is off"), h("p", {}, "This gateway was started without an admin key, so nobody can log in. Set the variable POTSTILL_ADMIN_KEY (or the one that its settings name) and start it again.")));
+}
+
 async function begin() {
   try {
-    await resume();
-    turn(false);
+    if (await resume()) turn(false);
+    else login();
   } catch (error) {
     if (!(error instanceof Refused)) return login("The gateway cannot be reached.");
-    if (error.status === 401) {
-      logOut();
-      login();
-    } else if (error.status === 403) {
-      show(main, h("div", { class: "login" }, h("h1", {}, "The dashboard is off"), h("p", {}, "This gateway was started without an admin key, so nobody can log in. Set the variable POTSTILL_ADMIN_KEY (or the one that its settings name) and start it again.")));
-    } else login(error.message);
+    if (error.status === 403) return off();
+    if (error.status === 401) logOut();
+    login(error.status === 401 ? "" : error.message);
   }
 }
 

@@ -7,11 +7,14 @@ import { plot } from "./plot.js";
 import { killSwitch, routesTable } from "./routes.js";
 
 const EVERY_MS = 15000;
+const SOON_MS = 3000;
 
 export async function overviewPage(content, { signal, failed }) {
+  let soon = false; // while episodes of today are still being read
   const draw = async () => {
     const [figures, routes, status] = await Promise.all([get("figures", signal), get("routes", signal), get("status", signal)]);
     if (signal.aborted) return;
+    soon = figures.unread > 0;
     const held = document.activeElement?.id;
     const open = content.contains(document.activeElement);
     show(content, page(figures, routes.routes, status, () => draw().catch(failed)));
@@ -19,10 +22,15 @@ export async function overviewPage(content, { signal, failed }) {
   };
   await draw();
   const busy = () => document.getElementById("confirm").open || content.querySelector("details[open], .scroll:focus, button.small:focus");
-  const timer = setInterval(() => {
-    if (!document.hidden && !busy()) draw().catch(failed);
-  }, EVERY_MS);
-  signal.addEventListener("abort", () => clearInterval(timer));
+  let timer = 0;
+  const wait = () => {
+    timer = setTimeout(async () => {
+      if (!document.hidden && !busy()) await draw().catch(failed);
+      if (!signal.aborted) wait();
+    }, soon ? SOON_MS : EVERY_MS);
+  };
+  wait();
+  signal.addEventListener("abort", () => clearTimeout(timer));
 }
 
 function page(figures, routes, status, changed) {
@@ -40,7 +48,7 @@ function page(figures, routes, status, changed) {
 
 function warnings(figures, status) {
   const said = [];
-  if (figures.unread) said.push(`${counted(figures.unread, "episode")} of today not read yet: the figures grow in a moment.`);
+  if (figures.unread) said.push(`${counted(figures.unread, "episode")} of today not read yet: the figures grow by themselves.`);
   if (!figures.all) said.push("Today has more episodes than are looked at here: these are the figures of the newest.");
   if (figures.damaged) said.push(`${counted(figures.damaged, "episode")} of today cannot be read.`);
   if (figures.spend.unpriced) said.push(`${counted(figures.spend.unpriced, "call")} without a known price: spend is higher than shown.`);
@@ -73,8 +81,8 @@ function agreementCard({ agreement }) {
 }
 
 function spendTable({ spend }) {
-  const rows = spend.by.map((one) => [theirs(one.route), one.asked === "shadow" ? "student, in shadow" : one.asked, usd(one.usd), count(one.calls), count(one.input_tokens), count(one.cache_read_tokens), count(one.output_tokens), count(one.unpriced)]);
-  const columns = ["Route", "Asked", "Dollars", "Calls", "Tokens in", "From cache", "Tokens out", "No price"];
+  const rows = spend.by.map((one) => [theirs(one.route), one.asked === "shadow" ? "student, in shadow" : one.asked, usd(one.usd), count(one.calls), count(one.input_tokens), count(one.cache_read_tokens), count(one.output_tokens), ...(spend.unpriced ? [count(one.unpriced)] : [])]);
+  const columns = ["Route", "Asked", "Dollars", "Calls", "Tokens in", "From cache", "Tokens out", ...(spend.unpriced ? ["No price"] : [])];
   return table("Spend by route and by who was asked", columns.map((title, at) => ({ title, n: at > 1 })), rows, "Nothing was asked today.");
 }
 

@@ -91,7 +91,7 @@ function decided(decision, votes) {
   if (!votes.length && !said.length) return null;
   return part_("Votes", [
     said.length ? h("p", { class: "quiet" }, theirs(said.join(", "))) : null,
-    votes.length ? h("ol", { class: "votes" }, counts(votes).map(([text, times, valid]) => h("li", { class: valid ? null : "invalid" }, h("span", { class: "times" }, `${times} of ${votes.length}`), valid ? null : h("span", { class: "chip" }, "no valid action"), textView(text)))) : null,
+    votes.length ? h("ol", { class: "votes" }, counts(votes).map(([vote, times, valid]) => h("li", { class: valid ? null : "invalid" }, h("span", { class: "times" }, `${times} of ${votes.length}`), valid ? null : h("span", { class: "chip" }, "no valid action"), h("div", {}, voteView(vote))))) : null,
   ]);
 }
 
@@ -101,11 +101,16 @@ function counts(votes) {
   for (const vote of votes) {
     const valid = vote.key !== null && vote.key !== undefined;
     const name = valid ? `+${vote.key}` : `-${vote.text ?? ""}`;
-    const group = groups.get(name) ?? [vote.text || vote.key || "(empty)", 0, valid];
+    const group = groups.get(name) ?? [vote, 0, valid];
     group[1] += 1;
     groups.set(name, group);
   }
   return [...groups.values()].sort((a, b) => b[1] - a[1]);
+}
+
+function voteView(vote) {
+  if (!vote.tool_calls.length) return textView(vote.text || vote.key || "(empty)");
+  return [vote.text ? textView(vote.text) : null, vote.tool_calls.map(toolView)];
 }
 
 function shadow(record) {
