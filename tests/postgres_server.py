@@ -6,6 +6,7 @@ Over its socket anybody may come in; over TCP it asks user ``potstill`` for ``PA
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import pwd
 import shutil
@@ -21,6 +22,22 @@ _HBA = """
 local all all trust
 host all all 127.0.0.1/32 scram-sha-256
 """
+
+
+def with_vectors() -> Path | None:
+    """The programs of a server that has pgvector: this machine's, else those of the package ``pgserver``."""
+    found = [binaries()]
+    if (package := importlib.util.find_spec("pgserver")) is not None and package.origin is not None:
+        found.append(Path(package.origin).parent / "pginstall" / "bin")
+    for programs in found:
+        if programs is not None and _has_vector(programs):
+            return programs
+    return None
+
+
+def _has_vector(programs: Path) -> bool:
+    share = subprocess.run([programs / "pg_config", "--sharedir"], capture_output=True, text=True, check=False)
+    return (Path(share.stdout.strip()) / "extension" / "vector.control").exists()
 
 
 def binaries() -> Path | None:
@@ -40,9 +57,9 @@ def skip_without() -> None:
 class Server:
     """``durable`` False: commits do not wait for the disk; a machine that goes down would lose some, tests do not."""
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, programs: Path | None = None) -> None:
         self._durable = durable
-        found = binaries()
+        found = programs or binaries()
         assert found is not None
         self._programs = found
         self.folder = Path(tempfile.mkdtemp(prefix="potstill-pg-"))

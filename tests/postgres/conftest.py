@@ -9,9 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from postgres_server import Server, skip_without
+from postgres_server import Server, skip_without, with_vectors
 
 sys.path.append(str(Path(__file__).parent.parent / "trajectories"))  # its fakes of episodes and exchanges
+
+
+@pytest.fixture(scope="session")
+def vector_server() -> Iterator[Server]:
+    """A server whose databases may have pgvector."""
+    skip_without()
+    programs = with_vectors()
+    if programs is None:
+        pytest.skip("no pgvector. Type: pip install pgserver, or apt-get install postgresql-NN-pgvector")
+    server = Server(programs=programs)
+    yield server
+    server.remove()
 
 
 @pytest.fixture

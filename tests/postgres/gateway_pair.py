@@ -87,14 +87,18 @@ class Gateway:
                 self._ready.set()
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], Any]:
+        status, told, text = self.raw(method, path, body, **headers)
+        return status, told, json.loads(text) if text else None
+
+    def raw(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], str]:
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         data = None if body is None else json.dumps(body).encode()
         connection.request(method, path, data, {"content-type": "application/json", **named})
         answer = connection.getresponse()
-        text = answer.read()
+        text = answer.read().decode()
         connection.close()
-        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, json.loads(text) if text else None
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, text
 
     def chat(self, key: str, messages: list[Any], model: str = "recorded", **headers: str) -> tuple[int, Any, Any]:
         body = {"model": model, "messages": messages}

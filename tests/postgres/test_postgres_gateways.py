@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from gateway_pair import Gateway, assistant, until, user
 
-from postgres_server import Server
+from postgres_server import PASSWORD, Server
 from potstill.trajectories.opening import open_store, read_store
 from potstill.trajectories.store import Store
 from potstill.types import Answerer
@@ -286,3 +287,29 @@ def test_one_dies_under_load_and_the_other_goes_on_with_nothing_lost(
     finally:
         for gateway in (a, b):
             gateway.stop()
+
+
+def test_the_store_s_password_is_neither_said_nor_recorded_nor_told(
+    postgres: Server, upstream: Upstream, tmp_path: Path
+) -> None:
+    place = f"postgresql://potstill:{quote(PASSWORD)}@127.0.0.1:{postgres.port}/postgres?schema=secretive"
+    gateway = Gateway(tmp_path, place, upstream.url, "secretive")
+    try:
+        key = gateway.key("t")
+        words = [f"the store is {place}", f"its password is {PASSWORD}", f"quoted {quote(PASSWORD)}"]
+        said = [gateway.chat(key, [user(text)], x_potstill_goal=quote(text)) for text in words]
+        assert [status for status, _, _ in said] == [200] * 3
+        with open_store(place) as store:
+            rows = store.recent(None, 0)
+            assert len(rows) == 3
+            kept = repr(rows)
+            read_store(postgres.url("secretive", user="postgres")).close()
+        pages = [gateway.admin("GET", path) for path in ("status", "episodes", "live?after_seq=0", "tenants")]
+        status, _, metrics = gateway.raw("GET", "/metrics")
+        assert status == 200
+    finally:
+        gateway.stop()
+    everything = [kept, json.dumps(pages), metrics, *gateway.said]
+    for secret in (PASSWORD, quote(PASSWORD)):
+        assert not [text for text in everything if secret in text]
+    assert f"potstill@127.0.0.1:{postgres.port}/postgres?schema=secretive" in "".join(gateway.said)

@@ -19,6 +19,8 @@ from typing import Protocol
 from potstill.trajectories.traces import Trace
 
 PATIENCE_S = 0.5
+AGAIN_S = (0.0, 0.02, 0.04, 0.08)
+"""Pauses before each question, where an answer leads to several episodes."""
 PAUSE_S = 1.0
 """After a question that was not answered in time none is asked for so long."""
 REMEMBERED = 10_000
@@ -30,7 +32,7 @@ class TraceStore(Protocol):
     """The store, as far as this knows it. Blocking; called from threads."""
 
     def leave_traces(self, traces: Sequence[Trace]) -> None: ...
-    def follow_traces(self, namespace: str, hashes: Sequence[int]) -> tuple[int, str] | None: ...
+    def follow_traces(self, namespace: str, hashes: Sequence[int]) -> tuple[int, str | None] | None: ...
     def forget_traces(self, before: float) -> int: ...
 
 
@@ -50,11 +52,9 @@ class Meeting:
     async def fetch(self, namespace: str, hashes: Sequence[int]) -> None:
         if self._clock() < self._again_at:
             return
-        asking = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._store.follow_traces, namespace, tuple(hashes)
-        )
         try:
-            found = await asyncio.wait_for(asking, PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                found = await self._ask(namespace, tuple(hashes))
         except Exception:  # whatever a store's driver raises: the request is placed by what is known here
             self.failures += 1
             self._again_at = self._clock() + PAUSE_S
@@ -63,6 +63,18 @@ class Meeting:
             self._found[namespace, found[0]] = found[1]
             if len(self._found) > REMEMBERED:
                 self._found.popitem(last=False)
+
+    async def _ask(self, namespace: str, hashes: tuple[int, ...]) -> tuple[int, str] | None:
+        """Episodes that began alike are told apart by their answers: the one in question may be on its way."""
+        loop = asyncio.get_running_loop()
+        for pause_s in AGAIN_S:
+            await asyncio.sleep(pause_s)
+            found = await loop.run_in_executor(self._threads, self._store.follow_traces, namespace, hashes)
+            if found is None:
+                return None
+            if (episode_id := found[1]) is not None:
+                return found[0], episode_id
+        return None
 
     def find(self, namespace: str, hashes: Sequence[int]) -> str | None:
         return next((self._found[namespace, one] for one in hashes if (namespace, one) in self._found), None)

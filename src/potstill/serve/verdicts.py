@@ -110,12 +110,13 @@ class Verdicts:
         self._threads = ThreadPoolExecutor(1, "potstill-verdicts")
         self._waiting: dict[tuple[str, str], None] = {}
         self._worker: asyncio.Task[None] | None = None
+        self._closed = False
         self.counts: Counter[str] = Counter()
         """``counted``, ``corrected``, ``of-no-arm``, ``failed`` and ``dropped``."""
 
     def told(self, namespace: str, episode_id: str) -> None:
         """An episode's outcome was set, changed or taken back."""
-        if len(self._waiting) >= MOST:
+        if self._closed or len(self._waiting) >= MOST:
             self.counts["dropped"] += 1
             return
         self._waiting[namespace, episode_id] = None
@@ -123,7 +124,8 @@ class Verdicts:
             self._worker = asyncio.get_running_loop().create_task(self._work(), name="potstill-verdicts")
 
     async def aclose(self) -> None:
-        """Count what was told."""
+        """Count what was told; what is told from now on is not."""
+        self._closed = True
         if self._worker is not None:
             await self._worker
         self._threads.shutdown(wait=False)

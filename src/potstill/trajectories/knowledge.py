@@ -14,7 +14,12 @@ from potstill.trajectories.sql import Connection
 from potstill.types import Struct
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from potstill.protocols import FloatMatrix
+
+    FloatVector = NDArray[np.float32]
 
 
 class Counter(Struct, frozen=True, kw_only=True):
@@ -89,6 +94,23 @@ def vectors(connection: Connection, space: str) -> tuple[list[str], FloatMatrix]
         ids.append(one)
         matrix[i] = np.frombuffer(vector, dtype="<f4")
     return ids, matrix
+
+
+def nearest(ids: Sequence[str], matrix: FloatMatrix, query: FloatVector, k: int) -> list[tuple[str, float]]:
+    """The largest inner products among all, ties in the order in which they were put. Raises ``StoreError``."""
+    import numpy as np
+
+    if not ids:
+        return []
+    check_dimension(matrix.shape[1], len(query))
+    scores = matrix @ query
+    order = np.argsort(-scores, kind="stable")[: max(0, k)]
+    return [(ids[at], float(scores[at])) for at in order]
+
+
+def check_dimension(held: int, asked: int) -> None:
+    if held != asked:
+        raise StoreError(f"A query of {asked} numbers does not fit a space whose vectors have {held}.")
 
 
 def remove_vectors(connection: Connection, space: str, ids: Sequence[str] | None) -> int:

@@ -36,6 +36,7 @@ from potstill.types import Blob, Outcome, Struct, Trajectory
 
 if TYPE_CHECKING:
     from potstill.protocols import FloatMatrix
+    from potstill.trajectories.knowledge import FloatVector
 
 T = TypeVar("T")
 
@@ -317,12 +318,24 @@ class Store(JournalMethods, StateMethods, TraceMethods):
     def put_vectors(self, space: str, ids: Sequence[str], matrix: FloatMatrix) -> None:
         """Keep vectors, shape (len(ids), dimension), float32, under a space such as ``namespace/embedder/key``."""
         checked = knowledge.checked_matrix(space, ids, matrix)
-        self._write(lambda connection: knowledge.put_vectors(connection, space, ids, checked))
+        self._write(lambda connection: self._put_vectors(connection, space, ids, checked))
 
     def vectors(self, space: str) -> tuple[list[str], FloatMatrix]:
         """Ids and matrix of a space in the order in which they were put; ([], shape (0, 0)) if it is unknown."""
         with self._reading() as connection:
             return knowledge.vectors(connection, space)
+
+    def nearest(self, space: str, query: FloatVector, k: int) -> list[tuple[str, float]]:
+        """The ``k`` ids whose vectors have the largest inner product with ``query`` (dimension,), best first, and it.
+
+        Compares all of the space's vectors, so for searches now and then; an index in memory is quicker. On PostgreSQL
+        with pgvector the server searches. An unknown space is empty. Raises ``StoreError`` for another dimension.
+        """
+        checked = knowledge.checked_matrix(space, [""], query[None])[0]
+        return knowledge.nearest(*self.vectors(space), checked, k)
+
+    def _put_vectors(self, connection: Connection, space: str, ids: Sequence[str], matrix: FloatMatrix) -> None:
+        knowledge.put_vectors(connection, space, ids, matrix)
 
     def remove_vectors(self, space: str, ids: Sequence[str] | None = None) -> int:
         """Remove some vectors of a space, or all of it; returns how many went."""

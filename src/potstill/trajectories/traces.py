@@ -40,19 +40,23 @@ class TraceMethods(Access):
 
         self._write(work)
 
-    def follow_traces(self, namespace: str, hashes: Sequence[int]) -> tuple[int, str] | None:
-        """The first of these hashes that leads to exactly one episode, and this episode."""
+    def follow_traces(self, namespace: str, hashes: Sequence[int]) -> tuple[int, str | None] | None:
+        """The first of these hashes that leads to exactly one episode, and this episode.
+
+        Where there are several at each of them, the first one and None; None where there is none at any.
+        """
         asked = list(dict.fromkeys(hashes))[:_MOST]
         if not asked:
             return None
         marks = ", ".join("?" * len(asked))
         query = (
-            "SELECT hash, min(episode) FROM traces WHERE namespace = ? "
-            f"AND hash IN ({marks}) GROUP BY hash HAVING count(*) = 1"
+            "SELECT hash, CASE WHEN count(*) = 1 THEN min(episode) END FROM traces WHERE namespace = ? "
+            f"AND hash IN ({marks}) GROUP BY hash"
         )
         with self._reading() as connection:
             found = dict(connection.execute(query, (namespace, *map(_signed, asked))).fetchall())
-        return next(((one, found[_signed(one)]) for one in asked if _signed(one) in found), None)
+        known = [(one, found[_signed(one)]) for one in asked if _signed(one) in found]
+        return next((pair for pair in known if pair[1] is not None), known[0] if known else None)
 
     def forget_traces(self, before: float) -> int:
         """Remove those left before a time (Unix seconds); how many."""

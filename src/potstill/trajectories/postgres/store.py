@@ -6,16 +6,18 @@ What it knows: the pool of reading connections, sizes, vacuum. What it does not 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from potstill.errors import StoreError
-from potstill.trajectories import journal
+from potstill.trajectories import journal, knowledge
 from potstill.trajectories.migrations import MIGRATIONS
+from potstill.trajectories.postgres import pgvector
 from potstill.trajectories.postgres.connection import PostgresConnection, arguments, connect, prepare, translated
 from potstill.trajectories.postgres.location import Location, locate
 from potstill.trajectories.postgres.schema import lock_of, migrate, version_of
@@ -23,6 +25,12 @@ from potstill.trajectories.postgres.writer import PATIENCE_S, PostgresWriter
 from potstill.trajectories.sql import Connection
 from potstill.trajectories.store import Store
 from potstill.trajectories.writer import NoWriter
+
+if TYPE_CHECKING:
+    from potstill.protocols import FloatMatrix
+    from potstill.trajectories.knowledge import FloatVector
+
+_log = logging.getLogger("potstill.store")
 
 READERS = 8
 """Connections for reading at most; they are closed after some minutes without use."""
@@ -42,6 +50,7 @@ class PostgresStore(Store):
     ) -> None:
         super().__init__(location.shown, writer, clock)
         self._location = location
+        self._noted = False
         self._pool: ConnectionPool[Any] = ConnectionPool(
             location.conninfo,
             kwargs=arguments(location),
@@ -143,6 +152,73 @@ class PostgresStore(Store):
             connection.raw.execute(f"VACUUM {', '.join(names)}".encode())
 
         self._writer.submit(vacuum, alone=True).result()
+
+    # --- vectors ----------------------------------------------------------------------------------------------------
+
+    def nearest(self, space: str, query: FloatVector, k: int) -> list[tuple[str, float]]:
+        """See ``Store.nearest``. Exact, unless ``index_vectors`` was called for the space."""
+        checked = knowledge.checked_matrix(space, [""], query[None])[0]
+        with self._pooled() as connection:
+            found = pgvector.extension(connection, self._location.schema)
+            held = pgvector.space_of(connection, space)
+            if found is not None and found.table and held is not None:
+                knowledge.check_dimension(held.dimension, len(checked))
+                return pgvector.search(connection, found, held, checked, max(0, k))
+        if found is None or isinstance(self._writer, NoWriter):
+            self._note_once(found)
+            return super().nearest(space, query, k)
+        if held is None:
+            return []
+        self._fill()
+        return self.nearest(space, query, k)
+
+    def index_vectors(self, space: str) -> bool:
+        """Have the server find a space's nearest vectors by an approximate index from now on (HNSW of pgvector).
+
+        For spaces of 100,000 vectors and more; takes minutes there, while others read and write. False where the
+        database has no pgvector, or there is no such space.
+        """
+        with self._pooled() as connection:
+            found = pgvector.extension(connection, self._location.schema)
+            held = pgvector.space_of(connection, space)
+        if found is None or held is None:
+            self._note_once(found)
+            return False
+        if not found.table:
+            self._fill()
+        with translated(self._location), contextlib.closing(connect(self._location)) as connection:
+            pgvector.index(connection, found, held)
+        return True
+
+    def _put_vectors(self, connection: Connection, space: str, ids: Sequence[str], matrix: FloatMatrix) -> None:
+        super()._put_vectors(connection, space, ids, matrix)
+        assert isinstance(connection, PostgresConnection)
+        found = pgvector.extension(connection, self._location.schema)
+        held = pgvector.space_of(connection, space)
+        if found is not None and found.table and held is not None:
+            pgvector.put(connection, found, held, ids, matrix)
+
+    def _fill(self) -> None:
+        def work(connection: Connection) -> None:
+            assert isinstance(connection, PostgresConnection)
+            pgvector.fill(connection, self._location.schema)
+
+        self._write(work)
+
+    def _note_once(self, found: pgvector.Extension | None) -> None:
+        if found is None and not self._noted:
+            self._noted = True
+            _log.info(
+                "%s has no pgvector: nearest vectors are searched here, exactly. To have the server search: "
+                "CREATE EXTENSION vector",
+                self.path,
+            )
+
+    @contextlib.contextmanager
+    def _pooled(self) -> Iterator[PostgresConnection]:
+        with self._reading() as connection:
+            assert isinstance(connection, PostgresConnection)
+            yield connection
 
     def check(self) -> list[str]:
         """Exchanges whose base is missing; PostgreSQL keeps foreign keys itself. Empty if all is sound."""
