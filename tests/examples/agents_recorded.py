@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from interpreters import command
 from scripted_teacher import ANSWER, CACHED, KNOWN, Teacher
 
 from potstill.trajectories.exchange import Exchange
@@ -62,11 +62,9 @@ def check(
     assert [told for step in trajectory.steps for told in KNOWN.findall(shown(step))] == SEEN
 
 
-def follow(
-    gateway: Any, script: Teacher, name: str, *arguments: str, interpreter: str | Path = sys.executable
-) -> list[tuple[int, int]]:
-    """Run an example; it must print the answer. Returns what the teacher billed for it."""
+def follow(gateway: Any, script: Teacher, name: str, *arguments: str) -> list[tuple[int, int]]:
+    """Run an example; it must print the answer at the end. Returns what the teacher billed for it."""
     gateway.episodes()
     before = len(script.billed)
-    assert gateway.run(str(interpreter), str(EXAMPLES / name), *arguments) == ANSWER
+    assert gateway.run(*command(EXAMPLES / name, *arguments)).endswith(ANSWER)
     return script.billed[before:]

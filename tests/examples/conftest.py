@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from local_model import LocalModel
 from scripted_teacher import Teacher
 
 from potstill.record.fold import trajectory_of
@@ -58,12 +59,13 @@ class Gateway:
             "OPENAI_API_KEY": "no-key",
             "ANTHROPIC_BASE_URL": self.url,
             "ANTHROPIC_API_KEY": "no-key",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it asks another host for prices, and waits where it cannot
         }
 
-    def run(self, *command: str) -> str:
+    def run(self, *command: str, may_fail: bool = False) -> str:
         """Run a program against this gateway; returns what it printed."""
-        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=180)
-        assert done.returncode == 0, done.stderr + done.stdout
+        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=240)
+        assert may_fail or done.returncode == 0, done.stderr + done.stdout
         return done.stdout.strip()
 
     def episodes(self) -> list[tuple[Trajectory, list[Exchange]]]:
@@ -142,6 +144,33 @@ def gateway_to(
             url = teacher[1].removesuffix("/v1") if dialect == "anthropic" else teacher[1]
             flags = ("--teacher", f"{url}#big-1", "--dialect", dialect)
             running[dialect] = Gateway(tmp_path_factory.mktemp(dialect), *flags)
+        return running[dialect]
+
+    yield gateway
+    for one in running.values():
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def local_model(smollm2: Path) -> Iterator[LocalModel]:
+    """A llama.cpp server with the tests' small model, which speaks all three dialects."""
+    model = LocalModel(smollm2)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="session")
+def gateway_to_local(
+    local_model: LocalModel, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Gateway]]:
+    """``gateway_to_local(dialect)``: the gateway before the local model, which it asks in that dialect."""
+    running: dict[str, Gateway] = {}
+
+    def gateway(dialect: str) -> Gateway:
+        if dialect not in running:
+            url = local_model.url if dialect == "anthropic" else f"{local_model.url}/v1"
+            flags = ("--teacher", f"{url}#smollm2", "--dialect", dialect)
+            running[dialect] = Gateway(tmp_path_factory.mktemp(f"local-{dialect}"), *flags)
         return running[dialect]
 
     yield gateway

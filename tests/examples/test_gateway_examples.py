@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -70,13 +69,8 @@ def test_an_agent_on_an_official_sdk_reaches_a_model_of_another_dialect(
 
 
 def test_curl_names_its_episode_and_tells_its_outcome(gateway_to: GatewayTo, teacher: tuple[Teacher, str]) -> None:
-    for program in ("curl", "jq"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed. Type: apt-get install {program} (or brew install {program})")
     gateway = gateway_to(CHAT)
-    gateway.episodes()
-    before = len(teacher[0].billed)
-    assert gateway.run("sh", str(EXAMPLES / "curl.sh"), gateway.url) == ANSWER
+    billed = follow(gateway, teacher[0], "curl.sh", gateway.url)
     trajectory, exchanges = gateway.only_episode()
     assert called(trajectory) == ONE_BY_ONE
     assert trajectory.goal == "Find the warmer city"
@@ -84,9 +78,14 @@ def test_curl_names_its_episode_and_tells_its_outcome(gateway_to: GatewayTo, tea
     assert trajectory.outcome.success is True
     assert {exchange.episode_id[:5] for exchange in exchanges} == {"curl-"}
     usage = [call.usage for step in trajectory.steps for call in step.calls]
-    assert [(one.input_tokens, one.output_tokens) for one in usage if one] == teacher[0].billed[before:]
+    assert [(one.input_tokens, one.output_tokens) for one in usage if one] == billed
 
 
-def test_all_examples_are_short(repository: Path) -> None:
+def test_all_examples_are_short() -> None:
     long = {path.name: lines for path in EXAMPLES.iterdir() if (lines := len(path.read_text().splitlines())) > 40}
     assert long == {}
+
+
+def test_all_examples_are_run() -> None:
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_gateway_*.py"))
+    assert [path.name for path in EXAMPLES.iterdir() if f'"{path.name}"' not in tests] == []

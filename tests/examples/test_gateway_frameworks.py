@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
-from agents_recorded import ANTHROPIC, CHAT, EXAMPLES, ONE_BY_ONE, QUESTION, RESPONSES, GatewayTo, check, follow, shown
+from agents_recorded import ANTHROPIC, CHAT, ONE_BY_ONE, QUESTION, RESPONSES, GatewayTo, check, follow, shown
 from scripted_teacher import ANSWER, KNOWN, Teacher
 
-from framework_venv import CannotInstall, cache, interpreter
-
 pytestmark = pytest.mark.full
-
-NODE_SDK = "openai@6.49.0"
-
-
-def python_of(name: str) -> Path:
-    try:
-        return interpreter(name)
-    except CannotInstall as error:
-        pytest.skip(f"requirements/examples-{name}.txt cannot be installed here: {error}")
-
-
-@pytest.fixture(scope="session")
-def frameworks() -> Path:
-    return python_of("frameworks")
 
 
 @pytest.mark.parametrize(
@@ -35,10 +14,14 @@ def frameworks() -> Path:
     [
         ("agents_sdk.py", [], RESPONSES, RESPONSES, False),
         ("agents_sdk.py", [], RESPONSES, CHAT, False),
+        ("agents_sdk_stream.py", [], RESPONSES, RESPONSES, True),
         ("pydantic_agent.py", [], CHAT, CHAT, False),
         ("pydantic_agent.py", ["openai-responses:gpt-6.1-sol"], RESPONSES, ANTHROPIC, False),
         ("pydantic_agent.py", ["anthropic:claude-sonnet-5-5"], ANTHROPIC, ANTHROPIC, True),
+        ("pydantic_stream.py", [], CHAT, CHAT, True),
+        ("pydantic_stream.py", ["anthropic:claude-sonnet-5-5"], ANTHROPIC, CHAT, True),
         ("langgraph_agent.py", [], RESPONSES, CHAT, False),
+        ("langgraph_stream.py", [], RESPONSES, RESPONSES, True),
     ],
 )
 def test_an_agent_of_a_framework_is_recorded_whole(
@@ -47,31 +30,38 @@ def test_an_agent_of_a_framework_is_recorded_whole(
     dialect: str,
     upstream: str,
     streamed: bool,
-    frameworks: Path,
     gateway_to: GatewayTo,
     teacher: tuple[Teacher, str],
 ) -> None:
     gateway = gateway_to(upstream)
-    billed = follow(gateway, teacher[0], example, *model, interpreter=frameworks)
+    billed = follow(gateway, teacher[0], example, *model)
     trajectory, exchanges = gateway.only_episode()
     check(trajectory, exchanges, billed, dialect=dialect, upstream=upstream, streamed=streamed, tools=ONE_BY_ONE)
     assert trajectory.steps[-1].action.text == ANSWER
 
 
-def test_smolagents_answers_with_a_tool(frameworks: Path, gateway_to: GatewayTo, teacher: tuple[Teacher, str]) -> None:
+@pytest.mark.parametrize(("example", "streamed"), [("smolagents_agent.py", False), ("smolagents_stream.py", True)])
+def test_smolagents_answers_with_a_tool(
+    example: str, streamed: bool, gateway_to: GatewayTo, teacher: tuple[Teacher, str]
+) -> None:
     gateway = gateway_to(CHAT)
-    billed = follow(gateway, teacher[0], "smolagents_agent.py", interpreter=frameworks)
+    billed = follow(gateway, teacher[0], example)
     trajectory, exchanges = gateway.only_episode()
     tools = [*ONE_BY_ONE[:2], [("final_answer", {"answer": ANSWER})]]
-    check(trajectory, exchanges, billed, dialect=CHAT, upstream=CHAT, streamed=False, tools=tools)
+    check(trajectory, exchanges, billed, dialect=CHAT, upstream=CHAT, streamed=streamed, tools=tools)
+    assert {exchange.episode_id[:11] for exchange in exchanges} == {"smolagents-"}
 
 
-def test_dspy_says_which_calls_belong_together(gateway_to: GatewayTo, teacher: tuple[Teacher, str]) -> None:
+@pytest.mark.parametrize(("example", "streamed"), [("dspy_agent.py", False), ("dspy_stream.py", True)])
+def test_dspy_says_which_calls_belong_together(
+    example: str, streamed: bool, gateway_to: GatewayTo, teacher: tuple[Teacher, str]
+) -> None:
     """It calls tools in words and writes each prompt anew: four calls that only the header makes one episode."""
     gateway = gateway_to(CHAT)
-    billed = follow(gateway, teacher[0], "dspy_agent.py", interpreter=python_of("dspy"))
+    billed = follow(gateway, teacher[0], example)
     trajectory, exchanges = gateway.only_episode()
     assert trajectory.goal == QUESTION
+    assert [exchange.streamed for exchange in exchanges] == [False, False, False, streamed]
     assert [call.usage.input_tokens for s in trajectory.steps for call in s.calls if call.usage] == [
         n for n, _ in billed
     ]
@@ -84,25 +74,8 @@ def test_dspy_says_which_calls_belong_together(gateway_to: GatewayTo, teacher: t
 
 
 def test_the_sdk_for_node_streams(gateway_to: GatewayTo, teacher: tuple[Teacher, str]) -> None:
-    folder = node_folder()
-    shutil.copy(EXAMPLES / "openai_node.mjs", folder)
     gateway = gateway_to(CHAT)
-    billed = follow(gateway, teacher[0], str(folder / "openai_node.mjs"), interpreter="node")
+    billed = follow(gateway, teacher[0], "openai_node.mjs")
     trajectory, exchanges = gateway.only_episode()
     check(trajectory, exchanges, billed, dialect=CHAT, upstream=CHAT, streamed=True, tools=ONE_BY_ONE)
     assert trajectory.steps[-1].action.text == ANSWER
-
-
-def node_folder() -> Path:
-    """Where the SDK is installed, once; no script of a package runs."""
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed. Type: apt-get install nodejs npm (or brew install node)")
-    folder = cache() / NODE_SDK.replace("@", "-node-")
-    if not (folder / "node_modules" / "openai").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--silent", "--ignore-scripts", "--no-fund", "--no-audit", "--prefix", str(folder)]
-        done = subprocess.run([*command, NODE_SDK], capture_output=True, text=True, cwd=folder, env=dict(os.environ))
-        if done.returncode != 0:
-            pytest.skip(f"npm install {NODE_SDK} failed: {done.stderr[-300:]}")
-    return folder
