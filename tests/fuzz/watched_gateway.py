@@ -169,7 +169,7 @@ class Watched:
                 counts.append((len(self._on_loop(self._tasks)), len(os.listdir("/proc/self/fd"))))
                 if counts[-3:] == [counts[-1]] * 3:
                     return counts[-1]
-            time.sleep(0.02)
+            time.sleep(0.01)
         raise AssertionError(f"not quiet: {app.inflight} requests, {app._recorder.waiting} to record, {counts[-3:]}")
 
     def settled(self, *, more_files: int = 8) -> None:
