@@ -90,7 +90,8 @@ class Forwarder:
             work.status = error.status
             await self._whole(work, error.status, error.headers, error.body)
         else:
-            await self._whole(work, problem.status, [*JSON, *headers_of(problem)], body_of(problem, name))
+            more = error.headers if isinstance(error, Refused) else []
+            await self._whole(work, problem.status, [*JSON, *headers_of(problem), *more], body_of(problem, name))
 
     # --- who answers --------------------------------------------------------------------------------------------------
 

@@ -52,6 +52,18 @@ def problem_of(error: Exception) -> Problem:
     )
 
 
+def translated(problem: Problem, dialect_name: str) -> Problem:
+    """An upstream's problem with the status that clients of another dialect know it by: Anthropic says 529 where OpenAI
+    says 503, and 402 or 400 where OpenAI says 429 for money that is gone."""
+    anthropic = dialect_name == ANTHROPIC
+    status = problem.status
+    if problem.kind == "overloaded":
+        status = 529 if anthropic else 503
+    elif problem.kind == "quota":
+        status = 402 if anthropic else 429
+    return msgspec.structs.replace(problem, status=status)
+
+
 def body_of(problem: Problem, dialect_name: str) -> bytes:
     return dialect(dialect_name).encode_problem(problem)
 

@@ -23,6 +23,11 @@ from potstill.wire import dialect
 
 TABLES = ("gateway", "upstreams", "models", "routes", "tenants", "limits", "recording", "otel")
 _LISTS = ("upstreams", "models", "routes", "tenants")
+_FRAMING = frozenset(
+    {"connection", "content-encoding", "content-length", "content-type", "expect", "host", "keep-alive"}
+    | {"proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+"""Headers that say how a message is sent, and to whom."""
 ANY = "any"
 """Name of the route that flags make: every model's name leads to it."""
 
@@ -148,6 +153,11 @@ def _check_upstream(upstream: Upstream, settings: Gateway, where: str) -> None:
             'Write: key_env = "NAME" (or type: --key-env NAME).'
         )
     _check_fields(upstream, upstream, where)
+    for name in (*upstream.headers, *upstream.forward_headers):
+        if name.lower() in _FRAMING:
+            raise ConfigError(
+                f"{where}: '{name}' of '{upstream.name}' belongs to one connection and cannot be set. Leave it out."
+            )
     if upstream.retries < 0:
         raise ConfigError(f"{where}: retries of '{upstream.name}' is {upstream.retries}; allowed is 0 and more.")
 

@@ -13,9 +13,10 @@ import aiohttp
 import msgspec
 
 from potstill.errors import BadResponse
+from potstill.models.limits import parse_retry_after
 from potstill.serve.answers import END_MARKS, usage_of, usage_of_stream
 from potstill.serve.passing import Adapter
-from potstill.serve.problems import Headers, Refused, refused
+from potstill.serve.problems import Headers, Refused, refused, translated
 from potstill.serve.settings import Model
 from potstill.serve.upstreams import READ_ERRORS, Endpoint, Upstreams, answer_headers, read_failure
 from potstill.serve.work import Work, answerer_header
@@ -24,6 +25,8 @@ from potstill.types import Answerer, ErrorRecord
 from potstill.wire.dialect import dialect
 
 MAX_REFUSAL_BYTES = 1 << 20
+OWN_HEADERS = frozenset((b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry"))
+"""Those of an error that the gateway writes itself."""
 EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
 End = Callable[[Work, bytes], Awaitable[None]]
@@ -140,9 +143,12 @@ class Transfer:
             message = f"The upstream '{endpoint.name}' refused the gateway's key ({status}): see {endpoint.key.source}."
             raise refused(status, "authentication" if status == 401 else "permission", message)
         problem = dialect(endpoint.dialect).decode_problem(status, body)
-        if self._adapter.foreign or body[:1] != b"{":
-            raise Refused(problem)
-        raise Refused(problem, status, answer_headers(response), body)
+        headers, spoken = answer_headers(response), self._work.incoming.dialect
+        if endpoint.dialect == spoken and body[:1] == b"{":
+            raise Refused(problem, status, headers, body)
+        wait = parse_retry_after(response.headers, time.time())
+        problem = translated(msgspec.structs.replace(problem, retry_after_s=wait), spoken)
+        raise Refused(problem, headers=[pair for pair in headers if pair[0] not in OWN_HEADERS])
 
     async def _stream(self, response: aiohttp.ClientResponse) -> None:
         work, adapter, client = self._work, self._adapter, self._work.client

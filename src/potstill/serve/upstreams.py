@@ -50,7 +50,6 @@ _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientP
 _FORWARDED = frozenset(
     b"accept user-agent idempotency-key traceparent tracestate http-referer x-title x-client-request-id".split()
 )
-_FORWARDED_PREFIXES = (b"openai-", b"anthropic-", b"x-stainless-")
 _ANSWERED = frozenset(b"content-type x-request-id request-id x-should-retry retry-after retry-after-ms".split())
 _ANSWERED_PREFIXES = ("openai-", "anthropic-", "x-ratelimit-")
 _KEYS = (b"authorization", b"x-api-key")
@@ -89,7 +88,7 @@ class Endpoint:
         """What is sent: the client's own headers only by name from a list, its key only where the settings say so."""
         sent = CIMultiDict[str]()
         for name, value in client:
-            if same_dialect and self._may_pass(name):
+            if self._may_pass(name, same_dialect):
                 sent.add(name.decode("latin-1"), value.decode("latin-1"))
                 if name in self._extra and _HOLDS_KEY.search(name.decode("latin-1")):
                     self._passed(value.decode("latin-1"))
@@ -123,8 +122,14 @@ class Endpoint:
         secret = value[7:] if value[:7].lower() == "bearer " else value
         return ("x-api-key", secret) if self.dialect == ANTHROPIC else ("Authorization", f"Bearer {secret}")
 
-    def _may_pass(self, name: bytes) -> bool:
-        return name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES) or name in self._extra
+    def _may_pass(self, name: bytes, same_dialect: bool) -> bool:
+        """What official clients say beside the body. A translated request keeps what concerns the provider, but not the
+        version of a dialect that it is no longer written in."""
+        if name.startswith(b"anthropic-"):
+            return self.dialect == ANTHROPIC and (same_dialect or name == b"anthropic-beta")
+        if name.startswith(b"openai-"):
+            return self.dialect != ANTHROPIC
+        return name in self._extra or (same_dialect and (name in _FORWARDED or name.startswith(b"x-stainless-")))
 
     def _own_headers(self) -> dict[str, str]:
         own = {"Content-Type": "application/json", "Accept-Encoding": "identity", **self.upstream.headers}

@@ -55,6 +55,9 @@ _BY_STATUS = {
     504: "timeout",
     529: "overloaded",
 }
+OVERFLOW = "context_length_exceeded"
+"""What OpenAI's clients look for. Anthropic's look for these words in the message, to shorten the conversation:"""
+_TOO_LONG = "prompt is too long"
 _NO_MONEY = re.compile(r"credit balance is too low|spend limit|usage limits", re.IGNORECASE)
 
 
@@ -65,6 +68,8 @@ def write_problem(problem: Problem) -> bytes:
 def error_object(kind: str, message: str, code: str | None = None) -> dict[str, Any]:
     """``kind``: one of ``dialect.KINDS`` or already Anthropic's word; anything else is ``api_error``."""
     word = TYPES.get(kind) or (kind if kind in _KINDS else "api_error")
+    if code == OVERFLOW and _TOO_LONG not in message:
+        message = f"{_TOO_LONG}: {message}"
     error: dict[str, Any] = {"type": word, "message": message}
     if code is not None:
         error["details"] = {"error_code": code}
@@ -78,7 +83,7 @@ def read_problem(status: int, body: bytes) -> Problem:
     except RecursionError:
         known = ErrorBody(message=excerpt(body))
     kind = kind_of_error(known.kind, status)
-    code = known.code or _code(body)
+    code = OVERFLOW if known.is_overflow else known.code or _code(body)
     if _NO_MONEY.search(known.message) or (code or "").endswith("spend_limit_reached"):
         kind = "quota"
     return Problem(status=status, kind=kind, message=known.message, code=code or None)
