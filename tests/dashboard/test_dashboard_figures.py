@@ -18,6 +18,7 @@ from potstill.serve.admin_figures import Figures
 from potstill.serve.json_http import Call, Refusal
 from potstill.serve.settings import Gateway, Model, Route
 from potstill.trajectories.exchange import Exchange, Upstream
+from potstill.trajectories.opening import open_store
 from potstill.trajectories.store import Store
 from potstill.types import Answerer, Decision, Outcome, Reason, Vote
 
@@ -36,9 +37,12 @@ async def at_once(work: Callable[..., Any], *arguments: Any) -> Any:
     return work(*arguments)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "s.db") as store:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    file = tmp_path / "s.db"
+    with open_store(
+        request.getfixturevalue("postgres").url_for(file) if request.param == "postgres" else file
+    ) as store:
         yield store
 
 
