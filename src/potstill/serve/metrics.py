@@ -139,4 +139,4 @@ def _escaped(value: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if float(value).is_integer() else f"{value:.6f}"
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.12g}"
