@@ -1,4 +1,4 @@
-// The same agent on OpenAI's SDK for Node: npm install openai; OPENAI_BASE_URL=http://127.0.0.1:8000/v1
+// The same agent on OpenAI's SDK for Node: npm install --no-save openai; OPENAI_BASE_URL=http://127.0.0.1:8000/v1
 import OpenAI from "openai";
 
 const DEGREES = { Oslo: 7, Rome: 18 };
