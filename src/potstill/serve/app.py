@@ -191,6 +191,7 @@ class App:
             "/v1/messages/count_tokens": self._passed,
         }
         metrics.gauge("potstill_inflight", "Requests that are being served.", lambda: self.inflight)
+        metrics.gauge("potstill_tasks", "Tasks on the event loop.", lambda: len(asyncio.all_tasks()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] not in self._get and self._admin.handles(scope["path"]):
