@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import engines
 from postgres_server import Server, skip_without
 from potstill.models.packages import get
 
@@ -62,6 +63,21 @@ def postgres() -> Iterator[Server]:
     server = Server()
     yield server
     server.remove()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The store's tests, and those of what stands on it, run on both engines, but for what only a file has."""
+    if metafunc.module.__name__ not in engines.BOTH or metafunc.function.__name__ in engines.OF_FILES:
+        return
+    if {"tmp_path", "tmp_path_factory"} & set(metafunc.fixturenames):
+        both = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+        metafunc.parametrize("_engine", both, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if getattr(request, "param", "sqlite") == "postgres":
+        engines.use(monkeypatch, request.getfixturevalue("postgres").url_for)
 
 
 @pytest.fixture(scope="session")

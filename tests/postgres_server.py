@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 PASSWORD = "b0il'd & d0wn"
+ROOM_BYTES = 4 << 30
 _HBA = """
 local all all trust
 host all all 127.0.0.1/32 scram-sha-256
@@ -62,7 +63,7 @@ class Server:
         found = programs or binaries()
         assert found is not None
         self._programs = found
-        self.folder = Path(tempfile.mkdtemp(prefix="potstill-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="potstill-pg-", dir=None if durable else _in_memory()))
         self._user = self._ordinary_user()
         self.port = _free_port()
         self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
@@ -135,6 +136,12 @@ class Server:
                 f"{program} failed: {(self.folder / 'said').read_text()[-2000:]} "
                 f"{log.read_text()[-2000:] if log.exists() else ''}"
             )
+
+
+def _in_memory() -> str | None:
+    """A folder whose thousands of small files cost no disk, where there is room."""
+    shared = Path("/dev/shm")
+    return str(shared) if shared.is_dir() and shutil.disk_usage(shared).free > ROOM_BYTES else None
 
 
 def _free_port() -> int:

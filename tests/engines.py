@@ -1,6 +1,8 @@
 """A test of the store runs on each engine: ``Store.open(path)`` is then a file, or a schema of the tests' PostgreSQL.
 
-``raw(store)`` looks into a store's tables behind its back, whichever engine it is on.
+What is opened within the test's process, that is, also by a gateway that runs in one of its threads. ``BOTH`` names the
+modules whose tests do, ``OF_FILES`` those of their tests that do not. ``raw(store)`` looks into a store's tables behind
+its back, whichever engine it is on.
 """
 
 from __future__ import annotations
@@ -13,6 +15,40 @@ from pathlib import Path
 
 from potstill.trajectories.opening import is_url, open_store, read_store
 from potstill.trajectories.store import Store
+
+BOTH = {
+    "test_store",
+    "test_journal",
+    "test_journal_folding",
+    "test_state_shared",
+    "test_retention",
+    "test_export_import",
+    "test_trajectories_cli",
+    "test_traces",
+    "test_episode_rows",
+    "test_record_mode",
+    "test_hot_path",
+    "test_checking",
+    "test_stages",
+    "test_tenants_http",
+    "test_fold_episode",
+    "test_sdk_wrap",
+    "test_vectors",
+    "test_export_finetuning",
+}
+OF_FILES = {
+    "test_the_size_limit_refuses_and_keeps_what_was_there",
+    "test_the_size_limit_refuses_and_what_was_acknowledged_stays",
+    "test_closed_and_missing_and_foreign_files_say_so",
+    "test_pruning_half_gives_about_half_of_the_file_back",
+    "test_two_processes_count_as_one",
+    "test_commands_that_read_change_no_file",
+    "test_what_is_remembered_of_requests_is_bounded",
+    "test_it_is_measured_and_audited",
+    "test_no_key_reaches_the_store",
+    "test_the_guides_settings_are_taken",
+}
+"""Sizes of files, files that are no stores, children that open files: PostgreSQL has tests of its own for these."""
 
 _on: Callable[[Path | str], str] | None = None
 """Where a file's place is on PostgreSQL; None: files are files."""
