@@ -1,4 +1,4 @@
-"""An upstream that answers chat completions as fast as a socket allows; run as a process by ``bench/gateway.py``.
+"""An upstream that answers chat completions as fast as a socket allows; run as a process by the gateways' benches.
 
 It reads a request to its end, looks for ``"stream":true`` in it and answers a constant. ``--pace-ms`` spreads the
 events of a stream over time. It prints its port.
@@ -47,6 +47,7 @@ def events(usage: bool) -> list[bytes]:
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
+NOTHING = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
 WHOLE = answer()
 STREAMED = {usage: events(usage) for usage in (False, True)}
 
@@ -66,7 +67,8 @@ class Server(asyncio.Protocol):
             if head < 0:
                 return
             at = self.received[:head].lower().find(b"content-length:")
-            self.needed = head + 4 + int(self.received[at + 15 : self.received.find(b"\r\n", at)])
+            length = int(self.received[at + 15 : self.received.find(b"\r\n", at)]) if at >= 0 else 0
+            self.needed = head + 4 + length
         if len(self.received) >= self.needed:
             request = bytes(self.received)
             self.received.clear()
@@ -74,10 +76,13 @@ class Server(asyncio.Protocol):
             self.answer(request)
 
     def answer(self, request: bytes) -> None:
-        if b'"stream":true' not in request:
+        if request.startswith(b"GET"):
+            self.transport.write(NOTHING)
+            return
+        if b'"stream":true' not in request and b'"stream": true' not in request:
             self.transport.write(WHOLE)
             return
-        told = STREAMED[b'"include_usage":true' in request]
+        told = STREAMED[b'"include_usage":true' in request or b'"include_usage": true' in request]
         if self.pace_s:
             self.later(list(told))
         else:
