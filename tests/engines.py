@@ -25,6 +25,7 @@ BOTH = {
     "test_export_import",
     "test_trajectories_cli",
     "test_traces",
+    "test_alone",
     "test_episode_rows",
     "test_record_mode",
     "test_hot_path",
