@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 WATCH = """
 window.violations = [];
+window.turned = location.hash;
+addEventListener("hashchange", () => { turned = location.hash; });
 document.addEventListener("securitypolicyviolation", (event) => {
   violations.push(`${event.violatedDirective} ${event.blockedURI}`);
 });
@@ -24,6 +26,7 @@ TURN = """(place) => new Promise((done) => {
   addEventListener("hashchange", done, { once: true });
   location.hash = place;
 })"""
+SETTLED = """turned === location.hash && document.querySelector("main .page:not([aria-busy])") !== null"""
 PHONE = {"width": 375, "height": 812}
 WINDOW = {"width": 1280, "height": 900}
 
@@ -66,8 +69,12 @@ class Tab:
         self.settled()
 
     def settled(self) -> None:
-        """Until the page has what it asked for."""
-        self.page.wait_for_selector("main .page:not([aria-busy])")
+        """Until the page of the address is there and has what it asked for."""
+        for _ in range(1000):
+            if self.page.evaluate(SETTLED):
+                return
+            self.page.wait_for_timeout(20)
+        raise AssertionError(f"not read: {self.page.url}")
 
     def calm(self) -> None:
         """Nothing happened that must not."""

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 NOTE = "retrieval took too long: the student was asked without demonstrations"
 TABLE = "main table"
+WRITTEN = ('{"a": 1, "b": [2]}', '{"order":12345678901234567890}', "{not json")
+NUMBERS = [
+    {"id": f"n{at}", "type": "function", "function": {"name": "count", "arguments": text}}
+    for at, text in enumerate(WRITTEN)
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +40,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             notes=(NOTE,),
             stage="live/cascade",
         ),
+        exchange("numbers", "Count.", "", message={"role": "assistant", "content": None, "tool_calls": NUMBERS}),
         *(exchange("long", f"question {at}", f"answer {at}", messages=_talk(at)) for at in range(60)),
     ]
     world = World(tmp_path_factory.mktemp("dashboard"), past)
@@ -262,6 +268,28 @@ def test_an_episode_that_is_not_there_says_so(tab: Tab) -> None:
     assert "There is no such episode of this tenant." in page.get_by_role("alert").inner_text()
     page.get_by_role("button", name="Try again").click()
     page.get_by_role("alert").wait_for()
+
+
+def test_arguments_are_shown_as_they_were_written_where_reading_would_change_them(tab: Tab) -> None:
+    page = tab.log_in("episode/team-a/numbers")
+    tools = page.locator("li.step .tool pre")
+    tools.first.wait_for()
+    assert tools.all_inner_texts()[:3] == ['{ "a": 1, "b": [ 2 ] }', '{"order":12345678901234567890}', "{not json"]
+
+
+def test_a_gateway_that_does_not_answer_is_told_and_asked_again(tab: Tab) -> None:
+    page = tab.log_in("live")
+    page.locator("#live-state", has_text="listening").wait_for()
+    page.route("**/v1/potstill/**", lambda route: route.abort())
+    tab.go("overview")
+    assert "cannot be reached" in page.get_by_role("alert").inner_text()
+    tab.go("live")
+    page.locator("#live-state", has_text="not connected").wait_for()
+    page.unroute_all()
+    page.locator("#live-state", has_text="listening").wait_for()
+    page.locator(f"{TABLE} tbody tr").first.wait_for()
+    tab.go("overview")
+    page.wait_for_selector("#spent")
 
 
 # --- tenants, the tail ------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ function row(one) {
 
 export function answered(counts) {
   const said = Object.entries(counts).filter(([, steps]) => steps).map(([who, steps]) => h("span", { class: `who ${/^[a-z]+$/.test(who) ? who : ""}` }, `${who} ${count(steps)}`));
-  return said.length ? said : "\u2013";
+  return said.length ? h("span", { class: "whos" }, said) : "\u2013";
 }
 
 export function badge(success, broke = false) {

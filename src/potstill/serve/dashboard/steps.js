@@ -72,10 +72,14 @@ function toolView(one) {
   return h("div", { class: "tool" }, h("p", { class: "tool-name" }, h("code", {}, theirs(one.name))), textView(pretty(one.arguments ?? "{}")));
 }
 
-// Arguments as they were written where they are no JSON.
+// On one line where it fits. As they were written where they are no JSON, or reading them would change them: numbers
+// beyond a double's digits, a name that comes twice.
 function pretty(text) {
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    const value = JSON.parse(text);
+    if (JSON.stringify(value) !== text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, "$1")) return text;
+    const short = JSON.stringify(value, null, 1).replace(/\n */g, " ");
+    return short.length <= 76 ? short : JSON.stringify(value, null, 2);
   } catch {
     return text;
   }
@@ -138,7 +142,7 @@ function call(one) {
 function replies(given) {
   if (!given.length) return UNKNOWN;
   return h("details", {}, h("summary", {}, counted(given.length, "sample")),
-    given.map((one) => h("div", { class: "tool" }, one.text ? textView(one.text) : null, (one.tool_calls ?? []).map(toolView))));
+    given.map((one) => h("div", { class: "sample" }, one.text ? textView(one.text) : null, (one.tool_calls ?? []).map(toolView))));
 }
 
 function prompts(step, path) {
