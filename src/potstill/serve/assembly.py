@@ -22,7 +22,7 @@ from potstill.serve.app import App
 from potstill.serve.checking import Checkers, loaded
 from potstill.serve.client_keys import ClientKeys
 from potstill.serve.closing import Closer
-from potstill.serve.counting import tell_decider, tell_gate, tell_outcomes
+from potstill.serve.counting import tell_decider, tell_gate, tell_meeting, tell_outcomes
 from potstill.serve.deciding import GatewayDecider
 from potstill.serve.forward import Forwarder
 from potstill.serve.key_rows import StoreRows
@@ -92,6 +92,7 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
         meeting = Meeting(store, limits.idle_episode_s) if is_url(settings.db) else None
         if meeting is not None:
             stack.push_async_callback(meeting.aclose)
+            tell_meeting(metrics, meeting)
         episodes = LiveEpisodes(idle_s=limits.idle_episode_s, shared=meeting)
         learning = await asyncio.to_thread(_learning, settings, store)
         library = None if learning is None else learning.library

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from potstill.decide.rollout import Stage
 from potstill.serve.checking import Checkers
 from potstill.serve.deciding import GatewayDecider
+from potstill.serve.meeting import Meeting
 from potstill.serve.metrics import Labels, Metrics
 from potstill.serve.tenants import TenantGate
 from potstill.serve.verdicts import Verdicts
@@ -31,6 +32,15 @@ def tell_gate(metrics: Metrics, gate: TenantGate) -> None:
         return {(name,): counters[name] for name in names}
 
     metrics.tell("potstill_gate_problems_total", "What was charged by estimate, or not at once.", ("what",), problems)
+
+
+def tell_meeting(metrics: Metrics, meeting: Meeting) -> None:
+    metrics.tell(
+        "potstill_meeting_failures_total",
+        "Questions of episodes to other gateways, and answers to theirs, that the store did not take in time.",
+        (),
+        lambda: {(): meeting.failures},
+    )
 
 
 def tell_decider(metrics: Metrics, decider: GatewayDecider) -> None:
