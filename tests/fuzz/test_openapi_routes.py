@@ -8,9 +8,9 @@ from typing import Any
 
 from watched_gateway import Watched
 
-from potstill.serve import dashboard
+from potstill.serve import dashboard, kept
 from potstill.serve.admin import OUTCOME, PREFIX
-from potstill.serve.app import described
+from potstill.serve.app import MODEL, described
 
 DOCUMENT = json.loads(described())
 SESSION = {("POST", f"{PREFIX}login"), ("POST", f"{PREFIX}logout"), ("GET", f"{PREFIX}session")}
@@ -31,6 +31,7 @@ def served(watched: Watched) -> set[tuple[str, str]]:
     app = watched.server.app
     assert app is not None
     found = {("GET", path) for path in app._get} | {("POST", path) for path in app._post}
+    found |= {(method, path) for method, path, _ in kept.PLACES} | {("GET", f"{MODEL}{{model}}")}
     found |= {(method, PREFIX + template(pattern.pattern)) for method, pattern, _ in app._admin._table}
     found |= SESSION | {("POST", template(OUTCOME.pattern))}
     return found | {("GET", "/" if path == "/" else "/dashboard/{file}") for path in dashboard.PATHS}

@@ -11,8 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -25,6 +24,8 @@ from potstill.serve.admin import Admin
 from potstill.serve.admin_key import is_loopback
 from potstill.serve.client import CONNECTION, Client, Connection, Message, Receive, Send, Watch
 from potstill.serve.forward import JSON, Forwarder
+from potstill.serve.kept import MODEL_HEADER, Kept, dialect_at, with_query
+from potstill.serve.listing import Listing
 from potstill.serve.metrics import CONTENT_TYPE, Metrics
 from potstill.serve.outline import Outline, outline_of
 from potstill.serve.parts import Admission, Episodes, Gate
@@ -43,6 +44,7 @@ from potstill.serve.problems import (
 from potstill.serve.recorder import Recorder
 from potstill.serve.routes import Routes, Target
 from potstill.serve.settings import Limits
+from potstill.serve.upstreams import Upstreams
 from potstill.serve.work import Incoming, Work
 from potstill.wire.dialect import Problem
 
@@ -50,6 +52,9 @@ COMPLETIONS = {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSES, "/v1/me
 
 PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 """What stands in a header as it is; the rest of an episode's name is percent-encoded."""
+MODEL = "/v1/models/"
+"""Before a model's name, to ask about that one."""
+WITHOUT_V1 = ("/chat/completions", "/responses", "/messages", "/embeddings", "/models")
 LARGE_BODY = 1 << 20
 """Larger bodies are read only from who holds a key."""
 
@@ -157,6 +162,7 @@ class App:
         episodes: Episodes,
         recorder: Recorder,
         forwarder: Forwarder,
+        upstreams: Upstreams,
         plain: Plain,
         metrics: Metrics,
         limits: Limits,
@@ -177,6 +183,8 @@ class App:
         self._open_to_all = open_to_all
         self._admin = admin
         self._started = time.time()
+        self._kept = Kept(routes, upstreams, gate)
+        self._listing = Listing(routes, upstreams, plain, self._started)
         self._get: dict[str, Handler] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
@@ -197,7 +205,7 @@ class App:
         if scope["path"] not in self._get and self._admin.handles(scope["path"]):
             return await self._admin(scope, receive, send)
         call = Call(scope, receive, send)
-        if not call.path.startswith("/v1/") and f"/v1{call.path}" in self._post:
+        if not call.path.startswith("/v1/") and call.path.startswith(WITHOUT_V1):
             call.path = f"/v1{call.path}"  # a base URL without /v1
         call.dialect = COMPLETIONS.get(call.path, ANTHROPIC if "/messages/" in call.path else CHAT)
         self.inflight += 1
@@ -229,6 +237,11 @@ class App:
         handlers = self._post if method == "POST" else self._get if method in ("GET", "HEAD") else {}
         if path in handlers:
             return handlers[path]
+        if method in ("GET", "HEAD") and path.startswith(MODEL):
+            return self._model
+        kept = dialect_at(method, path)
+        if kept is not None:
+            return partial(self._stored, method, kept)
         if path in self._get or path in self._post:
             raise refused(405, "invalid_request", f"{path} does not take {method}.")
         paths = ", ".join(sorted({*self._get, *self._post}))
@@ -357,24 +370,42 @@ class App:
             self._gate.settle(admission, usd=None, tokens=tokens, at=call.at)
         await call.reply(status, answer, headers)
 
+    async def _stored(self, method: str, dialect: str, call: Call) -> None:
+        """What the provider keeps."""
+        call.dialect = dialect
+        self._check_origin(call)
+        body = await self._body(call) if method == "POST" else None
+        path = with_query(call.path, call.query)
+        model = call.header(MODEL_HEADER)
+        endpoint, admission = await self._kept.admitted(dialect, model, call.key(), call.at)
+        self._gate.settle(admission, usd=0.0, tokens=0, at=call.at)
+        headers = endpoint.headers(call.headers, same_dialect=True)
+        if method == "GET":
+            watch = Watch(call.receive, call.connection)
+            try:
+                return await self._plain.streamed(endpoint, path, headers, Client(call.send, call.ours()))
+            except asyncio.CancelledError:
+                if watch.left:
+                    return None
+                raise
+            finally:
+                watch.stop()
+        status, told, answer = await self._plain.asked(endpoint, method, path, headers, body or None)
+        await call.reply(status, answer, told)
+
     async def _models(self, call: Call) -> None:
-        """In the words of OpenAI and of Anthropic at once: clients read their own."""
+        call.dialect = ANTHROPIC if call.header(b"anthropic-version") else CHAT
         await self._known(call)
-        created = datetime.fromtimestamp(int(self._started), UTC)
-        rows = [
-            {
-                "id": name,
-                "object": "model",
-                "created": int(self._started),
-                "owned_by": "potstill",
-                "type": "model",
-                "display_name": name,
-                "created_at": created.isoformat().replace("+00:00", "Z"),
-            }
-            for name in self._routes.names()
-        ]
-        ends = {"first_id": rows[0]["id"], "last_id": rows[-1]["id"]} if rows else {"first_id": None, "last_id": None}
-        await call.reply(200, msgspec.json.encode({"object": "list", "data": rows, "has_more": False, **ends}))
+        await call.reply(200, await self._listing.page(call.headers))
+
+    async def _model(self, call: Call) -> None:
+        call.dialect = ANTHROPIC if call.header(b"anthropic-version") else CHAT
+        await self._known(call)
+        name = call.path.removeprefix(MODEL)
+        found = await self._listing.one(name, call.headers)
+        if found is None:
+            raise refused(404, "not_found", f"There is no model '{name}' here.", code="model_not_found")
+        await call.reply(200, found)
 
     async def _healthz(self, call: Call) -> None:
         await call.reply(200, b'{"status":"ok"}')

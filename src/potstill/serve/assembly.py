@@ -156,6 +156,7 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
                 strict=told.strict,
                 decider=decider,
             ),
+            upstreams=upstreams,
             plain=Plain(upstreams, limits),
             metrics=metrics,
             limits=limits,

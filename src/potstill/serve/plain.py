@@ -1,19 +1,25 @@
-"""Endpoints that are passed through and not recorded: embeddings, counting tokens.
+"""Endpoints that are passed through and not recorded: embeddings, counting tokens, what a provider keeps or lists.
 
-What it knows: which dialects have them. What it does not do: streams, students, the record.
+What it knows: which dialects have them, and answers as bytes. What it does not do: students, the record.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
+import aiohttp
 import msgspec
+from multidict import CIMultiDict
 
 from potstill.errors import ModelError
 from potstill.serve.answers import usage_of
+from potstill.serve.client import Client
 from potstill.serve.outline import Outline, with_fields
-from potstill.serve.problems import ANTHROPIC, Headers, refused
+from potstill.serve.problems import ANTHROPIC, Headers, Refused, event_of, refused
+from potstill.serve.relay import WholeEvents
 from potstill.serve.settings import Limits, Model
 from potstill.serve.translate import must_be_rewritten
-from potstill.serve.upstreams import READ_ERRORS, Upstreams, answer_headers, read_failure
+from potstill.serve.upstreams import READ_ERRORS, Endpoint, Upstreams, answer_headers, read_failure
 from potstill.wire import anthropic
 from potstill.wire.usage import normalise_usage
 
@@ -37,28 +43,65 @@ class Plain:
             body = anthropic.ANTHROPIC.encode_count(anthropic.ANTHROPIC.decode_request(body))
         if model.model != outline.model:
             body = with_fields(body, {"model": msgspec.json.encode(model.model)})
-        response = await self._upstreams.send(endpoint, body, endpoint.headers(headers, same_dialect=True), path=path)
+        return await self.asked(endpoint, "POST", path, endpoint.headers(headers, same_dialect=True), body)
+
+    async def asked(
+        self, endpoint: Endpoint, method: str, path: str, headers: CIMultiDict[str], body: bytes | None
+    ) -> tuple[int, Headers, bytes]:
+        """The upstream's answer as it came. Raises ``Refused``."""
+        response = await self._upstreams.send(endpoint, body, headers, path=path, method=method)
         try:
-            chunks, room = [], self._limits.max_answer_bytes
-            async for chunk in response.content.iter_any():
-                chunks.append(chunk)
-                room -= len(chunk)
-                if room < 0:
-                    raise refused(502, "upstream", f"The upstream '{endpoint.name}' answered more than is allowed.")
-        except READ_ERRORS as error:
-            raise read_failure(endpoint, error) from None
+            _check(endpoint, response.status)
+            answer = b"".join([chunk async for chunk in self._chunks(endpoint, response)])
         finally:
             response.close()
-        answer = b"".join(chunks)
-        if response.status > 599:
-            raise refused(
-                502, "upstream", f"The upstream '{endpoint.name}' answered with the status {response.status}."
-            )
-        if response.status in (401, 403) and endpoint.key is not None and not endpoint.upstream.pass_key:
-            raise refused(502, "upstream", f"The upstream '{endpoint.name}' refused the gateway's key.")
         if response.status >= 300:
             answer = endpoint.redact(answer)
         return response.status, answer_headers(response), answer
+
+    async def streamed(self, endpoint: Endpoint, path: str, headers: CIMultiDict[str], client: Client) -> None:
+        """A ``GET`` whose answer may be a stream, told to the client as it comes. Raises ``Refused`` before its first
+        byte; a stream that breaks off ends with an error event."""
+        response = await self._upstreams.send(endpoint, None, headers, path=path, method="GET")
+        try:
+            _check(endpoint, response.status)
+            if response.content_type != "text/event-stream":
+                answer = b"".join([chunk async for chunk in self._chunks(endpoint, response)])
+                answer = answer if response.status < 300 else endpoint.redact(answer)
+                return await client.whole(response.status, answer_headers(response), answer)
+            await client.begin(response.status, answer_headers(response))
+            events = WholeEvents()
+            try:
+                async for chunk in self._chunks(endpoint, response):
+                    await client.write(events.feed(chunk))
+                await client.end(events.rest())
+            except Refused as failure:
+                await client.end(event_of(failure.problem, endpoint.dialect))
+        finally:
+            response.close()
+
+    async def _chunks(self, endpoint: Endpoint, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        room = self._limits.max_answer_bytes
+        try:
+            if response.content.at_eof():  # read already, to see whether asking again would help
+                yield await response.read()
+            async for chunk in response.content.iter_any():
+                room -= len(chunk)
+                if room < 0:
+                    raise refused(502, "upstream", f"The upstream '{endpoint.name}' answered more than is allowed.")
+                yield chunk
+        except READ_ERRORS as error:
+            raise read_failure(endpoint, error) from None
+
+
+def _check(endpoint: Endpoint, status: int) -> None:
+    """Raises ``Refused`` for what is no answer to a client."""
+    if status > 599:
+        raise refused(502, "upstream", f"The upstream '{endpoint.name}' answered with the status {status}.")
+    if 300 <= status < 400:
+        raise refused(502, "upstream", f"The upstream '{endpoint.name}' redirects ({status}); set its base_url.")
+    if status in (401, 403) and endpoint.key is not None and not endpoint.upstream.pass_key:
+        raise refused(502, "upstream", f"The upstream '{endpoint.name}' refused the gateway's key.")
 
 
 def tokens_of(body: bytes) -> int:

@@ -40,12 +40,19 @@ class Routes:
         target = self._targets.get(name)
         if target is not None:
             return target
-        if self._passthrough is not None:
-            model = Model(name=name, upstream=self._passthrough, model=name)
-            return Target(route=Route(name=name, teacher=name), teacher=model, label=PASSED)
+        passed = self.passed(name)
+        if passed is not None:
+            return passed
         if self._default is not None:
             return self._targets[self._default]
         raise UnknownName("model", name, self._targets)
+
+    def passed(self, name: str) -> Target | None:
+        """Where a name without a route is passed to; None where it is not."""
+        if self._passthrough is None:
+            return None
+        model = Model(name=name, upstream=self._passthrough, model=name)
+        return Target(route=Route(name=name, teacher=name), teacher=model, label=PASSED)
 
     def _target(self, route: Route) -> Target:
         student = None if route.student is None else self._models[route.student]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from aiohttp.client_exceptions import ClientConnectorError
 
 PATHS = {CHAT: "/chat/completions", RESPONSES: "/responses", ANTHROPIC: "/messages"}
+KNOWN_PATHS = frozenset({*PATHS.values(), "/embeddings", "/messages/count_tokens", "/models"})
 NOT_BEGUN = frozenset({429, 503, 529})
 """Statuses by which an upstream says that it has not begun: sent again, if it is not to be long."""
 BACKOFF_S = 0.25
@@ -80,9 +81,12 @@ class Endpoint:
     def url(self, path: str = "") -> URL:
         """Of the dialect's own endpoint, or of another path under the base URL."""
         path = path or PATHS[self.dialect]
-        if path not in self._urls:
-            self._urls[path] = URL(self._base + path)
-        return self._urls[path]
+        known = self._urls.get(path)
+        if known is None:
+            known = URL(self._base + path)
+            if path in KNOWN_PATHS:  # others hold ids that clients make up
+                self._urls[path] = known
+        return known
 
     def headers(self, client: Iterable[tuple[bytes, bytes]], *, same_dialect: bool) -> CIMultiDict[str]:
         """What is sent: the client's own headers only by name from a list, its key only where the settings say so."""
