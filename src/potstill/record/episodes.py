@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any
@@ -22,13 +25,14 @@ from potstill.types import Outcome, OutcomeSource
 Ending = Callable[["Episode"], None]
 _current: ContextVar[Episode | None] = ContextVar("potstill_episode", default=None)
 _POST_TIMEOUT_S = 30.0
+_log = logging.getLogger("potstill.record")
 
 
 class Episode:
     """One attempt at a task, as ``potstill.episode`` gives it.
 
     ``metadata``: what was said of it. ``outcome``: None until ``succeed`` or ``fail``. ``headers``: what a gateway
-    wants to see with each request of the episode.
+    wants to see with each request of the episode. ``lost``: the gateway did not take the outcome (it is logged why).
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Episode:
         self.id = episode_id
         self.metadata = metadata
         self.outcome: Outcome | None = None
+        self.lost = False
         self._gateway, self._key = gateway, key
         self._endings: dict[int, Ending] = {}
         self._tokens: list[Token[Episode | None]] = []
@@ -87,7 +92,12 @@ class Episode:
         await asyncio.to_thread(self._end)
 
     def _leave(self, error: BaseException | None) -> None:
-        _current.reset(self._tokens.pop())
+        token = self._tokens.pop()
+        try:
+            _current.reset(token)
+        except ValueError:  # a generator that was begun in one task goes on in another: that one is in no episode
+            if _current.get() is self:
+                _current.set(None)
         if error is not None and self.outcome is None:
             self.outcome = Outcome(success=None, source=OutcomeSource.CHECKER, detail=f"raised {type(error).__name__}")
 
@@ -96,7 +106,11 @@ class Episode:
         for ending in endings.values():
             ending(self)
         if self._gateway is not None and self.outcome is not None:
-            _post(self._gateway, self._key, self.id, self.outcome)
+            try:
+                _post(self._gateway, self._key, self.id, self.outcome)
+            except OSError as error:
+                self.lost = True
+                _log.error("the outcome of episode %r did not reach %s: %s", self.id, self._gateway, _words(error))
 
 
 def episode(
@@ -126,6 +140,8 @@ def episode(
             f"{id!r} cannot be the id of an episode: 1 to {MAX_ID_CHARACTERS} printable ASCII characters, no space at "
             "either end."
         )
+    if gateway is not None and not gateway.startswith(("http://", "https://")):
+        raise ConfigError(f"The gateway's address {gateway!r} is no http address, such as http://127.0.0.1:8000.")
     tagged = ",".join(f"{name}={value}" for name, value in (tags or {}).items()) or None
     said = {"goal": goal, "task": task_id, "plan": plan, "environment": environment, "tags": tagged}
     metadata = {field: text for field, text in said.items() if text}
@@ -147,20 +163,21 @@ def _outcome(success: bool, score: float | None, detail: str, source: OutcomeSou
 
 
 def _post(gateway: str, key: str | None, episode_id: str, outcome: Outcome) -> None:
-    """Raises ``ConfigError`` if the gateway cannot be reached or does not take the outcome."""
+    """Raises ``OSError`` if the gateway cannot be reached or does not take the outcome."""
     base = gateway.rstrip("/").removesuffix("/v1")
     body: dict[str, Any] = {"success": outcome.success, "detail": outcome.detail[:4000], "source": outcome.source.value}
     if outcome.score is not None:
         body["score"] = outcome.score
     url = f"{base}/v1/episodes/{quote(episode_id, safe='')}/outcome"
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"The gateway's address {gateway!r} is no http address, such as http://127.0.0.1:8000.")
     headers = {"content-type": "application/json", **({"authorization": f"Bearer {key}"} if key else {})}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    try:
-        with urllib.request.urlopen(request, timeout=_POST_TIMEOUT_S):
-            return
-    except OSError as error:
-        raise ConfigError(
-            f"The outcome of episode {episode_id!r} did not reach the gateway {base}: {error}."
-        ) from error
+    with urllib.request.urlopen(request, timeout=_POST_TIMEOUT_S):
+        return
+
+
+def _words(error: OSError) -> str:
+    """What a gateway said, where it answered."""
+    if isinstance(error, urllib.error.HTTPError):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return f"{error.code}: {json.loads(error.read())['error']['message']}"
+    return str(error)

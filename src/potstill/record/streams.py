@@ -15,8 +15,9 @@ Done = Callable[[list[bytes], bool], None]
 """Told once: the chunks, and whether the stream was read to its end."""
 
 
-class _Noted:
-    """What was read so far. ``finish`` counts once: at the end, on an error, or when the stream is closed early."""
+class Noted:
+    """What was read so far. ``finish`` counts once: at the end, on an error, when the stream is closed early, or when
+    its episode ends before it."""
 
     def __init__(self, done: Done) -> None:
         self._done: Done | None = done
@@ -28,9 +29,9 @@ class _Noted:
             done(self.chunks, complete)
 
 
-def recorded_stream(stream: Any, done: Done) -> Any:
+def recorded_stream(stream: Any, noted: Noted) -> Any:
     """``stream``, noted. Both kinds of interface are kept: some streams have both."""
-    return _kinds(_package(type(stream)))(stream, _Noted(done))
+    return _kinds(_package(type(stream)))(stream, noted)
 
 
 def _package(kind: type) -> str:
@@ -41,13 +42,13 @@ def _package(kind: type) -> str:
 
 
 @lru_cache(maxsize=4)
-def _kinds(package: str) -> Callable[[Any, _Noted], Any]:
+def _kinds(package: str) -> Callable[[Any, Noted], Any]:
     module = sys.modules[package]
     sync_base: Any = module.SyncByteStream
     async_base: Any = module.AsyncByteStream
 
     class NotedStream(sync_base):  # type: ignore[misc]
-        def __init__(self, stream: Any, noted: _Noted) -> None:
+        def __init__(self, stream: Any, noted: Noted) -> None:
             self._stream, self._noted = stream, noted
 
         def __iter__(self) -> Iterator[bytes]:
@@ -63,7 +64,7 @@ def _kinds(package: str) -> Callable[[Any, _Noted], Any]:
                 self._noted.finish(False)
 
     class AsyncNotedStream(async_base):  # type: ignore[misc]
-        def __init__(self, stream: Any, noted: _Noted) -> None:
+        def __init__(self, stream: Any, noted: Noted) -> None:
             self._stream, self._noted = stream, noted
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -78,7 +79,7 @@ def _kinds(package: str) -> Callable[[Any, _Noted], Any]:
             finally:
                 self._noted.finish(False)
 
-    def made(stream: Any, noted: _Noted) -> Any:
+    def made(stream: Any, noted: Noted) -> Any:
         return AsyncNotedStream(stream, noted) if isinstance(stream, async_base) else NotedStream(stream, noted)
 
     return made

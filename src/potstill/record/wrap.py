@@ -2,33 +2,30 @@
 
 What it knows: that these clients send through an HTTP client with event hooks (httpx), and which paths speak which
 dialect. What it does not do: change requests (but for their accepted encodings, and headers for a gateway where no
-store is given), stand in the way of an answer, or let a failing store fail a call.
+store is given), stand in the way of an answer, or keep anything (``recording``).
 
-Bytes are recorded as they were sent and came, streams too: when the answer has been read. A request that the SDK tries
-again is an exchange of its own; folding makes one step of them.
+Bytes are recorded as they were sent and came, streams too: when the answer has been read, or its episode ends. What the
+SDK tries again is an exchange of its own; folding makes one step of them.
 """
 
 from __future__ import annotations
 
-import atexit
+import functools
 import logging
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
 
-from potstill.errors import ConfigError, PotstillError, StoreError
-from potstill.record.episodes import Episode, current
-from potstill.record.live import LiveEpisodes
-from potstill.record.placement import Placement
-from potstill.record.streams import recorded_stream
-from potstill.trajectories.exchange import Exchange, Upstream
+from potstill.errors import ConfigError, PotstillError
+from potstill.record.episodes import current
+from potstill.record.recording import Recording as Recording
+from potstill.record.recording import Sent, opened
+from potstill.record.streams import Noted, recorded_stream
 from potstill.types import Answerer, ErrorRecord
 
 if TYPE_CHECKING:
@@ -38,129 +35,11 @@ if TYPE_CHECKING:
 DIALECTS = {"/chat/completions": "openai-chat", "/responses": "openai-responses", "/messages": "anthropic"}
 """By how the path ends; other requests (embeddings, files) are not recorded."""
 _EXTENSION = "potstill"
+_UNREAD = ErrorRecord(kind="Incomplete", message="the answer was not read to its end")
 _LAST = (b"\ndata: [DONE]", b"\nevent: message_stop", b"\nevent: response.completed", b"\nevent: response.incomplete")
 """The SDKs stop reading there, before the connection says that this was all."""
 _log = logging.getLogger("potstill.record")
 Client = TypeVar("Client")
-
-
-class Recording:
-    """Where the exchanges of wrapped clients go. ``recorded`` and ``lost`` count them.
-
-    Made by ``wrap``; one may serve several clients (``wrap(other, recording=recording_of(client))``).
-    """
-
-    def __init__(
-        self, store: Store, *, namespace: str, answerer: Answerer, price_as: str | None, redactor: Redactor | None
-    ) -> None:
-        self.store, self.namespace = store, namespace
-        self.recorded = self.lost = 0
-        self._answerer, self._price_as, self._redactor = answerer, price_as, redactor
-        self._live = LiveEpisodes()
-        self._lock = threading.Lock()
-        self._waiting: list[Future[list[int]]] = []
-
-    def place(self, headers: Any, dialect: str, body: bytes, episode: Episode | None, now: float) -> Placement:
-        if episode is not None:
-            episode.at_end(id(self), self._ended)
-            return Placement(episode_id=episode.id, how="sdk", metadata=dict(episode.metadata))
-        with self._lock:
-            return self._live.place(self.namespace, headers, dialect, body, now)
-
-    def finished(self, sent: _Sent, response: bytes, *, status: int, complete: bool, streamed: bool) -> None:
-        """The answer was read. Never raises: what cannot be recorded is counted and logged."""
-        try:
-            exchange = self._exchange(sent, response, status=status, complete=complete, streamed=streamed)
-            with self._lock:
-                self._live.answered(
-                    self.namespace, sent.placement, sent.dialect, response, streamed=streamed, now=time.time()
-                )
-            if self._redactor is not None:
-                exchange = self._redactor.exchange(exchange)
-            future = self.store.record_nowait([exchange])
-        except Exception as error:
-            self._failed(error)
-            return
-        with self._lock:
-            self._waiting = [one for one in self._waiting if not one.done()] + [future]
-        future.add_done_callback(self._settled)
-
-    def flush(self) -> None:
-        """Wait until what was recorded so far is durable."""
-        with self._lock:
-            waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            future.exception()
-
-    def _exchange(self, sent: _Sent, response: bytes, *, status: int, complete: bool, streamed: bool) -> Exchange:
-        latency_s = time.perf_counter() - sent.clock
-        error = None if complete else ErrorRecord(kind="Incomplete", message="the answer was not read to its end")
-        call = Upstream(
-            model=sent.model,
-            upstream=sent.host,
-            answerer=self._answerer,
-            dialect=sent.dialect,
-            price_as=self._price_as,
-            started_at=sent.at,
-            latency_s=latency_s,
-            first_byte_s=sent.first_byte_s,
-            status=status,
-            error=error,
-        )
-        return Exchange(
-            namespace=self.namespace,
-            episode_id=sent.placement.episode_id,
-            route=sent.model,
-            dialect=sent.dialect,
-            started_at=sent.at,
-            latency_s=latency_s,
-            first_byte_s=sent.first_byte_s,
-            status=status,
-            streamed=streamed,
-            complete=complete,
-            request=sent.body,
-            response=response,
-            answerer=self._answerer,
-            calls=(call,),
-            notes=(sent.placement.note,) if sent.placement.note else (),
-            error=error,
-            metadata=sent.placement.metadata,
-        )
-
-    def _ended(self, episode: Episode) -> None:
-        """The agent says that the episode is over: it becomes a trajectory."""
-        from potstill.record.folding import fold_episode
-
-        self.flush()
-        try:
-            if episode.outcome is not None:
-                self.store.set_episode_outcome(self.namespace, episode.id, episode.outcome)
-            fold_episode(self.store, self.namespace, episode.id)
-        except StoreError as error:
-            _log.error("episode %r stays in the journal: %s", episode.id, error)
-
-    def _settled(self, future: Future[list[int]]) -> None:
-        error = future.exception()
-        if error is None:
-            self.recorded += 1
-        else:
-            self._failed(error)
-
-    def _failed(self, error: BaseException) -> None:
-        self.lost += 1
-        _log.error("an exchange was not recorded: %s: %s", type(error).__name__, error)
-
-
-class _Sent:
-    """A request on its way."""
-
-    __slots__ = ("at", "body", "clock", "dialect", "first_byte_s", "host", "model", "placement")
-
-    def __init__(self, placement: Placement, dialect: str, body: bytes, host: str, at: float) -> None:
-        self.placement, self.dialect, self.body, self.host, self.at = placement, dialect, body, host, at
-        self.model = _model(body)
-        self.clock = time.perf_counter()
-        self.first_byte_s: float | None = None
 
 
 class _Body(msgspec.Struct):
@@ -178,7 +57,6 @@ def _model(body: bytes) -> str:
 # --- clients ----------------------------------------------------------------------------------------------------------
 
 _recordings: WeakKeyDictionary[Any, Recording | None] = WeakKeyDictionary()
-_stores: dict[Path, Store] = {}
 
 
 def wrap(
@@ -208,9 +86,9 @@ def wrap(
     if http in _recordings:
         raise ConfigError("This client is wrapped already (clients made by copy() or with_options() share their wrap).")
     if recording is None and store is not None:
-        opened = _opened(store)
         recording = Recording(
-            opened,
+            opened(store) if isinstance(store, str | Path) else store,
+            place=store if isinstance(store, str | Path) else None,
             namespace=namespace,
             answerer=Answerer(answerer),
             price_as=price_as,
@@ -222,6 +100,8 @@ def wrap(
         "request": [*hooks.get("request", []), before],
         "response": [after, *hooks.get("response", [])],
     }
+    if recording is not None:
+        http.send = (_async_send if hasattr(http, "aclose") else _send)(http.send, recording)
     _recordings[http] = recording
     return client
 
@@ -232,27 +112,6 @@ def recording_of(client: Any) -> Recording:
     if recording is None:
         raise ConfigError("This client records nothing here: potstill.wrap it with a store first.")
     return recording
-
-
-def _opened(store: Store | str | Path) -> Store:
-    if not isinstance(store, str | Path):
-        return store
-    from potstill.trajectories.store import Store as Opened
-
-    path = Path(store).expanduser().absolute()
-    if path not in _stores:
-        _stores[path] = Opened.open(path)
-    return _stores[path]
-
-
-@atexit.register
-def _close_all() -> None:
-    for recording in list(_recordings.values()):
-        if recording is not None:
-            recording.flush()
-    for store in _stores.values():
-        store.close()
-    _stores.clear()
 
 
 def _redactor(redact: bool | Iterable[str]) -> Redactor | None:
@@ -281,7 +140,7 @@ def _asked(recording: Recording | None, request: Any, body: bytes) -> None:
     try:
         now = time.time()
         placement = recording.place(request.headers, dialect, body, episode, now)
-        request.extensions[_EXTENSION] = _Sent(placement, dialect, body, request.url.host, now)
+        request.extensions[_EXTENSION] = Sent(placement, dialect, body, request.url.host, _model(body), now)
     except (PotstillError, ValueError, TypeError) as error:
         _log.error("a request was not recorded: %s: %s", type(error).__name__, error)
 
@@ -289,19 +148,57 @@ def _asked(recording: Recording | None, request: Any, body: bytes) -> None:
 def _answering(recording: Recording | None, response: Any) -> None:
     """Have an answer's bytes noted as they are read."""
     sent = response.request.extensions.get(_EXTENSION)
-    if recording is None or not isinstance(sent, _Sent):
+    if recording is None or not isinstance(sent, Sent):
         return
+    sent.answered = True
     sent.first_byte_s = time.perf_counter() - sent.clock
     streamed = "text/event-stream" in response.headers.get("content-type", "")
     encoding = response.headers.get("content-encoding", "")
     status = response.status_code
 
     def done(chunks: list[bytes], complete: bool) -> None:
+        recording.done(noted)
         body, whole = _decoded(b"".join(chunks), encoding)
         ended = streamed and any(mark in body for mark in _LAST)
-        recording.finished(sent, body, status=status, complete=ended or (complete and whole), streamed=streamed)
+        error = None if ended or (complete and whole) else _UNREAD
+        recording.finished(sent, body, status=status, streamed=streamed, error=error)
 
-    response.stream = recorded_stream(response.stream, done)
+    noted = Noted(done)
+    recording.reading(sent, noted)
+    response.stream = recorded_stream(response.stream, noted)
+
+
+def _unanswered(recording: Recording, request: Any, error: BaseException) -> None:
+    """No answer came: no connection, a time-out, or the caller gave up."""
+    sent = request.extensions.get(_EXTENSION)
+    if isinstance(sent, Sent) and not sent.answered:
+        sent.answered = True
+        told = ErrorRecord(kind=type(error).__name__, message=str(error) or "no answer came")
+        recording.finished(sent, b"", status=0, streamed=False, error=told)
+
+
+def _send(send: Callable[..., Any], recording: Recording) -> Callable[..., Any]:
+    @functools.wraps(send)
+    def noted(request: Any, *arguments: Any, **named: Any) -> Any:
+        try:
+            return send(request, *arguments, **named)
+        except BaseException as error:
+            _unanswered(recording, request, error)
+            raise
+
+    return noted
+
+
+def _async_send(send: Callable[..., Any], recording: Recording) -> Callable[..., Any]:
+    @functools.wraps(send)
+    async def noted(request: Any, *arguments: Any, **named: Any) -> Any:
+        try:
+            return await send(request, *arguments, **named)
+        except BaseException as error:
+            _unanswered(recording, request, error)
+            raise
+
+    return noted
 
 
 def _hooks(recording: Recording | None) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
