@@ -152,6 +152,7 @@ async def test_a_call_without_a_price_is_told_and_never_a_zero(store: Store) -> 
 async def test_an_answer_stops_reading_and_the_next_one_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.record([by_teacher(f"e{at}", f"goal {at}") for at in range(5)])
     monkeypatch.setattr(admin_figures, "FRESH_S", 0.0)
+    monkeypatch.setattr(admin_figures, "REST", 0.0)
     monkeypatch.setattr(admin_figures, "READ_S", -1.0)
     held = figures(store)
     told = await asked(held.overview)

@@ -9,6 +9,7 @@ reads for no longer than ``READ_S``: what is still unread is counted in ``unread
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import OrderedDict
@@ -42,6 +43,10 @@ BEFORE_S = 6 * 3600.0
 READ_S = 2.0
 FRESH_S = 2.0
 """Who asks again sooner gets the same answer: several pages that are open cost no more than one."""
+REST = 4.0
+"""So many times as long as the intervals took, the answer stays: they take two seconds for ten thousand episodes."""
+AT_ONCE = 2
+"""Searches and episodes that are read at a time, so that a thread is always left for what an admin changes."""
 KEPT = 30_000
 PAGE = 50
 PAUSE_S = 0.02
@@ -94,33 +99,34 @@ class Figures:
         self._teachers = _teachers(settings)
         self._kept: OrderedDict[tuple[object, ...], EpisodeFigures] = OrderedDict()
         self._lock = threading.Lock()
-        self._reading = threading.Lock()
-        self._told: tuple[float, dict[str, Any]] | None = None
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._reading: asyncio.Task[dict[str, Any]] | None = None
+        self._told: dict[str, Any] = {}
+        self._fresh_until = 0.0
 
     async def overview(self, call: Call, body: bytes, receive: Receive) -> Answer:
-        """Today's figures (UTC)."""
-        return 200, await self._blocking(self._overview)
+        """Today's figures (UTC). Who asks while they are read waits for the same ones."""
+        if time.monotonic() >= self._fresh_until and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.ensure_future(self._blocking(self._overview))
+        if self._reading is not None and not self._reading.done():
+            return 200, await asyncio.shield(self._reading)
+        return 200, self._told
 
     async def episodes(self, call: Call, body: bytes, receive: Receive) -> Answer:
         """Newest first, with who answered and what it cost. A page holds ``limit`` rows or a few more."""
-        return 200, await self._blocking(self._search, json_http.query(call, Search))
+        wanted = json_http.query(call, Search)
+        async with self._room:
+            return 200, await self._blocking(self._search, wanted)
 
     async def episode(self, call: Call, body: bytes, receive: Receive, *, tenant: str, episode: str) -> Answer:
         """Step by step, whether it goes on or has ended."""
         wanted = json_http.query(call, StepsQuery)
-        return 200, await self._blocking(self._steps, tenant, episode, wanted)
+        async with self._room:
+            return 200, await self._blocking(self._steps, tenant, episode, wanted)
 
     # --- the overview -------------------------------------------------------------------------------------------------
 
     def _overview(self) -> dict[str, Any]:
-        """One at a time; who waited for it gets what the other made."""
-        with self._reading:
-            if self._told is None or not 0 <= time.monotonic() - self._told[0] < FRESH_S:
-                told = self._read_overview()
-                self._told = (time.monotonic(), told)
-            return self._told[1]
-
-    def _read_overview(self) -> dict[str, Any]:
         day, until = day_of(self._clock()), time.monotonic() + READ_S
         rows, unread, damaged = [], 0, 0
         of_day, all_of_them = self._of_day(day)
@@ -135,16 +141,20 @@ class Figures:
                 continue
             if figures.spent or int(figures.started_at // DAY_S) == day:
                 rows.append(figures)
-        table = self._table()
-        return {
+        table, began = self._table(), time.monotonic()
+        told = overview(rows)
+        ended = time.monotonic()
+        self._told = {
             "day": iso_day(day),
             "now": moment(self._clock()),
             "prices_date": None if table is None else table.date,
             "unread": unread,
             "damaged": damaged,
             "all": all_of_them,
-            **overview(rows),
+            **told,
         }
+        self._fresh_until = ended + max(FRESH_S, REST * (ended - began))
+        return self._told
 
     def _of_day(self, day: int) -> tuple[list[Keyed], bool]:
         """Every episode of the day once, the newest first; whether these are all of them.
