@@ -473,10 +473,12 @@ def test_the_guides_settings_are_taken(tmp_path: Path, repository: Path, monkeyp
     import re
     import tomllib
 
+    from potstill import plugins
     from potstill.serve import settings_file
 
     guide = (repository / "docs" / "guides" / "rollout.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```toml\n(.*?)```", guide, flags=re.DOTALL)
+    block, plugin = re.findall(r"```toml\n(.*?)```", guide, flags=re.DOTALL)
+    assert f'entry-points."{plugins.GROUPS["checker"]}"' in plugin
     tables = tomllib.loads(block)
     tables["upstreams"] = {"u": {"base_url": "http://127.0.0.1:9/v1"}}
     tables["models"] = {name: {"upstream": "u", "model": name} for name in ("big", "small")}
