@@ -26,6 +26,7 @@ BOTH = {
     "test_trajectories_cli",
     "test_traces",
     "test_alone",
+    "test_meeting",
     "test_episode_rows",
     "test_record_mode",
     "test_hot_path",

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from potstill.distill.context.config import ContextConfig
@@ -169,6 +170,25 @@ def test_one_process_folds_at_a_time(store: Store) -> None:
     assert looked == ["looked"]
     assert closer.close_idle() == 1
     assert store.ids(namespace=None) == ["default/e"]
+
+
+def test_episodes_of_one_name_of_two_tenants_never_meet(store: Store) -> None:
+    """The store's ids are unique over tenants: the gateway's say whose they are."""
+    for namespace in ("north", "south", "north/same", "nor"):
+        told = msgspec.structs.replace(exchange("same"), namespace=namespace, request=body(said("user", namespace)))
+        store.record([told, msgspec.structs.replace(told, episode_id="th/same")])
+    store.set_episode_outcome("north", "same", Outcome(success=True))
+    closer = Closer(store, 10.0, clock=lambda: 1000.0)
+    assert closer.close_idle() == 8
+    for namespace in ("north", "south", "north/same", "nor"):
+        found = list(store.select(namespace=namespace))
+        assert [one.steps[0].observation.text for one in found] == [namespace] * 2
+        own = store.episode(namespace, "same").trajectory_id
+        assert own is not None
+        assert store.get(own, namespace=namespace).succeeded is (namespace == "north")
+    store.prune(1e12, namespace="north")
+    assert store.ids(namespace="north") == []
+    assert len(store.ids(namespace=None)) == 6
 
 
 def trajectory(id: str, namespace: str, success: bool | None) -> Trajectory:
