@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -19,6 +19,7 @@ from potstill.types import FinishReason, Reply, Struct
 from potstill.wire.neutral import (
     Answer,
     Choice,
+    Image,
     Opaque,
     OpaqueTool,
     Part,
@@ -26,6 +27,7 @@ from potstill.wire.neutral import (
     Refusal,
     Text,
     Thinking,
+    ToolOutput,
     ToolUse,
     Turn,
 )
@@ -50,12 +52,26 @@ HELD_ELSEWHERE = frozenset(
 """Fields whose meaning lies at the teacher's provider: a conversation that it keeps, tools that it runs itself."""
 
 
+FETCHED = frozenset({"audio_url", "document", "file", "image", "image_url", "video_url"})
+"""Kinds of parts that may name an address."""
+
+
 class Sample(Struct, frozen=True, kw_only=True):
     """One choice of the student: as it came, and as the cascade sees it."""
 
     reply: Reply
     choice: Choice
     answer: Answer
+
+
+def images_of(prompt: Prompt) -> Iterator[Image]:
+    """Of all messages and all outputs of tools."""
+    for turn in prompt.turns:
+        for part in turn.parts:
+            if isinstance(part, Image):
+                yield part
+            elif isinstance(part, ToolOutput):
+                yield from (inner for inner in part.parts if isinstance(inner, Image))
 
 
 def not_for_student(prompt: Prompt) -> str | None:
@@ -75,11 +91,23 @@ def not_for_student(prompt: Prompt) -> str | None:
         return f"'{held[0]}' is known to the teacher's provider only"
     if prompt.extra.get("store") is True:
         return "the provider is to keep the answer ('store' is true)"
+    if _names_addresses(prompt):
+        return (
+            "an image or file may be given by its address, which the student's server would fetch from where it stands"
+        )
     if not prompt.turns:
         return "the request has no messages"
     if prompt.turns[-1].role == "assistant":
         return "the request begins the answer itself"
     return _may_be_kept(prompt)
+
+
+def _names_addresses(prompt: Prompt) -> bool:
+    """A server on our own network would fetch what a client names: the teacher's provider fetches from elsewhere."""
+    if any(image.url is not None and not image.url.startswith("data:") for image in images_of(prompt)):
+        return True
+    opaque = (part for turn in prompt.turns for part in turn.parts if isinstance(part, Opaque) and not part.hint)
+    return any(part.kind in FETCHED or part.kind.startswith("content:") for part in opaque)
 
 
 def _may_be_kept(prompt: Prompt) -> str | None:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from potstill.errors import Untranslatable
+from potstill.errors import BadRequest, Untranslatable
 from potstill.serve.passing import CUT_OFF
 from potstill.serve.problems import ANTHROPIC, CHAT, RESPONSES
 from potstill.serve.shaping import NAMES, SHAPELESS, Shape, shaped
+from potstill.serve.student import images_of
 from potstill.wire.assemble import Assembler, events_of
 from potstill.wire.dialect import Dialect, Problem
 from potstill.wire.events import Begin, Broken, Done, Event, Ping
@@ -28,7 +29,8 @@ class Translating:
     def __init__(
         self, prompt: Prompt, client: Dialect, upstream: Dialect, model: str, shape: Shape = SHAPELESS
     ) -> None:
-        """Raises ``Untranslatable`` for what the upstream's dialect cannot say."""
+        """Raises ``Untranslatable`` for what the upstream's dialect cannot say, ``BadRequest`` for a wrong address."""
+        _check_addresses(prompt)
         self._prompt = prompt
         self._client = client
         self._upstream = upstream
@@ -87,6 +89,15 @@ class Translating:
         if not self._told:
             raise Untranslatable(why)
         self._broken = self._broken or Problem(status=502, kind="upstream", message=why, code="untranslatable")
+
+
+def _check_addresses(prompt: Prompt) -> None:
+    """Nobody here fetches an image, but the upstream may: it is told no other address than one of the web. Raises
+    ``BadRequest``."""
+    for image in images_of(prompt):
+        if image.url is not None and not image.url.lower().startswith(("https://", "http://", "data:")):
+            scheme = image.url.partition(":")[0][:20]
+            raise BadRequest(f"An image's address begins with '{scheme}:'; allowed: https, http, data.")
 
 
 def named_by_us(prompt: Prompt) -> frozenset[str]:
