@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from potstill.distill.context.config import Style
 from potstill.types import Action, Struct
@@ -25,6 +26,9 @@ _TAGGED = re.compile(
     r"|\[(?=/?INST\])|<(?=</?SYS>>)",
     re.IGNORECASE,
 )
+
+
+_REMEMBERED_CHARACTERS = 4000
 
 
 class ShownStep(Struct, frozen=True, kw_only=True):
@@ -54,11 +58,21 @@ def render(shown: Sequence[ShownDemonstration], style: Style = Style.FULL, compa
 
 
 def neutral(text: str) -> str:
-    """Stored text made harmless: no control characters, no template markers, further lines indented by two spaces."""
+    """Stored text made harmless: no control characters, no template markers, further lines indented by two spaces.
+
+    The same texts are shown step after step, and rendered several times until they fit a budget: they are remembered.
+    """
+    return _remembered(text) if len(text) <= _REMEMBERED_CHARACTERS else _neutral(text)
+
+
+def _neutral(text: str) -> str:
     plain = _CONTROL.sub("", _LINE_ENDS.sub("\n", text))
     plain = _TAGGED.sub(lambda match: match.group() + " ", _PIPED.sub(_apart, plain))
     lines = [line.rstrip() for line in plain.strip().split("\n")]
     return "\n  ".join(line for line in lines if line)
+
+
+_remembered = lru_cache(maxsize=2048)(_neutral)
 
 
 def _apart(match: re.Match[str]) -> str:
