@@ -21,6 +21,7 @@ from potstill.logs.conversation import Thread
 _MARK = re.compile(rb',\s*"cache_control"\s*:\s*\{[^{}]*\}')
 _ANSWER_ROLES = {"assistant", "function_call", "reasoning", "custom_tool_call", "model"}
 _PLAIN_ANSWER = (b'{"role":"assistant"', b'{"role": "assistant"')
+_PLAIN_OTHER = (b'{"role":"user"', b'{"role": "user"', b'{"role":"tool"', b'{"role": "tool"')
 _WALK = 64
 """Messages from the end in which the last answer is looked for."""
 
@@ -108,6 +109,8 @@ def _is_answer(raw: bytes | msgspec.Raw) -> bool:
     data = bytes(raw)
     if data.startswith(_PLAIN_ANSWER):
         return True
+    if data.startswith(_PLAIN_OTHER):
+        return False
     if b"assistant" not in data and b"call" not in data and b"reasoning" not in data and b"model" not in data:
         return False
     try:
