@@ -486,3 +486,40 @@ def test_the_address_of_traces_is_found_from_any_way_to_write_it() -> None:
 def test_upstreams_go_by_the_conventions_names(url: str, dialect: str, provider: str, port: int) -> None:
     peer = peer_of(Settings(name="up", base_url=url, dialect=dialect))
     assert (peer.provider, peer.port) == (provider, port)
+
+
+@pytest.mark.parametrize("mode", ["shadow", "cascade"])
+def test_students_are_told_beside_teachers(
+    mode: str, start: Callable[..., Any], upstream: Upstream, taken: Collector
+) -> None:
+    said = iter(["one", "two", "three", "four"] * 4)
+    with Upstream(lambda request: reply(chat_answer(next(said), model="small-1"))) as student:
+        tables = {
+            "upstreams": {"far": {"base_url": upstream.url}, "near": {"base_url": student.url}},
+            "models": {"big": {"upstream": "far", "model": "big-1"}, "small": {"upstream": "near", "model": "small-1"}},
+            "routes": {
+                "auto": {
+                    "teacher": "big",
+                    "student": "small",
+                    "mode": mode,
+                    "shadow_share": 1.0,
+                    "rollout": False,
+                    "cascade": {"allow_uncertified": True, "samples": 3, "cache_aware": False},
+                }
+            },
+            "otel": {"endpoint": taken.url},
+        }
+        running = start(settings_file.parse(tables, "here"))
+        assert (
+            running.post("/v1/chat/completions", {**ASKED, "model": "auto"}).headers["x-potstill-answerer"] == "teacher"
+        )
+        taken.wait_for(4)
+        running.stop().close()
+    told = sorted((span["attributes"]["potstill.answerer"], span["name"]) for span in taken.calls())
+    assert told == [("student", "chat small-1")] * 3 + [("teacher", "chat big-1")]
+    students = [span["attributes"] for span in taken.calls() if span["name"] == "chat small-1"]
+    assert {one.get("potstill.shadow", False) for one in students} == {mode == "shadow"}
+    assert len({span["parentSpanId"] for span in taken.calls()}) == 1
+    if mode == "cascade":
+        assert {one["potstill.decision.reason"] for one in students} == {"disagreed"}
+        assert {tuple(one["potstill.decision.votes"]) for one in students} == {(1, 1, 1)}
