@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from deciding_builders import FakeAsk, Rig, call, prompt, route, turn_call, turn_output, turn_user
 
 from potstill.distill.context.config import ContextConfig
 from potstill.distill.context.library import DemonstrationLibrary
@@ -19,10 +20,11 @@ from potstill.record.live import LiveEpisodes
 from potstill.serve.closing import FOLDING, Closer
 from potstill.serve.learning import Learning
 from potstill.serve.meeting import PAUSE_S, WAITING, Meeting
+from potstill.serve.settings import Cascade
 from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.store import Store
 from potstill.trajectories.traces import Trace
-from potstill.types import Action, Answerer, Observation, Outcome, Step, Task, Trajectory, TrajectoryKind
+from potstill.types import Action, Answerer, Observation, Outcome, Reason, Step, Task, Trajectory, TrajectoryKind
 
 CHAT = "openai-chat"
 
@@ -216,3 +218,20 @@ def test_what_others_folded_and_outcomes_that_came_late_become_demonstrations(st
     assert len(learning.library) == 2
     store.append(trajectory("d", "new-tenant", True))
     assert learning.catch_up() == 1
+
+
+async def test_the_steps_that_a_teacher_keeps_are_counted_over_gateways() -> None:
+    differing = FakeAsk(call("look"), call(city="Oslo"), call("look"))
+    here = Rig(differing, route(cascade=Cascade(mode="sticky", keep_steps=2)))
+    there = Rig(FakeAsk(call("look")), here.route, store=here.store)
+    turns, reasons = [turn_user("go")], []
+    for step in range(3):
+        rig = (here, there)[step % 2]
+        if step == 2:
+            rig.ask = rig.decider._ask = FakeAsk(call("look"))
+        decided = await rig.decide(prompt(*turns))
+        await rig.decider.kept.written()
+        assert decided.decision is not None
+        reasons.append(decided.decision.reason)
+        turns += [turn_call("look", identity=f"c{step}"), turn_output(f"room {step}", identity=f"c{step}")]
+    assert reasons == [Reason.DISAGREED, Reason.TEACHER_KEEPS, Reason.AGREED]
