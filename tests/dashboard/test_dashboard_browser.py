@@ -161,6 +161,7 @@ def test_the_kill_switch_sends_everything_to_the_teacher_until_it_is_released(ta
     page.locator("#confirm-yes").click()
     page.get_by_text("The kill switch is on.").wait_for()
     try:
+        assert page.get_by_text("kill switch: the teacher answers").count() == 3
         assert tab.world.admin("GET", "status")["kill_switch"]["killed"] is True
         name = tab.world.episode("Where is my order, again?")
         answered = tab.world.admin("GET", f"figures/episodes/team-a/{name}")["answered"]

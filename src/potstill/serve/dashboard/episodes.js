@@ -31,7 +31,7 @@ function draw(found, page, wanted, cursor) {
   const empty = page.next ? `None among the ${count(page.looked_at)} episodes looked through; there are older ones.` : searched ? "No episode matches." : "No episode is recorded yet.";
   const links = h("p", { class: "buttons" },
     cursor ? h("a", { class: "button", href: `#/episodes${asQuery(wanted)}` }, "Newest") : null,
-    page.next ? h("a", { class: "button", id: "older", href: `#/episodes${asQuery({ ...wanted, cursor: page.next })}` }, "Older") : null);
+    page.next ? h("a", { class: "button", id: "older", href: `#/episodes${asQuery({ ...wanted, cursor: page.next })}` }, rows.length ? "Older" : "Look further") : null);
   show(found, table("Episodes", COLUMNS, rows, empty), links);
 }
 

@@ -40,7 +40,7 @@ function page(figures, routes, status, changed) {
     warnings(figures, status),
     killSwitch(status.kill_switch, changed),
     h("dl", { class: "cards" }, spendCard(figures), savingCard(figures), escalationCard(figures), agreementCard(figures)),
-    h("section", {}, h("h2", {}, "Routes"), routesTable(routes, figures.routes, changed)),
+    h("section", {}, h("h2", {}, "Routes"), routesTable(routes, figures.routes, status.kill_switch?.killed, changed)),
     h("section", {}, h("h2", {}, "Cost and success"), plot(figures.points), pointsTable(figures.points)),
     h("section", {}, h("h2", {}, "Spend"), spendTable(figures)),
   ];

@@ -26,7 +26,7 @@ function offered(route) {
   return stage === "off" ? [] : ["freeze", "kill"];
 }
 
-export function routesTable(routes, figures, changed) {
+export function routesTable(routes, figures, killed, changed) {
   const known = new Map(figures.map((one) => [one.route, one]));
   const rows = routes.map((route) => {
     const own = known.get(route.name);
@@ -34,7 +34,7 @@ export function routesTable(routes, figures, changed) {
     return [
       [theirs(route.name), h("small", {}, route.mode)],
       [theirs(route.teacher), route.student ? h("small", {}, "student ", theirs(route.student)) : null],
-      rollout ? stageOf(route) : h("span", { class: "quiet" }, "no rollout"),
+      rollout ? stageOf(route, killed) : h("span", { class: "quiet" }, "no rollout"),
       rate(own?.escalation, "decisions"),
       rate(own?.agreement, "shadowed"),
       count(own?.episodes ?? 0),
@@ -49,7 +49,7 @@ function rate(share, of) {
   return [percent(share.share), h("small", {}, `of ${count(share.n)} ${of}`)];
 }
 
-function stageOf(route) {
+function stageOf(route, killed) {
   const rollout = route.rollout;
   const stage = stageNow(route);
   const changes = (rollout.changes ?? []).slice(0, 10).map((one) => h("li", {}, `${clock(one.at)} ${one.what}: `, theirs(one.sentence)));
@@ -57,6 +57,7 @@ function stageOf(route) {
   return [
     h("span", { class: `stage ${/^(killed|frozen|live|canary|shadow)$/.test(stage) ? stage : ""}` }, stage),
     h("small", {}, route.rolls_out || stage === "killed" ? `since ${clock(rollout.entered_at)}${serving}` : "by its mode, without a rollout"),
+    killed ? h("small", { class: "bad" }, "kill switch: the teacher answers") : null,
     rollout.needs_calibration ? h("small", { class: "warn" }, "needs a new calibration") : null,
     route.rolls_out && rollout.sentence ? h("small", {}, theirs(rollout.sentence)) : null,
     changes.length ? h("details", {}, h("summary", {}, "History"), h("ul", { class: "terms" }, changes)) : null,
