@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from deciding_builders import Clock, FakeAsk, Rig, call, route, settings
 from gateway_process import ADMIN_KEY, GatewayProcess, begin_at
 from upstream_double import Request, Upstream, chat_answer, reply
 
@@ -14,9 +17,19 @@ from potstill.decide.assignment import Route as Served
 from potstill.decide.assignment import assign
 from potstill.decide.evidence import Arm
 from potstill.decide.rollout import RolloutState, Stage
+from potstill.measure.prices.table import PriceTable
+from potstill.record.folding import fold_episode
 from potstill.serve import settings_file
+from potstill.serve.costs import Costs
 from potstill.serve.episodes_held import key_of
 from potstill.serve.stage_rows import Corrected, Counts, Ended, StageRow, with_events
+from potstill.serve.stages import MemoryState, plain
+from potstill.serve.trust import trust_of
+from potstill.serve.verdicts import Ending, ending_of
+from potstill.trajectories import Store
+from potstill.trajectories.exchange import Exchange
+from potstill.trajectories.exchange import Upstream as Called
+from potstill.types import Answerer, Outcome
 
 TWO_HOURS_S = 7200.0
 CONFIG = """
@@ -70,14 +83,14 @@ def canary(n: int, **fields: Any) -> StageRow:
     return StageRow(rollout=state, counts=counts, **fields)
 
 
-def served(route: str, episode: str) -> Served:
-    return assign(key_of("default", episode), Stage.CANARY, 0.5, route)
+def served(name: str, episode: str) -> Served:
+    return assign(key_of("default", episode), Stage.CANARY, 0.5, name)
 
 
-def named(route: str, wanted: Served, count: int) -> list[str]:
-    """Episodes that are served so."""
-    names = (f"{route}-{number}" for number in range(100_000))
-    found = (name for name in names if served(route, name) is wanted)
+def named(name: str, wanted: Served, count: int) -> list[str]:
+    """Episodes of a route that are served so."""
+    names = (f"{name}-{number}" for number in range(100_000))
+    found = (episode for episode in names if served(name, episode) is wanted)
     return [next(found) for _ in range(count)]
 
 
@@ -136,15 +149,15 @@ def test_an_outcome_counts_once_however_late_it_comes_and_a_correction_replaces_
     with Upstream(teacher) as far, Upstream(student) as near:
         file = config(tmp_path, far, near, "auto", idle_s=0.3)
         begin_at(file, {"auto": canary(0)})
-        settings = settings_file.read(file)
+        read = settings_file.read(file)
         mine, theirs = named("auto", Served.CASCADE, 1)[0], named("auto", Served.SHADOW, 1)[0]
-        first = start(settings, db=settings.db, admin_key=ADMIN_KEY)
+        first = start(read, db=read.db, admin_key=ADMIN_KEY)
         for episode in (mine, theirs):
             for words in ("one", "two"):
                 body = {"model": "auto", "messages": [{"role": "user", "content": words}]}
                 assert first.post("/v1/chat/completions", body, x_potstill_episode=episode).status == 200
         first.server.stop()
-        second = start(settings, db=settings.db, admin_key=ADMIN_KEY)
+        second = start(read, db=read.db, admin_key=ADMIN_KEY)
         admin = {"authorization": f"Bearer {ADMIN_KEY}"}
 
         def told(episode: str, success: bool | None) -> str:
@@ -202,3 +215,108 @@ def test_a_correction_moves_what_was_counted() -> None:
     assert with_events(row, [old]) == row
     lost = Corrected(served=Served.CASCADE, was=True, success=None, cost_usd=None, entered_at=entered_at)
     assert with_events(canary(0), [lost]).counts.canary == Arm()
+
+
+# --- whoever is told, and wherever the episode is by then -------------------------------------------------------------
+
+
+def test_an_outcome_told_to_another_gateway_counts_though_the_one_that_served_was_killed(tmp_path: Path) -> None:
+    with Upstream(teacher) as far, Upstream(student) as near:
+        file = config(tmp_path, far, near, "auto")
+        begin_at(file, {"auto": canary(0)})
+        episode = named("auto", Served.CASCADE, 1)[0]
+        first = GatewayProcess(file)
+        with GatewayProcess(file) as second:
+            assert first.episode("auto", episode) == "student"
+            end = time.monotonic() + 15.0
+            while first.ask("GET", "/v1/potstill/acknowledged")[0]["waiting"] and time.monotonic() < end:
+                time.sleep(0.02)
+            first.kill()
+            for _ in range(3):
+                second.outcome(episode, True)
+            row = second.until("auto", lambda row: row["counts"]["canary"].get("n", 0) >= 1)
+            second.outcome(episode, True)
+        assert row["counts"]["canary"] == {"n": 1, "successes": 1}
+        with GatewayProcess(file) as third:
+            assert third.rollout("auto")["counts"]["canary"] == {"n": 1, "successes": 1}
+
+
+async def test_gateways_that_are_told_at_the_same_time_count_an_episode_once() -> None:
+    rows, clock = MemoryState(), Clock()
+    entered = clock.now - 100.0
+    row = StageRow(rollout=RolloutState(stage=Stage.CANARY, entered_at=entered))
+    rolled = route(rollout=True)
+    told = trust_of(rolled, settings(rolled))
+    rows.put_state("rollout", "auto", plain(msgspec.structs.replace(row, calibration=told.calibration)), 0)
+    rigs = [Rig(FakeAsk(call("look")), rolled, store=rows, clock=clock) for _ in range(3)]
+    for rig in rigs:
+        await rig.decider.stages.refresh(60)
+    ending = Ending("auto", "canary/cascade", clock.now, True, 0.5)
+    await asyncio.gather(*(rig.verdicts.count("default", "e", ending) for rig in rigs for _ in range(4)))
+    wrong = ending._replace(success=False)
+    await asyncio.gather(*(rig.verdicts.count("default", "e", wrong) for rig in rigs))
+    other = [rig.verdicts.count("acme", "e", ending) for rig in rigs]
+    assert all(await asyncio.gather(*other)), "another tenant's episode of that name is another one"
+    for rig in rigs:
+        await rig.decider.stages.tick()
+    await rigs[0].decider.stages.refresh(60)
+    counts = rigs[0].decider.stages.row("auto").counts
+    assert (counts.canary, counts.canary_usd) == (Arm(n=2, successes=1), 1.0)
+    for stage in ("killed/teacher", "off/teacher", "shadow/shadow", "live/cascade", "", "canary/nonsense"):
+        assert not await rigs[0].verdicts.count("default", f"no-{stage}", ending._replace(stage=stage)), stage
+    assert not await rigs[0].verdicts.count("default", "old", ending._replace(began_at=entered - 1.0))
+    assert not await rigs[0].verdicts.count("default", "gone", ending._replace(route="of another file"))
+
+
+def test_an_episode_costs_the_same_in_the_journal_folded_and_half_folded(tmp_path: Path) -> None:
+    """Its student's samples, its teacher's answers, without what was asked beside them."""
+    prices = PriceTable.load(
+        prices={"models": {"m": {"input": 10.0, "output": 0.0}, "s": {"input": 1.0, "output": 0.0}}}
+    )
+    costs = Costs(prices, {})
+
+    def exchange(number: int, answerer: Answerer, *, beside: bool = False) -> Exchange:
+        name = "m" if answerer is Answerer.TEACHER else "s"
+        billed = Called(
+            model=name,
+            upstream="u",
+            answerer=answerer,
+            dialect="openai-chat",
+            raw_usage={"prompt_tokens": 1000, "completion_tokens": 5},
+            status=200,
+            shadow=beside,
+        )
+        turns: list[dict[str, str]] = []
+        for turn in range(number):
+            turns += [{"role": "user", "content": f"go {turn}"}, {"role": "assistant", "content": f"done {turn}"}]
+        asked = {"model": "auto", "messages": [*turns, {"role": "user", "content": f"go {number}"}]}
+        return Exchange(
+            namespace="acme",
+            episode_id="e",
+            route="auto",
+            dialect="openai-chat",
+            started_at=1000.0 + number,
+            request=b"" if beside else msgspec.json.encode(asked),
+            response=b"" if beside else msgspec.json.encode(chat_answer(f"done {number}")),
+            stage="canary/shadow",
+            request_id="" if beside else f"r-{number}",
+            calls=(billed,),
+            metadata={"shadow_of": f"r-{number}", "acted": True, "agreed": True} if beside else {},
+        )
+
+    with Store.open(tmp_path / "g.db") as store:
+        assert ending_of(store, costs, "acme", "e") is None
+        store.record([exchange(0, Answerer.TEACHER), exchange(0, Answerer.STUDENT, beside=True)])
+        assert ending_of(store, costs, "acme", "e") is None, "nobody said how it ended"
+        store.set_episode_outcome("acme", "e", Outcome(success=True))
+        running = ending_of(store, costs, "acme", "e")
+        assert running == Ending("auto", "canary/shadow", 1000.0, True, pytest.approx(0.01))
+        fold_episode(store, "acme", "e")
+        assert ending_of(store, costs, "acme", "e") == running
+        store.record([exchange(1, Answerer.TEACHER), exchange(1, Answerer.STUDENT, beside=True)])
+        store.set_episode_outcome("acme", "e", Outcome(success=False))
+        half = ending_of(store, costs, "acme", "e")
+        assert half == Ending("auto", "canary/shadow", 1000.0, False, pytest.approx(0.02))
+        fold_episode(store, "acme", "e")
+        assert ending_of(store, costs, "acme", "e") == half
+        assert ending_of(store, costs, "other", "e") is None

@@ -54,6 +54,25 @@ def test_a_budget_in_tokens_ends_requests_in_each_dialects_words(start: Any, tmp
         assert (row.tokens, row.requests) == (28, 2)
 
 
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_official_clients_do_not_ask_again_once_the_budget_is_spent(start: Any, tmp_path: Path, sdk: str) -> None:
+    package = pytest.importorskip(sdk)
+    with Upstream(lambda request: reply(chat_answer("hi"))) as upstream:
+        gateway, own = gateway_with(start, upstream.url, tmp_path / "g.db", budget_tokens_per_day=10)
+        assert gateway.post("/v1/chat/completions", MESSAGES, **own).status == 200
+        key = own["authorization"].removeprefix("Bearer ")
+        messages = [{"role": "user", "content": "hi"}]
+        if sdk == "openai":
+            client = package.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=5)
+            ask, more = client.chat.completions.create, {}
+        else:
+            client = package.Anthropic(base_url=gateway.url, api_key=key, max_retries=5)
+            ask, more = client.messages.create, {"max_tokens": 9}
+        with pytest.raises(package.RateLimitError):
+            ask(model="auto", messages=messages, **more)
+        assert 'potstill_gate_refused_total{kind="quota"} 1\n' in gateway.get("/metrics").body.decode()
+
+
 def test_dollars_are_counted_by_list_prices(start: Any, tmp_path: Path) -> None:
     usage = {"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000}
     with Upstream(lambda request: reply(chat_answer("hi", usage=usage))) as upstream:
