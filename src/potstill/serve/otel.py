@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LINGER_S = 1.0
 """How long a span waits for others to be sent with."""
+STALL_S = 3.0
+"""When the gateway stops: a collector that takes nothing for so long is not waited for any more."""
 BATCH_SPANS = 256
 BATCH_BYTES = 1 << 20
 SPAN_BYTES = 2048
@@ -118,13 +120,19 @@ class SpanExport:
 
     def _close(self) -> None:
         self._queue.put(None)
-        self._thread.join(self._flush_s)
+        until, taken = time.monotonic() + self._flush_s, -1.0
+        while self._thread.is_alive() and time.monotonic() < until and taken != self._taken():
+            taken = self._taken()
+            self._thread.join(min(STALL_S, until - time.monotonic()))
         if self._thread.is_alive():
             self._closed = True
             self._stop()
             self._thread.join(1.0)
         else:
             self._stop()
+
+    def _taken(self) -> float:
+        return self._counts.values[("sent",)]
 
     def _offer(self, item: _Item) -> None:
         with self._lock:
