@@ -120,3 +120,28 @@ def test_a_span_without_a_model_is_told() -> None:
     (call,) = read(span)
     assert (call.model, call.usage, call.started_at) == ("unknown", None, None)
     assert [problem.kind for problem in call.problems] == ["bad_value"]
+
+
+def test_spans_of_our_own_gateway_tell_the_cost_the_answerer_and_the_tenant() -> None:
+    def told(tenant: str) -> LogCall:
+        said = {
+            "gen_ai.operation.name": {"stringValue": "chat"},
+            "gen_ai.response.model": {"stringValue": "big-1"},
+            "gen_ai.conversation.id": {"stringValue": "ep-1"},
+            "gen_ai.usage.input_tokens": {"intValue": "9"},
+            "gen_ai.usage.cache_write.input_tokens": {"intValue": "4"},
+            "gen_ai.usage.output_tokens": {"intValue": "2"},
+            "potstill.cost_usd": {"doubleValue": 0.25},
+            "potstill.answerer": {"stringValue": "student"},
+            "potstill.tenant": {"stringValue": tenant},
+            "potstill.task.id": {"stringValue": "t-1"},
+        }
+        attributes = [{"key": key, "value": value} for key, value in said.items()]
+        (call,) = read({"traceId": "1", "spanId": "2", "attributes": attributes})
+        return call
+
+    call = told("default")
+    assert (call.cost_usd, call.answerer, call.task_id, call.run) == (0.25, "student", "t-1", "")
+    assert call.usage is not None
+    assert (call.usage.cache_write_tokens, call.usage.output_tokens) == (4, 2)
+    assert told("acme").run == "/acme", "two tenants may give an episode the same name"

@@ -173,7 +173,7 @@ def _log_call(found: _Span, source: Source) -> LogCall:
         **conversation(attributes, events)._asdict(),
         model=model or "unknown",
         provider=values.text(values.first(attributes, _PROVIDERS)),
-        run=values.text(resource.get("service.name")) or "",
+        run=_run(attributes, resource),
         episode_id=_episode(span, attributes),
         task_id=values.text(values.first(attributes, _TASKS)),
         call_id=values.text(attributes.get("gen_ai.response.id")) or _id(span, "spanId", "span_id"),
@@ -186,6 +186,12 @@ def _log_call(found: _Span, source: Source) -> LogCall:
         source=source,
         problems=tuple(problems),
     )
+
+
+def _run(attributes: Mapping[str, Any], resource: Mapping[str, Any]) -> str:
+    """The service; of our own gateway's tenants each, for two of them may give an episode the same name."""
+    service, tenant = values.text(resource.get("service.name")) or "", values.text(attributes.get("potstill.tenant"))
+    return service if tenant in (None, "default") else f"{service}/{tenant}"
 
 
 def _usage(attributes: Mapping[str, Any]) -> dict[str, Any]:
