@@ -220,6 +220,7 @@ def test_a_correction_moves_what_was_counted() -> None:
 # --- whoever is told, and wherever the episode is by then -------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_outcome_told_to_another_gateway_counts_though_the_one_that_served_was_killed(tmp_path: Path) -> None:
     with Upstream(teacher) as far, Upstream(student) as near:
         file = config(tmp_path, far, near, "auto")
