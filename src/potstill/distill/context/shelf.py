@@ -50,11 +50,19 @@ class _Key:
     def __init__(self, ranker: Ranker) -> None:
         self.ranker = ranker
         self._present: list[bool] = []
+        self._empty = 0
         self._array: NDArray[np.bool_] = np.zeros(0, dtype=bool)
 
     def add(self, texts: Sequence[str]) -> None:
         self.ranker.add(texts)
-        self._present.extend(bool(text.strip()) for text in texts)
+        present = [bool(text.strip()) for text in texts]
+        self._present += present
+        self._empty += present.count(False)
+
+    @property
+    def complete(self) -> bool:
+        """Whether none of its texts is empty."""
+        return self._empty == 0
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -111,20 +119,14 @@ class Shelf:
     def step_scores(self, query: ContextQuery, eligible: NDArray[np.bool_], weights: dict[str, float]) -> Floats:
         """The score of every step in [0, 1], shape (steps,); 0 for entries that are not eligible."""
         _, owner, _ = self.layout()
-        allowed_steps = eligible[owner]
-        total, weight = np.zeros(len(owner)), np.zeros(len(owner))
+        everything = bool(eligible.all())
+        of_entries = _Sum(len(self.entries), None if everything else eligible)
+        of_steps = _Sum(len(owner), None if everything else eligible[owner])
         for name, text in query_texts(query, self._arguments).items():
             key = self._keys.get(name)
-            if key is None or not weights[name] or not text.strip():
-                continue
-            of_entry = name in TRAJECTORY_KEYS
-            normal = _normalised(key, text, eligible if of_entry else allowed_steps)
-            if normal is None:
-                continue
-            present = key.present[owner] if of_entry else key.present
-            total += weights[name] * np.where(present, normal[owner] if of_entry else normal, 0.0)
-            weight += weights[name] * present
-        return np.where(allowed_steps & (weight > 0), total / np.maximum(weight, 1e-12), 0.0)
+            if key is not None and weights[name] and text.strip():
+                (of_entries if name in TRAJECTORY_KEYS else of_steps).add(key, text, weights[name])
+        return of_steps.mean_with(of_entries, owner)
 
     def best_steps(self, step_scores: Floats) -> tuple[Floats, NDArray[np.int64]]:
         """For each entry its best step's score and that step's index in the episode (the first of equals)."""
@@ -151,9 +153,47 @@ def history_text(actions: Sequence[str]) -> str:
     return "\n".join(actions[-HISTORY_ACTIONS:])
 
 
-def _normalised(key: _Key, text: str, eligible: NDArray[np.bool_]) -> Floats | None:
-    """Raw scores over the largest eligible one; None if nothing eligible scores above 0."""
-    raw = np.maximum(key.ranker.scores(text).astype(np.float64), 0.0)
-    raw[~eligible] = 0.0
-    largest = raw.max(initial=0.0)
-    return raw / largest if largest > 0 else None
+class _Sum:
+    """Weighted scores of several keys and the sum of their weights. ``eligible`` None: all are.
+
+    A key that every entry has a text for weighs the same for all of them, which spares arrays as long as the shelf.
+    """
+
+    def __init__(self, length: int, eligible: NDArray[np.bool_] | None) -> None:
+        self._eligible = eligible
+        self._total: Floats = np.zeros(length)
+        self._weight: Floats | float = 0.0
+
+    def add(self, key: _Key, text: str, weight: float) -> None:
+        normal = self._normalised(key.ranker.scores(text))
+        if normal is None:
+            return
+        normal *= weight
+        if key.complete:
+            self._weight = self._weight + weight
+        else:
+            normal *= key.present
+            self._weight = self._weight + weight * key.present.astype(np.float64)
+        self._total += normal
+
+    def mean_with(self, of_entries: _Sum, owner: NDArray[np.int64]) -> Floats:
+        """The weighted mean of each step's own keys and its entry's; 0 where it has none, and where not eligible."""
+        total, more = self._total, of_entries._weight
+        total += of_entries._total[owner]
+        weight = self._weight + (more if isinstance(more, float) else more[owner])
+        total /= np.maximum(weight, 1e-12)
+        if self._eligible is not None:
+            total[~self._eligible] = 0.0
+        return total
+
+    def _normalised(self, scores: NDArray[np.float32]) -> Floats | None:
+        """Raw scores over the largest eligible one; None if nothing eligible scores above 0."""
+        raw = scores.astype(np.float64)
+        np.maximum(raw, 0.0, out=raw)
+        if self._eligible is not None:
+            raw[~self._eligible] = 0.0
+        largest = raw.max(initial=0.0)
+        if largest <= 0:
+            return None
+        raw /= largest
+        return raw
