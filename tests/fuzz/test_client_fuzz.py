@@ -207,7 +207,7 @@ def roomy(tmp_path: Path) -> Iterator[Watched]:
 def test_a_client_that_reads_slowly_holds_the_upstream_up(roomy: Watched) -> None:
     """Nothing is read from an upstream that could not be written to the client, but for what the kernel buffers."""
     roomy.begin()
-    total, sent = 32 << 20, 0
+    total, sent = 24 << 20, 0
     filler = b": " + b"x" * 65_533 + b"\n\n"
 
     def answer(request: Request) -> Iterator[bytes]:
@@ -227,7 +227,7 @@ def test_a_client_that_reads_slowly_holds_the_upstream_up(roomy: Watched) -> Non
         before = -1
         while before != sent or not sent:
             before = sent
-            time.sleep(0.3)
+            time.sleep(0.2)
         assert sent < total * 2 // 3, "the upstream's answer gathers in the gateway"
         received = b""
         while piece := client.recv(1 << 20):

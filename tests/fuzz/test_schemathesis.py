@@ -19,14 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, given, seed, settings
 from upstream_double import END, STREAM, Request, Upstream, chat_answer, chat_stream, chunk, reply
 
 from potstill.serve.app import described
-
-schemathesis = pytest.importorskip("schemathesis", reason="pip install 'potstill[test]' brings schemathesis")
-from schemathesis.checks import not_a_server_error  # noqa: E402
-from schemathesis.specs.openapi import checks  # noqa: E402
 
 ADMIN_KEY = "fuzzers-admin-key-7f31c2d9a4"
 ADMIN = re.compile(r"/v1/potstill/(?!acknowledged|openapi)")
@@ -52,15 +48,17 @@ teacher = "big"
 student = "small"
 mode = "shadow"
 """
-CHECKS = [
-    not_a_server_error,
-    checks.status_code_conformance,
-    checks.content_type_conformance,
-    checks.response_headers_conformance,
-    checks.response_schema_conformance,
-]
-FEW, MANY = 3, 40
-schema = schemathesis.openapi.from_dict(json.loads(described()))
+DOCUMENT = json.loads(described())
+OPERATIONS = [(method, path) for path, item in DOCUMENT["paths"].items() for method in item]
+FEW, MANY = 3, 25
+CLI_EXAMPLES = 8
+
+
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    """Made when a test needs it: schemathesis takes seconds to be imported."""
+    schemathesis = pytest.importorskip("schemathesis", reason="pip install 'potstill[test]' brings schemathesis")
+    return schemathesis.openapi.from_dict(DOCUMENT)
 
 
 def healthy(request: Request) -> Any:
@@ -140,20 +138,19 @@ def _is_wait(value: Any) -> bool:
 
 
 def ask(case: Any, served: Served) -> None:
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks
+
+    held = [
+        not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_headers_conformance,
+        checks.response_schema_conformance,
+    ]
     response = case.call(base_url=served.url, headers=aimed(case), timeout=30)
-    case.validate_response(response, checks=CHECKS)
+    case.validate_response(response, checks=held)
     assert ADMIN_KEY not in response.text
-
-
-def bounded(examples: int) -> Any:
-    return settings(
-        max_examples=examples,
-        database=None,
-        deadline=None,
-        derandomize=True,
-        phases=[Phase.explicit, Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -166,15 +163,48 @@ def _known_episode(served: Served) -> None:
         assert answered.status == 200
 
 
-@schema.parametrize()
-@bounded(FEW)
-def test_every_operation_answers_as_described(case: Any, served: Served) -> None:
-    ask(case, served)
+def ask_many(method: str, path: str, schema: Any, served: Served, examples: int) -> None:
+    """Requests by the description, and such as break it where there is something to break."""
+    from schemathesis import GenerationMode
+
+    operation = schema[path][method]
+    told = DOCUMENT["paths"][path][method]
+    modes = [GenerationMode.POSITIVE]
+    if "requestBody" in told or any(one.get("in") == "query" for one in told.get("parameters", ())):
+        modes.append(GenerationMode.NEGATIVE)
+    for mode in modes:
+
+        @seed(1)
+        @settings(max_examples=examples, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def one(case: Any) -> None:
+            ask(case, served)
+
+        one()
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_every_operation_answers_as_described(method: str, path: str, schema: Any, served: Served) -> None:
+    ask_many(method, path, schema, served, FEW)
 
 
 @pytest.mark.slow
 @pytest.mark.full
-@schema.parametrize()
-@bounded(MANY)
-def test_every_operation_answers_many_requests_as_described(case: Any, served: Served) -> None:
-    ask(case, served)
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_every_operation_answers_many_requests(method: str, path: str, schema: Any, served: Served) -> None:
+    ask_many(method, path, schema, served, MANY)
+
+
+@pytest.mark.slow
+@pytest.mark.full
+def test_the_command_of_schemathesis_finds_nothing(schema: Any, served: Served) -> None:
+    """With its own phases: borders of every parameter, other methods, and links from one answer to the next request."""
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{served.url}/v1/potstill/openapi.json"]
+    flags = [
+        *("--url", served.url, "--checks", checks, "--max-examples", str(CLI_EXAMPLES), "--seed", "1"),
+        *("--exclude-path-regex", "live|login|outcome", "--header", f"Authorization: Bearer {ADMIN_KEY}"),
+        *("--request-timeout", "30", "--no-color", "--generation-database", "none", "--workers", "1"),
+    ]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

@@ -113,6 +113,8 @@ def test_an_event_of_any_size_is_passed_on_in_linear_time(watched: Watched) -> N
     watched.settled()
 
 
+@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("upstream", NAMES)
 def test_official_clients_read_damaged_streams_or_raise_their_own_errors(watched: Watched, upstream: str) -> None:
     from anthropic import Anthropic, APIStatusError
@@ -125,7 +127,7 @@ def test_official_clients_read_damaged_streams_or_raise_their_own_errors(watched
     model = f"to-{upstream}"
 
     @seed(91)
-    @settings(fuzz, max_examples=max(4, EXAMPLES // 4))
+    @settings(fuzz, max_examples=20)
     @given(plan=plans(upstream))
     def one(plan: Plan) -> None:
         watched.answer = lambda request: iter(plan.pieces)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 
@@ -45,17 +46,22 @@ class Closer:
         self._looked = looked
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
+        self._stopping = threading.Event()
+        self._at_work = threading.Lock()
 
     async def start(self) -> None:
         """Look every now and then, in the background."""
         self._task = asyncio.create_task(self._look(), name="potstill-closer")
 
     async def aclose(self) -> None:
-        """Stop; what is being folded is finished."""
+        """Stop; the episode that is being folded is finished, in its thread, before the store may be closed."""
+        self._stopping.set()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        await asyncio.to_thread(self._at_work.acquire)
+        self._at_work.release()
 
     def close_idle(self) -> int:
         """Fold what has been idle for long enough; how many episodes that were: 0 where another process is at it.
@@ -63,16 +69,18 @@ class Closer:
         if not self._idle(1):
             return 0
         with self._store.alone(FOLDING) as mine:
-            return sum(self._close(one) for one in self._idle(AT_A_TIME)) if mine else 0
+            idle = self._idle(AT_A_TIME) if mine else []
+            return sum(self._close(one) for one in idle if not self._stopping.is_set())
 
     def _idle(self, most: int) -> list[OpenEpisode]:
         return self._store.open_episodes(idle_before=self._clock() - self._idle_s, limit=most)
 
     def _look_now(self) -> None:
-        while self.close_idle() == AT_A_TIME:
-            continue
-        if self._looked is not None:
-            self._looked()
+        with self._at_work:
+            while not self._stopping.is_set() and self.close_idle() == AT_A_TIME:
+                continue
+            if self._looked is not None and not self._stopping.is_set():
+                self._looked()
 
     async def _look(self) -> None:
         while True:
