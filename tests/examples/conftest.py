@@ -64,7 +64,7 @@ class Gateway:
 
     def run(self, *command: str, may_fail: bool = False) -> str:
         """Run a program against this gateway; returns what it printed."""
-        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=240)
+        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=900)
         assert may_fail or done.returncode == 0, done.stderr + done.stdout
         return done.stdout.strip()
 
