@@ -19,8 +19,8 @@ from exchange_fakes import exchange
 from trajectory_fakes import episode
 
 from potstill.trajectories import Store
-from potstill.trajectories.opening import open_store
 from potstill.trajectories.exchange import Folded
+from potstill.trajectories.opening import open_store
 
 
 def say(line: str) -> None:
