@@ -19,7 +19,8 @@ test: $(VENV)/.test model  ## the tests that take minutes: core, local model, en
 	$(BIN)/python -m pytest -m "not full and not alfworld and not postgres" $(ARGS)
 
 test-all: $(VENV)/.test-all model  ## every test, with ALFWorld, TextWorld and the documentation
-	sh scripts/apt.sh zstd:zstd git:git chromium:chromium pg_ctlcluster:postgresql
+	sh scripts/apt.sh zstd:zstd git:git curl:curl jq:jq chromium:chromium pg_ctlcluster:postgresql
+	$(BIN)/python scripts/framework_venv.py || test $$? -eq 1
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.check  ## lint, format, strict types

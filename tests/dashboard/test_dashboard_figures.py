@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,8 +201,8 @@ async def test_a_search_goes_on_where_it_stopped(store: Store, monkeypatch: pyte
 
 
 async def test_a_step_tells_votes_demonstrations_and_each_calls_bill(store: Store) -> None:
-    key = """(('find_order', '{"order": "A-1"}'),)"""
-    one = by_teacher("e", "goal", decision=decision(key, "((", ""), demonstrations=(shown("t-9"),))
+    key = json.dumps([["find_order", '{"order": "A-1"}']])
+    one = by_teacher("e", "goal", decision=decision(key, "[[", ""), demonstrations=(shown("t-9"),))
     store.record([one])
     told = await asked(figures(store).episode, "team-a", "e")
     (step,) = told["steps"]

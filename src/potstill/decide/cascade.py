@@ -16,6 +16,7 @@ answers and a gateway drive the same generator; a test drives it by hand.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Collection, Generator, Hashable, Sequence
@@ -257,7 +258,12 @@ def _votes(replies: Sequence[Reply], rule: AgreementRule, admissible: Sequence[s
 
 def _one_vote(reply: Reply, rule: AgreementRule, admissible: Sequence[str] | None) -> Vote:
     key = rule.key(reply, admissible)
-    return Vote(key=None if key is None else str(key), text=reply.text, logprob=reply.logprob)
+    return Vote(key=None if key is None else _written(key), text=reply.text, logprob=reply.logprob)
+
+
+def _written(key: Hashable) -> str:
+    """A canonical key as the record keeps it: a text as it is, pairs of tool calls as JSON that can be read again."""
+    return key if isinstance(key, str) else json.dumps(key, default=str)
 
 
 # --- resolutions ----------------------------------------------------------------------------------------------------

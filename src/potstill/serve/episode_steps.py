@@ -6,7 +6,6 @@ send prompts that nobody asked for: each repeats the history.
 
 from __future__ import annotations
 
-import ast
 from typing import Any
 
 import msgspec
@@ -73,12 +72,12 @@ def _decision(decision: Decision) -> dict[str, Any]:
 
 
 def _voted_calls(key: str | None) -> list[dict[str, str]]:
-    """The tool calls that a canonical form stands for: it is the text of pairs of name and arguments. [] for others."""
-    if key is None or not key.startswith("((") or len(key) > MAX_CHARACTERS:
+    """The tool calls that a canonical form stands for: JSON pairs of name and arguments. [] for others."""
+    if key is None or not key.startswith("[[") or len(key) > MAX_CHARACTERS:
         return []
     try:
-        pairs = msgspec.convert(ast.literal_eval(key), list[tuple[str, str]])
-    except (ValueError, SyntaxError, MemoryError, RecursionError, msgspec.ValidationError):
+        pairs = msgspec.json.decode(key.encode(errors="replace"), type=list[tuple[str, str]])
+    except msgspec.DecodeError:
         return []
     return [{"name": name, "arguments": arguments} for name, arguments in pairs]
 
