@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -48,7 +49,9 @@ class Target(NamedTuple):
 def episodes(size_kb: float, stream: bool) -> list[list[bytes]]:
     """Bodies of whole episodes, turn by turn; ``MARK`` is replaced at each use, so that no two episodes are equal."""
     drawn = random.Random(SEED)
-    words = [f"{drawn.randrange(10**6):x}" for _ in range(5000)]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["".join(drawn.choices(letters, k=drawn.randint(2, 9))) for _ in range(4500)]
+    words += [str(drawn.randrange(10**6)) for _ in range(500)]
     frame = 150
     per_turn = max(10, int((size_kb * 1024 - frame) * 2 / TURNS) - len(TEXT) - 70)
     return [[*_episode(drawn, words, per_turn, stream)] for _ in range(EPISODES)]
@@ -65,7 +68,7 @@ def _episode(drawn: random.Random, words: list[str], per_turn: int, stream: bool
 
 
 class Bodies:
-    """Episodes one after the other, turn by turn, none equal to another."""
+    """Episodes one after the other, turn by turn, none equal to another. Each iteration has its own episodes."""
 
     def __init__(self, prepared: list[list[bytes]], model: str = "fake") -> None:
         asked = b'"model":"%b"' % model.encode()
@@ -78,6 +81,11 @@ class Bodies:
             name = b"#episode-%08d#" % self._number
             for body in self._prepared[self._number % len(self._prepared)]:
                 yield body.replace(MARK, name, 1)
+
+    def in_turn(self, episodes: int) -> Iterator[bytes]:
+        """So many episodes at a time, one turn of each after the other."""
+        agents = [iter(self) for _ in range(episodes)]
+        return (next(agent) for agent in itertools.cycle(agents))
 
 
 # --- the client -------------------------------------------------------------------------------------------------------
@@ -145,7 +153,7 @@ async def saturate(
 
     ``errors`` collects what else became of requests; without it the first raises ``RuntimeError``.
     """
-    source, count = iter(Bodies(bodies, target.model)), 0
+    source, count = Bodies(bodies, target.model), 0
     until = time.perf_counter() + seconds
 
     async def one(connection: Connection) -> None:
@@ -177,7 +185,7 @@ async def open_loop(
     target: Target, bodies: list[list[bytes]], rate: float, seconds: float, errors: list[str] | None = None
 ) -> list[tuple[float, float]]:
     """(to the first byte, to the last byte) of each request, in seconds since it was due."""
-    source, found = iter(Bodies(bodies, target.model)), []
+    source, found = Bodies(bodies, target.model).in_turn(CONNECTIONS), []
     free = [await connected(target) for _ in range(CONNECTIONS)]
     running: set[asyncio.Task[None]] = set()
     begin = time.perf_counter()
@@ -237,7 +245,7 @@ def rss_mb(pid: int) -> float:
 
 async def most_memory(target: Target, pid: int, streams: int, rounds: int = 3) -> float:
     """MiB while that many streams are open at a time, all begun at once, several times."""
-    source, highest = iter(Bodies(episodes(31, True), target.model)), 0.0
+    source, highest = Bodies(episodes(31, True), target.model).in_turn(streams), 0.0
     for _ in range(rounds):
         connections = [await connected(target) for _ in range(streams)]
         tasks = [asyncio.create_task(one.ask(next(source))) for one in connections]
