@@ -26,7 +26,7 @@ from potstill.serve.settings import Overflow
 from potstill.trajectories.exchange import Exchange
 
 BATCH = 256
-LINGER_S = 0.02
+LINGER_S = 0.05
 """How long an exchange waits for others to share its commit, where no client waits for it."""
 REMEMBERED = 8192
 """Of how many of the latest requests the sequence number can be asked for by the request's id."""
