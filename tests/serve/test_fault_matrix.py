@@ -41,6 +41,10 @@ def before(url: str, **changes: Any) -> Gateway:
 # --- upstreams --------------------------------------------------------------------------------------------------------
 
 
+OWN_WORDS = {("/v1/responses", 402): 429, ("/v1/responses", 529): 503, ("/v1/messages", 503): 529}
+"""Statuses that SDKs of another dialect than the upstream's know under another number."""
+
+
 @pytest.mark.parametrize("path", ASKED)
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 429, 500, 503, 529])
 def test_an_upstreams_refusal_is_told_in_every_dialect_with_its_status(start, path: str, status: int) -> None:
@@ -48,12 +52,13 @@ def test_an_upstreams_refusal_is_told_in_every_dialect_with_its_status(start, pa
     with Upstream(lambda request: reply(said, status, headers="retry-after: 60\r\n")) as upstream:
         gateway = start(before(upstream.url))
         answered = gateway.post(path, ASKED[path])
-        assert answered.status == status
+        told = OWN_WORDS.get((path, status), status)
+        assert answered.status == told
         assert answered.json["error"]["message"] == "so it is"
         assert (answered.json.get("type") == "error") is (path == "/v1/messages")
         assert len(upstream.requests) == 1
     (exchange,) = gateway.exchanges()
-    assert exchange.status == exchange.calls[0].status == status
+    assert (exchange.status, exchange.calls[0].status) == (told, status)
     assert exchange.error is not None
 
 
