@@ -33,6 +33,10 @@ TICK = os.sysconf("SC_CLK_TCK")
 MODEL = b'"model":"fake"'
 
 
+_numbers = itertools.count(1)
+"""No episode comes twice, whatever is measured one after the other."""
+
+
 class Target(NamedTuple):
     """Where requests go, and what they look like there."""
 
@@ -73,13 +77,12 @@ class Bodies:
     def __init__(self, prepared: list[list[bytes]], model: str = "fake") -> None:
         asked = b'"model":"%b"' % model.encode()
         self._prepared = [[body.replace(MODEL, asked, 1) for body in turns] for turns in prepared]
-        self._number = 0
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
-            self._number += 1
-            name = b"#episode-%08d#" % self._number
-            for body in self._prepared[self._number % len(self._prepared)]:
+            number = next(_numbers)
+            name = b"#episode-%08d#" % number
+            for body in self._prepared[number % len(self._prepared)]:
                 yield body.replace(MARK, name, 1)
 
     def in_turn(self, episodes: int) -> Iterator[bytes]:
