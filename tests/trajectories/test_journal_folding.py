@@ -55,6 +55,16 @@ def test_an_episode_becomes_a_trajectory(store):
     assert store.check() == []
 
 
+def test_a_folded_episode_leaves_nothing_in_memory(store):
+    seqs = {id: record(store, id, 0, 1, 2) for id in ("e", "f")}
+    assert store._heads.bytes > 0
+    for id, ended in seqs.items():
+        assert store.fold("default", id, episode(id, steps=3, outcome=None), ended[-1]) is Folded.DONE
+    assert store._heads.bytes == 0
+    record(store, "e", 3, 4)
+    assert [one.exchange for one in store.exchanges("default", "e")] == [exchange("e", turn) for turn in (3, 4)]
+
+
 def test_what_came_while_it_was_folded_stays_and_replaces_the_trajectory_later(store, tmp_path):
     seqs = record(store, "e", 0, 1)
     later = record(store, "e", 2, 3, 4)

@@ -66,6 +66,11 @@ class Heads:
         if kept:
             self._heads[key] = kept
 
+    def forget(self, key: Key, upto_seq: int) -> None:
+        """An episode was folded up to this number: nothing continues what is no row of the journal any more."""
+        for head in [one for one in self._heads.get(key, ()) if one.seq <= upto_seq]:
+            self.drop(key, head)
+
     def _dropped(self, one: Head, unwanted: Head | None) -> bool:
         if one is not unwanted:
             return False

@@ -144,9 +144,14 @@ class JournalMethods(Access):
             )
         prepared = rows.prepare(trajectory)
         key = (namespace, episode_id)
-        return self._write(
-            lambda connection: folding.fold(connection, key, prepared, upto_seq, after_seq, self._clock())
-        )
+
+        def folded(connection: Connection) -> Folded:
+            done = folding.fold(connection, key, prepared, upto_seq, after_seq, self._clock())
+            if done is Folded.DONE:
+                self._heads.forget(key, upto_seq)
+            return done
+
+        return self._write(folded)
 
     def set_episode_outcome(self, namespace: str, episode_id: str, outcome: Outcome) -> OutcomePlace:
         """Set or replace an episode's outcome, be it running, folded, or not seen yet; tells where it went."""
