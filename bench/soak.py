@@ -1,6 +1,6 @@
 """A day of the gateway in minutes: does it keep its memory, files, threads and queue?
 
-    python bench/soak.py [--requests 86400] [--rate 160] [--warm-up 0.25]
+    python bench/soak.py [--requests 86400] [--rate 160] [--warm-up 0.3]
 
 What stands for 24 hours: 86,400 requests, one for each second of the day, sent evenly at ``--rate`` a second. They are
 the turns of episodes (1 to 12, each repeating its history) in all three dialects, half of them streams, to an upstream
@@ -315,7 +315,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=DAY_REQUESTS)
     parser.add_argument("--rate", type=float, default=160.0, help="requests a second")
-    parser.add_argument("--warm-up", type=float, default=0.25, help="share of the run that the slope leaves out")
+    parser.add_argument("--warm-up", type=float, default=0.3, help="share of the run that the slope leaves out")
     parser.add_argument("--trial", action="store_true", help="print, write no result")
     options = parser.parse_args()
     import uvloop
