@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from engines import raw
 from exchange_fakes import exchange, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trajectory_fakes import episode
 from trajectory_strategies import json_object, number, text
 
+from engines import raw
 from potstill.errors import DiskFull, StoreError
 from potstill.trajectories import Store, journal
 from potstill.trajectories.delta import Base

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from engines import raw
 from exchange_fakes import exchange
 from trajectory_fakes import episode
 
+from engines import raw
 from potstill.errors import StoreError
 from potstill.trajectories import Store
 from potstill.trajectories.exchange import Folded, OutcomePlace

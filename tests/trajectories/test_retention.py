@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from engines import raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trajectory_fakes import episode
 
+from engines import raw
 from potstill.trajectories import Store
 from potstill.types import Blob, Observation
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from engines import raw
 from hypothesis import given, settings
 from trajectory_strategies import json_value
 
+from engines import raw
 from potstill.errors import StoreError
 from potstill.trajectories import Store
 from potstill.trajectories.state import KeyRow, Spend

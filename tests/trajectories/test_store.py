@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from engines import raw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trajectory_fakes import episode
 from trajectory_strategies import messages, trajectories
 
+from engines import raw
 from potstill.errors import DiskFull, StoreError
 from potstill.trajectories import Store
 from potstill.types import Action, Blob, Message, Observation, Outcome, OutcomeSource, Reply, ToolSpec

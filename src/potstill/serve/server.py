@@ -133,8 +133,8 @@ class GatewayServer:
 
 
 def _rest_the_collector() -> None:
-    """What a process of our own has loaded by now stays: the garbage collector need not walk through it again, and looks
-    at what came since every ten requests or so instead of at each."""
+    """What a process of our own has loaded by now stays: the garbage collector need not walk through it again, and
+    looks at what came since every ten requests or so instead of at each."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_OBJECTS, 20, 20)
