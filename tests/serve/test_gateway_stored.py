@@ -7,6 +7,7 @@ import tomllib
 from typing import Any
 
 import anthropic
+import msgspec
 import openai
 import pytest
 from upstream_double import CLOSE, END, STREAM, Request, Upstream, chat_answer, chunk, reply
@@ -14,6 +15,7 @@ from upstream_double import CLOSE, END, STREAM, Request, Upstream, chat_answer, 
 from potstill.serve.settings import Gateway
 from potstill.serve.settings_file import parse
 
+ADMIN_KEY = "oX7-2kfLqP9zR4tVbN8wAa"
 RESPONSE = {
     "id": "resp_1",
     "object": "response",
@@ -180,13 +182,33 @@ def test_what_is_kept_needs_a_key_and_the_right_to_its_model(start, monkeypatch:
     with Upstream(provider) as upstream:
         text = '[gateway]\nkeys_required = true\n[models.b]\nupstream = "u"\nmodel = "x"\n[routes.big]\nteacher = "b"\n'
         settings = routed(text, u=(upstream.url, "openai-responses"))
-        gateway = start(settings, admin_key="oX7-2kfLqP9zR4tVbN8wAa")
+        gateway = start(settings, admin_key=ADMIN_KEY)
         for method in ("GET", "DELETE"):
             connection = gateway.connect()
             connection.request(method, "/v1/responses/resp_1")
             assert connection.getresponse().status == 401
             connection.close()
         assert not upstream.requests
+
+
+def test_tenants_fetch_what_others_had_stored_only_where_the_settings_say_so(start) -> None:
+    with Upstream(provider) as upstream:
+        text = '[gateway]\nkeys_required = true\n[models.b]\nupstream = "u"\nmodel = "x"\n[routes.big]\nteacher = "b"\n'
+        settings = routed(text, u=(upstream.url, "openai-responses"))
+        endpoint = msgspec.structs.replace(settings.upstreams[0], share_stored=True)
+        for shared in (False, True):
+            told = msgspec.structs.replace(settings, upstreams=(endpoint,)) if shared else settings
+            gateway = start(told, admin_key=ADMIN_KEY)
+            made = gateway.post("/v1/potstill/keys", {"tenant": "team-a"}, authorization=f"Bearer {ADMIN_KEY}")
+            client = openai.OpenAI(base_url=gateway.url + "/v1", api_key=made.json["text"], max_retries=0)
+            if shared:
+                assert client.responses.retrieve("resp_1").id == "resp_1"
+                continue
+            with pytest.raises(openai.PermissionDeniedError, match="share_stored"):
+                client.responses.retrieve("resp_1")
+            with pytest.raises(openai.PermissionDeniedError, match="share_stored"):
+                client.responses.delete("resp_1")
+            assert not upstream.requests
 
 
 @pytest.mark.parametrize(

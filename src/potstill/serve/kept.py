@@ -4,8 +4,9 @@ What it knows: their paths, and which upstream such a request goes to, which nam
 anything itself, record these requests, or look into what comes back.
 
 The upstream is that of the model named in the header ``x-potstill-model``; without the header the only one that speaks
-the path's dialect. A client needs the right to ask for one of its models. Ids are checked letter by letter, so that a
-path leads nowhere but to the object.
+the path's dialect. A client needs the right to ask for one of its models. Who came with one of the gateway's own keys
+shares the provider's key with other tenants, and may only ask where the settings say that they may see each other's.
+Ids are checked letter by letter, so that a path leads nowhere but to the object.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from potstill.serve.upstreams import Endpoint, Upstreams
 from potstill.wire.dialect import Problem
 
 MODEL_HEADER = b"x-potstill-model"
+_OTHERS = (
+    "What '{name}' stores is one heap for all tenants of this gateway, so it is not fetched by id here. Where tenants "
+    "may see each other's, set share_stored = true in [upstreams.{name}]."
+)
 _ID = r"[A-Za-z0-9_-]{1,128}"
 _QUERY = re.compile(r"[A-Za-z0-9_.\[\]%=&-]{0,2000}")
 PLACES: tuple[tuple[str, str, str], ...] = (
@@ -73,7 +78,11 @@ class Kept:
         for target in self._targets(dialect, model):
             admitted = await self._gate.admit(key, target.route.name, at)
             if isinstance(admitted, Admission):
-                return self._upstreams.endpoints[target.teacher.upstream], admitted
+                endpoint = self._upstreams.endpoints[target.teacher.upstream]
+                if admitted.key_id is not None and not endpoint.upstream.share_stored:
+                    self._gate.settle(admitted, usd=0.0, tokens=0, at=at)
+                    raise refused(403, "permission", _OTHERS.format(name=endpoint.name))
+                return endpoint, admitted
             problem = admitted
         assert problem is not None
         raise Refused(problem)

@@ -48,6 +48,8 @@ class Upstream(Struct, frozen=True, kw_only=True):
     n_shares_prompt: bool = False
     stream_usage: bool = True
     """Ask for the usage of streamed chat completions where the client did not; the client never sees it then."""
+    share_stored: bool = False
+    """Let every holder of a virtual key fetch and delete by its id what any of them had this provider store."""
     omit: tuple[str, ...] = ()
     """Fields of a request that its models refuse, at the top of the body: never sent."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
