@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -81,6 +82,18 @@ def test_bootstrap_sums_have_the_mean_and_spread_of_resampling() -> None:
     sums = resample_sums(values, 20_000, seed=1)[:, 0]
     assert sums.mean() == pytest.approx(190, abs=1)
     assert sums.std() == pytest.approx(math.sqrt(20) * values.std(), rel=0.03)
+
+
+@pytest.mark.parametrize("tasks", [2000, 2500])
+def test_a_bootstrap_over_many_tasks_takes_a_few_megabytes(tasks: int) -> None:
+    values = np.column_stack([np.arange(tasks) % 7 * 0.01, np.ones(tasks)])
+    tracemalloc.start()
+    try:
+        resample_sums(values, 2000, seed=0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * 2**20
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 5)), min_size=2, max_size=20), st.integers(0, 100))
