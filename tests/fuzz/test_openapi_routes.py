@@ -13,7 +13,6 @@ from potstill.serve.admin import OUTCOME, PREFIX
 from potstill.serve.app import MODEL, described
 
 DOCUMENT = json.loads(described())
-SESSION = {("POST", f"{PREFIX}login"), ("POST", f"{PREFIX}logout"), ("GET", f"{PREFIX}session")}
 _GROUP = re.compile(r"\(\?P<(\w+)>[^()]*\)")
 
 
@@ -33,7 +32,7 @@ def served(watched: Watched) -> set[tuple[str, str]]:
     found = {("GET", path) for path in app._get} | {("POST", path) for path in app._post}
     found |= {(method, path) for method, path, _ in kept.PLACES} | {("GET", f"{MODEL}{{model}}")}
     found |= {(method, PREFIX + template(pattern.pattern)) for method, pattern, _ in app._admin._table}
-    found |= SESSION | {("POST", template(OUTCOME.pattern))}
+    found |= {("POST", template(OUTCOME.pattern))}
     return found | {("GET", "/" if path == "/" else "/dashboard/{file}") for path in dashboard.PATHS}
 
 

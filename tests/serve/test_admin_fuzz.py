@@ -66,7 +66,7 @@ segments = st.one_of(
     words.filter(bool),
     st.sampled_from(
         [
-            *("status", "routes", "episodes", "live", "tenants", "keys", "kill-switch", "login", "logout", "session"),
+            *("status", "routes", "episodes", "live", "tenants", "keys", "kill-switch"),
             *("freeze", "kill", "outcome", "potstill/auto", "team", "ep", "..", ".", "%00", "\x00", "a" * 600),
         ]
     ),
@@ -162,7 +162,7 @@ def test_any_request_of_an_admin_is_answered(
 @given(
     target=st.sampled_from(
         [
-            *("POST keys", "PATCH keys/{key}", "POST kill-switch", "POST login", "POST episodes/team/ep/outcome"),
+            *("POST keys", "PATCH keys/{key}", "POST kill-switch", "POST episodes/team/ep/outcome"),
             *("POST routes/potstill/auto/freeze", "POST routes/potstill/auto/kill"),
         ]
     ),
@@ -200,9 +200,7 @@ def test_any_outcome_is_answered(fuzzed: Fuzzed, episode: str, body: bytes) -> N
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(
     value=st.one_of(st.text(st.characters(max_codepoint=255), max_size=120), words),
-    name=st.sampled_from(
-        ["authorization", "x-api-key", "cookie", "origin", "x-potstill-csrf", "host", "sec-fetch-site"]
-    ),
+    name=st.sampled_from(["authorization", "x-api-key", "cookie", "origin", "host", "sec-fetch-site"]),
 )
 def test_any_header_is_answered_and_opens_nothing(fuzzed: Fuzzed, name: str, value: str) -> None:
     sent = {name: value.encode("latin-1", "replace").decode("latin-1")}

@@ -33,7 +33,7 @@ UPSTREAM_KEY = "sk-" + "proj-" + "UpStReAm0123456789abcdefghijklmnopqrstuvwxyzAB
 CLIENTS_KEY = "sk-" + "ant-api03-" + "CLIENTsMISTAKE0123456789abcdefghijklmnopqrstu-AA"
 ADMIN_KEY = "correct-horse-battery-9174-staple"
 PATHS = ("/healthz", "/readyz", "/metrics", "/v1/models")
-PAGES = ("status", "routes", "episodes", "live?wait_s=0&after_seq=0", "tenants", "keys", "session", "nonsense")
+PAGES = ("status", "routes", "episodes", "live?wait_s=0&after_seq=0", "tenants", "keys", "nonsense")
 
 
 def settings(url: str, db: Path, **gateway: Any) -> Gateway:
@@ -142,8 +142,8 @@ def test_no_secret_is_kept_or_told(
         told += [tell(gateway.get(f"/v1/potstill/{page}", **admin)) for page in PAGES]
         told += [tell(gateway.get(f"/v1/potstill/episodes/team/e-{number}", **admin)) for number in range(6)]
         told += [tell(gateway.post(f"/v1/potstill/{page}", {"key": ADMIN_KEY}, **admin)) for page in PAGES]
-        told.append(tell(gateway.post("/v1/potstill/login", {"key": ADMIN_KEY})))
-        told.append(tell(gateway.post("/v1/potstill/login", {"key": CLIENTS_KEY})))
+        told.append(tell(gateway.post("/v1/potstill/keys", {"tenant": ADMIN_KEY})))
+        told.append(tell(gateway.post("/v1/potstill/keys", {"tenant": CLIENTS_KEY})))
         gateway.server.stop()
     told.append(caplog.text.encode())
     told += [repr(record.__dict__).encode() for record in caplog.records]

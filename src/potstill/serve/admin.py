@@ -3,15 +3,13 @@
 What it knows: who is an admin, which request goes to which act, how failures are told. What it does not do: the acts
 themselves (``admin_reads``, ``admin_acts``, ``outcomes``), HTML, or anything on the way of a completion.
 
-An admin is who sends the admin key as a bearer, or holds the cookie that ``POST login`` gives for it (``sessions``).
+An admin is who sends the admin key as a bearer (``guard``).
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,28 +21,21 @@ from potstill.serve.admin_acts import Acts
 from potstill.serve.admin_figures import Figures
 from potstill.serve.admin_parts import AdminStore, Blocking, RouteActs
 from potstill.serve.admin_reads import Reads
+from potstill.serve.guard import AdminKey, Guesses
 from potstill.serve.json_http import Call, Disconnected, Receive, Refusal, Scope, Send
 from potstill.serve.outcomes import Outcomes, Tell
 from potstill.serve.parts import Gate
-from potstill.serve.sessions import SESSION_S, Guesses, Session, Sessions, cookie, cookie_of, same_origin, token_matches
 from potstill.serve.settings import Gateway
 from potstill.serve.tenants import TenantGate
-from potstill.types import Struct
 
 PREFIX = "/v1/potstill/"
 NOT_OURS = frozenset({"/v1/potstill/acknowledged"})
 """What clients ask with their own keys."""
 OUTCOME = re.compile(r"/v1/episodes/(?P<episode>.+)/outcome", re.DOTALL)
-SECRET_ROW = ("admin", "session-secret")
-_READS = ("GET", "HEAD")
 
 _log = logging.getLogger("potstill.gateway")
 
 Handler = Callable[..., Awaitable[tuple[int, object]]]
-
-
-class Login(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    key: str
 
 
 class Admin:
@@ -63,10 +54,8 @@ class Admin:
         clock: Callable[[], float] = time.time,
         tell: Tell = lambda tenant, episode: None,
     ) -> None:
-        self._admin_key = admin_key
-        self._store = store
+        self._admin_key = AdminKey(admin_key) if admin_key else None
         self._clock = clock
-        self._sessions: Sessions | None = None
         self._guesses = Guesses()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="potstill-admin")
         blocking = Blocking(self._threads)
@@ -145,13 +134,10 @@ class Admin:
             return await json_http.answer(send, status, value)
         if call.path in dashboard.PATHS:
             raise Refusal(405, "invalid_request", "The dashboard's files are read with GET.")
-        if not self._admin_key:
+        if self._admin_key is None:
             raise Refusal(403, "permission", "The admin API is off, because the gateway has no admin key.")
-        name = call.path.removeprefix(PREFIX)
-        if name in ("login", "logout", "session"):
-            return await self._session(name, call, receive, send)
-        await self._must_be_admin(call)
-        handler, found = self._handler(call.method, name)
+        self._must_be_admin(call)
+        handler, found = self._handler(call.method, call.path.removeprefix(PREFIX))
         body = await json_http.read_body(receive)
         status, value = await handler(call, body, receive, **found)
         await json_http.answer(send, status, value)
@@ -169,84 +155,14 @@ class Admin:
 
     # --- who is an admin ----------------------------------------------------------------------------------------------
 
-    async def _must_be_admin(self, call: Call) -> None:
+    def _must_be_admin(self, call: Call) -> None:
         """Raises ``Refusal``."""
-        if (key := call.key) is not None:
-            return await self._check_key(call, key)
-        session = await self._session_of(call)
-        if session is None:
-            raise Refusal(401, "authentication", "Send the admin key as 'Authorization: Bearer ...', or log in.")
-        if call.method not in _READS:
-            _must_be_meant(call, session)
-
-    async def _check_key(self, call: Call, key: str) -> None:
+        if call.key is None:
+            raise Refusal(401, "authentication", "Send the admin key as 'Authorization: Bearer ...'.")
         at = self._clock()
         if (wait_s := self._guesses.wait_s(call.address, at)) > 0.0:
             message = "Too many wrong admin keys from this address. Wait a little."
             raise Refusal(429, "rate_limit", message, retry_after_s=wait_s)
-        if not (await self._known()).is_admin(key):
+        if self._admin_key is None or not self._admin_key.matches(call.key):
             self._guesses.was_wrong(call.address, at)
             raise Refusal(401, "authentication", "The admin key is not this gateway's.")
-
-    async def _session_of(self, call: Call) -> Session | None:
-        value = cookie_of(call.headers.get("cookie", ""))
-        return None if value is None else (await self._known()).of(value, self._clock())
-
-    async def _known(self) -> Sessions:
-        """Sessions under the secret that all processes of the store share; under one of our own where it fails."""
-        if self._sessions is None:
-            loop = asyncio.get_running_loop()
-            try:
-                secret = await asyncio.wait_for(loop.run_in_executor(self._threads, self._shared_secret), 5.0)
-            except (StoreError, TimeoutError, ValueError):
-                _log.warning("the secret of sessions cannot be read from the store: logins hold in this process only")
-                secret = secrets.token_bytes(32)
-            self._sessions = Sessions(self._admin_key or "", secret)
-        return self._sessions
-
-    def _shared_secret(self) -> bytes:
-        while True:
-            found = self._store.get_state(*SECRET_ROW)
-            if found is not None:
-                return bytes.fromhex(found[1]["secret"])
-            self._store.put_state(*SECRET_ROW, {"secret": secrets.token_hex(32)}, 0)
-
-    async def _session(self, name: str, call: Call, receive: Receive, send: Send) -> None:
-        """``POST login``, ``POST logout``, ``GET session`` (the token for forms after a page was loaded again)."""
-        if name == "session":
-            return await self._tell_session(call, send)
-        if call.method != "POST":
-            raise Refusal(405, "invalid_request", "This takes POST.")
-        if not same_origin(
-            call.headers.get("origin"), call.headers.get("sec-fetch-site"), call.headers.get("host", "")
-        ):
-            raise Refusal(403, "permission", "Log in and out from the gateway's own pages.")
-        body = await json_http.read_body(receive)
-        if name == "logout":
-            header = cookie("", max_age_s=0, secure=call.secure).encode()
-            return await json_http.answer(send, 200, {"logged_in": False}, [(b"set-cookie", header)])
-        await self._check_key(call, json_http.decode(call, body, Login).key)
-        value, session = (await self._known()).begin(self._clock())
-        header = cookie(value, max_age_s=int(SESSION_S), secure=call.secure).encode()
-        await json_http.answer(send, 200, _told(session), [(b"set-cookie", header)])
-
-    async def _tell_session(self, call: Call, send: Send) -> None:
-        if call.method != "GET":
-            raise Refusal(405, "invalid_request", "This takes GET.")
-        session = await self._session_of(call)
-        if session is None:
-            raise Refusal(401, "authentication", "Nobody is logged in here.")
-        await json_http.answer(send, 200, _told(session))
-
-
-def _told(session: Session) -> dict[str, object]:
-    return {"logged_in": True, "csrf": session.csrf, "expires_at": session.expires_at}
-
-
-def _must_be_meant(call: Call, session: Session) -> None:
-    """A write with a cookie: the browser's user must have meant it."""
-    headers = call.headers
-    if not same_origin(headers.get("origin"), headers.get("sec-fetch-site"), headers.get("host", "")):
-        raise Refusal(403, "permission", "This request comes from another site.")
-    if not token_matches(session, headers.get("x-potstill-csrf", "")):
-        raise Refusal(403, "permission", "Send the session's token as 'x-potstill-csrf' (GET session tells it).")

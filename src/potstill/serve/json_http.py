@@ -55,8 +55,6 @@ class Call(Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
     address: str
     """Of the client, as the socket knows it."""
-    secure: bool
-    """Whether the client's side speaks TLS, as far as can be told."""
 
     @classmethod
     def of(cls, scope: Scope) -> Call:
@@ -65,16 +63,12 @@ class Call(Struct, frozen=True, kw_only=True):
         if len(raw) > MAX_QUERY_BYTES:
             raise Refusal(414, "too_large", f"A query has at most {MAX_QUERY_BYTES} bytes.")
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", ())}
-        if "x-forwarded-host" in headers:  # a proxy before us; no other site's page can make a browser send this
-            headers["host"] = headers["x-forwarded-host"]
-        secure = scope.get("scheme") == "https" or headers.get("x-forwarded-proto", "").lower() == "https"
         return cls(
             method=scope["method"].upper(),
             path=scope["path"],
             query=dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)),
             headers=headers,
             address=str((scope.get("client") or ("unknown",))[0]),
-            secure=secure,
         )
 
     @property
