@@ -52,7 +52,7 @@ def figures(store: Store) -> Figures:
 
 
 async def asked(handler: Any, *place: str, **query: str) -> Any:
-    call = Call(method="GET", path="", query=query, headers={}, address="", secure=False)
+    call = Call(method="GET", path="", query=query, headers={}, address="")
     named = dict(zip(("tenant", "episode"), place, strict=False))
     status, value = await handler(call, b"", None, **named)
     assert status == 200

@@ -10,9 +10,7 @@ reads for no longer than ``READ_S``: what is still unread is counted in ``unread
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -27,6 +25,7 @@ from potstill.serve import episode_steps, json_http
 from potstill.serve.admin_parts import AdminStore, Blocking
 from potstill.serve.episode_pages import EpisodePages, Wanted
 from potstill.serve.figures import DAY_S, EpisodeFigures, episode_figures, plain
+from potstill.serve.figures_kept import KeptFigures, Key
 from potstill.serve.json_http import Call, Receive, Refusal
 from potstill.serve.key_rows import iso_day, moment
 from potstill.serve.limits import day_of
@@ -47,14 +46,13 @@ REST = 4.0
 """So many times as long as the intervals took, the answer stays: they take two seconds for ten thousand episodes."""
 AT_ONCE = 2
 """Searches and episodes that are read at a time, so that a thread is always left for what an admin changes."""
-KEPT = 30_000
 PAGE = 50
 PAUSE_S = 0.02
 """At most, after each episode that was read, as long as it took: half of a core is left to the event loop."""
 LOOKED_AT = 2000
 """Episodes that are looked through for one page of a search; then the page ends early, with a cursor."""
 Answer = tuple[int, object]
-Keyed = tuple[tuple[object, ...], Callable[[], Trajectory]]
+Keyed = tuple[Key, Callable[[], Trajectory]]
 
 
 class Search(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,8 +95,7 @@ class Figures:
         self._prices = prices
         self._looked = prices is not None
         self._teachers = _teachers(settings)
-        self._kept: OrderedDict[tuple[object, ...], EpisodeFigures] = OrderedDict()
-        self._lock = threading.Lock()
+        self.kept = KeptFigures()
         self._room = asyncio.Semaphore(AT_ONCE)
         self._reading: asyncio.Task[dict[str, Any]] | None = None
         self._told: dict[str, Any] = {}
@@ -130,8 +127,9 @@ class Figures:
         day, until = day_of(self._clock()), time.monotonic() + READ_S
         rows, unread, damaged = [], 0, 0
         of_day, all_of_them = self._of_day(day)
-        for key, read in of_day:
-            if (*key, day) not in self._kept and time.monotonic() > until:
+        for one in of_day:
+            key, read = self._keyed(one)
+            if time.monotonic() > until and self.kept.find(key, day) is None:
                 unread += 1
                 continue
             try:
@@ -141,6 +139,7 @@ class Figures:
                 continue
             if figures.spent or int(figures.started_at // DAY_S) == day:
                 rows.append(figures)
+        self.kept.only((self._keyed(one)[0] for one in of_day), day)
         table, began = self._table(), time.monotonic()
         told = overview(rows)
         ended = time.monotonic()
@@ -156,7 +155,7 @@ class Figures:
         self._fresh_until = ended + max(FRESH_S, REST * (ended - began))
         return self._told
 
-    def _of_day(self, day: int) -> tuple[list[Keyed], bool]:
+    def _of_day(self, day: int) -> tuple[list[OpenEpisode | Summary], bool]:
         """Every episode of the day once, the newest first; whether these are all of them.
 
         What ended comes before what goes on: it is read six times as fast, and once.
@@ -165,30 +164,27 @@ class Figures:
         going_on = [one for one in self._store.open_episodes() if one.last_at >= begins]
         named = {(one.namespace, one.episode_id) for one in going_on}
         ended = self._store.summaries(namespace=None, since=begins - BEFORE_S, newest_first=True, limit=EPISODES)
-        keyed = [self._ended(row) for row in ended if not row.run_id and (row.namespace, row.id) not in named]
-        keyed += [self._open(one) for one in reversed(going_on)]
-        return keyed[:EPISODES], len(keyed) <= EPISODES and len(ended) < EPISODES
+        found: list[OpenEpisode | Summary] = [
+            row for row in ended if not row.run_id and (row.namespace, row.id) not in named
+        ]
+        found += reversed(going_on)
+        return found[:EPISODES], len(found) <= EPISODES and len(ended) < EPISODES
 
-    def _open(self, one: OpenEpisode) -> Keyed:
-        key = (one.namespace, one.episode_id, one.exchanges, one.last_at, one.outcome_known)
-        return key, partial(self._trajectory, one.namespace, one.episode_id)
-
-    def _ended(self, one: Summary) -> Keyed:
+    def _keyed(self, one: OpenEpisode | Summary) -> Keyed:
+        """What its figures hold for, and how it is read."""
+        if isinstance(one, OpenEpisode):
+            key: Key = (one.namespace, one.episode_id, one.exchanges, one.last_at, one.outcome_known)
+            return key, partial(self._trajectory, one.namespace, one.episode_id)
         key = (one.namespace, one.id, one.steps, one.success, one.error, one.seq)
         return key, partial(self._store.get, one.id, namespace=one.namespace)
 
-    def _figures(self, key: tuple[object, ...], read: Callable[[], Trajectory], day: int | None) -> EpisodeFigures:
+    def _figures(self, key: Key, read: Callable[[], Trajectory], day: int | None) -> EpisodeFigures:
         """Raises ``StoreError``, ``ValueError``."""
-        dated = (*key, day)
-        with self._lock:
-            found = self._kept.get(dated)
+        found = self.kept.find(key, day)
         if found is None:
             began = time.perf_counter()
             found = episode_figures(read(), self._table(), day, self._teachers)
-            with self._lock:
-                self._kept[dated] = found
-                while len(self._kept) > KEPT:
-                    self._kept.popitem(last=False)
+            self.kept.keep(key, day, found)
             time.sleep(min(PAUSE_S, time.perf_counter() - began))
         return found
 
