@@ -16,6 +16,7 @@ from potstill.errors import MissingExtra, PotstillError
 from potstill.serve.admin_key import check_admin_key
 from potstill.serve.assembly import opened
 from potstill.serve.client import Message, Receive, Send
+from potstill.serve.memory import hold_little
 from potstill.serve.settings import Gateway
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class GatewayServer:
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM, then drain. Raises what kept the gateway from starting."""
+        if threading.current_thread() is threading.main_thread():
+            hold_little()
         try:
             self._server.run()
         except SystemExit:
