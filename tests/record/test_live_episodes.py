@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from potstill.record.identity import new_episode_id
 from potstill.record.live import LiveEpisodes
+from potstill.record.outline import Threads, outline
 from potstill.record.placement import Placement
 
 CHAT = "openai-chat"
@@ -232,17 +233,45 @@ def test_deferred_answers_place_requests_as_if_they_had_been_read(order: list[in
 # --- bounds and several processes -------------------------------------------------------------------------------------
 
 
-def test_memory_is_bounded_in_episodes_messages_and_unread_answers() -> None:
-    live = LiveEpisodes(max_episodes=10, max_messages=50)
+def test_memory_is_bounded_in_episodes_bytes_and_unread_answers() -> None:
+    live = LiveEpisodes(max_episodes=10, max_bytes=50_000)
     for n in range(300):
-        Agent(live, f"q{n}", prompt_cache_key=f"k{n}").step("a" * 1000, "go", float(n))
+        Agent(live, f"q{n}" + "x" * 5000, prompt_cache_key=f"k{n}").step("a" * 1000, "go", float(n))
+        assert live._threads.bytes <= 50_000
     stitcher = live._stitcher
     assert len(stitcher._open) == len(live._waiting) == 10
     assert len(stitcher._books) <= 10
-    assert len(live._threads) <= 25
+    assert 5 <= len(live._threads) <= 10
     assert len(live._steps) <= 40
     Agent(live, "late").step("a", "go", 1e6)
     assert len(stitcher._open) <= 10
+
+
+def test_what_is_idle_is_forgotten_however_little_it_is() -> None:
+    """Of 10,000 episodes, two each second, those of the last minutes are remembered."""
+    live = LiveEpisodes(idle_s=300.0)
+    for n in range(5000):
+        named = {"x-potstill-episode": f"named-{n}"}
+        placement = live.place("t", named, "openai-responses", b'{"input":"x"}', float(n))
+        live.answered("t", placement, "openai-responses", b'{"id":"resp_%d"}' % n, streamed=False, now=float(n))
+        Agent(live, f"task {n}").step("a", "go", float(n))
+    assert len(live._threads) <= 301
+    assert len(live._waiting) <= 302
+    assert len(live._stitcher._open) <= 302
+    assert 600 <= len(live._steps) <= 2 * 600
+    assert 1200 <= len(live._responses) <= 2 * 1200
+    going_on = live.place("t", {}, "openai-responses", b'{"input":"y","previous_response_id":"resp_4000"}', 5000.0)
+    assert going_on.episode_id == "named-4000"
+
+
+def test_a_thread_takes_what_its_last_text_takes() -> None:
+    threads = Threads(max_bytes=1_000_000)
+    for n in range(100):
+        threads.of("s", outline(body(user(f"{n}" + "y" * 100_000))), float(n))
+    assert 1 <= len(threads) <= 9
+    assert threads.bytes <= 1_000_000
+    threads.of("s", outline(body(user("z" * 3_000_000))), 100.0)
+    assert len(threads) == 1
 
 
 def test_an_idle_episode_ends() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import sys
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
@@ -44,6 +45,9 @@ _RESULTS = {"tool_result", "tool_call_response", "function_call_output", "custom
 _THOUGHTS = {"thinking", "redacted_thinking", "reasoning"}
 _CACHED_ARGUMENTS = 2000
 """Characters. Arguments up to here are remembered: every later call of an episode repeats them."""
+
+_MESSAGE_BYTES = 150
+"""Of a conversation's memory: two hashes and two small things for each message."""
 
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
@@ -152,6 +156,12 @@ class Thread:
 
     def __len__(self) -> int:
         return len(self._sizes)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes, about: four numbers for each message, and the last one's text."""
+        said = 0 if self._said is None else sys.getsizeof(self._said.folded.text)
+        return _MESSAGE_BYTES * len(self._sizes) + sys.getsizeof(self._last.text) + said
 
     def fork(self) -> Thread:
         """The same conversation, to go on in another way."""

@@ -14,7 +14,7 @@ never collide.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 
@@ -24,13 +24,16 @@ from potstill.logs.conversation import Conversation, Thread
 from potstill.logs.records import LogCall
 from potstill.record import identity
 from potstill.record.answers import Waiting, response_id, told_by
-from potstill.record.outline import Outline, Threads, outline
+from potstill.record.outline import MAX_BYTES, Outline, Threads, outline
 from potstill.record.placement import Placement, Shared
+from potstill.record.recent import Recent
 from potstill.record.stitch import Seat, Stitcher
 from potstill.types import Struct
 
 _RESPONSES = "openai-responses"
 _STEPS_PER_EPISODE = 4
+_RESPONSES_IDLE = 4
+"""So many times as long as an episode may be idle, its responses are known: people come back to a conversation."""
 
 
 class _Pending(Struct, frozen=True):
@@ -43,9 +46,10 @@ class _Pending(Struct, frozen=True):
 class LiveEpisodes:
     """Finds the episode of each request as it arrives (``serve.parts.Episodes``). One event loop, no locks.
 
-    ``idle_s``: seconds without a call after which a stitched episode is closed. ``max_episodes``: open at a time, about
-    5 KB each. ``max_messages``: remembered for speed, about 150 bytes each. ``shared``: what other processes know.
-    ``placed`` counts how requests were placed.
+    ``idle_s``: seconds without a call after which a stitched episode is closed, and what is remembered of any is
+    forgotten. ``max_episodes``: open at a time, about 5 KB each. ``max_bytes``: of conversations that are remembered
+    for speed, and as many of answers that were not read yet. ``shared``: what other processes know. ``placed`` counts
+    how requests were placed.
     """
 
     def __init__(
@@ -53,18 +57,18 @@ class LiveEpisodes:
         *,
         idle_s: float = 1800.0,
         max_episodes: int = 4000,
-        max_messages: int = 200_000,
+        max_bytes: int = MAX_BYTES,
         shared: Shared | None = None,
         new_id: Callable[[], str] = identity.new_episode_id,
     ) -> None:
         self._stitcher = Stitcher(idle_s=idle_s, max_episodes=max_episodes, name=new_id)
-        self._threads = Threads(max_messages)
-        self._waiting = Waiting()
+        self._threads = Threads(max_bytes, idle_s)
+        self._waiting = Waiting(max_bytes)
         self._shared = shared
         self._new_id = new_id
-        self._most = max_episodes * _STEPS_PER_EPISODE
-        self._steps: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self._responses: OrderedDict[tuple[str, str], str] = OrderedDict()
+        most = max_episodes * _STEPS_PER_EPISODE
+        self._steps: Recent[tuple[str, str], int] = Recent(most, idle_s)
+        self._responses: Recent[tuple[str, str], str] = Recent(most, _RESPONSES_IDLE * idle_s)
         self.placed: Counter[str] = Counter()
 
     async def ready(self, namespace: str, headers: Mapping[str, str], body: bytes, now: float) -> None:
@@ -78,12 +82,12 @@ class LiveEpisodes:
             return
         before = fields.get("previous_response_id") if fields else None
         if isinstance(before, str) and before:
-            if (namespace, before) not in self._responses:
+            if self._responses.get((namespace, before), now) is None:
                 await shared.fetch(namespace, (_hash_of_response(before),))
             return
         space = _space(namespace, asked)
         try:
-            thread = self._threads.of(space, asked)
+            thread = self._threads.of(space, asked, now)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return
         call = _call(thread.call(), space, now)
@@ -101,7 +105,7 @@ class LiveEpisodes:
         pending = None
         if episode_id is None:
             asked = outline(body)
-            episode_id, how = self._said(namespace, asked), "session"
+            episode_id, how = self._said(namespace, asked, now), "session"
             if episode_id is None:
                 episode_id, how, pending = self._stitched(namespace, asked, now)
         if pending is None and dialect == _RESPONSES:
@@ -110,7 +114,7 @@ class LiveEpisodes:
         return Placement(
             episode_id=episode_id,
             how=how,
-            step=self._count(namespace, episode_id),
+            step=self._count(namespace, episode_id, now),
             note=note,
             metadata=identity.told(headers),
             seat=pending,
@@ -139,7 +143,7 @@ class LiveEpisodes:
 
     # --- the ways to tell ---------------------------------------------------------------------------------------------
 
-    def _said(self, namespace: str, asked: Outline) -> str | None:
+    def _said(self, namespace: str, asked: Outline, now: float) -> str | None:
         """By a field of the body, or by the response that this request goes on from."""
         fields = asked.fields()
         if not fields:
@@ -148,7 +152,7 @@ class LiveEpisodes:
         before = fields.get("previous_response_id")
         if named is not None or not isinstance(before, str) or not before:
             return named
-        known = self._responses.get((namespace, before))
+        known = self._responses.get((namespace, before), now)
         if known is None and self._shared is not None:
             known = self._shared.find(namespace, (_hash_of_response(before),))
         return known or "response-" + blake2b(before.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
@@ -156,7 +160,7 @@ class LiveEpisodes:
     def _stitched(self, namespace: str, asked: Outline, now: float) -> tuple[str, str, _Pending | None]:
         space = _space(namespace, asked)
         try:
-            thread = self._threads.of(space, asked)
+            thread = self._threads.of(space, asked, now)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return self._new_id(), "unreadable", None
         if not len(thread):
@@ -172,18 +176,14 @@ class LiveEpisodes:
     def _chain(self, namespace: str, episode_id: str, response: str | None, now: float) -> None:
         if not response:
             return
-        self._responses[namespace, response] = episode_id
-        if len(self._responses) > self._most:
-            self._responses.popitem(last=False)
+        self._responses.put((namespace, response), episode_id, now)
         if self._shared is not None:
             self._shared.publish(namespace, episode_id, (_hash_of_response(response),), now)
 
-    def _count(self, namespace: str, episode_id: str) -> int:
+    def _count(self, namespace: str, episode_id: str, now: float) -> int:
         key = (namespace, episode_id)
-        step = self._steps.pop(key, 0)
-        self._steps[key] = step + 1
-        if len(self._steps) > self._most:
-            self._steps.popitem(last=False)
+        step = self._steps.get(key, now) or 0
+        self._steps.put(key, step + 1, now)
         return step
 
 

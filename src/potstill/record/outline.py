@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,7 @@ _MARK = re.compile(rb',\s*"cache_control"\s*:\s*\{[^{}]*\}')
 _ANSWER_ROLES = {"assistant", "function_call", "reasoning", "custom_tool_call", "model"}
 _PLAIN_ANSWER = (b'{"role":"assistant"', b'{"role": "assistant"')
 _PLAIN_OTHER = (b'{"role":"user"', b'{"role": "user"', b'{"role":"tool"', b'{"role": "tool"')
+MAX_BYTES = 12 * 1024 * 1024
 _WALK = 64
 """Messages from the end in which the last answer is looked for."""
 
@@ -124,50 +125,71 @@ def _is_answer(raw: bytes | msgspec.Raw) -> bool:
 class Threads:
     """Conversations by the bytes of the prompts that ended with them, the least recently used forgotten first.
 
-    ``max_messages``: in all of them together, about 150 bytes each.
+    ``max_bytes``: of all of them together, about. ``idle_s``: seconds after which one that was not asked for is
+    forgotten.
     """
 
-    def __init__(self, max_messages: int = 200_000) -> None:
-        self._most, self._held = max_messages, 0
-        self._known: OrderedDict[tuple[str, int, int], Thread] = OrderedDict()
+    def __init__(self, max_bytes: int = MAX_BYTES, idle_s: float = float("inf")) -> None:
+        self._most, self._idle_s = max_bytes, idle_s
+        self.bytes = 0
+        self._known: OrderedDict[tuple[str, int, int], _Kept] = OrderedDict()
         self.hits = self.misses = 0
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def of(self, space: str, asked: Outline) -> Thread:
+    def of(self, space: str, asked: Outline, now: float = 0.0) -> Thread:
         """The conversation of a prompt. Raises ``msgspec.DecodeError`` for a message that is no JSON.
 
-        ``space``: prompts of two spaces have nothing to do with each other.
+        ``space``: prompts of two spaces have nothing to do with each other. ``now``: Unix seconds.
         """
         messages, system = asked.raw_messages(), asked.raw_system()
         start = last_answer(messages)
         joined = b"".join(messages)
         whole = (space, hash(system), hash(joined))
-        known = self._known.get(whole)
-        if known is not None:
-            self._known.move_to_end(whole)
-            self.hits += 1
-            return known
-        before = (space, whole[1], hash(b"".join(messages[:start]))) if start else whole
-        known = self._known.pop(before, None) if start else None
+        known = self._take(whole)
         if known is not None:
             self.hits += 1
-            self._held -= len(known)
-            thread, rest = known.fork(), messages[start:]
+            self._keep(whole, known.thread, now)
+            return known.thread
+        known = self._take((space, whole[1], hash(b"".join(messages[:start])))) if start else None
+        if known is not None:
+            self.hits += 1
+            thread, rest = known.thread.fork(), messages[start:]
         else:
             self.misses += 1
             thread, rest = Thread(system=_decoded(system)), messages
         for raw in rest:
             thread.add(msgspec.json.decode(raw))
-        self._keep(whole, thread)
+        self._keep(whole, thread, now)
         return thread
 
-    def _keep(self, key: tuple[str, int, int], thread: Thread) -> None:
-        self._known[key] = thread
-        self._held += len(thread)
-        while self._held > self._most and len(self._known) > 1:
-            self._held -= len(self._known.popitem(last=False)[1])
+    def _take(self, key: tuple[str, int, int]) -> _Kept | None:
+        known = self._known.pop(key, None)
+        if known is not None:
+            self.bytes -= known.size
+        return known
+
+    def _keep(self, key: tuple[str, int, int], thread: Thread, now: float) -> None:
+        kept = _Kept(thread, thread.memory + _OVERHEAD_BYTES, now)
+        self._known[key] = kept
+        self.bytes += kept.size
+        while len(self._known) > 1:
+            oldest, one = next(iter(self._known.items()))
+            if self.bytes <= self._most and now - one.at <= self._idle_s:
+                return
+            self._take(oldest)
+
+
+class _Kept(NamedTuple):
+    thread: Thread
+    size: int
+    """Of its memory, in bytes, about."""
+    at: float
+    """When it was asked for last."""
+
+
+_OVERHEAD_BYTES = 500
 
 
 def _decoded(raw: bytes) -> Any:
