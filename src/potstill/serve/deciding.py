@@ -91,7 +91,7 @@ class GatewayDecider:
         self._dialects = {upstream.name: upstream.dialect for upstream in settings.upstreams}
         self._drain_s = settings.limits.drain_s
         self._context = Injector(library, environment)
-        self._held = HeldEpisodes()
+        self._held = HeldEpisodes(idle_s=settings.limits.idle_episode_s, clock=clock)
         self.kept = KeptStates(state_store, clock)
         self._watch: asyncio.Task[None] | None = None
 

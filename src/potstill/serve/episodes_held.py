@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ import msgspec
 
 from potstill.decide import CascadeState
 from potstill.decide.assignment import Route as Served
+from potstill.record.recent import Recent
 from potstill.serve.stages import Assigned, StateStore, plain
 from potstill.serve.switching import Warmth
 from potstill.trajectories.episode_rows import CASCADE, episode_key
@@ -27,7 +28,9 @@ from potstill.wire.neutral import Prompt
 
 T = TypeVar("T")
 
-MOST_EPISODES = 20_000
+MOST_EPISODES = 10_000
+"""About 1 KB each."""
+IDLE_S = 1800.0
 KEPT = frozenset({EscalationMode.TASK, EscalationMode.STICKY})
 """Modes whose state says more than the messages do."""
 
@@ -63,25 +66,23 @@ class Held:
 
 
 class HeldEpisodes:
-    """Least recently used out first."""
+    """The idlest go first where there are too many; what was idle for ``idle_s`` to twice as long goes anyway, as its
+    episode is over then (``closing``)."""
 
-    def __init__(self, most: int = MOST_EPISODES) -> None:
-        self._most = most
-        self._held: OrderedDict[str, Held] = OrderedDict()
+    def __init__(
+        self, most: int = MOST_EPISODES, idle_s: float = IDLE_S, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._clock = clock
+        self._held: Recent[str, Held] = Recent(most, idle_s)
 
     def __len__(self) -> int:
         return len(self._held)
 
     def get(self, key: str) -> Held | None:
-        found = self._held.get(key)
-        if found is not None:
-            self._held.move_to_end(key)
-        return found
+        return self._held.get(key, self._clock())
 
     def put(self, key: str, held: Held) -> Held:
-        self._held[key] = held
-        while len(self._held) > self._most:
-            self._held.popitem(last=False)
+        self._held.put(key, held, self._clock())
         return held
 
 
