@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.record.cleaning import Cleaner
+from potstill.record.cleaning import Cleaner, CleanRequests
 from potstill.record.redact import Redactor
 from potstill.serve.own_secrets import OwnSecrets
 from potstill.trajectories.exchange import Exchange, Upstream
@@ -91,3 +91,19 @@ def test_what_json_cannot_say_is_cleaned_by_itself() -> None:
 
     assert Cleaner(Redactor().may_hold, clean)([odd, exchange(1, ["x"], "nothing", "")])[0] is odd
     assert asked == [odd]
+
+
+def test_ten_thousand_episodes_leave_a_bounded_number_of_bytes() -> None:
+    seen = CleanRequests(max_bytes=1_000_000)
+    for number in range(10_000):
+        request = b"%d" % number + b"x" * (number % 5000)
+        seen.keep(("t", f"e{number}"), request)
+        assert seen.news(("t", f"e{number}"), request + b"new")[-3:] == b"new"
+        assert seen.bytes <= 1_000_000
+    assert len(seen._held) < 2500
+    assert seen.news(("t", "e1"), b"1x") == b"1x"
+    seen.keep(("t", "huge"), bytes(2_000_000))
+    assert (seen.bytes, len(seen._held)) == (0, 0)
+    for number in range(10_000):
+        seen.keep(("t", f"e{number}"), b"")
+    assert (seen.bytes, len(seen._held)) == (0, 0)

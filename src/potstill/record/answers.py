@@ -19,7 +19,7 @@ from potstill.record.opened import Told
 from potstill.wire.neutral import Answer, Part, Refusal, Text, ToolUse
 
 Message = dict[str, Any]
-MAX_WAITING_BYTES = 12 * 1024 * 1024
+MAX_WAITING_BYTES = 8 * 1024 * 1024
 _COMPLETED = re.compile(rb"^data: ?(\{.*\"response\.(?:completed|incomplete)\".*\})\r?$", re.MULTILINE)
 _HEAD_BYTES = 16_384
 

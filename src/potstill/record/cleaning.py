@@ -17,6 +17,9 @@ from potstill.trajectories.exchange import Exchange
 
 EDGE = 512
 """Bytes around what is new that are looked at again, so that no match hides at its edges."""
+MAX_BYTES = 8 * 1024 * 1024
+"""Of requests that are remembered as clean; any other is looked at from its beginning to its end."""
+_OVERHEAD_BYTES = 400
 _BETWEEN = b"\x00"
 """Stands in no secret and in no JSON."""
 
@@ -26,10 +29,14 @@ _encode = msgspec.json.encode
 
 
 class CleanRequests:
-    """The last clean request of the episodes that were met lately, bounded in bytes."""
+    """The last clean request of the episodes that were met lately, bounded in bytes.
 
-    def __init__(self, max_bytes: int = 16 * 1024 * 1024, edge: int = EDGE) -> None:
-        self._most, self._bytes, self._edge = max_bytes, 0, edge
+    Nobody says when an episode is over: the bound is what a day's traffic fills.
+    """
+
+    def __init__(self, max_bytes: int = MAX_BYTES, edge: int = EDGE) -> None:
+        self._most, self._edge = max_bytes, edge
+        self.bytes = 0
         self._held: OrderedDict[Key, bytes] = OrderedDict()
 
     def news(self, key: Key, data: bytes) -> bytes:
@@ -42,12 +49,14 @@ class CleanRequests:
         return data[max(0, head - self._edge) : len(data) - max(0, tail - self._edge)]
 
     def keep(self, key: Key, data: bytes) -> None:
-        self._bytes -= len(self._held.pop(key, b""))
+        before = self._held.pop(key, None)
+        if before is not None:
+            self.bytes -= len(before) + _OVERHEAD_BYTES
         if data:
             self._held[key] = data
-            self._bytes += len(data)
-        while self._bytes > self._most:
-            self._bytes -= len(self._held.popitem(last=False)[1])
+            self.bytes += len(data) + _OVERHEAD_BYTES
+        while self.bytes > self._most:
+            self.bytes -= len(self._held.popitem(last=False)[1]) + _OVERHEAD_BYTES
 
 
 class Cleaner:

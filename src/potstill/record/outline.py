@@ -22,7 +22,7 @@ _MARK = re.compile(rb',\s*"cache_control"\s*:\s*\{[^{}]*\}')
 _ANSWER_ROLES = {"assistant", "function_call", "reasoning", "custom_tool_call", "model"}
 _PLAIN_ANSWER = (b'{"role":"assistant"', b'{"role": "assistant"')
 _PLAIN_OTHER = (b'{"role":"user"', b'{"role": "user"', b'{"role":"tool"', b'{"role": "tool"')
-MAX_BYTES = 12 * 1024 * 1024
+MAX_BYTES = 8 * 1024 * 1024
 _WALK = 64
 """Messages from the end in which the last answer is looked for."""
 
