@@ -81,6 +81,29 @@ def test_clean_exchanges_are_handed_on_as_they_are() -> None:
     assert asked == 0
 
 
+def test_a_suspicion_that_proved_false_is_not_looked_into_again() -> None:
+    secret = f"use {RULED}"
+    asked: list[int] = []
+    rules = Redactor()
+
+    def clean(one: Exchange) -> Exchange:
+        asked.append(one.request.count(b"role"))
+        return rules.exchange(one)
+
+    said = ["hello", "Authorization is a word", *["x. " * 200] * 4]
+    grown = [exchange(0, said[:count], "nothing", "") for count in range(1, 7)]
+    one_by_one = Cleaner(rules.may_hold, clean)
+    for one in grown:
+        assert one_by_one([one])[0].request == one.request
+    assert asked == [2, 3], "what stands near the suspicion is looked at with it"
+    asked.clear()
+    together = Cleaner(rules.may_hold, clean)
+    assert [one.request for one in together(grown)] == [one.request for one in grown]
+    assert asked == [2, 3]
+    assert RULED.encode() not in together([exchange(0, [*said, secret], "nothing", "")])[0].request
+    assert RULED.encode() not in together([exchange(0, [*said, secret, "y" * 2000], "nothing", "")])[0].request
+
+
 def test_what_json_cannot_say_is_cleaned_by_itself() -> None:
     odd = msgspec.structs.replace(exchange(0, ["hello"], "nothing", ""), notes=("\ud800",))
     asked: list[Exchange] = []

@@ -304,3 +304,13 @@ def test_a_growing_history_is_cleaned_as_if_each_request_came_alone(texts: list[
             namespace="t", episode_id="e", route="r", dialect="openai-chat", started_at=0.0, request=data
         )
         assert redactor.exchange(exchange).request == Redactor().body(data)
+
+
+def test_long_numbers_that_no_card_has_are_not_suspected() -> None:
+    clean = b'{"content": "691421 3396 599037 537137 896428, 1234 5678 9012 3456; at 1732200000123456789 ns"}'
+    assert not may_hold_secret(clean)
+    assert not may_hold_secret(b"4111 1111 1111 1112")
+    for card in (b"4111 1111 1111 1111", b"378282246310005", b"3782 822463 10005", b"6200000000000000003 "):
+        assert may_hold_secret(card)
+        assert may_hold_secret(clean + b" " + card + b" " * 100)
+        assert may_hold_secret(b" 1234 " + card + b" 5678 " + b"." * 100)

@@ -75,14 +75,16 @@ class Cleaner:
         if not self._may_hold(_BETWEEN.join(part for part in news if part is not None)) and None not in news:
             return list(exchanges)
         found: list[Exchange] = []
-        held: set[Key] = set()
+        unclean: set[Key] = set()
         for exchange, part in zip(exchanges, news, strict=True):
             key = exchange.namespace, exchange.episode_id
-            if key in held or part is None or self._may_hold(part):
-                held.add(key)  # what the next request repeats of this one is not known to be clean
-                self._seen.keep(key, b"")
-                exchange = self._clean(exchange)
+            if key in unclean or part is None or self._may_hold(part):
+                clean = self._clean(exchange)
+                (unclean.discard if clean.request == exchange.request else unclean.add)(key)
+                exchange = clean
             found.append(exchange)
+        for key in unclean:  # what the next request repeats of this one is not known to be clean
+            self._seen.keep(key, b"")
         return found
 
     def _news(self, exchange: Exchange) -> bytes | None:

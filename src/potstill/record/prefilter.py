@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from potstill.record.secrets_rules import luhn
+
 _WORD = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 _CLASSES = bytes(1 if byte in _WORD else 0 for byte in range(256))
 _FIRST = frozenset(
@@ -20,9 +22,18 @@ _BEFORE, _URL = 20, 310
 _WORDS = (b"-----BEGIN", b"uthorization", b"ookie")
 _ESCAPED = re.compile(rb"\\u00[2-7]")
 _CARD = re.compile(
-    rb"(?<![0-9A-Za-z.])(?:[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{2}|[0-9]{4}[ -]?[0-9]{6}[ -]?[0-9]{4})"
-    rb"|\\[nrtbf](?:[0-9][ -]?){14}|\\u[0-9a-f]{4}(?:[0-9][ -]?){14}"
+    rb"(?<![0-9A-Za-z.])(?=[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{2}|[0-9]{4}[ -]?[0-9]{6}[ -]?[0-9]{4})"
 )
+"""Where a card's number may begin, before its digits were added up."""
+_NUMBERS = [
+    re.compile(rb"[0-9]{4}[ -]?" + rest)
+    for rest in (
+        *(rb"[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{%d}" % last for last in (2, 3, 4)),
+        *(rb"[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{%d}[ -]?[0-9]{3}" % last for last in (2, 3, 4)),
+        *(rb"[0-9]{6}[ -]?[0-9]{%d}" % last for last in (4, 5)),
+    )
+]
+_ESCAPED_CARD = re.compile(rb"\\[nrtbf](?:[0-9][ -]?){14}|\\u[0-9a-f]{4}(?:[0-9][ -]?){14}")
 _CARD_DIGITS = 14
 _GROUP = 8
 _ONES = 0x0101010101010101
@@ -32,7 +43,7 @@ def may_hold_secret(data: bytes) -> bool:
     """False: no built-in rule matches (a text that is written in ASCII escapes counts as one that may)."""
     if any(word in data for word in _WORDS):
         return True
-    if b"\\u00" in data and _ESCAPED.search(data):
+    if b"\\" in data and b"\\u00" in data and _ESCAPED.search(data):
         return True
     at = data.find(b"@")
     while at >= 0:
@@ -82,7 +93,7 @@ def _card(data: bytes) -> bool:
     groups beside.
     """
     if len(data) < 64:
-        return _CARD.search(data) is not None
+        return _card_within(data, 0, len(data))
     import numpy as np
 
     bytes_ = np.frombuffer(data + bytes(-len(data) % _GROUP + _GROUP), np.uint8)
@@ -93,4 +104,16 @@ def _card(data: bytes) -> bool:
     close[1:] += counts[:-1]
     close[:-1] += counts[1:]
     groups = np.flatnonzero(full & (close >= _CARD_DIGITS)).tolist()
-    return any(_CARD.search(data, max(0, _GROUP * (g - 2)), _GROUP * (g + 3)) for g in groups)
+    return any(_card_within(data, max(0, _GROUP * (g - 2)), _GROUP * (g + 3)) for g in groups)
+
+
+def _card_within(data: bytes, start: int, end: int) -> bool:
+    """Whether the digits there can be a card's: most long numbers cannot. Behind an escape nobody adds them up."""
+    if _ESCAPED_CARD.search(data, start, end) is not None:
+        return True
+    return any(_is_card(data, found.start()) for found in _CARD.finditer(data, start, end))
+
+
+def _is_card(data: bytes, start: int) -> bool:
+    found = (number.match(data, start) for number in _NUMBERS)
+    return any(luhn(one[0].decode()) for one in found if one is not None)

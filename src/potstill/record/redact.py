@@ -90,8 +90,10 @@ class Redactor:
             return data
         masks = Masks()
         if stream:
-            return redact_stream(data, lambda text: self.text(text, masks), lambda raw: self._json(raw, masks))
-        return self._json(data, masks)
+            clean = redact_stream(data, lambda text: self.text(text, masks), lambda raw: self._json(raw, masks))
+        else:
+            clean = self._json(data, masks)
+        return data if clean == data else clean
 
     def may_hold(self, data: bytes) -> bool:
         """False: no rule matches in these bytes (a stream's pieces are to be looked at behind each other)."""
