@@ -24,6 +24,7 @@ END_MARKS = {
 }
 """What the last event of a stream holds; a model's text may hold it too."""
 _DONE = re.compile(rb"(?:^|\n\n|\r\n\r\n)data: ?\[DONE\]\r?\n\r?\n")
+_LAST = (b"\n\ndata: [DONE]\n\n", b"\n\ndata:[DONE]\n\n")
 """As nearly everybody writes it."""
 _ENDS = {
     ANTHROPIC: frozenset({"message_stop"}),
@@ -70,7 +71,7 @@ def usage_of_stream(body: bytes, dialect: str) -> dict[str, Any] | None:
 def stream_ended(body: bytes, dialect: str) -> bool:
     """Whether a stream says itself that it is complete. Some servers leave ``[DONE]`` out behind the finish reasons."""
     if dialect == CHAT:
-        return _DONE.search(body) is not None or _done(body)
+        return body.endswith(_LAST) or _DONE.search(body) is not None or _done(body)
     if not any(mark in body for mark in END_MARKS[dialect]):
         return False
     last = body.rstrip(b"\r\n").rpartition(b"\n")[2]

@@ -57,7 +57,7 @@ def _blank_line(text: bytes) -> int:
 
 def completed(rest: bytes) -> bytes:
     """What was left when a stream ended: with its blank line, if nothing but that is missing; else nothing."""
-    said = events_of(rest)
+    said = events_of(rest) if rest else []
     if not said or not is_said(said[-1]):
         return b""
     last = b"\r" if b"\n" not in rest and b"\r" in rest else b"\n"
