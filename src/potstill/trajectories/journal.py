@@ -20,7 +20,7 @@ from potstill.trajectories import delta, rows
 from potstill.trajectories.delta import Content, Piece
 from potstill.trajectories.exchange import Exchange, OpenEpisode, Recorded
 from potstill.trajectories.heads import Head, Heads, Key, make_head
-from potstill.trajectories.sql import Connection
+from potstill.trajectories.sql import Connection, insert_rows
 
 KEYFRAME_EVERY = 32
 """A full copy at least this often: reading one exchange reads at most as many rows."""
@@ -128,13 +128,14 @@ def append(connection: Connection, heads: Heads, entries: Sequence[Entry]) -> li
     for entry in entries:
         count, first, last = episodes.get(entry.key, (0, entry.first_at, entry.last_at))
         episodes[entry.key] = (count + 1, min(first, entry.first_at), max(last, entry.last_at))
-    connection.executemany(
-        "INSERT INTO open_episodes(namespace, episode, exchanges, first_at, last_at) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT(namespace, episode) DO UPDATE SET "
+    insert_rows(
+        connection,
+        "INSERT INTO open_episodes(namespace, episode, exchanges, first_at, last_at) VALUES ",
+        [(*key, *values) for key, values in episodes.items()],
+        " ON CONFLICT(namespace, episode) DO UPDATE SET "
         "exchanges = open_episodes.exchanges + excluded.exchanges, "
         "first_at = min(open_episodes.first_at, excluded.first_at), "
         "last_at = max(open_episodes.last_at, excluded.last_at)",
-        ((*key, *values) for key, values in episodes.items()),
     )
     return seqs
 
@@ -154,7 +155,7 @@ def _insert(connection: Connection, heads: Heads, entries: Sequence[Entry]) -> l
             seqs.append(int(connection.execute(_INSERT_FIRST, row).fetchone()[0]))
         heads.put(entry.key, head_of(seqs[-1], packed, entry), packed.continues)
     if rest:
-        connection.executemany(_INSERT_NEXT, rest)
+        insert_rows(connection, _INSERT_NEXT, rest)
         connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'journal'", (seqs[-1],))
     return seqs
 
@@ -162,7 +163,7 @@ def _insert(connection: Connection, heads: Heads, entries: Sequence[Entry]) -> l
 _INSERT_FIRST = (
     "INSERT INTO journal(namespace, episode, base, depth, digest, frame) VALUES (?, ?, ?, ?, ?, ?) RETURNING seq"
 )
-_INSERT_NEXT = "INSERT INTO journal(seq, namespace, episode, base, depth, digest, frame) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT_NEXT = "INSERT INTO journal(seq, namespace, episode, base, depth, digest, frame) VALUES "
 
 
 class Packed(NamedTuple):

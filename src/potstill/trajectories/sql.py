@@ -7,6 +7,7 @@ written in the SQL that SQLite and PostgreSQL share; where they differ, ``postgr
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 Values = Sequence[Any] | Mapping[str, Any]
@@ -25,3 +26,21 @@ class Found(Protocol):
 class Connection(Protocol):
     def execute(self, sql: str, values: Values = ..., /) -> Found: ...
     def executemany(self, sql: str, values: Iterable[Values], /) -> Found: ...
+
+
+ROWS_AT_ONCE = (64, 16, 4, 1)
+"""Few different numbers: each is a statement to prepare."""
+
+
+def insert_rows(connection: Connection, insert: str, rows: Sequence[tuple[Any, ...]], then: str = "") -> None:
+    """Insert many rows in few statements: each statement lets other threads run, and then has to wait for its turn.
+
+    ``insert`` ends with ``VALUES``; ``then`` follows the values.
+    """
+    at = 0
+    for count in ROWS_AT_ONCE:
+        while len(rows) - at >= count:
+            some = rows[at : at + count]
+            places = f"({', '.join('?' * len(some[0]))})"
+            connection.execute(f"{insert}{', '.join([places] * count)}{then}", tuple(chain.from_iterable(some)))
+            at += count
