@@ -18,24 +18,27 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Client:
-    """Writes one answer. ``ours``: the gateway's own headers, which every answer carries."""
+    """Writes one answer. ``ours``: the gateway's own headers, which every answer carries. ``connection``: where it is
+    known, the head of an answer and the beginning of its body go out together (never for ``HEAD``: no body follows)."""
 
-    __slots__ = ("_send", "first_byte_at", "ours", "started")
+    __slots__ = ("_connection", "_send", "first_byte_at", "ours", "started")
 
-    def __init__(self, send: Send, ours: Headers) -> None:
+    def __init__(self, send: Send, ours: Headers, connection: Connection | None = None) -> None:
         self._send = send
+        self._connection = connection
         self.ours = ours
         self.started = False
         self.first_byte_at: float | None = None
         """By ``time.perf_counter``."""
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
-        length = (b"content-length", str(len(body)).encode())
-        await self._start(status, [*headers, length])
+        length = (b"content-length", b"%d" % len(body))
+        await self._start(status, [*headers, length], joined=True)
         await self._send({"type": "http.response.body", "body": body})
 
-    async def begin(self, status: int, headers: Headers) -> None:
-        await self._start(status, headers)
+    async def begin(self, status: int, headers: Headers, *, joined: bool = False) -> None:
+        """``joined``: the first bytes of the body follow at once."""
+        await self._start(status, headers, joined=joined)
 
     async def write(self, chunk: bytes) -> None:
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -43,9 +46,11 @@ class Client:
     async def end(self, chunk: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": chunk})
 
-    async def _start(self, status: int, headers: Headers) -> None:
+    async def _start(self, status: int, headers: Headers, *, joined: bool) -> None:
         self.started = True
         self.first_byte_at = time.perf_counter()
+        if joined and self._connection is not None:
+            self._connection.hold_head()
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self.ours]})
 
 
@@ -59,6 +64,9 @@ class Connection(Protocol):
     @property
     def whole(self) -> bool:
         """Whether the request's body is there to its end: ``receive`` gives it at once."""
+
+    def hold_head(self) -> None:
+        """What is written next waits for what is written after it."""
 
 
 CONNECTION = "potstill.connection"

@@ -134,7 +134,7 @@ class Forwarder:
         if not prompt.stream:
             await self._whole(work, 200, JSON, body)
             return True
-        await work.client.begin(200, [*EVENTS, answerer_header(work)])
+        await work.client.begin(200, [*EVENTS, answerer_header(work)], joined=True)
         work.chunks.append(body)
         await self._end(work, body)
         return True

@@ -1,14 +1,14 @@
 """uvicorn's HTTP protocol with bounds on what a client may take its time for before a request is whole.
 
-What it knows: when the head of a request is being read, and when the connection is lost (``client.Watch`` asks). What
-it does not do: bodies (``app`` bounds those).
+What it knows: when the head of a request is being read, when the connection is lost (``client.Watch`` asks), and which
+writes go out together. What it does not do: bodies (``app`` bounds those).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -19,6 +19,39 @@ _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: application/json\r\n"
     b'content-length: 71\r\n\r\n{"error":{"message":"The head of the request is longer than 64 KiB."}}\n'
 )
+
+
+class JoiningTransport:
+    """A transport on which the head of an answer can wait for the beginning of its body: one packet for both."""
+
+    __slots__ = ("_held", "_holds", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._held = b""
+        self._holds = False
+        self.is_closing = transport.is_closing
+
+    def hold(self) -> None:
+        self._holds = True
+
+    def write(self, data: bytes) -> None:
+        if self._holds:
+            self._holds = False
+            self._held += data
+        elif self._held:
+            held, self._held = self._held, b""
+            self._transport.writelines((held, data))
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._held:
+            self.write(b"")
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -36,6 +69,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.joining = JoiningTransport(transport)
+        self.transport = cast(asyncio.Transport, self.joining)
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -65,6 +100,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def whole(self) -> bool:
         """Whether the body of the request that was read last is there to its end."""
         return self.cycle is not None and not self.cycle.more_body
+
+    def hold_head(self) -> None:
+        self.joining.hold()
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -86,7 +86,8 @@ class Transfer:
             try:
                 return await self._answered(response)
             finally:
-                response.close()
+                if not response.content.at_eof():  # else the connection serves others already
+                    response.close()
         except Refused as failure:
             self._error = ErrorRecord(kind=failure.problem.kind, message=failure.problem.message)
             raise
@@ -120,7 +121,7 @@ class Transfer:
         try:
             if response.content.at_eof():  # read already, to see whether asking again would help
                 self._received.append(await response.read())
-            async for chunk in response.content.iter_any():
+            while chunk := await response.content.readany():
                 self._received.append(chunk)
                 limit -= len(chunk)
                 if limit < 0:
@@ -153,10 +154,10 @@ class Transfer:
     async def _stream(self, response: aiohttp.ClientResponse) -> None:
         work, adapter, client = self._work, self._adapter, self._work.client
         held: list[bytes] = []
-        size = 0
+        size, content = 0, response.content
         failure: Refused | None = None
         try:
-            async for chunk in response.content.iter_any():
+            while chunk := await content.readany():
                 self._received.append(chunk)
                 size += len(chunk)
                 if size > self._max_bytes:
@@ -167,7 +168,7 @@ class Transfer:
                 if not client.started:
                     await self._begin(response)
                 work.chunks.append(out)
-                if held or any(mark in out for mark in self._marks):
+                if held or content.at_eof() or any(mark in out for mark in self._marks):
                     held.append(out)
                 else:
                     await client.write(out)
@@ -193,7 +194,7 @@ class Transfer:
         work.streamed, work.status, work.answerer = True, response.status, self._answerer
         self._first = time.perf_counter()
         headers = [pair for pair in answer_headers(response) if pair[0] != b"content-type"]
-        await work.client.begin(response.status, [*EVENTS, *headers, answerer_header(work)])
+        await work.client.begin(response.status, [*EVENTS, *headers, answerer_header(work)], joined=True)
 
     def _broke(self, kind: str, message: str) -> None:
         self._error = ErrorRecord(kind=kind, message=message)
