@@ -109,17 +109,15 @@ def named_by_us(prompt: Prompt) -> frozenset[str]:
 def must_be_rewritten(name: str, body: bytes) -> bool:
     """Whether a request in the dialect ``name`` holds thoughts, proofs or ids that its provider did not write, as
     translated answers have them: a provider refuses those, so the body must not be sent as it came."""
-    if MARK not in body:
+    if name not in (ANTHROPIC, RESPONSES) or MARK not in body:
         return False
     if name == ANTHROPIC:
         from potstill.wire.anthropic import holds_unsigned
 
         return holds_unsigned(body)
-    if name == RESPONSES:
-        from potstill.wire.openai_responses import needs_rewriting
+    from potstill.wire.openai_responses import needs_rewriting
 
-        return needs_rewriting(body)
-    return False
+    return needs_rewriting(body)
 
 
 def as_stream(answer: Answer, prompt: Prompt, client: Dialect) -> bytes:
