@@ -211,6 +211,10 @@ class Thread:
         self._last = folded
         self._said = None
 
+    def prompt(self) -> tuple[str, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """What ``call`` says of the prompt: roles, sizes, prefixes, contents."""
+        return "".join(self._roles), tuple(self._sizes), tuple(self._prefixes), tuple(self._contents)
+
     def call(self, answer: Any = None, *, tools: tuple[int, int] | None = None) -> Conversation:
         """A call whose prompt is the conversation so far. The answer is not added: ``add`` it if it stays.
 

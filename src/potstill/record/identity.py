@@ -95,6 +95,8 @@ def from_headers(headers: Mapping[str, str]) -> tuple[str | None, str, str]:
 
     Names of headers are lower-case, as servers give them.
     """
+    if not headers:
+        return None, "", ""
     note = ""
     said = headers.get(EPISODE_HEADER)
     if said is not None:
@@ -117,6 +119,8 @@ def told(headers: Mapping[str, str]) -> dict[str, str]:
     >>> told({"x-potstill-goal": "Caf%C3%A9 at 50 % off", "x-other": "1"})
     {'goal': 'Café at 50 % off'}
     """
+    if not headers:
+        return {}
     said = {field: unquote(headers[name]) for name, field in TOLD_HEADERS.items() if name in headers}
     trace = headers.get(TRACE_HEADER)
     if trace is not None and _TRACEPARENT.match(trace):

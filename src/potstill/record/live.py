@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 
-from potstill.logs.conversation import Conversation, Thread
+from potstill.logs.conversation import Thread
 from potstill.logs.records import LogCall
 from potstill.record import identity
 from potstill.record.answers import Waiting, response_id, told_by
@@ -71,12 +72,14 @@ class LiveEpisodes:
         self._responses: Recent[tuple[str, str], str] = Recent(most, _RESPONSES_IDLE * idle_s)
         self.placed: Counter[str] = Counter()
 
-    async def ready(self, namespace: str, headers: Mapping[str, str], body: bytes, now: float) -> None:
+    async def ready(
+        self, namespace: str, headers: Mapping[str, str], body: bytes, now: float, asked: Outline | None = None
+    ) -> None:
         """Before ``place``: ask other processes about a request that goes on from an answer which is unknown here."""
         shared = self._shared
         if shared is None or identity.from_headers(headers)[0] is not None:
             return
-        asked = outline(body)
+        asked = outline(body) if asked is None else asked
         fields = asked.fields()
         if fields and identity.from_body(fields) is not None:
             return
@@ -85,17 +88,26 @@ class LiveEpisodes:
             if self._responses.get((namespace, before), now) is None:
                 await shared.fetch(namespace, (_hash_of_response(before),))
             return
-        space = _space(namespace, asked)
+        space = _space(namespace, fields)
         try:
             thread = self._threads.of(space, asked, now)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return
-        call = _call(thread.call(), space, now)
+        call = _call(thread, space, now)
         if "a" in call.roles and not self._stitcher.knows(call):
             await shared.fetch(namespace, call.prefixes[::-1])
 
-    def place(self, namespace: str, headers: Mapping[str, str], dialect: str, body: bytes, now: float) -> Placement:
-        """The episode of a request. Names of headers are lower-case; ``now``: Unix seconds.
+    def place(
+        self,
+        namespace: str,
+        headers: Mapping[str, str],
+        dialect: str,
+        body: bytes,
+        now: float,
+        asked: Outline | None = None,
+    ) -> Placement:
+        """The episode of a request. Names of headers are lower-case; ``now``: Unix seconds; ``asked``: the body's
+        outline, where it is known.
 
         >>> live = LiveEpisodes()
         >>> live.place("default", {"x-potstill-episode": "booking-7"}, "openai-chat", b"{}", 0.0).episode_id
@@ -104,10 +116,11 @@ class LiveEpisodes:
         episode_id, how, note = identity.from_headers(headers)
         pending = None
         if episode_id is None:
-            asked = outline(body)
-            episode_id, how = self._said(namespace, asked, now), "session"
+            asked = outline(body) if asked is None else asked
+            fields = asked.fields()
+            episode_id, how = self._said(namespace, fields, now) if fields else None, "session"
             if episode_id is None:
-                episode_id, how, pending = self._stitched(namespace, asked, now)
+                episode_id, how, pending = self._stitched(namespace, asked, fields, now)
         if pending is None and dialect == _RESPONSES:
             pending = _Pending()
         self.placed[how] += 1
@@ -143,11 +156,8 @@ class LiveEpisodes:
 
     # --- the ways to tell ---------------------------------------------------------------------------------------------
 
-    def _said(self, namespace: str, asked: Outline, now: float) -> str | None:
+    def _said(self, namespace: str, fields: Mapping[str, Any], now: float) -> str | None:
         """By a field of the body, or by the response that this request goes on from."""
-        fields = asked.fields()
-        if not fields:
-            return None
         named = identity.from_body(fields)
         before = fields.get("previous_response_id")
         if named is not None or not isinstance(before, str) or not before:
@@ -157,15 +167,17 @@ class LiveEpisodes:
             known = self._shared.find(namespace, (_hash_of_response(before),))
         return known or "response-" + blake2b(before.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
-    def _stitched(self, namespace: str, asked: Outline, now: float) -> tuple[str, str, _Pending | None]:
-        space = _space(namespace, asked)
+    def _stitched(
+        self, namespace: str, asked: Outline, fields: Mapping[str, Any], now: float
+    ) -> tuple[str, str, _Pending | None]:
+        space = _space(namespace, fields)
         try:
             thread = self._threads.of(space, asked, now)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return self._new_id(), "unreadable", None
         if not len(thread):
             return self._new_id(), "alone", None
-        call = _call(thread.call(), space, now)
+        call = _call(thread, space, now)
         shared = self._shared
         adopt = None if shared is None else lambda c: shared.find(namespace, c.prefixes[::-1])
         seat = self._stitcher.place(call, adopt=adopt)
@@ -187,20 +199,13 @@ class LiveEpisodes:
         return step
 
 
-def _space(namespace: str, asked: Outline) -> str:
-    return f"{namespace}\x00{identity.partition(asked.fields())}"
+def _space(namespace: str, fields: Mapping[str, Any]) -> str:
+    return f"{namespace}\x00{identity.partition(fields)}" if fields else f"{namespace}\x00"
 
 
-def _call(said: Conversation, run: str, now: float) -> LogCall:
-    return LogCall(
-        model="",
-        run=run,
-        started_at=now,
-        roles=said.roles,
-        sizes=said.sizes,
-        prefixes=said.prefixes,
-        contents=said.contents,
-    )
+def _call(thread: Thread, run: str, now: float) -> LogCall:
+    roles, sizes, prefixes, contents = thread.prompt()
+    return LogCall(model="", run=run, started_at=now, roles=roles, sizes=sizes, prefixes=prefixes, contents=contents)
 
 
 def _hash_of_response(response: str) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -46,6 +46,11 @@ class Outline(msgspec.Struct):
 
     marked: bool = False
     """Whether the body holds marks of prompt caches."""
+
+    def of(self, body: bytes) -> Self:
+        """Itself, knowing the body that it was read from."""
+        self.marked = b'"cache_control"' in body
+        return self
 
     def fields(self) -> dict[str, Any]:
         """The fields that may name a session or a user."""
@@ -88,11 +93,9 @@ _kind = msgspec.json.Decoder(_Kind)
 def outline(body: bytes) -> Outline:
     """The outline of a body; an empty one where it is no JSON object with a list of messages."""
     try:
-        asked = _outline.decode(body)
+        return _outline.decode(body).of(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return Outline()
-    asked.marked = b'"cache_control"' in body
-    return asked
 
 
 def last_answer(messages: Sequence[bytes | msgspec.Raw]) -> int:

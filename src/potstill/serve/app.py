@@ -266,8 +266,8 @@ class App:
 
     async def _placed(self, call: Call, body: bytes, outline: Outline, target: Target, admission: Admission) -> Work:
         names = call.names_of_episode()
-        await self._episodes.ready(admission.tenant, names, body, call.at)
-        placement = self._episodes.place(admission.tenant, names, call.dialect, body, call.at)
+        await self._episodes.ready(admission.tenant, names, body, call.at, outline)
+        placement = self._episodes.place(admission.tenant, names, call.dialect, body, call.at, outline)
         ticket = await self._recorder.reserve(len(body))
         ours = call.ours()
         ours.append((b"x-potstill-episode", quote(placement.episode_id, safe=PLAIN).encode()))
@@ -278,7 +278,7 @@ class App:
             target=target,
             admission=admission,
             placement=placement,
-            client=Client(call.send, ours),
+            client=Client(call.send, ours, call.connection),
             ticket=ticket,
         )
 

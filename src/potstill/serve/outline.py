@@ -1,7 +1,7 @@
 """What the hot path reads of a request's body, and how a field of it is replaced without touching the rest.
 
 What it knows: the fields that all three dialects call the same (``model``, ``stream``, ``stream_options``, ``n``), and
-where a field's bytes stand. What it does not do: messages, tools, or answers.
+where a field's bytes stand. What it does not do: messages (``record.outline``), tools, or answers.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Mapping
 import msgspec
 
 from potstill.errors import BadRequest
+from potstill.record import outline as record
 
 _KEY = re.compile(rb'[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _AFTER = re.compile(rb"[ \t\r\n]*([,}])")
 
 
-class Outline(msgspec.Struct, frozen=True, gc=False):
+class _Routing(msgspec.Struct, gc=False):
     """The few fields that routing needs; everything else of the body is skipped unread."""
 
     model: str
@@ -26,7 +27,17 @@ class Outline(msgspec.Struct, frozen=True, gc=False):
     n: int | None = None
 
 
+class Outline(record.Outline, kw_only=True):
+    """What routing needs, and what placing needs: the body is read once for both."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: msgspec.Raw = msgspec.Raw()
+    n: int | None = None
+
+
 _outline = msgspec.json.Decoder(Outline)
+_routing = msgspec.json.Decoder(_Routing)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
@@ -38,7 +49,16 @@ def outline_of(body: bytes) -> Outline:
     'gpt-6.1-sol'
     """
     try:
-        return _outline.decode(body)
+        return _outline.decode(body).of(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        routing = _routing_of(body)
+    return Outline(model=routing.model, stream=routing.stream, stream_options=routing.stream_options, n=routing.n)
+
+
+def _routing_of(body: bytes) -> _Routing:
+    """For a body of which placing can make nothing."""
+    try:
+        return _routing.decode(body)
     except msgspec.ValidationError as error:
         raise BadRequest(f"The request's body is not as expected: {error}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
+from potstill.record.outline import Outline
 from potstill.record.placement import Placement as Placement
 from potstill.serve.settings import Model, Route
 from potstill.trajectories.exchange import Exchange, Upstream
@@ -53,10 +54,21 @@ class Gate(Protocol):
 class Episodes(Protocol):
     """``record.live``. Quick: it is on the critical path."""
 
-    async def ready(self, namespace: str, headers: Mapping[str, str], body: bytes, now: float) -> None:
+    async def ready(
+        self, namespace: str, headers: Mapping[str, str], body: bytes, now: float, asked: Outline | None = None
+    ) -> None:
         """Before ``place``: ask other processes where that is needed, for milliseconds."""
 
-    def place(self, namespace: str, headers: Mapping[str, str], dialect: str, body: bytes, now: float) -> Placement: ...
+    def place(
+        self,
+        namespace: str,
+        headers: Mapping[str, str],
+        dialect: str,
+        body: bytes,
+        now: float,
+        asked: Outline | None = None,
+    ) -> Placement:
+        """``asked``: the body's outline, where it is known."""
 
     def answered(
         self, namespace: str, placement: Placement, dialect: str, response: bytes, *, streamed: bool, now: float
