@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -52,6 +53,7 @@ COMPLETIONS = {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSES, "/v1/me
 
 PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 """What stands in a header as it is; the rest of an episode's name is percent-encoded."""
+_is_plain = re.compile(r"[!-$&-~]+").fullmatch
 MODEL = "/v1/models/"
 """Before a model's name, to ask about that one."""
 WITHOUT_V1 = ("/chat/completions", "/responses", "/messages", "/embeddings", "/models")
@@ -270,7 +272,7 @@ class App:
         placement = self._episodes.place(admission.tenant, names, call.dialect, body, call.at, outline)
         ticket = await self._recorder.reserve(len(body))
         ours = call.ours()
-        ours.append((b"x-potstill-episode", quote(placement.episode_id, safe=PLAIN).encode()))
+        ours.append((b"x-potstill-episode", _in_header(placement.episode_id)))
         if not ticket.accepted:
             ours.append((b"x-potstill-recording", b"dropped"))
         return Work(
@@ -429,6 +431,10 @@ class App:
         if wanted:
             told["request"] = {"id": wanted, "seq": recorder.seq_of(wanted)}
         await call.reply(200, msgspec.json.encode(told))
+
+
+def _in_header(episode_id: str) -> bytes:
+    return (episode_id if _is_plain(episode_id) else quote(episode_id, safe=PLAIN)).encode()
 
 
 @cache

@@ -52,7 +52,7 @@ _FORWARDED = frozenset(
     b"accept user-agent idempotency-key traceparent tracestate http-referer x-title x-client-request-id".split()
 )
 _ANSWERED = frozenset(b"content-type x-request-id request-id x-should-retry retry-after retry-after-ms".split())
-_ANSWERED_PREFIXES = ("openai-", "anthropic-", "x-ratelimit-")
+_ANSWERED_PREFIXES = (b"openai-", b"anthropic-", b"x-ratelimit-")
 _KEYS = (b"authorization", b"x-api-key")
 _HOLDS_KEY = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 OUR_PREFIX = keys.PREFIX.encode()
@@ -240,11 +240,8 @@ class Upstreams:
 
 def answer_headers(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
     """Those of an upstream's answer that a client may see: never cookies, never what belongs to one connection."""
-    return [
-        (name.encode("latin-1"), value.encode("latin-1"))
-        for name, value in ((name.lower(), value) for name, value in response.headers.items())
-        if name.encode("latin-1") in _ANSWERED or name.startswith(_ANSWERED_PREFIXES)
-    ]
+    named = [(name.lower(), value) for name, value in response.raw_headers]
+    return [(name, value) for name, value in named if name in _ANSWERED or name.startswith(_ANSWERED_PREFIXES)]
 
 
 def read_failure(endpoint: Endpoint, error: Exception) -> Refused:
