@@ -117,7 +117,7 @@ class Questions:
                 response.close()
             answer = self._decoded(endpoint, response, received)
         except ModelError as error:
-            failure = error
+            failure = error.with_traceback(None)  # it holds this frame, and with it the bodies
         call = Upstream(
             model=model.model,
             upstream=model.upstream,

@@ -183,7 +183,10 @@ class Transfer:
         elif client.started:
             self._broke(problem.kind, problem.message)
         else:
-            raise failure or Refused(problem)
+            try:
+                raise failure or Refused(problem)
+            finally:
+                del failure  # which holds this frame, and with it the bodies, until the garbage collector comes
         work.chunks.append(last)
         self._note()
         await self._end(work, b"".join((*held, last)))

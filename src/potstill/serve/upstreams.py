@@ -206,7 +206,10 @@ class Upstreams:
             if failure is not None:
                 self._metrics.upstream.add(endpoint.name, "none")
                 if wait is None:
-                    raise failure
+                    try:
+                        raise failure
+                    finally:
+                        del failure  # which holds this frame, and with it the body
             attempt += 1
             self._metrics.retries.add(endpoint.name)
             await asyncio.sleep(wait or 0)
@@ -249,6 +252,7 @@ def answer_headers(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]
 
 def read_failure(endpoint: Endpoint, error: Exception) -> Refused:
     """What broke an answer off after its head."""
+    error.__traceback__ = None  # the stream keeps the error, which would keep the frames, which keep the stream
     if isinstance(error, TimeoutError):
         return _timed_out(endpoint, error)
     name = type(error).__name__
@@ -282,17 +286,20 @@ def _proxy_for(url: str) -> str | None:
 
 
 def _unreachable(endpoint: Endpoint, error: ClientConnectorError) -> Refused:
+    error.__traceback__ = None
     why = error.strerror or str(error.os_error)
     message = f"No connection to the upstream '{endpoint.name}' ({why}). Is it running, and is its base_url right?"
     return refused(502, "upstream", message, code="unreachable")
 
 
 def _lost(endpoint: Endpoint, error: Exception) -> Refused:
+    error.__traceback__ = None
     message = f"The upstream '{endpoint.name}' closed the connection without an answer ({type(error).__name__})."
     return refused(502, "upstream", message, code="connection_lost")
 
 
 def _timed_out(endpoint: Endpoint, error: TimeoutError) -> Refused:
+    error.__traceback__ = None
     upstream = endpoint.upstream
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         message = f"No connection to the upstream '{endpoint.name}' within {upstream.connect_timeout_s:g} s."
@@ -304,5 +311,6 @@ def _timed_out(endpoint: Endpoint, error: TimeoutError) -> Refused:
 
 
 def _no_http(endpoint: Endpoint, error: Exception) -> Refused:
+    error.__traceback__ = None
     message = f"The upstream '{endpoint.name}' does not speak HTTP as expected ({type(error).__name__})."
     return refused(502, "upstream", message, code="bad_http")
