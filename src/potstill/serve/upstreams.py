@@ -4,8 +4,9 @@ What it knows: HTTP, where an endpoint is, which failure is which problem. What 
 asked, or what is done with the answer's bytes. Cancelling the awaiting task closes the connection at once.
 
 Sent again before the first byte of an answer only: where no connection came about; after 429 and 503 (529) that ask for
-a short wait or none, for the upstream says that it has not begun; and once where a kept connection was found closed.
-Never after a time-out, 500, 502 or 504: the work may be done and billed.
+a short wait or none, for the upstream says that it has not begun; and once where a connection that was used before is
+lost at once, without a byte of an answer: it was closed meanwhile. Never where a new connection is lost, or after a
+time-out, 500, 502 or 504: the work may be done and billed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import re
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -41,7 +43,7 @@ NOT_BEGUN = frozenset({429, 503, 529})
 """Statuses by which an upstream says that it has not begun: sent again, if it is not to be long."""
 BACKOFF_S = 0.25
 STALE_S = 1.0
-"""A connection that is lost so soon after the request was sent had been closed before; later, work may have begun."""
+"""A kept connection that is lost so soon after the request was sent had been closed before; later, work may be done."""
 ANTHROPIC_VERSION = "2023-06-01"
 LARGE_BODY = 1 << 20
 READ_ERRORS = (aiohttp.ClientError, TimeoutError, ConnectionError)
@@ -54,6 +56,8 @@ _FORWARDED = frozenset(
 _ANSWERED = frozenset(b"content-type x-request-id request-id x-should-retry retry-after retry-after-ms".split())
 _ANSWERED_PREFIXES = ("openai-", "anthropic-", "x-ratelimit-")
 _KEYS = (b"authorization", b"x-api-key")
+_WAS_KEPT: ContextVar[bool] = ContextVar("was_kept", default=False)
+"""Whether the request that this task sent last went out on a connection that others had used before."""
 _HOLDS_KEY = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 OUR_PREFIX = keys.PREFIX.encode()
 
@@ -157,6 +161,7 @@ class Upstreams:
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=1 << 18,
             skip_auto_headers=("User-Agent",),
+            trace_configs=[_kept_connections()],
         )
 
     def secrets(self) -> list[str]:
@@ -181,6 +186,7 @@ class Upstreams:
         attempt = 0
         while True:
             sent_at = time.perf_counter()
+            _WAS_KEPT.set(False)
             failure: Refused | None = None
             wait: float | None = None
             try:
@@ -188,7 +194,7 @@ class Upstreams:
             except aiohttp.ClientConnectorError as error:
                 failure, wait = _unreachable(endpoint, error), self._pause(endpoint, attempt, None)
             except _LOST as error:
-                stale = attempt == 0 and time.perf_counter() - sent_at < STALE_S
+                stale = attempt == 0 and time.perf_counter() - sent_at < STALE_S and _was_closed_before(error)
                 failure, wait = _lost(endpoint, error), 0.0 if stale and endpoint.upstream.retries else None
             except TimeoutError as error:
                 failure, wait = _timed_out(endpoint, error), None
@@ -257,6 +263,23 @@ def read_failure(endpoint: Endpoint, error: Exception) -> Refused:
         return _timed_out(endpoint, error)
     name = type(error).__name__
     return refused(502, "upstream", f"The upstream '{endpoint.name}' broke off its answer ({name}).", code="cut_off")
+
+
+def _kept_connections() -> aiohttp.TraceConfig:
+    """Has aiohttp say when a request gets a connection that was used before."""
+
+    async def kept(*_: object) -> None:
+        _WAS_KEPT.set(True)
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_reuseconn.append(kept)
+    return config
+
+
+def _was_closed_before(error: Exception) -> bool:
+    """Whether a lost connection is one that had been kept, and nothing of an answer had come over it."""
+    half_a_head = isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
+    return _WAS_KEPT.get() and not half_a_head and not isinstance(error, aiohttp.ClientPayloadError)
 
 
 async def _out_of_quota(response: aiohttp.ClientResponse) -> bool:
