@@ -69,7 +69,9 @@ def test_it_serves_records_and_stops_on_a_signal(upstream: str, tmp_path: Path, 
         process.send_signal(sent)
         process.wait(30)
     with Store.read(db) as store:
-        assert [row.exchange.route for row in store.recent(None, 0)] == ["any"]
+        assert store.open_episodes() == []
+        (trajectory,) = store.select()
+        assert (trajectory.metadata["routes"], len(trajectory.steps)) == (["any"], 1)
 
 
 @pytest.mark.llm

@@ -100,7 +100,8 @@ def _serve(settings: Gateway) -> None:
         note(f"potstill listens on {url}: give your agent the base URL {url}/v1")
         note(f"recording into {shown(settings.db)}; Ctrl-C stops")
 
-    server = GatewayServer(settings, admin_key=os.environ.get(settings.admin_key_env) or None, on_started=started)
+    admin_key = os.environ.get(settings.admin_key_env) or None
+    server = GatewayServer(settings, admin_key=admin_key, on_started=started, fold_at_end=True)
     try:
         server.run()
     except KeyboardInterrupt:

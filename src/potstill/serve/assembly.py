@@ -21,7 +21,7 @@ from potstill.serve.admin_key import is_loopback
 from potstill.serve.app import App
 from potstill.serve.checking import Checkers, loaded
 from potstill.serve.client_keys import ClientKeys
-from potstill.serve.closing import Closer
+from potstill.serve.closing import Closer, close_open
 from potstill.serve.counting import tell_decider, tell_gate, tell_meeting, tell_outcomes
 from potstill.serve.deciding import GatewayDecider
 from potstill.serve.forward import Forwarder
@@ -55,8 +55,9 @@ QUIET_S = 5.0
 
 
 @asynccontextmanager
-async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterator[App]:
-    """The running parts as an ASGI application. On leaving: requests end or are cut, then what waits is recorded.
+async def opened(settings: Gateway, admin_key: str | None = None, *, fold_at_end: bool = False) -> AsyncIterator[App]:
+    """The running parts as an ASGI application. On leaving: requests end or are cut, then what waits is recorded;
+    with ``fold_at_end`` open episodes of a file become trajectories then.
 
     Raises ``ConfigError``, ``StoreError``.
     """
@@ -74,6 +75,8 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
         found = [admin_key, *upstreams.secrets(), *secrets_of(settings.db), *(() if spans is None else spans.secrets())]
         own = OwnSecrets(found, rules)
         redactor = ClientKeys(own)
+        if fold_at_end and not is_url(settings.db):  # gateways that share a server go on with each other's episodes
+            stack.push_async_callback(asyncio.to_thread, close_open, store, None if spans is None else spans.episode)
         recorder = Recorder(
             store,
             max_bytes=limits.max_queue_bytes,
@@ -139,7 +142,7 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
             stages=None if decider is None else decider.stages,
             gauges=partial(_gauges, metrics, () if decider is None else decider.warnings),
             redact=redactor.text,
-            tell=tell,
+            tell=partial(_ended, closer, tell),
         )
         stack.push_async_callback(admin.aclose)
         app = App(
@@ -157,7 +160,7 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
                 decider=decider,
             ),
             upstreams=upstreams,
-            plain=Plain(upstreams, limits),
+            plain=Plain(upstreams, limits, settler),
             metrics=metrics,
             limits=limits,
             open_to_all=not needs_keys(settings),
@@ -186,6 +189,11 @@ class _Folded:
 def _shadowed(recorder: Recorder, settler: Settler, exchange: Exchange) -> None:
     recorder.add(exchange)
     settler.beside(exchange)
+
+
+def _ended(closer: Closer, tell: Callable[[str, str], None], namespace: str, episode_id: str) -> None:
+    tell(namespace, episode_id)
+    closer.outcome_told()
 
 
 def _deaf(namespace: str, episode_id: str) -> None:

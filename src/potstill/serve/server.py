@@ -36,6 +36,7 @@ class GatewayServer:
     """One gateway. ``run`` serves until a signal comes; ``start`` and ``stop`` serve in a thread.
 
     Raises ``MissingExtra`` where the server's packages are not installed, ``ConfigError`` for a weak admin key.
+    ``fold_at_end``: open episodes of a file become trajectories when it stops.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class GatewayServer:
         *,
         admin_key: str | None = None,
         on_started: Callable[[str], None] | None = None,
+        fold_at_end: bool = False,
     ) -> None:
         self.settings = settings
+        self._fold_at_end = fold_at_end
         self.app: App | None = None
         self.url = ""
         """Where it listens, without path; known once it has started."""
@@ -123,7 +126,7 @@ class GatewayServer:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            self._parts = opened(self.settings, self._admin_key)
+            self._parts = opened(self.settings, self._admin_key, fold_at_end=self._fold_at_end)
             self.app = await self._parts.__aenter__()
         except Exception as error:
             self._error = error
