@@ -111,6 +111,7 @@ async def opened(settings: Gateway, admin_key: str | None = None, *, fold_at_end
                 prices=prices,
                 failed=metrics.fail_open.add,
                 may_spend=gate.may_spend,
+                began=store.episode_stage,
             )
             for warning in decider.warnings:
                 _log.warning("%s", warning)
