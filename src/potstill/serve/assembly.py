@@ -28,9 +28,11 @@ from potstill.serve.forward import Forwarder
 from potstill.serve.key_rows import StoreRows
 from potstill.serve.learning import Learning
 from potstill.serve.meeting import Meeting
+from potstill.serve.memory import give_back
 from potstill.serve.metrics import Metrics
 from potstill.serve.own_secrets import OwnSecrets
 from potstill.serve.plain import Plain
+from potstill.serve.preflight import warnings_of
 from potstill.serve.questions import Questions
 from potstill.serve.recorder import LINGER_S, Recorder
 from potstill.serve.routes import Routes
@@ -63,6 +65,9 @@ async def opened(settings: Gateway, admin_key: str | None = None, *, fold_at_end
     """
     async with AsyncExitStack() as stack:
         metrics, limits, told = Metrics(), settings.limits, settings.recording
+        warnings = warnings_of(settings)
+        for warning in warnings:
+            _log.warning("%s", warning)
         store = await asyncio.to_thread(open_store, settings.db)
         stack.push_async_callback(asyncio.to_thread, store.close)
         prices = await asyncio.to_thread(_prices)
@@ -113,8 +118,6 @@ async def opened(settings: Gateway, admin_key: str | None = None, *, fold_at_end
                 may_spend=gate.may_spend,
                 began=store.episode_stage,
             )
-            for warning in decider.warnings:
-                _log.warning("%s", warning)
             tell_decider(metrics, decider)
             await decider.start()
             stack.push_async_callback(decider.aclose)
@@ -141,7 +144,7 @@ async def opened(settings: Gateway, admin_key: str | None = None, *, fold_at_end
             gate=gate,
             admin_key=admin_key,
             stages=None if decider is None else decider.stages,
-            gauges=partial(_gauges, metrics, () if decider is None else decider.warnings),
+            gauges=partial(_gauges, metrics, warnings),
             redact=redactor.text,
             tell=partial(_ended, closer, tell),
         )
@@ -259,6 +262,7 @@ def _looked(learning: Learning | None, meeting: Meeting | None) -> Callable[[], 
             learning.catch_up()
         if meeting is not None:
             meeting.tidy()
+        give_back()
 
     return looked
 
