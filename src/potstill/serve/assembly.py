@@ -68,6 +68,7 @@ async def opened(settings: Gateway, admin_key: str | None = None, *, fold_at_end
         warnings = warnings_of(settings)
         for warning in warnings:
             _log.warning("%s", warning)
+        metrics.gauge("potstill_warnings", "What an operator was warned of at the start.", lambda: len(warnings))
         store = await asyncio.to_thread(open_store, settings.db)
         stack.push_async_callback(asyncio.to_thread, store.close)
         prices = await asyncio.to_thread(_prices)

@@ -130,7 +130,8 @@ class Tenant(Struct, frozen=True, kw_only=True):
     budget_tokens_per_day: int | None = None
     requests_per_minute: int | None = None
     models: tuple[str, ...] = ()
-    """Routes that it may ask for; empty: all."""
+    """Names that it may ask for, each exact or ending in ``*``: of routes, or of models that are passed on; empty:
+    all."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):

@@ -70,13 +70,17 @@ def read_store(place: str | Path) -> Store:
     return _on_postgres().at_to_read(str(place))
 
 
-def _on_postgres() -> type[PostgresStore]:
-    """Raises ``MissingExtra`` also where psycopg does not find libpq."""
+def needs_driver() -> None:
+    """Raises ``MissingExtra`` where PostgreSQL's driver is not installed, also where that does not find libpq."""
     try:
         import psycopg  # noqa: F401
         import psycopg_pool  # noqa: F401
     except ImportError as error:
         raise MissingExtra("A store on PostgreSQL", "postgres") from error
+
+
+def _on_postgres() -> type[PostgresStore]:
+    needs_driver()
     from potstill.trajectories.postgres.store import PostgresStore
 
     return PostgresStore
