@@ -29,7 +29,7 @@ from potstill.serve.listing import Listing
 from potstill.serve.metrics import CONTENT_TYPE, Metrics
 from potstill.serve.outline import Outline, outline_of
 from potstill.serve.parts import Admission, Episodes, Gate
-from potstill.serve.plain import Plain, tokens_of
+from potstill.serve.plain import Plain
 from potstill.serve.problems import (
     ANTHROPIC,
     CHAT,
@@ -361,13 +361,8 @@ class App:
         body = await self._body(call)
         outline = outline_of(body)
         target, admission = await self._admitted(call, outline.model)
-        tokens = 0
-        try:
-            path = call.path.removeprefix("/v1")
-            status, headers, answer = await self._plain.passed(path, target.teacher, call.headers, body, outline)
-            tokens = tokens_of(answer)
-        finally:
-            self._gate.settle(admission, usd=None, tokens=tokens, at=call.at)
+        path = call.path.removeprefix("/v1")
+        status, headers, answer = await self._plain.charged(path, target, admission, call.headers, body, outline)
         await call.reply(status, answer, headers)
 
     async def _stored(self, method: str, dialect: str, call: Call) -> None:

@@ -38,12 +38,22 @@ class Gate(Protocol):
         ``route`` empty: the request asks no model, costs nothing and needs no ``settle``.
         """
 
-    def settle(self, admission: Admission, *, usd: float | None, tokens: int, at: float) -> None:
+    def settle(
+        self,
+        admission: Admission,
+        *,
+        usd: float | None,
+        tokens: int,
+        at: float,
+        unknown: bool = False,
+        guessed: bool = False,
+    ) -> None:
         """Add what an exchange cost once it is known. Never waits for the store.
 
         Call it once for every admission, whatever became of the request (``usd=0.0, tokens=0``: nothing was billed);
-        calls after that (a shadow's cost) only add. ``usd`` None: billed, but nobody can say how much; then what was
-        held for the request is charged.
+        calls after that (a shadow's cost) only add. ``unknown``: something was billed beside ``usd`` and nobody can say
+        how much; then what requests before it cost on the average is added. ``usd`` None: nothing but that.
+        ``guessed``: a part of ``usd`` is a guess; it is counted.
         """
 
 

@@ -326,7 +326,8 @@ def _timed_out(endpoint: Endpoint, error: TimeoutError) -> Refused:
     upstream = endpoint.upstream
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         message = f"No connection to the upstream '{endpoint.name}' within {upstream.connect_timeout_s:g} s."
-    elif isinstance(error, aiohttp.SocketTimeoutError):
+        return refused(504, "timeout", message, code="unreachable")
+    if isinstance(error, aiohttp.SocketTimeoutError):
         message = f"The upstream '{endpoint.name}' was silent for {upstream.idle_timeout_s:g} s (idle_timeout_s)."
     else:
         message = f"The upstream '{endpoint.name}' did not finish within {upstream.timeout_s:g} s (timeout_s)."
