@@ -311,7 +311,7 @@ class GatewayDecider:
         """Ask the student what the teacher was asked, and compare."""
         name, prompt, exchange = job
         trust = self.trusts[name]
-        teacher = teachers_reply(exchange)
+        teacher = await asyncio.to_thread(teachers_reply, exchange)  # a long stream takes long to parse
         if teacher is None or not self._has_budget(exchange):
             return
         situation = parse(prompt)
