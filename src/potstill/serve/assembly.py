@@ -25,6 +25,7 @@ from potstill.serve.closing import Closer, close_open
 from potstill.serve.counting import tell_decider, tell_gate, tell_meeting, tell_outcomes
 from potstill.serve.deciding import GatewayDecider
 from potstill.serve.forward import Forwarder
+from potstill.serve.hosts import Hosts
 from potstill.serve.key_rows import StoreRows
 from potstill.serve.learning import Learning
 from potstill.serve.meeting import Meeting
@@ -168,7 +169,8 @@ async def opened(settings: Gateway, admin_key: str | None = None, *, fold_at_end
             plain=Plain(upstreams, limits, settler),
             metrics=metrics,
             limits=limits,
-            open_to_all=not needs_keys(settings),
+            hosts=None if needs_keys(settings) else Hosts(settings.host, settings.allowed_hosts),
+            metrics_public=is_loopback(settings.host) if settings.metrics_public is None else settings.metrics_public,
             admin=admin,
         )
         stack.push_async_callback(_quiet, app)

@@ -198,6 +198,11 @@ class Gateway(Struct, frozen=True, kw_only=True):
     """Upstream that unknown models are passed to under their own name (record mode)."""
     tenants: tuple[Tenant, ...] = ()
     keys_required: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names (``Host``, without port) under which a gateway that asks for no key may be reached; loopback names
+    and ``host`` may always."""
+    metrics_public: bool | None = None
+    """``/metrics``, which tells spend, without the admin key. None: on a loopback address only."""
     admin_key_env: str = "POTSTILL_ADMIN_KEY"
     limits: Limits = Limits()
     recording: Recording = Recording()
