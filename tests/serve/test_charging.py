@@ -16,7 +16,10 @@ from upstream_double import Request, Upstream, chat_answer, reply
 from potstill.measure.prices.table import PriceTable
 from potstill.serve import settings_file
 from potstill.serve.guesses import FALLBACK_USD_PER_MTOK, Guesses, may_be_billed
+from potstill.serve.questions import EXCERPT
 from potstill.serve.settings import Gateway
+from potstill.trajectories import Store
+from potstill.types import Answerer
 from potstill.wire.dialect import Problem
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
@@ -228,3 +231,78 @@ def test_the_store_keeps_that_a_call_may_be_billed(start: Any, far: Upstream, tm
     cancelled(gateway, far, "big")
     (exchange,) = gateway.exchanges()
     assert [call.may_be_billed for call in exchange.calls] == [True]
+
+
+# --- the student's samples --------------------------------------------------------------------------------------------
+# gpt-4.1-nano, dollars per million: input 0.1, output 0.4: 1000 x 0.1 + 100 x 0.4 = 140 millionths of a dollar
+SMALL_MICROS = 140
+
+
+def sampled(start: Any, far: Upstream, near: Upstream, db: Path, deadline_s: float) -> Any:
+    told = tables(far.url, near.url, db)
+    told["models"]["small"] = {"upstream": "near", "model": "gpt-4.1-nano"}
+    cascade = {"samples": 3, "cache_aware": False, "deadline_s": deadline_s}
+    told["routes"]["three"] = {
+        "teacher": "big", "student": "small", "mode": "cascade", "rollout": False, "cascade": cascade
+    }  # fmt: skip
+    return start(settings_file.parse(told, "here"), db=str(db))
+
+
+def third_is_late(request: Request) -> Any:
+    return [9.0 if request.number % 3 == 2 else 0.0, reply(chat_answer("same", usage=USAGE))]
+
+
+def spent(db: Path) -> int:
+    with Store.read(db) as store:
+        return sum(row.usd_micros for row in store.spend("default"))
+
+
+def test_samples_that_came_are_kept_and_charged_where_one_is_late(start: Any, far: Upstream, tmp_path: Path) -> None:
+    with Upstream(third_is_late) as near:
+        gateway = sampled(start, far, near, tmp_path / "g.db", 1.0)
+        answered = gateway.post("/v1/chat/completions", chat("three"))
+        assert answered.headers["x-potstill-answerer"] == "teacher"
+        (exchange,) = gateway.exchanges()
+    students = [call for call in exchange.calls if call.answerer is Answerer.STUDENT]
+    assert sorted(call.status for call in students) == [0, 200, 200]
+    assert [call.raw_usage for call in students if call.status] == [USAGE, USAGE]
+    (late,) = (call for call in students if not call.status)
+    assert late.error is not None
+    assert (late.error.kind, late.may_be_billed) == ("ModelTimeout", True)
+    assert spent(tmp_path / "g.db") == 3 * SMALL_MICROS + BIG_MICROS  # the late one as the other two
+
+
+def test_samples_that_came_are_kept_and_charged_where_the_client_leaves(
+    start: Any, far: Upstream, tmp_path: Path
+) -> None:
+    with Upstream(third_is_late) as near:
+        gateway = sampled(start, far, near, tmp_path / "g.db", 30.0)
+        connection = http.client.HTTPConnection(urlsplit(gateway.url).netloc, timeout=30)
+        connection.request("POST", "/v1/chat/completions", json.dumps(chat("three")))
+        two = 'potstill_upstream_requests_total{upstream="near",status="200"} 2'
+        assert until(lambda: two in gateway.get("/metrics").body.decode())
+        assert until(lambda: len(near.requests) == 3)
+        time.sleep(0.1)  # the body of the second answer came with its head
+        connection.close()
+        assert until(near.requests[2].gone.is_set)
+        (exchange,) = gateway.exchanges()
+    assert exchange.error is not None
+    assert exchange.error.kind == "ClientLeft"
+    assert sorted(call.status for call in exchange.calls) == [0, 200, 200]
+    assert all(call.answerer is Answerer.STUDENT for call in exchange.calls)
+    assert spent(tmp_path / "g.db") == 3 * SMALL_MICROS
+
+
+def test_failed_calls_of_the_student_keep_what_they_were_told(start: Any, far: Upstream, tmp_path: Path) -> None:
+    def failing(request: Request) -> Any:
+        return reply({"error": {"message": "boom"}, "usage": USAGE, "pad": "x" * 40_000}, status=500)
+
+    with Upstream(failing) as near:
+        gateway = sampled(start, far, near, tmp_path / "g.db", 30.0)
+        assert gateway.post("/v1/chat/completions", chat("three")).status == 200
+        (exchange,) = gateway.exchanges()
+    students = [call for call in exchange.calls if call.answerer is Answerer.STUDENT]
+    assert [call.status for call in students] == [500, 500, 500]
+    assert all(call.response is not None and b"boom" in call.response for call in students)
+    assert all(len(call.response or b"") == EXCERPT for call in students)
+    assert [call.raw_usage for call in students] == [USAGE] * 3

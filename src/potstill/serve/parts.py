@@ -5,7 +5,8 @@ What it knows: shapes and contracts. What it does not do: any of it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 from potstill.record.placement import Placement as Placement
@@ -77,6 +78,18 @@ class Episodes(Protocol):
 # --- asking upstreams -------------------------------------------------------------------------------------------------
 
 
+CUT = "Cancelled"
+"""The kind of error of a call that was cut off on our side."""
+
+
+class CutShort(asyncio.CancelledError):
+    """Cancelled while the student was asked, with the calls that it took until then."""
+
+    def __init__(self, calls: tuple[Upstream, ...]) -> None:
+        super().__init__()
+        self.calls = calls
+
+
 class Asked(Struct, frozen=True, kw_only=True):
     answer: Answer
     call: Upstream
@@ -85,8 +98,14 @@ class Asked(Struct, frozen=True, kw_only=True):
 class Ask(Protocol):
     """Sends a neutral prompt to a model, whichever dialect its upstream speaks. Raises ``errors.ModelError``."""
 
-    async def ask(self, model: Model, prompt: Prompt, *, n: int = 1) -> list[Asked]:
-        """``n`` choices in all: one request where the upstream bills the prompt once, else several at a time."""
+    async def ask(
+        self, model: Model, prompt: Prompt, *, n: int = 1, told: Callable[[Upstream], None] = lambda call: None
+    ) -> list[Asked]:
+        """``n`` choices in all: one request where the upstream bills the prompt once, else several at a time.
+
+        ``told`` hears of each call when it ends, before this returns, raises or is cancelled: also of those that failed
+        or were cut off (``error.kind`` is ``CUT``).
+        """
 
     def stream(self, model: Model, prompt: Prompt) -> AsyncIterator[Event]: ...
 
