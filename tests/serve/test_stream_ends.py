@@ -58,7 +58,7 @@ choices = st.lists(
     max_size=2,
 )
 events = st.one_of(
-    st.fixed_dictionaries({"type": kinds}, optional={"text": words}),
+    st.fixed_dictionaries({"type": kinds | st.just({"an": "object"})}, optional={"text": words}),
     st.fixed_dictionaries({"choices": choices}, optional={"error": st.none()}),
     st.just({"error": {"message": "oops"}}),
 ).map(msgspec.json.encode)

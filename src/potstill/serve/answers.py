@@ -28,8 +28,8 @@ END_MARKS = {
 _BLANK = re.compile(rb"\n[\r\n]|\r\r")
 """Of whichever of the three line ends: the end of a line, and of an empty one."""
 _ENDS = {
-    ANTHROPIC: frozenset({"message_stop"}),
-    RESPONSES: frozenset({"response.completed", "response.incomplete", "response.failed"}),
+    ANTHROPIC: ("message_stop",),
+    RESPONSES: ("response.completed", "response.incomplete", "response.failed"),
 }
 
 
