@@ -40,6 +40,7 @@ from potstill.serve.routes import Routes
 from potstill.serve.settings import Gateway, Mode
 from potstill.serve.settling import Settler
 from potstill.serve.tenants import TenantGate
+from potstill.serve.unpriced import unpriced
 from potstill.serve.upstreams import Upstreams
 from potstill.serve.verdicts import Verdicts, ending_of
 from potstill.trajectories.exchange import Exchange
@@ -66,13 +67,14 @@ async def opened(settings: Gateway, admin_key: str | None = None, *, fold_at_end
     """
     async with AsyncExitStack() as stack:
         metrics, limits, told = Metrics(), settings.limits, settings.recording
-        warnings = warnings_of(settings)
-        for warning in warnings:
-            _log.warning("%s", warning)
-        metrics.gauge("potstill_warnings", "What an operator was warned of at the start.", lambda: len(warnings))
         store = await asyncio.to_thread(open_store, settings.db)
         stack.push_async_callback(asyncio.to_thread, store.close)
         prices = await asyncio.to_thread(_prices)
+        keys = await asyncio.to_thread(StoreRows(store).all_keys)
+        warnings = (*warnings_of(settings), *unpriced(settings, prices, keys))
+        for warning in warnings:
+            _log.warning("%s", warning)
+        metrics.gauge("potstill_warnings", "What an operator was warned of at the start.", lambda: len(warnings))
         upstreams = Upstreams(settings.upstreams, metrics, lambda value: redactor.learn(value))
         stack.push_async_callback(upstreams.aclose)
         spans = await asyncio.to_thread(_span_export, settings, metrics, prices)

@@ -69,6 +69,7 @@ class Model(Struct, frozen=True, kw_only=True):
     model: str
     """The upstream's name of it."""
     price_as: str | None = None
+    """Whose list price its tokens have; ``free``: none. None: its own, where it has one."""
     omit: tuple[str, ...] = ()
     """Beside those of the upstream."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
