@@ -69,7 +69,9 @@ def test_it_serves_records_and_stops_on_a_signal(upstream: str, tmp_path: Path, 
         process.send_signal(sent)
         process.wait(30)
     with Store.read(db) as store:
-        assert [row.exchange.route for row in store.recent(None, 0)] == ["any"]
+        assert store.open_episodes() == []
+        (trajectory,) = store.select()
+        assert (trajectory.metadata["routes"], len(trajectory.steps)) == (["any"], 1)
 
 
 @pytest.mark.llm
@@ -127,5 +129,119 @@ def test_a_weak_admin_key_is_refused(tmp_path: Path) -> None:
 def test_a_taken_port_is_told(upstream: str, tmp_path: Path) -> None:
     port = upstream.rpartition(":")[2].partition("/")[0]
     done = run("--teacher", f"{upstream}#m", "--port", port, "--db", str(tmp_path / "s.db"))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "port is taken" in done.stderr
+    assert "unexpected" not in done.stderr
+
+
+KEYED = """
+[upstreams.u]
+base_url = "http://127.0.0.1:1/v1"
+key_env = "POTSTILL_NO_SUCH_KEY"
+[models.m]
+upstream = "u"
+model = "m"
+[routes.auto]
+teacher = "m"
+"""
+STUDENT = """
+[upstreams.u]
+base_url = "http://127.0.0.1:1/v1"
+[models.m]
+upstream = "u"
+model = "m"
+[routes.auto]
+teacher = "m"
+student = "m"
+mode = "cascade"
+[routes.auto.cascade]
+calibration = "/nowhere/calibration.json"
+"""
+COLLECTOR = """
+[upstreams.u]
+base_url = "http://127.0.0.1:1/v1"
+[models.m]
+upstream = "u"
+model = "m"
+[routes.auto]
+teacher = "m"
+[otel]
+endpoint = "http://127.0.0.1:1"
+headers_env = { authorization = "POTSTILL_NO_SUCH_KEY" }
+"""
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)], ids=["served", "checked"])
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (KEYED, "POTSTILL_NO_SUCH_KEY, which is not set"),
+        (STUDENT, "Cannot read the calibration"),
+        (COLLECTOR, "'authorization' is taken from POTSTILL_NO_SUCH_KEY"),
+    ],
+    ids=["key", "calibration", "collector"],
+)
+def test_check_refuses_what_serve_refuses(tmp_path: Path, text: str, word: str, check: tuple[str, ...]) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(text)
+    done = run("--config", str(file), "--port", "0", "--db", str(tmp_path / "s.db"), *check)
+    assert done.returncode == 2
+    assert word in done.stderr
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)], ids=["served", "checked"])
+def test_check_refuses_keys_and_stores_that_serve_refuses(tmp_path: Path, check: tuple[str, ...]) -> None:
+    flags = ("--teacher", "http://127.0.0.1:1/v1#m", "--port", "0")
+    weak = run(*flags, "--db", str(tmp_path / "s.db"), *check, POTSTILL_ADMIN_KEY="sk-1234")
+    assert weak.returncode == 2
+    assert "too weak" in weak.stderr
+    nowhere = run(*flags, "--db", "/proc/x.db", *check)
+    assert nowhere.returncode != 0
+    assert "/proc" in nowhere.stderr
+    assert "No space left" not in nowhere.stderr
+    other = tmp_path / "other.db"
+    other.write_text("no store, but quite a long text " * 40)
+    assert run(*flags, "--db", str(other), *check).returncode != 0
+    assert not (tmp_path / "s.db").exists()
+
+
+def test_a_missing_extra_is_told_by_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from potstill.errors import MissingExtra
+    from potstill.serve import preflight, settings_file
+
+    settings = settings_file.from_flags("http://127.0.0.1:1/v1#m", db=str(tmp_path / "s.db"))
+    preflight.check(settings, None)
+    monkeypatch.setitem(sys.modules, "httptools", None)
+    with pytest.raises(MissingExtra, match="serve"):
+        preflight.check(settings, None)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    import msgspec
+
+    otel = msgspec.structs.replace(settings.otel, endpoint="http://127.0.0.1:1")
+    with pytest.raises(MissingExtra, match="otel"):
+        preflight.check(msgspec.structs.replace(settings, otel=otel), None)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingExtra, match="postgres"):
+        preflight.check(msgspec.structs.replace(settings, db="postgresql://h/d"), None)
+
+
+def test_the_modes_say_at_the_start_what_the_student_is_asked() -> None:
+    flags = ("--teacher", "http://h/v1#big", "--student", "http://h/v1#small", "--check")
+    assert "at 10 % of the requests" in run(*flags).stderr
+    cascade = run(*flags, "--mode", "cascade").stderr
+    assert "begins in shadow" in cascade
+    assert "rollout = false" in cascade
+
+
+def test_a_pattern_of_names_is_taken_and_one_that_matches_nothing_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    routes = '[upstreams.u]\nbase_url = "http://h/v1"\n[models.m]\nupstream = "u"\nmodel = "m"\n'
+    routes += '[routes."potstill/auto"]\nteacher = "m"\n'
+    file.write_text(routes + '[tenants.team-a]\nmodels = ["potstill/auto", "gpt-6-*"]\n')
+    done = run("--config", str(file), "--db", str(tmp_path / "s.db"), "--check")
+    assert done.returncode == 0, done.stderr
+    assert "no route matches 'gpt-6-*' of the tenant 'team-a'" in done.stderr
+    file.write_text('[gateway]\npassthrough = "u"\n' + routes + '[tenants.team-a]\nmodels = ["gpt-6-*"]\n')
+    passed = run("--config", str(file), "--db", str(tmp_path / "s.db"), "--check")
+    assert (passed.returncode, "matches" in passed.stderr) == (0, False), passed.stderr

@@ -271,7 +271,7 @@ def _ends(name: str, data: str, dialect: str) -> bool:
         rows = choices if isinstance(choices, list) else []
         return any(isinstance(one, dict) and isinstance(one.get("finish_reason"), str) for one in rows)
     kind = event.get("type")
-    return kind == "message_stop" if dialect == ANTHROPIC else kind in ENDS
+    return kind == "message_stop" if dialect == ANTHROPIC else isinstance(kind, str) and kind in ENDS
 
 
 def _fails(data: str) -> bool:

@@ -135,6 +135,20 @@ def test_what_is_no_secret_stays_byte_for_byte(text: str) -> None:
     assert Redactor().body(data) == data
 
 
+@pytest.mark.parametrize("before", ["t-", "t_", "team-a-", "run_7-", "x" * 36 + "-"])
+@pytest.mark.parametrize("secret", SECRETS[:3], ids=lambda secret: secret[:12])
+def test_a_key_behind_a_name_is_gone(before: str, secret: str) -> None:
+    told = Redactor().body(json.dumps({"task": before + secret}).encode()).decode()
+    assert LONG not in told
+    assert before in told
+    assert LONG not in Redactor().text(f"x-potstill-task: {before}{secret}")
+
+
+@pytest.mark.parametrize("text", ["pre-sk-learn-compatible-estimators", "A" * 60 + f"-sk-{LONG}", "my_sk-short1"])
+def test_a_name_that_holds_sk_and_a_long_run_stay(text: str) -> None:
+    assert Redactor().text(text) == text
+
+
 # --- JSON stays JSON --------------------------------------------------------------------------------------------------
 
 _SCALARS = (

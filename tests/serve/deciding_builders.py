@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from potstill.serve.deciding import GatewayDecider
@@ -49,13 +49,18 @@ class FakeAsk:
         self.asked: list[tuple[Model, Prompt, int]] = []
         self.begun = asyncio.Event()
 
-    async def ask(self, model: Model, prompt: Prompt, *, n: int = 1) -> list[Asked]:
+    async def ask(
+        self, model: Model, prompt: Prompt, *, n: int = 1, told: Callable[[Called], None] = lambda call: None
+    ) -> list[Asked]:
         self.asked.append((model, prompt, n))
         self.begun.set()
         await asyncio.sleep(self.delay_s)
         choices = [self._next() for _ in range(n)]
         groups = [tuple(choices)] if self.shares_prompt else [(choice,) for choice in choices]
-        return [self._asked(model, group) for group in groups]
+        asked = [self._asked(model, group) for group in groups]
+        for one in asked:
+            told(one.call)
+        return asked
 
     def stream(self, model: Model, prompt: Prompt) -> AsyncIterator[Event]:
         raise AssertionError("a decision is never streamed")

@@ -61,8 +61,8 @@ async def test_a_slow_student_is_not_waited_for() -> None:
 
 async def test_too_few_samples_are_no_vote() -> None:
     class Short(FakeAsk):
-        async def ask(self, model: Any, prompt: Any, *, n: int = 1) -> Any:
-            return await super().ask(model, prompt, n=n - 1)
+        async def ask(self, model: Any, prompt: Any, *, n: int = 1, **more: Any) -> Any:
+            return await super().ask(model, prompt, n=n - 1, **more)
 
     decided = await Rig(Short(call("look")), route()).decide()
     assert decided.answer is None

@@ -23,7 +23,7 @@ import pytest
 from gateway_process import GatewayProcess
 from test_gateway_faults import CHAT, wait_for
 from test_gateway_translation import MESSAGES, RESPONSES
-from upstream_double import RESET, Upstream, chat_answer, reply
+from upstream_double import CLOSE, RESET, Upstream, chat_answer, reply
 
 from potstill.serve.settings import Cascade, Gateway, Mode, Recording
 from potstill.serve.settings_file import from_flags
@@ -62,13 +62,25 @@ def test_an_upstreams_refusal_is_told_in_every_dialect_with_its_status(start, pa
     assert exchange.error is not None
 
 
-def test_resets_before_every_answer_are_a_502(start) -> None:
-    with Upstream(lambda request: [RESET]) as upstream:
+@pytest.mark.parametrize("end", [RESET, CLOSE], ids=["reset", "closed"])
+@pytest.mark.parametrize("after", [0.0, 0.3], ids=["at once", "later"])
+def test_a_new_connection_that_is_lost_is_a_502_and_never_asked_again(start, end: float, after: float) -> None:
+    with Upstream(lambda request: [after, end]) as upstream:
         gateway = start(before(upstream.url))
         answered = gateway.post("/v1/chat/completions", CHAT)
         assert (answered.status, answered.json["error"]["code"]) == (502, "connection_lost")
-        assert len(upstream.requests) == 2, "once more, in case that the connection had been closed before"
+        assert len(upstream.requests) == 1, "what was sent on a new connection may have been executed"
     assert gateway.exchanges()[0].calls[0].status == 0
+
+
+def test_half_a_head_is_a_502_and_never_asked_again(start) -> None:
+    whole = reply(chat_answer())
+    with Upstream(lambda request: [whole[:30], CLOSE] if request.number else whole) as upstream:
+        gateway = start(before(upstream.url))
+        assert gateway.post("/v1/chat/completions", CHAT).status == 200
+        assert gateway.post("/v1/chat/completions", CHAT).status == 502
+        assert len(upstream.requests) == 2, "the upstream had begun to answer"
+    assert gateway.exchanges()[1].calls[0].status == 0
 
 
 @pytest.mark.parametrize("path", ASKED)

@@ -88,7 +88,7 @@ GOOD = {"upstreams": UPSTREAM, "models": MODEL, "routes": ROUTE}
         ({**GOOD, "gateway": {"port": "8000"}}, "Expected `int`"),
         ({**GOOD, "gateway": {"default_route": "s"}}, "No route"),
         ({**GOOD, "limits": {"max_inflight": 0}}, "must be above 0"),
-        ({**GOOD, "tenants": {"t": {"models": ["s"]}}}, "No route"),
+        ({**GOOD, "tenants": {"t": {"models": ["s*t"]}}}, "or the beginning of such names and '*'"),
         ({"upstreams": UPSTREAM}, "has no route"),
         ({**GOOD, "upstreams": [1]}, "[upstreams.NAME]"),
         (

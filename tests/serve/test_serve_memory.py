@@ -66,6 +66,31 @@ print(resident() - before)
 """
 
 
+BETWEEN = """
+import ctypes, re, sys
+from potstill.serve.memory import give_back, hold_little
+
+if sys.argv[1] == "few":
+    hold_little({})
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1])
+
+def used(size):
+    place = libc.malloc(size)
+    ctypes.memset(place, 1, size)
+    return place
+
+before = resident()
+places = [used(size) for _ in range(400) for size in (100_000, 1000)]
+for place in places[::2]:
+    libc.free(place)
+print(resident() - before, give_back(), resident() - before)
+"""
+
+
 def said(script: str, how: str) -> str:
     run = subprocess.run([sys.executable, "-c", script, how], capture_output=True, text=True, check=True)
     return run.stdout
@@ -81,6 +106,15 @@ def test_threads_share_two_arenas() -> None:
 def test_large_blocks_go_back_when_they_are_freed() -> None:
     assert int(said(FREED, "few")) < 4 * 1024
     assert int(said(FREED, "many")) > 40 * 1024
+
+
+@glibc
+def test_what_is_free_between_blocks_that_stay_goes_back_when_asked() -> None:
+    held, gave, left = said(BETWEEN, "few").split()
+    assert int(held) > 30 * 1024
+    assert (gave, int(left) < 10 * 1024) == ("True", True)
+    held, gave, left = said(BETWEEN, "many").split()
+    assert (gave, int(left) > 30 * 1024) == ("False", True)  # the memory of other processes is not ours
 
 
 def test_what_the_environment_sets_stays(monkeypatch: pytest.MonkeyPatch) -> None:

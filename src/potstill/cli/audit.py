@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from potstill.cli.attempt_files import is_store, store_attempts
+from potstill.cli.open_episodes import open_line
 from potstill.cli.output import emit_json, emit_table, emit_text, json_option, note, progress
 
 INTERRUPTED = 130
@@ -200,8 +201,11 @@ def _audit(files: tuple[str, ...], options: dict[str, Any]) -> Audit:
         files_read, partial = _read_logs(logs, options, auditor)
     for store in () if partial else stores:
         files_read.append(_read_store(store, table, options, auditor))
+    going = [] if partial else _still_open(stores, options["namespace"])
     if not auditor.records:
-        raise ConfigError(_nothing(files_read))
+        raise ConfigError(_nothing(files_read, stores, going, options["namespace"]))
+    for line in going:
+        note(f"note: {line}")
     return auditor.result(files_read, stitched=stitcher.stitched, partial=partial)
 
 
@@ -243,7 +247,20 @@ def _read_logs(files: list[str], options: dict[str, Any], auditor: Auditor) -> t
     return list(reading.files), False
 
 
-def _nothing(files: Iterable[FileReport]) -> str:
+def _still_open(stores: Iterable[str], namespace: str) -> list[str]:
+    from potstill.trajectories.opening import read_store
+
+    lines = []
+    for place in stores:
+        with read_store(place) as store:
+            lines.append(open_line(store, place, namespace))
+    return list(filter(None, lines))
+
+
+def _nothing(files: Sequence[FileReport], stores: Sequence[str], going: Sequence[str], namespace: str) -> str:
+    if going or len(stores) == len(files):
+        shown = ", ".join(file.path for file in files)
+        return " ".join((f"There are no episodes of namespace '{namespace}' in {shown}.", *going))
     told = [f"{f.path}: {f.format}, {f.rows} rows, " + "; ".join(s.reason for s in f.skipped) for f in files]
     return "Nothing in the files was understood. " + " | ".join(told) + " The formats: docs/reference/log-formats.md"
 

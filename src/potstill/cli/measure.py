@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from potstill.cli.open_episodes import open_line
 from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.store_option import db_option
 
@@ -91,11 +92,14 @@ def measure(db: str, run_id: str | None, arms: tuple[str, ...], json_mode: bool,
     from potstill.trajectories.opening import read_store
 
     with read_store(db) as store:
-        measurement = _measure(store, run_id, arms, options)
+        going = open_line(store, db, options["namespace"])
+        measurement = _measure(store, run_id, arms, options, going)
     for kind, path in (("html", options["html"]), ("plot", options["plot"])):
         if path is not None:
             _write(kind, Path(path), measurement)
     show(measurement, json_mode=json_mode)
+    if going:
+        note(f"note: {going}")
 
 
 def show(measurement: Measurement, *, json_mode: bool) -> None:
@@ -150,11 +154,13 @@ def _break_even_line(measurement: Measurement) -> str:
 # --- wiring -----------------------------------------------------------------------------------------------------------
 
 
-def _measure(store: Store, run_id: str | None, arms: tuple[str, ...], options: dict[str, Any]) -> Measurement:
+def _measure(
+    store: Store, run_id: str | None, arms: tuple[str, ...], options: dict[str, Any], going: str
+) -> Measurement:
     from potstill.measure.summary import summarise
 
     namespace = options["namespace"]
-    _must_exist(store, run_id, arms, options)
+    _must_exist(store, run_id, arms, options, going)
     selected = store.select(run_id=run_id, split=options["split"], namespace=namespace)
     return summarise(
         selected,
@@ -165,7 +171,7 @@ def _measure(store: Store, run_id: str | None, arms: tuple[str, ...], options: d
     )
 
 
-def _must_exist(store: Store, run_id: str | None, arms: tuple[str, ...], options: dict[str, Any]) -> None:
+def _must_exist(store: Store, run_id: str | None, arms: tuple[str, ...], options: dict[str, Any], going: str) -> None:
     """A name of a run, split or arm that no episode has is a slip: say which there are, after the options before it."""
     from potstill.errors import ConfigError, UnknownName
 
@@ -173,7 +179,7 @@ def _must_exist(store: Store, run_id: str | None, arms: tuple[str, ...], options
     if not found:
         raise ConfigError(
             f"There are no episodes of namespace '{options['namespace']}' in {store.path}. "
-            f"Record some: potstill run --db {store.path}, or potstill demo"
+            + (going or f"Record some: potstill serve or potstill run --db {store.path}, or potstill demo")
         )
     filters: tuple[tuple[str, tuple[str | None, ...], Callable[[Summary], str]], ...] = (
         ("run", (run_id,), lambda row: row.run_id),

@@ -53,6 +53,7 @@ def serve(ctx: click.Context, /, file: str | None, check: bool, json_mode: bool,
     try:
         settings = _settings(ctx, file, flags, local if not check else None)
         if check:
+            _preflight(settings)
             return show(settings, json_mode=json_mode)
         _serve(settings)
     finally:
@@ -61,12 +62,12 @@ def serve(ctx: click.Context, /, file: str | None, check: bool, json_mode: bool,
 
 def show(settings: Gateway, *, json_mode: bool) -> None:
     """Print where each name leads."""
+    from potstill.serve.preflight import hints_of, warnings_of
     from potstill.serve.routes import Routes
-    from potstill.serve.trust import trust_of
+    from potstill.serve.unpriced import unpriced_before
 
-    for route in settings.routes:
-        for warning in trust_of(route, settings).warnings:
-            note(f"note: {warning}")
+    for warning in (*warnings_of(settings), *unpriced_before(settings), *hints_of(settings)):
+        note(f"note: {warning}")
     rows = []
     for target in Routes(settings).targets():
         student = target.student
@@ -90,7 +91,15 @@ def show(settings: Gateway, *, json_mode: bool) -> None:
     emit_table(COLUMNS, rows, json_mode=False)
 
 
+def _preflight(settings: Gateway) -> None:
+    """Raises what would keep these settings from being served."""
+    from potstill.serve import preflight
+
+    preflight.check(settings, os.environ.get(settings.admin_key_env) or None)
+
+
 def _serve(settings: Gateway) -> None:
+    from potstill.serve.preflight import hints_of
     from potstill.serve.server import GatewayServer
     from potstill.trajectories.opening import shown
 
@@ -99,8 +108,11 @@ def _serve(settings: Gateway) -> None:
         gc.freeze()  # what is loaded by now stays: full collections need not walk it again and again
         note(f"potstill listens on {url}: give your agent the base URL {url}/v1")
         note(f"recording into {shown(settings.db)}; Ctrl-C stops")
+        for hint in hints_of(settings):
+            note(f"note: {hint}")
 
-    server = GatewayServer(settings, admin_key=os.environ.get(settings.admin_key_env) or None, on_started=started)
+    admin_key = os.environ.get(settings.admin_key_env) or None
+    server = GatewayServer(settings, admin_key=admin_key, on_started=started, fold_at_end=True)
     try:
         server.run()
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ Callbacks parse and call the store; what is printed is in ``potstill.cli.output`
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import click
 
+from potstill.cli.open_episodes import open_line
 from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.store_option import db_option
-from potstill.errors import ConfigError, PotstillError
+from potstill.errors import ConfigError, PotstillError, StoreError
 
 if TYPE_CHECKING:
     from potstill.trajectories import Store
@@ -111,10 +113,14 @@ def list_(db: str, json_mode: bool, **options: Any) -> None:
     chosen["newest_first"] = True
     with reading(db) as store:
         found = store.summaries(**chosen)
+        going = open_line(store, db, chosen.get("namespace"))
     rows = [[_cell(summary, column) for column in COLUMNS] for summary in found]
     emit_table(COLUMNS, rows, json_mode=json_mode, left_out_first=LEFT_OUT_FIRST)
     if not found:
-        note("No episode matches. Other tenants' episodes need --namespace NAME or --all-namespaces.")
+        others = " Other tenants' episodes need --namespace NAME or --all-namespaces."
+        note(f"No episode matches.{'' if options['all_namespaces'] else others}")
+    if going:
+        note(going)
 
 
 def _cell(summary: Any, column: str) -> object:
@@ -128,6 +134,35 @@ def _when(unix_s: float) -> str | None:
     if not 0 < unix_s < 253402300800:
         return None
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@trajectories.command()
+@db_option
+@namespace_option
+@click.option("--all-namespaces", is_flag=True, help="Every tenant's episodes.")
+@click.option(
+    "--idle", default=0.0, show_default=True, metavar="S", help="Only those without a call for so many seconds."
+)
+@json_option
+def fold(db: str, namespace: str, all_namespaces: bool, idle: float, json_mode: bool) -> None:
+    """Make trajectories of episodes that a gateway still takes to be running.
+
+    A gateway does this itself some seconds after an outcome, when an episode was idle for long, and when it stops. An
+    episode that goes on afterwards stays one trajectory.
+    """
+    from potstill.record.folding import fold_episode
+
+    folded = left = 0
+    with writing(db) as store:
+        for one in store.open_episodes(None if all_namespaces else namespace, idle_before=time.time() - idle):
+            try:
+                folded += fold_episode(store, one.namespace, one.episode_id) is not None
+            except StoreError as error:
+                left += 1
+                note(f"{one.episode_id}: {error}")
+    emit_table(("folded", "failed"), [(folded, left)], json_mode=json_mode)
+    if left:
+        raise PotstillError(f"{left} episodes could not be folded; they stay where they are")
 
 
 @trajectories.command()

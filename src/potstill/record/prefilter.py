@@ -16,6 +16,9 @@ _CLASSES = bytes(1 if byte in _WORD else 0 for byte in range(256))
 _FIRST = frozenset(
     b"sk- sk_ rk_ AKI ASI ABI ACC ghp gho ghu ghs ghr git glp xox AIz hf_ npm gsk xai ppl r8_ dck eyJ".split()
 )
+_INNER = re.compile(rb"[_-]sk-")
+_HEAD = 48
+"""So far into a run a key may begin, behind a name (and an escape's letters)."""
 _BETWEEN = b" \t\r\n\\\"':="
 _BESIDE = (b"key", b"secret", b"token", b"bearer", b"sg.", b"ya29.")
 _BEFORE, _URL = 20, 310
@@ -56,7 +59,7 @@ def may_hold_secret(data: bytes) -> bool:
 def _key(data: bytes) -> bool:
     """Whether a long run of word characters begins as a key does, or stands beside a word for one."""
     for start in _long_runs(data):
-        if data[start : start + 3] in _FIRST:
+        if data[start : start + 3] in _FIRST or _INNER.search(data, start, start + _HEAD):
             return True
         if data[start - 1 : start] == b"\\" and _behind_escape(data, start) in _FIRST:
             return True

@@ -69,6 +69,12 @@ BUILT_IN = (
         "eyJ",
     ),
     _rule("api-key", r"sk-(?<![A-Za-z0-9_-]sk-)[A-Za-z0-9_-]{20,300}", "sk-"),
+    _rule(  # within a name, as in t-sk-proj-...; not within a long run, such as an encrypted field
+        "api-key",
+        r"sk-(?<=[_-]sk-)(?<![A-Za-z0-9_-]{40}sk-)"
+        r"(?:(?:proj|ant|svcacct|admin|or)-[A-Za-z0-9_-]{16,300}|(?=[A-Za-z_-]{0,80}[0-9])[A-Za-z0-9_-]{20,300})",
+        "sk-",
+    ),
     _rule(
         "aws-key",
         r"(?<![A-Za-z0-9_-])(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])",

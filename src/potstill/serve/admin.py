@@ -153,6 +153,17 @@ class Admin:
             raise Refusal(405, "invalid_request", f"This takes {', '.join(sorted(set(allowed)))}.")
         raise Refusal(404, "not_found", "There is no such page in the admin API.")
 
+    async def permits(self, scope: Scope, send: Send) -> bool:
+        """Whether an admin asks; who is none is told so."""
+        try:
+            if self._admin_key is None:
+                raise Refusal(403, "permission", "This page is for the admin key, and the gateway has none.")
+            self._must_be_admin(Call.of(scope))
+        except Refusal as refusal:
+            await json_http.refuse(send, refusal)
+            return False
+        return True
+
     # --- who is an admin ----------------------------------------------------------------------------------------------
 
     def _must_be_admin(self, call: Call) -> None:

@@ -150,6 +150,9 @@ class Acts:
 
     async def kill_switch(self, call: Call, body: bytes, receive: Receive) -> Answer:
         wanted = json_http.decode(call, body, Kill)
+        if self._stages is None:  # whoever stops all students need not know that there are none
+            told = "No route has a student: all of them are at their teachers."
+            return 200, {"kill_switch": shown_switch(False, 0.0, ""), "note": told}
         switch = await self._acting().kill_all(wanted.killed, self._redact(wanted.by))
         return 200, {"kill_switch": shown_switch(switch.killed, switch.at, switch.by)}
 

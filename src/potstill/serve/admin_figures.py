@@ -125,23 +125,22 @@ class Figures:
 
     def _overview(self) -> dict[str, Any]:
         day, until = day_of(self._clock()), time.monotonic() + READ_S
-        rows, unread, damaged = [], 0, 0
+        unread = damaged = 0
         of_day, all_of_them = self._of_day(day)
         for one in of_day:
             key, read = self._keyed(one)
-            if time.monotonic() > until and self.kept.find(key, day) is None:
+            if self.kept.holds(key, day):
+                continue
+            if time.monotonic() > until:
                 unread += 1
                 continue
             try:
-                figures = self._figures(key, read, day)
+                self._figures(key, read, day)
             except (StoreError, ValueError):
                 damaged += 1
-                continue
-            if figures.spent or int(figures.started_at // DAY_S) == day:
-                rows.append(figures)
         self.kept.only((self._keyed(one)[0] for one in of_day), day)
         table, began = self._table(), time.monotonic()
-        told = overview(rows)
+        told = overview(row for row in self.kept.of_day(day) if row.spent or int(row.started_at // DAY_S) == day)
         ended = time.monotonic()
         self._told = {
             "day": iso_day(day),

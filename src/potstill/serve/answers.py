@@ -1,12 +1,14 @@
 """What the gateway reads of an upstream's answer in bytes: the usage, and whether a stream came to its end.
 
 What it knows: where each dialect writes these two. What it does not do: content (the dialects' files), or meaning of
-counts (``wire.usage``). Read once, after the last byte, out of the bytes that are kept for the record anyway.
+counts (``wire.usage``). Read once, after the last byte, out of the bytes that are kept for the record anyway: on the
+event loop, so only those events are parsed that name what is looked for, the last ones first.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -23,12 +25,13 @@ END_MARKS = {
     RESPONSES: (b"response.completed", b"response.incomplete", b"response.failed"),
 }
 """What the last event of a stream holds; a model's text may hold it too."""
-_DONE = re.compile(rb"(?:^|\n\n|\r\n\r\n)data: ?\[DONE\]\r?\n\r?\n")
 _LAST = (b"\n\ndata: [DONE]\n\n", b"\n\ndata:[DONE]\n\n")
-"""As nearly everybody writes it."""
+"""How nearly every stream of chat completions ends."""
+_BLANK = re.compile(rb"\n[\r\n]|\r\r")
+"""Of whichever of the three line ends: the end of a line, and of an empty one."""
 _ENDS = {
-    ANTHROPIC: frozenset({"message_stop"}),
-    RESPONSES: frozenset({"response.completed", "response.incomplete", "response.failed"}),
+    ANTHROPIC: ("message_stop",),
+    RESPONSES: ("response.completed", "response.incomplete", "response.failed"),
 }
 
 
@@ -71,17 +74,33 @@ def usage_of_stream(body: bytes, dialect: str) -> dict[str, Any] | None:
 def stream_ended(body: bytes, dialect: str) -> bool:
     """Whether a stream says itself that it is complete. Some servers leave ``[DONE]`` out behind the finish reasons."""
     if dialect == CHAT:
-        return body.endswith(_LAST) or _DONE.search(body) is not None or _done(body)
-    if not any(mark in body for mark in END_MARKS[dialect]):
-        return False
-    last = body.rstrip(b"\r\n").rpartition(b"\n")[2]
-    return any(_event(data).type in _ENDS[dialect] for data in (last.removeprefix(b"data:"), *events_of(body)))
+        if body.endswith(_LAST):
+            return True
+        said = (data for block in _blocks_with(body, END_MARKS[CHAT]) for data in events_of(block))
+        return any(data.strip() == b"[DONE]" for data in said) or _finished(body)
+    return any(
+        _event(data).type in _ENDS[dialect]
+        for block in _blocks_with(body, END_MARKS[dialect])
+        for data in events_of(block)
+    )
 
 
 def stream_told_error(body: bytes) -> bool:
     """Whether the last event of the stream is an error of the upstream's own."""
-    last = _event(next(reversed(events_of(body)), b""))
-    return last.type == "error" or last.error is not None
+    end = len(body.rstrip(b"\r\n"))
+    for _ in range(TRIES):  # behind it may be comments
+        begin = _begin(body, end)
+        if data := events_of(body[begin:end]):
+            return _is_error(data[-1])
+        end = begin - 2
+        if end <= 0:
+            return False
+    return _is_error(next(reversed(events_of(body)), b""))
+
+
+def _is_error(data: bytes) -> bool:
+    event = _event(data)
+    return event.type == "error" or event.error is not None
 
 
 def is_said(data: bytes) -> bool:
@@ -117,17 +136,49 @@ def events_of(body: bytes) -> list[bytes]:
     return data
 
 
-def _done(body: bytes) -> bool:
-    """Whether an event is ``[DONE]``, or every choice has a reason why it ended."""
-    finished: dict[Any, bool] = {}
-    for data in events_of(body):
-        if data.strip() == b"[DONE]":
-            return True
+def _blocks_with(body: bytes, marks: Iterable[bytes]) -> Iterator[bytes]:
+    """The events that hold one of the marks, undecoded, the last one first."""
+    places = {mark: body.rfind(mark) for mark in marks}
+    while (at := max(places.values())) >= 0:
+        begin = _begin(body, at)
+        after = _BLANK.search(body, at)
+        yield body[begin : len(body) if after is None else after.end()]
+        places |= {mark: body.rfind(mark, 0, begin) for mark, place in places.items() if place >= begin}
+
+
+def _begin(body: bytes, at: int) -> int:
+    """Where the event that holds position ``at`` begins: behind the blank line before."""
+    found = body.rfind(b"\n\n", 0, at)
+    for blank in (b"\n\r", b"\r\r"):
+        found = max(found, body.rfind(blank, max(0, found), at))
+    return found + 2 if found >= 0 else 0
+
+
+def _finished(body: bytes) -> bool:
+    """Whether every choice has a reason why it ended."""
+    if not _has_other(body, b'"finish_reason"', b"null"):
+        return False
+    if _has_other(body, b'"index"', b"0"):  # of a choice, or of a call of a tool
+        reasons = _reasons(events_of(body))
+        return bool(reasons) and all(reasons.values())
+    blocks = _blocks_with(body, (b'"finish_reason"',))
+    return any(any(_reasons(events_of(block)).values()) for block in blocks)
+
+
+def _has_other(body: bytes, name: bytes, value: bytes) -> bool:
+    """Whether a member has another value somewhere, without reading the events."""
+    return body.count(name) > body.count(name + b":" + value) + body.count(name + b": " + value)
+
+
+def _reasons(said: Iterable[bytes]) -> dict[int, bool]:
+    """Of each choice, whether an event gave a reason why it ended."""
+    finished: dict[int, bool] = {}
+    for data in said:
         choices = _event(data).choices
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and isinstance(index := choice.get("index", 0), int):
                 finished[index] = finished.get(index, False) or isinstance(choice.get("finish_reason"), str)
-    return bool(finished) and all(finished.values())
+    return finished
 
 
 def is_usage_chunk(event: bytes) -> bool:

@@ -22,15 +22,15 @@ import msgspec
 from potstill.errors import PotstillError, UnknownName
 from potstill.record import identity
 from potstill.serve.admin import Admin
-from potstill.serve.admin_key import is_loopback
 from potstill.serve.client import CONNECTION, Client, Connection, Message, Receive, Send, Watch
 from potstill.serve.forward import JSON, Forwarder
+from potstill.serve.hosts import Hosts
 from potstill.serve.kept import MODEL_HEADER, Kept, dialect_at, with_query
 from potstill.serve.listing import Listing
 from potstill.serve.metrics import CONTENT_TYPE, Metrics
 from potstill.serve.outline import Outline, outline_of
 from potstill.serve.parts import Admission, Episodes, Gate
-from potstill.serve.plain import Plain, tokens_of
+from potstill.serve.plain import Plain
 from potstill.serve.problems import (
     ANTHROPIC,
     CHAT,
@@ -74,6 +74,13 @@ _READ = {
 """The headers that placing looks at."""
 _ID_BYTES = 12
 _IDS_AT_A_TIME = 256
+
+_WRONG_HOST = Problem(
+    status=421,
+    kind="permission",
+    message="A gateway that asks for no key answers under the names of this machine only, so that no page in a browser "
+    "reaches it under a name of its own. Ask for http://127.0.0.1, or write the name into allowed_hosts of [gateway].",
+)
 
 Scope = Message
 Handler = Callable[["Call"], Awaitable[None]]
@@ -131,6 +138,10 @@ class Call:
         value = self._named.get(wanted)
         return None if value is None else value.decode("latin-1")
 
+    def raw(self, wanted: bytes) -> bytes | None:
+        """As it came."""
+        return self._named.get(wanted)
+
     def names_of_episode(self) -> dict[str, str]:
         """The headers that may name an episode or say something of it."""
         named = self._named
@@ -168,7 +179,8 @@ class App:
         plain: Plain,
         metrics: Metrics,
         limits: Limits,
-        open_to_all: bool,
+        hosts: Hosts | None,
+        metrics_public: bool,
         admin: Admin,
     ) -> None:
         self.draining = False
@@ -182,7 +194,9 @@ class App:
         self._plain = plain
         self._metrics = metrics
         self._limits = limits
-        self._open_to_all = open_to_all
+        self._hosts = hosts
+        self._metrics_public = metrics_public
+        self._scrapes = 0
         self._admin = admin
         self._started = time.time()
         self._kept = Kept(routes, upstreams, gate)
@@ -200,13 +214,19 @@ class App:
             "/v1/embeddings": self._passed,
             "/v1/messages/count_tokens": self._passed,
         }
-        metrics.gauge("potstill_inflight", "Requests that are being served.", lambda: self.inflight)
+        metrics.gauge("potstill_inflight", "Requests that are being served.", lambda: self.inflight - self._scrapes)
         metrics.gauge("potstill_tasks", "Tasks on the event loop.", lambda: len(asyncio.all_tasks()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] not in self._get and self._admin.handles(scope["path"]):
-            return await self._admin(scope, receive, send)
         call = Call(scope, receive, send)
+        if self._hosts is not None and not self._hosts.allows(call.raw(b"host")):
+            return await call.refuse(_WRONG_HOST)
+        if call.path not in self._get and self._admin.handles(call.path):
+            if (problem := self._wrong_origin(call)) is not None:
+                return await call.refuse(problem)
+            return await self._admin(scope, receive, send)
+        if call.path == "/metrics" and not self._metrics_public and not await self._admin.permits(scope, send):
+            return None
         if not call.path.startswith("/v1/") and call.path.startswith(WITHOUT_V1):
             call.path = f"/v1{call.path}"  # a base URL without /v1
         call.dialect = COMPLETIONS.get(call.path, ANTHROPIC if "/messages/" in call.path else CHAT)
@@ -351,10 +371,16 @@ class App:
             raise Refused(admitted)
 
     def _check_origin(self, call: Call) -> None:
-        """A page in a browser on this machine must not spend the owner's money."""
+        if (problem := self._wrong_origin(call)) is not None:
+            raise Refused(problem)
+
+    def _wrong_origin(self, call: Call) -> Problem | None:
+        """A page in a browser on this machine must not spend the owner's money, nor say how episodes ended."""
         origin = call.header(b"origin")
-        if origin is not None and self._open_to_all and not is_loopback(urlsplit(origin).hostname or ""):
-            raise refused(403, "permission", f"Pages of '{origin}' may not use a gateway that asks for no key.")
+        if origin is None or self._hosts is None or self._hosts.knows(_host_of(origin)):
+            return None
+        message = f"Pages of '{origin}' may not use a gateway that asks for no key."
+        return Problem(status=403, kind="permission", message=message)
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
@@ -363,13 +389,10 @@ class App:
         body = await self._body(call)
         outline = outline_of(body)
         target, admission = await self._admitted(call, outline.model)
-        tokens = 0
-        try:
-            path = call.path.removeprefix("/v1")
-            status, headers, answer = await self._plain.passed(path, target.teacher, call.headers, body, outline)
-            tokens = tokens_of(answer)
-        finally:
-            self._gate.settle(admission, usd=None, tokens=tokens, at=call.at)
+        path = call.path.removeprefix("/v1")
+        if path == "/embeddings":
+            target = self._routes.embedding(outline.model, target)
+        status, headers, answer = await self._plain.charged(path, target, admission, call.headers, body, outline)
         await call.reply(status, answer, headers)
 
     async def _stored(self, method: str, dialect: str, call: Call) -> None:
@@ -418,7 +441,12 @@ class App:
         await call.reply(status, msgspec.json.encode({"status": "ready" if problem is None else problem}))
 
     async def _metrics_page(self, call: Call) -> None:
-        await call.reply(200, self._metrics.text(), [(b"content-type", CONTENT_TYPE)])
+        self._scrapes += 1
+        try:
+            text = self._metrics.text()
+        finally:
+            self._scrapes -= 1
+        await call.reply(200, text, [(b"content-type", CONTENT_TYPE)])
 
     async def _openapi(self, call: Call) -> None:
         await call.reply(200, described())
@@ -435,6 +463,13 @@ class App:
 
 def _in_header(episode_id: str) -> bytes:
     return (episode_id if _is_plain(episode_id) else quote(episode_id, safe=PLAIN)).encode()
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).hostname or ""
+    except ValueError:
+        return ""
 
 
 @cache

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterable
 from typing import NamedTuple
 
 import msgspec
 
 from potstill.decide import AskStudent, AskTeacher, CascadeState, Failed, Policy, PolicyKind, Resolution, decide_step
 from potstill.decide.cascade import Answer as Replies
-from potstill.serve.parts import Ask, Asked
+from potstill.serve.parts import CUT, Ask, CutShort
 from potstill.serve.settings import Model
 from potstill.serve.student import Sample, samples_of, student_prompt
 from potstill.serve.validity import ValidAnswers
@@ -59,7 +59,7 @@ async def weigh(
 
     ``teacher``: its answer where it is known already (shadow). Where it is not, a resolution in its favour holds an
     empty action: the decision and the state after it depend on who acts, never on what the teacher says. Never raises
-    but for cancellation.
+    but for cancellation: ``CutShort``, with the calls that were made.
     """
     asking = _Asking(student, prompt, rule, policy, state)
     effects = decide_step(policy, state, rule, None, tried=tried)
@@ -92,14 +92,22 @@ class _Asking:
 
     async def __call__(self, effect: AskStudent) -> Replies:
         started = time.time()
+        ended: list[Upstream] = []
         try:
             async with asyncio.timeout_at(self._until):
-                asked = await self._student.ask.ask(self._student.model, self._shown(effect), n=effect.n)
+                asked = await self._student.ask.ask(
+                    self._student.model, self._shown(effect), n=effect.n, told=ended.append
+                )
+        except asyncio.CancelledError:
+            self._took(ended)
+            raise CutShort(tuple(self._calls)) from None
         except TimeoutError:
-            return self._failed(effect, started, "ModelTimeout", f"no answer within {self._student.deadline_s:g} s")
+            late = ErrorRecord(kind="ModelTimeout", message=f"no answer within {self._student.deadline_s:g} s")
+            return self._failed(effect, started, ended, late)
         except Exception as problem:  # fail open: whatever the student's side raises, the teacher answers
-            return self._failed(effect, started, type(problem).__name__, str(problem))
-        self._calls.extend(self._called(one) for one in asked)
+            error = ErrorRecord(kind=type(problem).__name__, message=str(problem))
+            return self._failed(effect, started, ended, error)
+        self._took(ended)
         samples = samples_of(asked, self._prompt)
         self._samples.extend(samples)
         if len(samples) < effect.n:
@@ -120,24 +128,29 @@ class _Asking:
         temperature = self._prompt.temperature if alone else effect.temperature
         return student_prompt(self._prompt, self._student.model.model, temperature)
 
-    def _called(self, asked: Asked) -> Upstream:
-        return msgspec.structs.replace(asked.call, answerer=Answerer.STUDENT, shadow=self._student.shadow)
+    def _took(self, calls: Iterable[Upstream]) -> None:
+        whose = {"answerer": Answerer.STUDENT, "shadow": self._student.shadow}
+        self._calls.extend(msgspec.structs.replace(call, **whose) for call in calls)
 
-    def _failed(self, effect: AskStudent, started: float, kind: str, message: str) -> Failed:
-        model = self._student.model
-        self._notes.append(f"student: {kind}: {message}")
-        self._calls.append(
-            Upstream(
-                model=model.model,
-                upstream=model.upstream,
-                answerer=Answerer.STUDENT,
-                dialect=self._student.dialect,
-                price_as=model.price_as,
-                started_at=started,
-                latency_s=max(0.0, time.time() - started),
-                n=effect.n,
-                error=ErrorRecord(kind=kind, message=message),
-                shadow=self._student.shadow,
-            )
+    def _failed(self, effect: AskStudent, started: float, ended: list[Upstream], error: ErrorRecord) -> Failed:
+        """The calls that were made are kept as they ended; those that were cut off have the error that cut them."""
+        self._notes.append(f"student: {error.kind}: {error.message}")
+        self._took(
+            msgspec.structs.replace(call, error=error) if call.error is not None and call.error.kind == CUT else call
+            for call in ended or (self._never_made(effect, started, error),)
         )
         return Failed()
+
+    def _never_made(self, effect: AskStudent, started: float, error: ErrorRecord) -> Upstream:
+        model = self._student.model
+        return Upstream(
+            model=model.model,
+            upstream=model.upstream,
+            answerer=Answerer.STUDENT,
+            dialect=self._student.dialect,
+            price_as=model.price_as,
+            started_at=started,
+            latency_s=max(0.0, time.time() - started),
+            n=effect.n,
+            error=error,
+        )

@@ -21,22 +21,26 @@ from potstill.serve.admin_key import is_loopback
 from potstill.serve.app import App
 from potstill.serve.checking import Checkers, loaded
 from potstill.serve.client_keys import ClientKeys
-from potstill.serve.closing import Closer
+from potstill.serve.closing import Closer, close_open
 from potstill.serve.counting import tell_decider, tell_gate, tell_meeting, tell_outcomes
 from potstill.serve.deciding import GatewayDecider
 from potstill.serve.forward import Forwarder
+from potstill.serve.hosts import Hosts
 from potstill.serve.key_rows import StoreRows
 from potstill.serve.learning import Learning
 from potstill.serve.meeting import Meeting
+from potstill.serve.memory import give_back
 from potstill.serve.metrics import Metrics
 from potstill.serve.own_secrets import OwnSecrets
 from potstill.serve.plain import Plain
+from potstill.serve.preflight import warnings_of
 from potstill.serve.questions import Questions
 from potstill.serve.recorder import LINGER_S, Recorder
 from potstill.serve.routes import Routes
 from potstill.serve.settings import Gateway, Mode
 from potstill.serve.settling import Settler
 from potstill.serve.tenants import TenantGate
+from potstill.serve.unpriced import unpriced
 from potstill.serve.upstreams import Upstreams
 from potstill.serve.verdicts import Verdicts, ending_of
 from potstill.trajectories.exchange import Exchange
@@ -55,8 +59,9 @@ QUIET_S = 5.0
 
 
 @asynccontextmanager
-async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterator[App]:
-    """The running parts as an ASGI application. On leaving: requests end or are cut, then what waits is recorded.
+async def opened(settings: Gateway, admin_key: str | None = None, *, fold_at_end: bool = False) -> AsyncIterator[App]:
+    """The running parts as an ASGI application. On leaving: requests end or are cut, then what waits is recorded;
+    with ``fold_at_end`` open episodes of a file become trajectories then.
 
     Raises ``ConfigError``, ``StoreError``.
     """
@@ -65,6 +70,11 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
         store = await asyncio.to_thread(open_store, settings.db)
         stack.push_async_callback(asyncio.to_thread, store.close)
         prices = await asyncio.to_thread(_prices)
+        keys = await asyncio.to_thread(StoreRows(store).all_keys)
+        warnings = (*warnings_of(settings), *unpriced(settings, prices, keys))
+        for warning in warnings:
+            _log.warning("%s", warning)
+        metrics.gauge("potstill_warnings", "What an operator was warned of at the start.", lambda: len(warnings))
         upstreams = Upstreams(settings.upstreams, metrics, lambda value: redactor.learn(value))
         stack.push_async_callback(upstreams.aclose)
         spans = await asyncio.to_thread(_span_export, settings, metrics, prices)
@@ -74,6 +84,8 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
         found = [admin_key, *upstreams.secrets(), *secrets_of(settings.db), *(() if spans is None else spans.secrets())]
         own = OwnSecrets(found, rules)
         redactor = ClientKeys(own)
+        if fold_at_end and not is_url(settings.db):  # gateways that share a server go on with each other's episodes
+            stack.push_async_callback(asyncio.to_thread, close_open, store, None if spans is None else spans.episode)
         recorder = Recorder(
             store,
             max_bytes=limits.max_queue_bytes,
@@ -108,9 +120,8 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
                 prices=prices,
                 failed=metrics.fail_open.add,
                 may_spend=gate.may_spend,
+                began=store.episode_stage,
             )
-            for warning in decider.warnings:
-                _log.warning("%s", warning)
             tell_decider(metrics, decider)
             await decider.start()
             stack.push_async_callback(decider.aclose)
@@ -137,9 +148,9 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
             gate=gate,
             admin_key=admin_key,
             stages=None if decider is None else decider.stages,
-            gauges=partial(_gauges, metrics, () if decider is None else decider.warnings),
+            gauges=partial(_gauges, metrics, warnings),
             redact=redactor.text,
-            tell=tell,
+            tell=partial(_ended, closer, tell),
         )
         stack.push_async_callback(admin.aclose)
         app = App(
@@ -157,10 +168,11 @@ async def opened(settings: Gateway, admin_key: str | None = None) -> AsyncIterat
                 decider=decider,
             ),
             upstreams=upstreams,
-            plain=Plain(upstreams, limits),
+            plain=Plain(upstreams, limits, settler),
             metrics=metrics,
             limits=limits,
-            open_to_all=not needs_keys(settings),
+            hosts=None if needs_keys(settings) else Hosts(settings.host, settings.allowed_hosts),
+            metrics_public=is_loopback(settings.host) if settings.metrics_public is None else settings.metrics_public,
             admin=admin,
         )
         stack.push_async_callback(_quiet, app)
@@ -186,6 +198,11 @@ class _Folded:
 def _shadowed(recorder: Recorder, settler: Settler, exchange: Exchange) -> None:
     recorder.add(exchange)
     settler.beside(exchange)
+
+
+def _ended(closer: Closer, tell: Callable[[str, str], None], namespace: str, episode_id: str) -> None:
+    tell(namespace, episode_id)
+    closer.outcome_told()
 
 
 def _deaf(namespace: str, episode_id: str) -> None:
@@ -250,6 +267,7 @@ def _looked(learning: Learning | None, meeting: Meeting | None) -> Callable[[], 
             learning.catch_up()
         if meeting is not None:
             meeting.tidy()
+        give_back()
 
     return looked
 

@@ -87,7 +87,6 @@ def tell_decider(metrics: Metrics, decider: GatewayDecider) -> None:
         "gauge",
     )
     metrics.gauge("potstill_killed", "1 while everything goes to the teacher.", lambda: decider.stages.switch.killed)
-    metrics.gauge("potstill_warnings", "What an operator was warned of at the start.", lambda: len(decider.warnings))
 
 
 def tell_outcomes(metrics: Metrics, verdicts: Verdicts | None, checkers: Checkers) -> None:

@@ -25,9 +25,11 @@ import msgspec
 from potstill.decide import CascadeState, Policy, PolicyKind
 from potstill.decide.assignment import Route as Served
 from potstill.decide.assignment import drawn
+from potstill.errors import StoreError
 from potstill.record.fold import ENVIRONMENT
 from potstill.record.parsing import Situation, parse, tried
 from potstill.serve.asking import Student, Weighed, weigh
+from potstill.serve.beginnings import Began, Beginnings
 from potstill.serve.context import Injector, Shown, Where
 from potstill.serve.costs import Costs
 from potstill.serve.episodes_held import KEPT, Held, HeldEpisodes, KeptStates, digest_of, key_of, served_now
@@ -58,7 +60,8 @@ class GatewayDecider:
     ``record`` takes a shadowed exchange as one more record of its episode: no client's bytes, calls with
     ``shadow=True``, and in ``metadata`` ``shadow_of`` (the request), ``acted`` and ``agreed``. ``prices`` None: costs
     are not known and change nothing. ``warnings`` are for the operator, at start. ``failed`` is told what the teacher
-    made up for, ``may_spend`` whether a tenant's key has budget left for shadow work.
+    made up for, ``may_spend`` tells whether a tenant's key has budget left for shadow work, ``began`` how an episode
+    that this process has not seen began.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class GatewayDecider:
         environment: str = ENVIRONMENT,
         failed: Callable[[str], None] = lambda what: None,
         may_spend: Callable[[str, str | None], bool] = lambda tenant, key_id: True,
+        began: Began | None = None,
     ) -> None:
         self._failed, self._may_spend = failed, may_spend
         self.trusts = {route.name: trust_of(route, settings) for route in settings.routes}
@@ -93,6 +97,7 @@ class GatewayDecider:
         self._context = Injector(library, environment)
         self._held = HeldEpisodes(idle_s=settings.limits.idle_episode_s, clock=clock)
         self.kept = KeptStates(state_store, clock)
+        self.beginnings = Beginnings(began)
         self._watch: asyncio.Task[None] | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -117,6 +122,7 @@ class GatewayDecider:
             self._watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
+        self.beginnings.close()
         await self.kept.aclose()
         await self.stages.aclose()
 
@@ -139,7 +145,12 @@ class GatewayDecider:
         try:
             await self.stages.freshen()
             now = self.stages.assigned(route.name, key)
-            held = self._episode(route.name, key, now)
+            try:
+                held = await self._episode(route.name, key, now, admission.tenant, placement, prompt)
+            except (StoreError, OSError, TimeoutError) as problem:
+                self._failed("state")
+                note = f"how the episode began could not be read ({type(problem).__name__}): the teacher answers"
+                return self._alone(route, "state", f"{now.stage}/{Served.TEACHER}", note)
             served = served_now(held.begun, now)
             stage = f"{now.stage}/{served}"
             if now.note:
@@ -165,12 +176,15 @@ class GatewayDecider:
         self.decided[route.name, Answerer.TEACHER.value, why] += 1
         return Decided(stage=stage, notes=(note,) if note else ())
 
-    def _episode(self, route: str, key: str, now: Assigned) -> Held:
-        """What is held of the episode; of a new one, how it is served."""
+    async def _episode(
+        self, route: str, key: str, now: Assigned, tenant: str, placement: Placement, prompt: Prompt
+    ) -> Held:
+        """What is held of the episode; of one that is new here, how it is served. Raises what the store does."""
         held = self._held.get(key)
         if held is None:
-            held = self._held.put(key, Held(route, now, CascadeState(), CascadeState()))
-        return held
+            begun = await self.beginnings.of(tenant, placement, prompt, now)
+            held = self._held.get(key)  # another request of it came meanwhile, perhaps
+        return held or self._held.put(key, Held(route, begun, CascadeState(), CascadeState()))
 
     async def _state(self, trust: Trust, key: str, held: Held, prompt: Prompt, situation: Situation) -> str:
         """Bring ``held.before`` to the state that this request meets; the note says what could not be read.
@@ -297,7 +311,7 @@ class GatewayDecider:
         """Ask the student what the teacher was asked, and compare."""
         name, prompt, exchange = job
         trust = self.trusts[name]
-        teacher = teachers_reply(exchange)
+        teacher = await asyncio.to_thread(teachers_reply, exchange)  # a long stream takes long to parse
         if teacher is None or not self._has_budget(exchange):
             return
         situation = parse(prompt)

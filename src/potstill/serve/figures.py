@@ -29,7 +29,7 @@ ALONE = frozenset({Reason.TEACHER_ONLY, Reason.STUDENT_ONLY, Reason.CONTROL_ONLY
 """Reasons of decisions at which there was nothing to decide."""
 
 
-class Spent(Struct, frozen=True, kw_only=True):
+class Spent(Struct, frozen=True, kw_only=True, array_like=True):
     """What some calls used."""
 
     usd: float = 0.0
@@ -45,8 +45,8 @@ class Spent(Struct, frozen=True, kw_only=True):
         return Spent(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
 
 
-class EpisodeFigures(Struct, frozen=True, kw_only=True):
-    """One episode, light enough to keep thousands."""
+class EpisodeFigures(Struct, frozen=True, kw_only=True, array_like=True):
+    """One episode, light enough to keep thousands: about 200 bytes when it is packed."""
 
     tenant: str
     episode: str
@@ -287,5 +287,5 @@ def _last(values: object) -> str:
 
 def plain(figures: EpisodeFigures) -> dict[str, object]:
     """For a listing."""
-    fields: dict[str, object] = msgspec.to_builtins(figures)
-    return {name: fields.get(name) for name in figures.__struct_fields__ if name != "spent"}
+    names = (name for name in figures.__struct_fields__ if name != "spent")
+    return {name: msgspec.to_builtins(getattr(figures, name)) for name in names}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from potstill.errors import BadRequest, PotstillError
 from potstill.serve.client import Watch
 from potstill.serve.metrics import Metrics
-from potstill.serve.parts import Decided, Decider
+from potstill.serve.parts import CutShort, Decided, Decider
 from potstill.serve.passing import Adapter, Passing
 from potstill.serve.problems import Headers, Refused, body_of, event_of, headers_of, problem_of
 from potstill.serve.recorder import Recorder
@@ -59,7 +59,8 @@ class Forwarder:
         """Answer the client and record the exchange, whatever happens."""
         try:
             await self._guarded(work)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cut:
+            work.calls.extend(cut.calls if isinstance(cut, CutShort) else ())
             by = "client" if watch.left else "shutdown"
             work.broke("ClientLeft" if watch.left else "Shutdown", f"cut off by the {by} before the answer's end")
             self._metrics.cut.add(work.target.label, by)

@@ -6,7 +6,7 @@ All of it blocks; from an event loop call it in a thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from datetime import UTC, date, datetime
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from potstill.errors import StoreError
 from potstill.serve.keys import VirtualKey
 from potstill.serve.limits import NOTHING, Amount
 from potstill.trajectories.state import KeyRow, Spend
+from potstill.trajectories.writer import CommitUnknown
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _LIMITS = ("name", "routes", "budget_usd_per_day", "budget_tokens_per_day", "requests_per_minute", "expires_at")
@@ -46,6 +47,8 @@ class StoreRows:
 
     def __init__(self, store: KeyStore) -> None:
         self._store = store
+        self._unknown: list[Callable[[], Future[list[Spend]]]] = []
+        """Additions whose commit may or may not have been one."""
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 
@@ -68,7 +71,13 @@ class StoreRows:
     # --- spend --------------------------------------------------------------------------------------------------------
 
     def add_spend(self, batch: Mapping[tuple[str, str, int], Amount]) -> None:
-        """Add, never overwrite; all or none; returns when it is durable."""
+        """Add, never overwrite; all or none; returns when it is durable.
+
+        Returns too where a connection was lost in the commit and the database does not say whether it was one: whoever
+        adds the same again might add it twice. It is asked at the next call, and what is missing is added then; the
+        process that ends before may have counted too little, never too much.
+        """
+        self._settle()
         rows = [
             Spend(
                 namespace=tenant,
@@ -80,10 +89,28 @@ class StoreRows:
             )
             for (tenant, key_id, day), amount in batch.items()
         ]
-        self._store.add_spend_nowait(rows).result()
+        self._once(lambda: self._store.add_spend_nowait(rows))
+
+    def _settle(self) -> None:
+        """Add what a lost commit turns out not to have added. Raises ``StoreError`` while nobody can be asked."""
+        asked, self._unknown = self._unknown, []
+        while asked:
+            try:
+                self._once(asked[0])
+            except StoreError:
+                self._unknown += asked
+                raise
+            asked.pop(0)
+
+    def _once(self, add: Callable[[], Future[list[Spend]]]) -> None:
+        try:
+            add().result()
+        except CommitUnknown as error:
+            self._unknown.append(error.again)
 
     def spent(self, tenant: str, key_id: str | None, day: int) -> Amount:
         """Of a key; None: of the whole tenant."""
+        self._settle()
         total = NOTHING
         for row in self._store.spend(tenant, key_id=key_id, since=iso_day(day), until=iso_day(day + 1)):
             total = total.plus(Amount(row.usd_micros, row.tokens, row.requests))

@@ -269,13 +269,21 @@ def _cost_by(prices: PriceTable | None) -> Callable[[Usage, str], float | None]:
 # --- OpenTelemetry's own exporter -------------------------------------------------------------------------------------
 
 
-def _official(told: Otel, headers: dict[str, str]) -> tuple[Send, Callable[[], None]]:
+def needs_exporter() -> None:
+    """Raises ``MissingExtra`` where OpenTelemetry's exporter is not installed."""
     try:
-        from opentelemetry.exporter.otlp.proto.http import Compression
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.trace.export import SpanExportResult
+        import opentelemetry.exporter.otlp.proto.http.trace_exporter
+        import opentelemetry.sdk.trace.export  # noqa: F401
     except ImportError:
         raise MissingExtra("The export of spans", "otel") from None
+
+
+def _official(told: Otel, headers: dict[str, str]) -> tuple[Send, Callable[[], None]]:
+    needs_exporter()
+    from opentelemetry.exporter.otlp.proto.http import Compression
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace.export import SpanExportResult
+
     exporter = OTLPSpanExporter(
         endpoint=endpoint_of(told), headers=headers or None, timeout=told.timeout_s, compression=Compression.Gzip
     )

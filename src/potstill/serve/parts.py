@@ -5,7 +5,8 @@ What it knows: shapes and contracts. What it does not do: any of it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 from potstill.record.outline import Outline
@@ -39,12 +40,22 @@ class Gate(Protocol):
         ``route`` empty: the request asks no model, costs nothing and needs no ``settle``.
         """
 
-    def settle(self, admission: Admission, *, usd: float | None, tokens: int, at: float) -> None:
+    def settle(
+        self,
+        admission: Admission,
+        *,
+        usd: float | None,
+        tokens: int,
+        at: float,
+        unknown: bool = False,
+        guessed: bool = False,
+    ) -> None:
         """Add what an exchange cost once it is known. Never waits for the store.
 
         Call it once for every admission, whatever became of the request (``usd=0.0, tokens=0``: nothing was billed);
-        calls after that (a shadow's cost) only add. ``usd`` None: billed, but nobody can say how much; then what was
-        held for the request is charged.
+        calls after that (a shadow's cost) only add. ``unknown``: something was billed beside ``usd`` and nobody can say
+        how much; then what requests before it cost on the average is added. ``usd`` None: nothing but that.
+        ``guessed``: a part of ``usd`` is a guess; it is counted.
         """
 
 
@@ -79,6 +90,18 @@ class Episodes(Protocol):
 # --- asking upstreams -------------------------------------------------------------------------------------------------
 
 
+CUT = "Cancelled"
+"""The kind of error of a call that was cut off on our side."""
+
+
+class CutShort(asyncio.CancelledError):
+    """Cancelled while the student was asked, with the calls that it took until then."""
+
+    def __init__(self, calls: tuple[Upstream, ...]) -> None:
+        super().__init__()
+        self.calls = calls
+
+
 class Asked(Struct, frozen=True, kw_only=True):
     answer: Answer
     call: Upstream
@@ -87,8 +110,14 @@ class Asked(Struct, frozen=True, kw_only=True):
 class Ask(Protocol):
     """Sends a neutral prompt to a model, whichever dialect its upstream speaks. Raises ``errors.ModelError``."""
 
-    async def ask(self, model: Model, prompt: Prompt, *, n: int = 1) -> list[Asked]:
-        """``n`` choices in all: one request where the upstream bills the prompt once, else several at a time."""
+    async def ask(
+        self, model: Model, prompt: Prompt, *, n: int = 1, told: Callable[[Upstream], None] = lambda call: None
+    ) -> list[Asked]:
+        """``n`` choices in all: one request where the upstream bills the prompt once, else several at a time.
+
+        ``told`` hears of each call when it ends, before this returns, raises or is cancelled: also of those that failed
+        or were cut off (``error.kind`` is ``CUT``).
+        """
 
     def stream(self, model: Model, prompt: Prompt) -> AsyncIterator[Event]: ...
 

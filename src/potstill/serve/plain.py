@@ -1,10 +1,12 @@
 """Endpoints that are passed through and not recorded: embeddings, counting tokens, what a provider keeps or lists.
 
-What it knows: which dialects have them, and answers as bytes. What it does not do: students, the record.
+What it knows: which dialects have them, what is billed of them, answers as bytes. What it does not do: students, the
+record.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -14,22 +16,53 @@ from multidict import CIMultiDict
 from potstill.errors import ModelError
 from potstill.serve.answers import usage_of
 from potstill.serve.client import Client
+from potstill.serve.guesses import may_be_billed
 from potstill.serve.outline import Outline, with_fields
+from potstill.serve.parts import Admission
 from potstill.serve.problems import ANTHROPIC, Headers, Refused, event_of, refused
 from potstill.serve.relay import WholeEvents
+from potstill.serve.routes import Target
 from potstill.serve.settings import Limits, Model
+from potstill.serve.settling import Settler
 from potstill.serve.translate import must_be_rewritten
 from potstill.serve.upstreams import READ_ERRORS, Endpoint, Upstreams, answer_headers, read_failure
+from potstill.trajectories.exchange import Upstream
+from potstill.types import Answerer
 from potstill.wire import anthropic
+from potstill.wire.dialect import Problem
 from potstill.wire.usage import normalise_usage
 
 COUNT = "/messages/count_tokens"
+FREE = frozenset({COUNT})
+"""Paths that no provider bills."""
 
 
 class Plain:
-    def __init__(self, upstreams: Upstreams, limits: Limits) -> None:
+    """``settler``: charges what is passed through."""
+
+    def __init__(self, upstreams: Upstreams, limits: Limits, settler: Settler) -> None:
         self._upstreams = upstreams
         self._limits = limits
+        self._settler = settler
+
+    async def charged(
+        self, path: str, target: Target, admission: Admission, headers: Headers, body: bytes, outline: Outline
+    ) -> tuple[int, Headers, bytes]:
+        """The upstream's answer as ``passed`` gives it, settled with the gate whatever comes of it."""
+        at, asked = time.time(), time.perf_counter()
+        status, answer = 0, b""
+        problem: Problem | None = None
+        try:
+            status, told, answer = await self.passed(path, target.teacher, headers, body, outline)
+        except Refused as failure:
+            problem = failure.problem
+            raise
+        finally:
+            call = None if path in FREE else _call(target.teacher, status, answer)
+            if call is not None and status == 0 and may_be_billed(problem, time.perf_counter() - asked):
+                call = msgspec.structs.replace(call, may_be_billed=True)
+            self._settler.passed(admission, target.label, call, at)
+        return status, told, answer
 
     async def passed(
         self, path: str, model: Model, headers: Headers, body: bytes, outline: Outline
@@ -88,7 +121,8 @@ class Plain:
             async for chunk in response.content.iter_any():
                 room -= len(chunk)
                 if room < 0:
-                    raise refused(502, "upstream", f"The upstream '{endpoint.name}' answered more than is allowed.")
+                    message = f"The upstream '{endpoint.name}' answered more than is allowed."
+                    raise refused(502, "upstream", message, code="too_long")
                 yield chunk
         except READ_ERRORS as error:
             raise read_failure(endpoint, error) from None
@@ -104,10 +138,23 @@ def _check(endpoint: Endpoint, status: int) -> None:
         raise refused(502, "upstream", f"The upstream '{endpoint.name}' refused the gateway's key.")
 
 
-def tokens_of(body: bytes) -> int:
-    """All tokens that an answer bills; 0 where it does not say."""
+def _call(model: Model, status: int, answer: bytes) -> Upstream:
+    """What was asked, as far as its price concerns. Never recorded."""
+    return Upstream(
+        model=model.model,
+        upstream=model.upstream,
+        answerer=Answerer.TEACHER,
+        dialect="",
+        price_as=model.price_as,
+        status=status,
+        raw_usage=_usage(answer) if 0 < status < 300 else None,
+    )
+
+
+def _usage(answer: bytes) -> dict[str, object] | None:
     try:
-        usage = normalise_usage(usage_of(body))
+        usage = usage_of(answer)
+        normalise_usage(usage)
     except (msgspec.DecodeError, UnicodeDecodeError, ModelError):
-        return 0
-    return 0 if usage is None else usage.input_tokens + usage.output_tokens
+        return None
+    return usage

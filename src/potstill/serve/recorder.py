@@ -24,10 +24,15 @@ import msgspec
 from potstill.serve.metrics import Metrics
 from potstill.serve.settings import Overflow
 from potstill.trajectories.exchange import Exchange
+from potstill.trajectories.writer import CommitUnknown, Unreachable
 
 BATCH = 256
 LINGER_S = 0.05
 """How long an exchange waits for others to share its commit, where no client waits for it."""
+UNKNOWN_S = 30.0
+"""How long a batch whose commit may or may not have been one waits for the store to say which. Afterwards it counts as
+not recorded, and may be there; it is never written twice."""
+ASK_EVERY_S = 0.5
 REMEMBERED = 8192
 """Of how many of the latest requests the sequence number can be asked for by the request's id."""
 
@@ -233,16 +238,35 @@ class Recorder:
         """Their sequence numbers; a member that the store refuses does not take the others with it."""
         try:
             exchanges = self._clean([job.exchange for job in jobs])
-            seqs: list[int | None] = list(self._journal.record_nowait(exchanges).result())
+            seqs: list[int | None] = list(self._appended(exchanges))
         except Exception as error:
-            if len(jobs) == 1:
-                _log.error("an exchange was not recorded: %s: %s", type(error).__name__, error)
-                return [None]
+            if len(jobs) == 1 or isinstance(error, CommitUnknown | Unreachable):
+                _log.error("%d exchanges were not recorded: %s: %s", len(jobs), type(error).__name__, error)
+                return [None] * len(jobs)
             return [seq for job in jobs for seq in self._write([job])]
         if self._recorded is not None:
             for exchange in exchanges:
                 self._recorded(exchange)
         return seqs
+
+    def _appended(self, exchanges: Sequence[Exchange]) -> list[int]:
+        """Appends once. Raises ``CommitUnknown`` where it stays unknown whether that happened."""
+        try:
+            return self._journal.record_nowait(exchanges).result()
+        except CommitUnknown as error:
+            unknown = error
+        until = time.monotonic() + UNKNOWN_S
+        while time.monotonic() < until:
+            time.sleep(ASK_EVERY_S)
+            try:
+                seqs: list[int] = unknown.again().result()
+            except CommitUnknown as error:
+                unknown = error
+            except Unreachable:
+                continue
+            else:
+                return seqs
+        raise unknown
 
     def _clean(self, exchanges: Sequence[Exchange]) -> Sequence[Exchange]:
         return exchanges if self._redact is None else self._redact(exchanges)

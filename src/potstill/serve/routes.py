@@ -5,6 +5,8 @@ What it knows: the settings' routes, the default, the pass-through. What it does
 
 from __future__ import annotations
 
+import msgspec
+
 from potstill.errors import UnknownName
 from potstill.serve.settings import Gateway, Model, Route
 from potstill.types import Struct
@@ -46,6 +48,14 @@ class Routes:
         if self._default is not None:
             return self._targets[self._default]
         raise UnknownName("model", name, self._targets)
+
+    def embedding(self, name: str, found: Target) -> Target:
+        """Where embeddings of that name are asked for: the default route's teacher makes none, so a name without a
+        route stays what it is, at the same upstream."""
+        if name in self._targets or found.label == PASSED:
+            return found
+        model = Model(name=name, upstream=found.teacher.upstream, model=name)
+        return msgspec.structs.replace(found, teacher=model, student=None)
 
     def passed(self, name: str) -> Target | None:
         """Where a name without a route is passed to; None where it is not."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
-from potstill.errors import MissingExtra, PotstillError
+from potstill.errors import ConfigError, MissingExtra
 from potstill.serve.admin_key import check_admin_key
 from potstill.serve.assembly import opened
 from potstill.serve.client import Message, Receive, Send
@@ -36,6 +36,7 @@ class GatewayServer:
     """One gateway. ``run`` serves until a signal comes; ``start`` and ``stop`` serve in a thread.
 
     Raises ``MissingExtra`` where the server's packages are not installed, ``ConfigError`` for a weak admin key.
+    ``fold_at_end``: open episodes of a file become trajectories when it stops.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class GatewayServer:
         *,
         admin_key: str | None = None,
         on_started: Callable[[str], None] | None = None,
+        fold_at_end: bool = False,
     ) -> None:
         self.settings = settings
+        self._fold_at_end = fold_at_end
         self.app: App | None = None
         self.url = ""
         """Where it listens, without path; known once it has started."""
@@ -67,7 +70,7 @@ class GatewayServer:
         except SystemExit:
             if self._error is None:
                 host, port = self.settings.host, self.settings.port
-                raise PotstillError(
+                raise ConfigError(
                     f"Nothing listens on {host}:{port}: the port is taken or not allowed. Type: --port {port + 1}"
                 ) from None
         finally:
@@ -123,7 +126,7 @@ class GatewayServer:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            self._parts = opened(self.settings, self._admin_key)
+            self._parts = opened(self.settings, self._admin_key, fold_at_end=self._fold_at_end)
             self.app = await self._parts.__aenter__()
         except Exception as error:
             self._error = error
@@ -143,17 +146,23 @@ def _rest_the_collector() -> None:
     gc.set_threshold(GC_OBJECTS, 20, 20)
 
 
-def _server(gateway: GatewayServer) -> uvicorn.Server:
+def needs_packages() -> None:
+    """Raises ``MissingExtra`` where the server's packages are not installed."""
     try:
         import httptools  # noqa: F401
-        import uvicorn
-
-        from potstill.serve.protocol import BoundedProtocol
+        import uvicorn  # noqa: F401
 
         if sys.platform != "win32":
             import uvloop  # noqa: F401
     except ImportError:
         raise MissingExtra("The gateway", "serve") from None
+
+
+def _server(gateway: GatewayServer) -> uvicorn.Server:
+    needs_packages()
+    import uvicorn
+
+    from potstill.serve.protocol import BoundedProtocol
 
     settings = gateway.settings
     protocol = type("Protocol", (BoundedProtocol,), {"header_timeout_s": settings.limits.header_timeout_s})

@@ -69,6 +69,7 @@ class Model(Struct, frozen=True, kw_only=True):
     model: str
     """The upstream's name of it."""
     price_as: str | None = None
+    """Whose list price its tokens have; ``free``: none. None: its own, where it has one."""
     omit: tuple[str, ...] = ()
     """Beside those of the upstream."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
@@ -130,7 +131,8 @@ class Tenant(Struct, frozen=True, kw_only=True):
     budget_tokens_per_day: int | None = None
     requests_per_minute: int | None = None
     models: tuple[str, ...] = ()
-    """Routes that it may ask for; empty: all."""
+    """Names that it may ask for, each exact or ending in ``*``: of routes, or of models that are passed on; empty:
+    all."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -197,6 +199,11 @@ class Gateway(Struct, frozen=True, kw_only=True):
     """Upstream that unknown models are passed to under their own name (record mode)."""
     tenants: tuple[Tenant, ...] = ()
     keys_required: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names (``Host``, without port) under which a gateway that asks for no key may be reached; loopback names
+    and ``host`` may always."""
+    metrics_public: bool | None = None
+    """``/metrics``, which tells spend, without the admin key. None: on a loopback address only."""
     admin_key_env: str = "POTSTILL_ADMIN_KEY"
     limits: Limits = Limits()
     recording: Recording = Recording()

@@ -131,7 +131,11 @@ def checked(settings: Gateway, where: str) -> Gateway:
         raise ConfigError(f'{where} has no route. Write: [routes."gpt-6.1-sol"] with teacher = "..."')
     for tenant in settings.tenants:
         for name in tenant.models:
-            one_of(f"route (of the tenant '{tenant.name}' in {where})", name, routes)
+            if not name or "*" in name[:-1]:
+                raise ConfigError(
+                    f"{where}: models of the tenant '{tenant.name}' hold '{name}'; allowed: a name that clients ask "
+                    "for, or the beginning of such names and '*'."
+                )
     _check_numbers(settings, where)
     _check_otel(settings, where)
     return settings

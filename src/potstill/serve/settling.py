@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from potstill.errors import UnknownPrice
 from potstill.measure.ledger import price_usage
+from potstill.serve.guesses import Guesses, Whose
 from potstill.serve.metrics import Metrics
 from potstill.serve.parts import Admission, Episodes, Gate
 from potstill.serve.work import Work
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
 
 OURS = ("ClientLeft", "Shutdown")
 """Why answers were cut that no upstream is to blame for; counted where it happens."""
+
+
+_SOME = Usage(input_tokens=1000, output_tokens=1000)
+"""To see whether a model's tokens cost anything."""
+
+
+class Bill(NamedTuple):
+    """What calls cost. ``unknown``: and more, of which nothing says how much; ``guessed``: a part is a guess."""
+
+    usd: float
+    tokens: int
+    unknown: bool = False
+    guessed: bool = False
 
 
 class Settler:
@@ -42,10 +56,10 @@ class Settler:
         self._metrics = metrics
         self._prices = prices
         self._clock = clock
+        self._guesses = Guesses()
 
     def __call__(self, work: Work, exchange: Exchange) -> None:
-        tokens, usd = self.bill(exchange.calls, work.target.label)
-        self._gate.settle(work.admission, usd=usd, tokens=tokens, at=exchange.started_at)
+        self._charge(work.admission, exchange.calls, work.target.label, exchange.started_at)
         self._count(work, exchange)
         if exchange.status == 200 and exchange.response:
             self._episodes.answered(
@@ -60,33 +74,53 @@ class Settler:
     def beside(self, exchange: Exchange) -> None:
         """Charge what shadow work cost to the tenant and key whose request it was asked beside."""
         if exchange.calls:
-            tokens, usd = self.bill(exchange.calls, exchange.route)
             whose = Admission(tenant=exchange.namespace, key_id=exchange.key_id)
-            self._gate.settle(whose, usd=usd, tokens=tokens, at=exchange.started_at)
+            self._charge(whose, exchange.calls, exchange.route, exchange.started_at)
 
-    def bill(self, calls: tuple[Upstream, ...], label: str) -> tuple[int, float | None]:
-        """All tokens, and dollars by list prices; dollars None where any call's are not known."""
-        tokens, dollars, known = 0, 0.0, True
-        for call in calls:
-            usage = normalise_usage(call.raw_usage)
+    def passed(self, admission: Admission, label: str, call: Upstream | None, at: float) -> None:
+        """Charge what was passed through and is not recorded. ``call`` None: it costs nothing."""
+        self._charge(admission, () if call is None else (call,), label, at)
+
+    def _charge(self, admission: Admission, calls: tuple[Upstream, ...], label: str, at: float) -> None:
+        bill = self.bill(calls, label, admission.tenant)
+        self._gate.settle(
+            admission, usd=bill.usd, tokens=bill.tokens, at=at, unknown=bill.unknown, guessed=bill.guessed
+        )
+
+    def bill(self, calls: tuple[Upstream, ...], label: str, tenant: str) -> Bill:
+        """All tokens, and dollars by list prices; what has no price or told no usage as it was guessed."""
+        dollars, tokens, unknown, guessed = 0.0, 0, False, False
+        for call, usage in [(call, normalise_usage(call.raw_usage)) for call in calls]:
             if usage is None:
-                if call.status == 200:
-                    self._metrics.unknown_usage.add(label)
-                    known = False
                 continue
+            size = usage.input_tokens + usage.output_tokens
             self._count_tokens(usage, label)
-            tokens += usage.input_tokens + usage.output_tokens
             cost = self._usd(call, usage)
-            known = known and cost is not None
             self._metrics.cost.add(label, "shadow" if call.shadow else call.answerer.value, by=cost or 0.0)
-            dollars += cost or 0.0
-        return tokens, dollars if known else None
+            guessed = guessed or cost is None
+            charged = self._guesses.without_price((tenant, label), size) if cost is None else cost
+            self._guesses.seen((tenant, label), _name(call), charged, size, priced=bool(cost))
+            dollars, tokens = dollars + charged, tokens + size
+        for call in calls:  # after those that tell what such calls cost
+            if normalise_usage(call.raw_usage) is None and _billed(call):
+                self._metrics.unknown_usage.add(label)
+                guess = self._without_usage(call, (tenant, label))
+                unknown, guessed = unknown or guess is None, True
+                dollars, tokens = dollars + (guess or (0.0, 0))[0], tokens + (guess or (0.0, 0))[1]
+        return Bill(dollars, tokens, unknown, guessed)
+
+    def _without_usage(self, call: Upstream, whose: Whose) -> tuple[float, int] | None:
+        guess = self._guesses.without_usage(whose, _name(call))
+        if self._usd(call, _SOME) == 0.0:
+            return 0.0, 0 if guess is None else guess[1]
+        return guess
 
     def _usd(self, call: Upstream, usage: Usage) -> float | None:
+        """None: it has no price."""
         if self._prices is None:
             return None
         try:
-            return price_usage(usage, call.price_as or call.model, self._prices).total_usd
+            return price_usage(usage, _name(call), self._prices).total_usd
         except UnknownPrice:
             return None
 
@@ -111,3 +145,13 @@ class Settler:
             and exchange.error.kind not in ("ClientLeft", "Shutdown")
         ):
             metrics.cut.add(label, "upstream")
+
+
+def _name(call: Upstream) -> str:
+    """By which its price is found."""
+    return call.price_as or call.model
+
+
+def _billed(call: Upstream) -> bool:
+    """Whether a call that told no usage may have been billed: providers bill no refusals."""
+    return call.may_be_billed if call.status == 0 else call.status < 300

@@ -25,7 +25,7 @@ from potstill.serve import keys
 from potstill.serve.accounts import NO_KEY, UNLIMITED, Account, Accounts, Limit, SpendRows
 from potstill.serve.key_cache import KeyCache, KeyRows
 from potstill.serve.keys import Presented, VirtualKey
-from potstill.serve.limits import Means, day_of, until_tomorrow_s
+from potstill.serve.limits import MICROS, Means, day_of, until_tomorrow_s
 from potstill.serve.parts import Admission
 from potstill.serve.settings import Tenant
 from potstill.wire.dialect import Problem
@@ -34,6 +34,8 @@ SYNC_S = 1.0
 """How often spend is written and read, and keys in use are read again."""
 HELD_S = 5.0
 """When to ask again, where what is left of a budget is held for requests under way."""
+UNSEEN_USD = 0.01
+"""The most that is charged for a request of unknown cost where none before it has shown what they cost: a cent."""
 LOST_S = 3600.0
 """What is held for a request that was never settled is let go after this."""
 OPEN_TENANT = "default"
@@ -59,6 +61,13 @@ class _Ticket(NamedTuple):
     micros: int
     """The most that was held of any account: what is charged where nobody can say what it cost."""
     tokens: int
+    learned: bool
+    """What is held comes from requests that were seen, not from the budget."""
+
+    @property
+    def guess(self) -> tuple[int, int]:
+        """Micro-dollars and tokens of a request of which nobody can say what it cost."""
+        return self.micros if self.learned else min(self.micros, round(UNSEEN_USD * MICROS)), self.tokens
 
 
 class _Ask(Enum):
@@ -195,22 +204,31 @@ class TenantGate:
         if not held:
             return 0
         self._last_ticket += 1
-        self._tickets[self._last_ticket] = _Ticket(at, held, most_micros, most_tokens)
+        self._tickets[self._last_ticket] = _Ticket(at, held, most_micros, most_tokens, mean is not None)
         return self._last_ticket
 
-    def settle(self, admission: Admission, *, usd: float | None, tokens: int, at: float) -> None:
+    def settle(
+        self,
+        admission: Admission,
+        *,
+        usd: float | None,
+        tokens: int,
+        at: float,
+        unknown: bool = False,
+        guessed: bool = False,
+    ) -> None:
         """See ``parts.Gate``. Sums that are no number count as unknown; negative ones as nothing."""
         ticket = self._let_go(admission.ticket)
-        tokens = max(0, tokens)
         key_id = admission.key_id or NO_KEY
-        if usd is None or not math.isfinite(usd):
-            self.unpriced += 1
-            micros = 0 if ticket is None else ticket.micros
-            tokens = tokens or (0 if ticket is None else ticket.tokens)
-        else:
-            micros = self.accounts.micros(admission.tenant, key_id, max(0.0, usd))
-            if usd > 0.0 or tokens:
-                self._means.see((admission.tenant, admission.route), max(0.0, usd), tokens)
+        known = usd if usd is not None and math.isfinite(usd) else None
+        tokens, unknown = max(0, tokens), unknown or known is None
+        self.unpriced += unknown or guessed
+        micros = self.accounts.micros(admission.tenant, key_id, max(0.0, known or 0.0))
+        if unknown:
+            more = (0, 0) if ticket is None else ticket.guess
+            micros, tokens = micros + more[0], tokens or more[1]
+        elif micros or known or tokens:
+            self._means.see((admission.tenant, admission.route), max(0.0, known or 0.0), tokens)
         if micros or tokens:
             self.accounts.add(admission.tenant, key_id, at, micros=micros, tokens=tokens)
 

@@ -15,6 +15,7 @@ import msgspec
 from potstill.errors import BadResponse
 from potstill.models.limits import parse_retry_after
 from potstill.serve.answers import END_MARKS, usage_of, usage_of_stream
+from potstill.serve.guesses import may_be_billed
 from potstill.serve.passing import Adapter
 from potstill.serve.problems import Headers, Refused, refused, translated
 from potstill.serve.settings import Model
@@ -22,7 +23,7 @@ from potstill.serve.upstreams import READ_ERRORS, Endpoint, Upstreams, answer_he
 from potstill.serve.work import Work, answerer_header
 from potstill.trajectories.exchange import Upstream
 from potstill.types import Answerer, ErrorRecord
-from potstill.wire.dialect import dialect
+from potstill.wire.dialect import Problem, dialect
 
 MAX_REFUSAL_BYTES = 1 << 20
 OWN_HEADERS = frozenset((b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry"))
@@ -69,6 +70,7 @@ class Transfer:
         self._received: list[bytes] = []
         self._streams = False
         self._error: ErrorRecord | None = None
+        self._problem: Problem | None = None
         self._noted = False
 
     async def run(self) -> bool:
@@ -89,6 +91,7 @@ class Transfer:
                 if not response.content.at_eof():  # else the connection serves others already
                     response.close()
         except Refused as failure:
+            self._problem = failure.problem
             self._error = ErrorRecord(kind=failure.problem.kind, message=failure.problem.message)
             raise
         finally:
@@ -184,7 +187,10 @@ class Transfer:
         elif client.started:
             self._broke(problem.kind, problem.message)
         else:
-            raise failure or Refused(problem)
+            try:
+                raise failure or Refused(problem)
+            finally:
+                del failure  # which holds this frame, and with it the bodies, until the garbage collector comes
         work.chunks.append(last)
         self._note()
         await self._end(work, b"".join((*held, last)))
@@ -211,6 +217,7 @@ class Transfer:
         self._noted = True
         model, received = self._model, b"".join(self._received)
         foreign = self._adapter.foreign or self._status >= 300
+        took = time.perf_counter() - self._asked
         self._work.calls.append(
             Upstream(
                 model=model.model,
@@ -219,9 +226,10 @@ class Transfer:
                 dialect=self._endpoint.dialect,
                 price_as=model.price_as,
                 started_at=self._at,
-                latency_s=time.perf_counter() - self._asked,
+                latency_s=took,
                 first_byte_s=None if self._first is None else self._first - self._asked,
                 status=self._status,
+                may_be_billed=self._status == 0 and may_be_billed(self._problem, took),
                 n=self._work.incoming.outline.n or 1,
                 raw_usage=self._usage(received),
                 request=self._adapter.request if self._adapter.foreign else None,

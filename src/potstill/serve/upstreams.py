@@ -4,8 +4,9 @@ What it knows: HTTP, where an endpoint is, which failure is which problem. What 
 asked, or what is done with the answer's bytes. Cancelling the awaiting task closes the connection at once.
 
 Sent again before the first byte of an answer only: where no connection came about; after 429 and 503 (529) that ask for
-a short wait or none, for the upstream says that it has not begun; and once where a kept connection was found closed.
-Never after a time-out, 500, 502 or 504: the work may be done and billed.
+a short wait or none, for the upstream says that it has not begun; and once where a connection that was used before is
+lost at once, without a byte of an answer: it was closed meanwhile. Never where a new connection is lost, or after a
+time-out, 500, 502 or 504: the work may be done and billed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import re
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -41,7 +43,7 @@ NOT_BEGUN = frozenset({429, 503, 529})
 """Statuses by which an upstream says that it has not begun: sent again, if it is not to be long."""
 BACKOFF_S = 0.25
 STALE_S = 1.0
-"""A connection that is lost so soon after the request was sent had been closed before; later, work may have begun."""
+"""A kept connection that is lost so soon after the request was sent had been closed before; later, work may be done."""
 ANTHROPIC_VERSION = "2023-06-01"
 LARGE_BODY = 1 << 20
 READ_ERRORS = (aiohttp.ClientError, TimeoutError, ConnectionError)
@@ -54,6 +56,8 @@ _FORWARDED = frozenset(
 _ANSWERED = frozenset(b"content-type x-request-id request-id x-should-retry retry-after retry-after-ms".split())
 _ANSWERED_PREFIXES = (b"openai-", b"anthropic-", b"x-ratelimit-")
 _KEYS = (b"authorization", b"x-api-key")
+_WAS_KEPT: ContextVar[bool] = ContextVar("was_kept", default=False)
+"""Whether the request that this task sent last went out on a connection that others had used before."""
 _HOLDS_KEY = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
 OUR_PREFIX = keys.PREFIX.encode()
 
@@ -157,6 +161,7 @@ class Upstreams:
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=1 << 18,
             skip_auto_headers=("User-Agent",),
+            trace_configs=[_kept_connections()],
         )
 
     def secrets(self) -> list[str]:
@@ -181,6 +186,7 @@ class Upstreams:
         attempt = 0
         while True:
             sent_at = time.perf_counter()
+            _WAS_KEPT.set(False)
             failure: Refused | None = None
             wait: float | None = None
             try:
@@ -188,7 +194,7 @@ class Upstreams:
             except aiohttp.ClientConnectorError as error:
                 failure, wait = _unreachable(endpoint, error), self._pause(endpoint, attempt, None)
             except _LOST as error:
-                stale = attempt == 0 and time.perf_counter() - sent_at < STALE_S
+                stale = attempt == 0 and time.perf_counter() - sent_at < STALE_S and _was_closed_before(error)
                 failure, wait = _lost(endpoint, error), 0.0 if stale and endpoint.upstream.retries else None
             except TimeoutError as error:
                 failure, wait = _timed_out(endpoint, error), None
@@ -206,7 +212,10 @@ class Upstreams:
             if failure is not None:
                 self._metrics.upstream.add(endpoint.name, "none")
                 if wait is None:
-                    raise failure
+                    try:
+                        raise failure
+                    finally:
+                        del failure  # which holds this frame, and with it the body
             attempt += 1
             self._metrics.retries.add(endpoint.name)
             await asyncio.sleep(wait or 0)
@@ -246,10 +255,28 @@ def answer_headers(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]
 
 def read_failure(endpoint: Endpoint, error: Exception) -> Refused:
     """What broke an answer off after its head."""
+    error.__traceback__ = None  # the stream keeps the error, which would keep the frames, which keep the stream
     if isinstance(error, TimeoutError):
         return _timed_out(endpoint, error)
     name = type(error).__name__
     return refused(502, "upstream", f"The upstream '{endpoint.name}' broke off its answer ({name}).", code="cut_off")
+
+
+def _kept_connections() -> aiohttp.TraceConfig:
+    """Has aiohttp say when a request gets a connection that was used before."""
+
+    async def kept(*_: object) -> None:
+        _WAS_KEPT.set(True)
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_reuseconn.append(kept)
+    return config
+
+
+def _was_closed_before(error: Exception) -> bool:
+    """Whether a lost connection is one that had been kept, and nothing of an answer had come over it."""
+    half_a_head = isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
+    return _WAS_KEPT.get() and not half_a_head and not isinstance(error, aiohttp.ClientPayloadError)
 
 
 async def _out_of_quota(response: aiohttp.ClientResponse) -> bool:
@@ -279,21 +306,25 @@ def _proxy_for(url: str) -> str | None:
 
 
 def _unreachable(endpoint: Endpoint, error: ClientConnectorError) -> Refused:
+    error.__traceback__ = None
     why = error.strerror or str(error.os_error)
     message = f"No connection to the upstream '{endpoint.name}' ({why}). Is it running, and is its base_url right?"
     return refused(502, "upstream", message, code="unreachable")
 
 
 def _lost(endpoint: Endpoint, error: Exception) -> Refused:
+    error.__traceback__ = None
     message = f"The upstream '{endpoint.name}' closed the connection without an answer ({type(error).__name__})."
     return refused(502, "upstream", message, code="connection_lost")
 
 
 def _timed_out(endpoint: Endpoint, error: TimeoutError) -> Refused:
+    error.__traceback__ = None
     upstream = endpoint.upstream
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         message = f"No connection to the upstream '{endpoint.name}' within {upstream.connect_timeout_s:g} s."
-    elif isinstance(error, aiohttp.SocketTimeoutError):
+        return refused(504, "timeout", message, code="unreachable")
+    if isinstance(error, aiohttp.SocketTimeoutError):
         message = f"The upstream '{endpoint.name}' was silent for {upstream.idle_timeout_s:g} s (idle_timeout_s)."
     else:
         message = f"The upstream '{endpoint.name}' did not finish within {upstream.timeout_s:g} s (timeout_s)."
@@ -301,5 +332,6 @@ def _timed_out(endpoint: Endpoint, error: TimeoutError) -> Refused:
 
 
 def _no_http(endpoint: Endpoint, error: Exception) -> Refused:
+    error.__traceback__ = None
     message = f"The upstream '{endpoint.name}' does not speak HTTP as expected ({type(error).__name__})."
     return refused(502, "upstream", message, code="bad_http")

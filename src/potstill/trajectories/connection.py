@@ -144,10 +144,12 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def _free_bytes(path: Path) -> int:
+    """What cannot be told is enough: no such folder, or a file system that holds no files (``/proc``)."""
     try:
-        return shutil.disk_usage(path.parent).free
+        usage = shutil.disk_usage(path.parent)
     except OSError:
         return LOW_SPACE_BYTES
+    return usage.free if usage.total else LOW_SPACE_BYTES
 
 
 def files_bytes(path: Path) -> int:

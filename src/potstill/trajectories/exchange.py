@@ -31,6 +31,8 @@ class Upstream(Struct, frozen=True, kw_only=True):
     first_byte_s: float | None = None
     status: int = 0
     """HTTP status; 0: no answer came."""
+    may_be_billed: bool = False
+    """No answer came, but the request was on its way: cut off by the client, or after a time-out."""
     n: int = 1
     raw_usage: dict[str, Any] | None = None
     request: bytes | None = None

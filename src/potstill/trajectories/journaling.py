@@ -20,6 +20,9 @@ from potstill.trajectories.sql import Connection
 from potstill.trajectories.writer import NoWriter, Writer
 from potstill.types import Outcome, Trajectory
 
+_FIRST = 4
+"""Exchanges of an episode that are looked at for how it began: those before a route had stages say nothing."""
+
 
 class OpenDay(NamedTuple):
     """What a day (``2026-11-20``) was the last one of."""
@@ -118,6 +121,22 @@ class JournalMethods(Access):
         )
         with self._reading() as connection:
             return bool(connection.execute(query, (namespace, episode_id)).fetchone()[0])
+
+    def episode_stage(self, namespace: str, episode_id: str) -> str | None:
+        """In which stage an episode began, as its first exchange or its trajectory says; None where nothing of it is
+        recorded."""
+        query = (
+            "SELECT trajectories.arm FROM folded JOIN trajectories ON trajectories.seq = folded.trajectory "
+            "WHERE folded.namespace = ? AND folded.episode = ?"
+        )
+        key = (namespace, episode_id)
+        with self._reading() as connection:
+            folded = connection.execute(query, key).fetchone()
+            if folded is not None:
+                return str(folded[0])
+            reader = journal.Reader(skip_damaged=True)
+            first = reader.read(connection, "namespace = ? AND episode = ?", key, limit=_FIRST)
+        return next((one.exchange.stage for one in first if one.exchange.stage), "") if first else None
 
     def episode(self, namespace: str, episode_id: str) -> Episode:
         """What the journal knows of an episode as of one moment, to fold it; empty if it knows nothing.

@@ -9,9 +9,13 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from potstill.errors import ConfigError
+from potstill.errors import ConfigError, MissingExtra
 from potstill.trajectories.store import Store
+
+if TYPE_CHECKING:
+    from potstill.trajectories.postgres.store import PostgresStore
 
 SCHEMES = ("postgresql://", "postgres://")
 
@@ -56,15 +60,27 @@ def open_store(
         return Store.open(place, create=create, max_bytes=max_bytes, clock=clock)
     if max_bytes is not None:
         raise ConfigError("max_bytes limits a file; how large a store on PostgreSQL may grow is its server's to say.")
-    from potstill.trajectories.postgres.store import PostgresStore
-
-    return PostgresStore.at(str(place), create=create, clock=clock)
+    return _on_postgres().at(str(place), create=create, clock=clock)
 
 
 def read_store(place: str | Path) -> Store:
     """Open a store that nothing is written into. Raises as ``open_store``; a store that is not there is not made."""
     if not is_url(place):
         return Store.read(place)
+    return _on_postgres().at_to_read(str(place))
+
+
+def needs_driver() -> None:
+    """Raises ``MissingExtra`` where PostgreSQL's driver is not installed, also where that does not find libpq."""
+    try:
+        import psycopg  # noqa: F401
+        import psycopg_pool  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("A store on PostgreSQL", "postgres") from error
+
+
+def _on_postgres() -> type[PostgresStore]:
+    needs_driver()
     from potstill.trajectories.postgres.store import PostgresStore
 
-    return PostgresStore.at_to_read(str(place))
+    return PostgresStore

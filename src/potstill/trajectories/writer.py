@@ -30,6 +30,23 @@ QUEUE_LIMIT = 1024
 """Callers of ``submit`` wait when this many works are queued: memory stays bounded."""
 
 
+class Unreachable(StoreError):
+    """The database is away: of what was to be written nothing is."""
+
+
+class CommitUnknown(StoreError):
+    """The connection was lost in a commit, and nobody could be asked since whether it was one.
+
+    Never write the same again: it may be there. ``again()`` queues it once more so that it is written if, and only if,
+    that commit was none; its future gives the work's result in either case, raises ``Unreachable`` while the database
+    is away, or another ``CommitUnknown``, which is to be asked instead.
+    """
+
+    def __init__(self, message: str, again: Callable[[], Future[Any]]) -> None:
+        super().__init__(message)
+        self.again = again
+
+
 class _Job(msgspec.Struct, frozen=True):
     work: Work
     future: Future[Any]
@@ -111,8 +128,7 @@ class Writer:
         except Exception as error:
             freed = not again and is_full(error) and self._shrink_log()
             if self._concerns_all(error) or (len(group) == 1 and not freed):
-                for job in group:
-                    job.future.set_exception(self._translated(error))
+                self._fail(group, error)
                 return
             for job in group:  # one bad member must not fail the others
                 self._run_group([job], again=True)
@@ -130,6 +146,10 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             raise
         return results
+
+    def _fail(self, group: list[_Job], error: Exception) -> None:
+        for job in group:
+            job.future.set_exception(self._translated(error))
 
     def _concerns_all(self, error: Exception) -> bool:
         """Whether no member of a group would fare better alone."""

@@ -3,8 +3,9 @@
 What it knows: the compiled snapshot, the user's rows, and how names resolve. What it does not do: add up costs
 (``potstill.measure.ledger``) or download anything (``potstill prices update``).
 
-How a name resolves, first match wins: a row of the user; ``provider/model`` or ``provider:model``; a bare name at its
-home provider (``claude-...`` at Anthropic); a bare name that exactly one price is listed for. ``http:URL#MODEL`` is
+How a name resolves, first match wins: a row of the user; ``free``, which costs nothing; ``provider/model`` or
+``provider:model``; a bare name at its home provider (``claude-...`` at Anthropic); a bare name that exactly one price
+is listed for. ``http:URL#MODEL`` is
 looked up as MODEL, at its home provider only. Anything else is an ``UnknownPrice``: a model is never priced at zero
 because it is not known.
 """
@@ -27,6 +28,8 @@ from potstill.measure.prices.rows import SNAPSHOT_SCHEMA, ModelPrice, ModelRow, 
 PACKAGED = Path(__file__).with_name("prices.json")
 _OTHER_NAMES = {"bedrock": "aws", "vertex": "google", "gemini": "google", "xai": "x-ai", "moonshot": "moonshotai"}
 _LOCAL = ("local:", "expert:", "replay:", "scripted:")
+FREE = "free"
+"""A name that always has a price, of nothing: for models whose calls cost no money (``price_as = "free"``)."""
 
 
 def refreshed_path() -> Path:
@@ -130,6 +133,8 @@ class PriceTable:
         own = self._overrides.models.get(model)
         if own is not None:
             return self._own(model, own, service, depth)
+        if model == FREE:
+            return self._own(model, ModelOverride(input=0.0, output=0.0), service, depth)
         name, _, served = model.lower().removeprefix("http:").partition("#")
         name = served or name
         if not name.startswith(_LOCAL):

@@ -4,30 +4,36 @@ What it knows: transactions that are alone in the store, lost connections, wheth
 not do: SQL of its own.
 
 A group whose connection went before its commit is tried again on a new one. One that was lost in its commit is asked
-about by its transaction's id first: nothing is written twice, and nothing is reported that is not so.
+about by its transaction's id first: nothing is written twice, and nothing is reported that is not so. Where the server
+stays away for longer than patience lasts, the question is handed to the caller (``CommitUnknown``).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import psycopg
 
-from potstill.errors import StoreError
 from potstill.trajectories.postgres.connection import PostgresConnection, connect, lost, translate
 from potstill.trajectories.postgres.location import Location
 from potstill.trajectories.postgres.schema import lock_of
-from potstill.trajectories.writer import Writer, _Job
+from potstill.trajectories.writer import CommitUnknown, Unreachable, Work, Writer, _Job
 
 PATIENCE_S = 10.0
 """How long a group waits for the server to come back. While it is away, later ones try once each."""
 PAUSE_S = 0.1
 
 
-class Unreachable(StoreError):
-    """The server is away: what was to be written is not, unless the message says that this is not known."""
+class _InDoubt(Unreachable):
+    """A group's commit of which nothing is known: its transaction, and what its works gave."""
+
+    def __init__(self, message: str, transaction: str, results: list[Any]) -> None:
+        super().__init__(message)
+        self.transaction = transaction
+        self.results = results
 
 
 class PostgresWriter(Writer):
@@ -66,7 +72,7 @@ class PostgresWriter(Writer):
                 self._drop()
                 if time.monotonic() > deadline:
                     self._away = True
-                    raise self._unreachable(error, committing) from None
+                    raise self._unreachable(error, committing, results) from None
                 time.sleep(PAUSE_S)
         self._away = False
         return results
@@ -100,14 +106,23 @@ class PostgresWriter(Writer):
         except psycopg.Error:
             self._drop()
 
-    def _unreachable(self, error: BaseException, committing: str | None) -> Unreachable:
+    def _fail(self, group: list[_Job], error: Exception) -> None:
+        if not isinstance(error, _InDoubt):
+            return super()._fail(group, error)
+        for job, result in zip(group, error.results, strict=True):
+            work = _unless_committed(error.transaction, job.work, result)
+            job.future.set_exception(CommitUnknown(str(error), partial(self.submit, work)))
+
+    def _unreachable(self, error: BaseException, committing: str | None, results: list[Any]) -> Unreachable:
         assert isinstance(error, psycopg.Error)
         said = f"{translate(error, self._location)} "
         if committing is None:
             return Unreachable(f"{said}Nothing of this was written; it is tried again when it is asked for again.")
-        return Unreachable(
+        return _InDoubt(
             f"{said}The connection was lost in a commit: whether this was written is not known until the server is "
-            f"back (SELECT pg_xact_status('{committing}'))."
+            f"back (SELECT pg_xact_status('{committing}')).",
+            committing,
+            results,
         )
 
     def _run_alone(self, job: _Job) -> None:
@@ -127,3 +142,13 @@ class PostgresWriter(Writer):
 
     def _end(self) -> None:
         self._drop()
+
+
+def _unless_committed(transaction: str, work: Work, result: Any) -> Work:
+    """The work, to be done again only where that transaction was rolled back. It has ended: it held the lock that this
+    one has now."""
+
+    def once(connection: PostgresConnection) -> Any:
+        return result if connection.committed(transaction) else work(connection)
+
+    return once
