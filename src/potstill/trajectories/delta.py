@@ -119,6 +119,8 @@ def pieces(bodies: Sequence[bytes], base: Base | None) -> tuple[Piece, ...]:
 
     The base's body in the same place comes first: it mostly is the same kind of request.
     """
+    if base is not None and len(bodies) == len(base.bodies) == 1:
+        return (_piece(1, bodies[0], base.bodies[0]),)
     found: list[Piece] = []
     sources = [] if base is None else list(enumerate(base.bodies, start=1))
     for number, body in enumerate(bodies, start=1):
@@ -126,19 +128,24 @@ def pieces(bodies: Sequence[bytes], base: Base | None) -> tuple[Piece, ...]:
         for source, other in sorted(sources, key=lambda pair: pair[0] != number) if len(sources) > 1 else sources:
             if best.source and best.middle * LITTLE <= len(body):
                 break
-            prefix = common_prefix(body, other)
-            suffix = common_suffix(body, other, min(len(body), len(other)) - prefix)
-            middle = len(body) - prefix - suffix
-            if middle < best.middle:
-                best = Piece(source, prefix, suffix, middle)
+            piece = _piece(source, body, other)
+            if piece.middle < best.middle:
+                best = piece
         found.append(best)
         sources.append((-number, body))
     return tuple(found)
 
 
+def _piece(source: int, body: bytes, other: bytes) -> Piece:
+    prefix = common_prefix(body, other)
+    suffix = common_suffix(body, other, min(len(body), len(other)) - prefix)
+    middle = len(body) - prefix - suffix
+    return Piece(source, prefix, suffix, middle) if middle < len(body) else Piece(0, 0, 0, middle)
+
+
 def own_bytes(found: Sequence[Piece]) -> int:
     """How many bytes are in no other body."""
-    return sum(piece.middle for piece in found)
+    return found[0].middle if len(found) == 1 else sum([piece.middle for piece in found])
 
 
 # --- frames ---------------------------------------------------------------------------------------------------------

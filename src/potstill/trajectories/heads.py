@@ -47,9 +47,11 @@ class Heads:
 
     def of(self, key: Key) -> list[Head]:
         """Those of an episode, the newest last."""
-        if key in self._heads:
-            self._heads.move_to_end(key)
-        return list(self._heads.get(key, ()))
+        held = self._heads.get(key)
+        if held is None:
+            return []
+        self._heads.move_to_end(key)
+        return held.copy()
 
     def put(self, key: Key, new: Head, replaced: Head | None = None) -> None:
         """Keep a head, in the place of the one that it continues; forget what was not asked for the longest time."""

@@ -205,12 +205,14 @@ def _full_copy(entry: Entry, continues: Head | None) -> Packed:
 
 def _closest(heads: Sequence[Head], bodies: Sequence[bytes]) -> tuple[Head | None, tuple[Piece, ...]]:
     best: tuple[Head | None, tuple[Piece, ...]] = (None, ())
-    least = -1
+    least, size = -1, sum(map(len, bodies))
     for head in reversed(heads):
         found = delta.pieces(bodies, head.base)
         own = delta.own_bytes(found)
         if least < 0 or own < least:
             best, least = (head, found), own
+        if size - own >= sum(map(len, head.base.bodies)):
+            break  # all of it is repeated: this is what the request goes on from
     return best
 
 
