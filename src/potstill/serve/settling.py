@@ -90,7 +90,8 @@ class Settler:
     def bill(self, calls: tuple[Upstream, ...], label: str, tenant: str) -> Bill:
         """All tokens, and dollars by list prices; what has no price or told no usage as it was guessed."""
         dollars, tokens, unknown, guessed = 0.0, 0, False, False
-        for call, usage in [(call, normalise_usage(call.raw_usage)) for call in calls]:
+        usages = [normalise_usage(call.raw_usage) for call in calls]
+        for call, usage in zip(calls, usages, strict=True):
             if usage is None:
                 continue
             size = usage.input_tokens + usage.output_tokens
@@ -101,8 +102,8 @@ class Settler:
             charged = self._guesses.without_price((tenant, label), size) if cost is None else cost
             self._guesses.seen((tenant, label), _name(call), charged, size, priced=bool(cost))
             dollars, tokens = dollars + charged, tokens + size
-        for call in calls:  # after those that tell what such calls cost
-            if normalise_usage(call.raw_usage) is None and _billed(call):
+        for call, usage in zip(calls, usages, strict=True):  # after those that tell what such calls cost
+            if usage is None and _billed(call):
                 self._metrics.unknown_usage.add(label)
                 guess = self._without_usage(call, (tenant, label))
                 unknown, guessed = unknown or guess is None, True

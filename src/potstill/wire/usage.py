@@ -38,7 +38,7 @@ def normalise_usage(raw: Mapping[str, Any] | None) -> Usage | None:
     >>> usage.uncached_input_tokens, usage.cache_read_tokens, usage.output_tokens
     (2000, 28000, 50)
     """
-    if not isinstance(raw, Mapping) or not raw:
+    if not raw or not _is_mapping(raw):
         return None
     try:
         if "promptTokenCount" in raw:
@@ -173,13 +173,17 @@ def _with_hidden_reasoning(prompt: int, completion: int, reasoning: int | None, 
 
 def _object(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = raw.get(key)
-    return value if isinstance(value, Mapping) else {}
+    return {} if value is None or not _is_mapping(value) else value
+
+
+def _is_mapping(value: Any) -> bool:
+    return type(value) is dict or isinstance(value, Mapping)
 
 
 def _count(raw: Mapping[str, Any], key: str) -> int | None:
     value = raw.get(key)
-    if value is None:
-        return None
+    if value is None or (type(value) is int and value >= 0):
+        return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
