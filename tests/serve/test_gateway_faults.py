@@ -216,6 +216,52 @@ def test_slow_heads_and_bodies_are_cut(start) -> None:
         assert b" 431 " in large.recv(1000).split(b"\r\n")[0]
 
 
+def endless(size: int):
+    """A stream that goes on for as long as somebody takes it, up to ``size`` bytes."""
+    event = chunk(chat_event({"content": "x" * 50_000}))
+    yield STREAM
+    for _ in range(size // len(event)):
+        yield event
+    yield from (chunk(event) for event in chat_stream("end"))
+    yield END
+
+
+def asking_to_stream(gateway) -> socket.socket:
+    body = json.dumps(STREAMED).encode()
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    client.settimeout(30)
+    client.connect((urlsplit(gateway.url).hostname, urlsplit(gateway.url).port))
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n\r\n"
+    client.sendall(head.encode() + body)
+    return client
+
+
+def test_a_client_that_never_reads_is_cut_off(start) -> None:
+    with Upstream(lambda request: reply(chat_answer()) if request.number else endless(60 << 20)) as upstream:
+        gateway = start(teacher=f"{upstream.url}#m", limits=Limits(max_inflight=1, write_timeout_s=0.3))
+        with asking_to_stream(gateway):
+            wait_for(lambda: upstream.requests and upstream.requests[0].gone.is_set())
+            wait_for(lambda: gateway.post("/v1/chat/completions", CHAT).status == 200)
+        exchange, *_ = gateway.exchanges()
+    assert (exchange.complete, exchange.error.kind) == (False, "ClientLeft")
+
+
+def test_a_client_that_reads_slowly_is_not_cut_off(start) -> None:
+    with Upstream(lambda request: endless(8 << 20)) as upstream:
+        gateway = start(teacher=f"{upstream.url}#m", limits=Limits(write_timeout_s=0.5))
+        with asking_to_stream(gateway) as client:
+            received, until = b"", time.monotonic() + 2.0
+            while time.monotonic() < until:  # some, and some more, and never as much as there is
+                received = client.recv(1 << 17)
+                time.sleep(0.05)
+            while b"[DONE]" not in received and (piece := client.recv(1 << 20)):
+                received = received[-100:] + piece
+        assert b"[DONE]" in received
+        (exchange,) = gateway.exchanges()
+    assert exchange.complete
+
+
 def test_too_many_at_a_time_are_told_to_wait(start) -> None:
     with Upstream(lambda request: [0.5, reply(chat_answer())]) as upstream:
         gateway = start(teacher=f"{upstream.url}#m", limits=Limits(max_inflight=1))

@@ -176,7 +176,9 @@ def _server(gateway: GatewayServer) -> uvicorn.Server:
     from potstill.serve.protocol import BoundedProtocol
 
     settings = gateway.settings
-    protocol = type("Protocol", (BoundedProtocol,), {"header_timeout_s": settings.limits.header_timeout_s})
+    limits = settings.limits
+    bounds = {"header_timeout_s": limits.header_timeout_s, "write_timeout_s": limits.write_timeout_s}
+    protocol = type("Protocol", (BoundedProtocol,), bounds)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:

@@ -147,6 +147,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """For a request's head, and for the silence before it on a new connection."""
     body_timeout_s: float = 60.0
     """For a request's body."""
+    write_timeout_s: float = 120.0
+    """A client that takes nothing of its answer for so long has left."""
     idle_episode_s: float = 1800.0
     """An episode without a call for this long is over."""
     drain_s: float = 30.0
