@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,6 +133,36 @@ def test_a_taken_port_is_told(upstream: str, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "port is taken" in done.stderr
     assert "unexpected" not in done.stderr
+
+
+def test_ctrl_c_says_what_is_waited_for(tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    class Slow(Upstream):
+        def do_POST(self) -> None:
+            asked.set()
+            time.sleep(1.0)
+            super().do_POST()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    flags = ["--teacher", f"http://127.0.0.1:{server.server_address[1]}/v1#big", "--port", "0"]
+    process = subprocess.Popen(command(*flags, "--db", str(tmp_path / "s.db")), stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        url = process.stderr.readline().split("base URL ")[1].strip()
+        body = json.dumps({"model": "any", "messages": []}).encode()
+        request = urllib.request.Request(f"{url}/chat/completions", body, {"content-type": "application/json"})
+        threading.Thread(target=lambda: urllib.request.urlopen(request, timeout=30).read(), daemon=True).start()
+        assert asked.wait(30)
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+    finally:
+        process.terminate()
+        process.wait(30)
+        server.shutdown()
+        server.server_close()
+    assert "draining, 1 request, for up to 30 s; Ctrl-C again to stop at once" in told
 
 
 KEYED = """

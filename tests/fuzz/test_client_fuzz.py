@@ -111,20 +111,20 @@ def test_any_of_many_bodies_is_answered(watched: Watched, client: str, upstream:
 
 # --- connections ------------------------------------------------------------------------------------------------------
 
-GOOD = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
-POST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+GOOD = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
 GARBLED = [
     *(b"\x00\xff\x01 \r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     *(GOOD * 5, GOOD + b"garbage\r\n\r\n", b"\r\n\r\n" + GOOD, b"GET /healthz\r\n\r\n"),
     b"GET /healthz HTTP/1.1\r\n" + b"".join(b"x-%d: y\r\n" % number for number in range(10_000)) + b"\r\n",
     b"GET /healthz HTTP/1.1\r\nno colon\r\n\r\n",
-    b"GET /healthz HTTP/1.1\r\nhost: x\r\nx: a\x00b\r\n\r\n",
-    b"GET /%ff%00%zz HTTP/1.1\r\nhost: x\r\n\r\n",
-    b"GET /\xff\xfe HTTP/1.1\r\nhost: x\r\n\r\n",
-    b"GET http://other.example/healthz HTTP/1.1\r\nhost: x\r\n\r\n",
-    b"CONNECT other.example:443 HTTP/1.1\r\nhost: x\r\n\r\n",
-    b"GET /v1/potstill/live?wait_s=0&wait_s=%ff&\xff=1 HTTP/1.1\r\nhost: x\r\n\r\n",
-    b"GET /healthz HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: a\x00b\r\n\r\n",
+    b"GET /%ff%00%zz HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    b"GET /\xff\xfe HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    b"GET http://other.example/healthz HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    b"CONNECT other.example:443 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    b"GET /v1/potstill/live?wait_s=0&wait_s=%ff&\xff=1 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
     POST + b"content-length: -1\r\n\r\n",
     POST + b"content-length: 99999999999999999999\r\n\r\n{}",
     POST + b"content-length: 2\r\ncontent-length: 3\r\n\r\n{}",

@@ -195,7 +195,7 @@ def test_a_body_beyond_the_limit_is_refused_while_it_is_read(start) -> None:
     answered = gateway.post("/v1/chat/completions", {**CHAT, "x": "y" * 2000})
     assert answered.status == 413
     with socket.create_connection((urlsplit(gateway.url).hostname, urlsplit(gateway.url).port)) as raw:
-        raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
         raw.sendall(chunk(b" " * 900))
         raw.sendall(chunk(b" " * 900))
         assert b" 413 " in raw.recv(1000).split(b"\r\n")[0]
@@ -209,11 +209,57 @@ def test_slow_heads_and_bodies_are_cut(start) -> None:
         head.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nx-a: ")
         assert head.recv(100) == b""
     with socket.create_connection(address, timeout=10) as body:
-        body.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        body.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
         assert b" 408 " in body.recv(1000).split(b"\r\n")[0]
     with socket.create_connection(address, timeout=10) as large:
         large.sendall(b"GET /healthz HTTP/1.1\r\nx-a: " + b"a" * 70_000)
         assert b" 431 " in large.recv(1000).split(b"\r\n")[0]
+
+
+def endless(size: int):
+    """A stream that goes on for as long as somebody takes it, up to ``size`` bytes."""
+    event = chunk(chat_event({"content": "x" * 50_000}))
+    yield STREAM
+    for _ in range(size // len(event)):
+        yield event
+    yield from (chunk(event) for event in chat_stream("end"))
+    yield END
+
+
+def asking_to_stream(gateway) -> socket.socket:
+    body = json.dumps(STREAMED).encode()
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    client.settimeout(30)
+    client.connect((urlsplit(gateway.url).hostname, urlsplit(gateway.url).port))
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n\r\n"
+    client.sendall(head.encode() + body)
+    return client
+
+
+def test_a_client_that_never_reads_is_cut_off(start) -> None:
+    with Upstream(lambda request: reply(chat_answer()) if request.number else endless(60 << 20)) as upstream:
+        gateway = start(teacher=f"{upstream.url}#m", limits=Limits(max_inflight=1, write_timeout_s=0.3))
+        with asking_to_stream(gateway):
+            wait_for(lambda: upstream.requests and upstream.requests[0].gone.is_set())
+            wait_for(lambda: gateway.post("/v1/chat/completions", CHAT).status == 200)
+        exchange, *_ = gateway.exchanges()
+    assert (exchange.complete, exchange.error.kind) == (False, "ClientLeft")
+
+
+def test_a_client_that_reads_slowly_is_not_cut_off(start) -> None:
+    with Upstream(lambda request: endless(8 << 20)) as upstream:
+        gateway = start(teacher=f"{upstream.url}#m", limits=Limits(write_timeout_s=0.5))
+        with asking_to_stream(gateway) as client:
+            received, until = b"", time.monotonic() + 2.0
+            while time.monotonic() < until:  # some, and some more, and never as much as there is
+                received = client.recv(1 << 17)
+                time.sleep(0.05)
+            while b"[DONE]" not in received and (piece := client.recv(1 << 20)):
+                received = received[-100:] + piece
+        assert b"[DONE]" in received
+        (exchange,) = gateway.exchanges()
+    assert exchange.complete
 
 
 def test_too_many_at_a_time_are_told_to_wait(start) -> None:
@@ -312,11 +358,31 @@ def test_shutdown_cuts_what_outlasts_the_drain_time_and_records_it(start) -> Non
         connection = gateway.connect()
         connection.request("POST", "/v1/chat/completions", json.dumps(STREAMED), {"content-type": "application/json"})
         wait_for(lambda: upstream.requests)
-        time.sleep(0.2)
+        answered = connection.getresponse()
         (exchange,) = gateway.exchanges()
+        told = answered.read()
         connection.close()
     assert exchange.error is not None
     assert exchange.error.kind == "Shutdown"
+    assert not exchange.complete
+    last = json.loads(told.strip().rpartition(b"\n\n")[2].removeprefix(b"data: "))
+    assert last["error"]["code"] == "shutdown"
+    assert exchange.response == told
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_shutdown_tells_who_still_waits_for_a_first_byte(start, path) -> None:
+    with Upstream(lambda request: iter((30.0,))) as upstream:
+        gateway = start(teacher=f"{upstream.url}#m", limits=Limits(drain_s=1.0))
+        connection = gateway.connect()
+        connection.request("POST", path, json.dumps({**CHAT, "max_tokens": 5}), {"content-type": "application/json"})
+        wait_for(lambda: upstream.requests)
+        (exchange,) = gateway.exchanges()
+        answered = connection.getresponse()
+        assert answered.status == (529 if "messages" in path else 503)
+        assert "stopped" in json.loads(answered.read())["error"]["message"]
+        connection.close()
+    assert (exchange.complete, exchange.status) == (False, answered.status)
 
 
 def test_keys_and_cookies_are_nowhere(start, tmp_path, monkeypatch, capfd) -> None:

@@ -67,7 +67,7 @@ def asked(gateway: Any, client: str, **headers: str) -> Any:
 @pytest.mark.parametrize("upstream", ASKED)
 def test_a_client_tells_its_provider_what_concerns_it_and_nothing_else(start, client: str, upstream: str) -> None:
     with Upstream(lambda request: reply(b"{}", 500)) as double:
-        gateway = start(teacher=f"{double.url}#m", dialect=upstream)
+        gateway = start(teacher=f"{double.url}#m", dialect=upstream, allowed_hosts=("evil.example",))
         asked(gateway, client, **SENT)
         (request,) = double.requests
     got = request.headers

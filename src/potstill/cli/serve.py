@@ -111,8 +111,12 @@ def _serve(settings: Gateway) -> None:
         for hint in hints_of(settings):
             note(f"note: {hint}")
 
+    def draining(requests: int) -> None:
+        what = "1 request" if requests == 1 else f"{requests:,} requests"
+        note(f"draining, {what}, for up to {settings.limits.drain_s:g} s; Ctrl-C again to stop at once")
+
     admin_key = os.environ.get(settings.admin_key_env) or None
-    server = GatewayServer(settings, admin_key=admin_key, on_started=started, fold_at_end=True)
+    server = GatewayServer(settings, admin_key=admin_key, on_started=started, on_draining=draining, fold_at_end=True)
     try:
         server.run()
     except KeyboardInterrupt:

@@ -11,7 +11,8 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from importlib.resources import files
 from typing import Any
@@ -22,6 +23,7 @@ import msgspec
 from potstill.errors import PotstillError, UnknownName
 from potstill.record import identity
 from potstill.serve.admin import Admin
+from potstill.serve.bodies import Bodies
 from potstill.serve.client import CONNECTION, Client, Connection, Message, Receive, Send, Watch
 from potstill.serve.forward import JSON, Forwarder
 from potstill.serve.hosts import Hosts
@@ -57,9 +59,6 @@ _is_plain = re.compile(r"[!-$&-~]+").fullmatch
 MODEL = "/v1/models/"
 """Before a model's name, to ask about that one."""
 WITHOUT_V1 = ("/chat/completions", "/responses", "/messages", "/embeddings", "/models")
-LARGE_BODY = 1 << 20
-"""Larger bodies are read only from who holds a key."""
-
 _log = logging.getLogger("potstill.gateway")
 
 _READ = {
@@ -185,6 +184,9 @@ class App:
     ) -> None:
         self.draining = False
         self.inflight = 0
+        """Requests of any kind, from their heads on."""
+        self._served = 0
+        self._bodies = Bodies(limits)
         self._quiet = asyncio.Event()
         self._routes = routes
         self._gate = gate
@@ -215,6 +217,8 @@ class App:
             "/v1/messages/count_tokens": self._passed,
         }
         metrics.gauge("potstill_inflight", "Requests that are being served.", lambda: self.inflight - self._scrapes)
+        metrics.gauge("potstill_reading", "Requests whose bodies are still coming.", lambda: self._bodies.reading)
+        metrics.gauge("potstill_reading_bytes", "Bytes of these that have come.", lambda: self._bodies.bytes)
         metrics.gauge("potstill_tasks", "Tasks on the event loop.", lambda: len(asyncio.all_tasks()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -273,10 +277,11 @@ class App:
 
     async def _completion(self, call: Call) -> None:
         self._check_origin(call)
-        if self.inflight > self._limits.max_inflight:
-            message = f"The gateway serves {self._limits.max_inflight} requests already (max_inflight)."
-            raise refused(503, "overloaded", message, retry_after_s=1.0)
         body = await self._body(call)
+        with self._serving():
+            await self._answered(call, body)
+
+    async def _answered(self, call: Call, body: bytes) -> None:
         outline = outline_of(body)
         target, admission = await self._admitted(call, outline.model)
         try:
@@ -305,52 +310,27 @@ class App:
         )
 
     async def _body(self, call: Call) -> bytes:
-        """The whole body, within the limits of size and time."""
-        limit = self._limits.max_request_bytes
-        encoding = call.header(b"content-encoding")
-        if encoding not in (None, "identity"):
-            raise refused(415, "invalid_request", f"Content-Encoding '{encoding}' is not understood; send plain JSON.")
-        length = call.header(b"content-length")
-        if length is not None and int(length) > limit:
-            raise self._too_large(int(length))
-        if length is None or int(length) > LARGE_BODY:
-            await self._known(call)
-        first = await self._more(call, self._limits.body_timeout_s)
-        if not first["more_body"]:
-            body: bytes = first["body"]
-        else:
-            chunks, size = [first["body"]], len(first["body"])
-            until = call.started + self._limits.body_timeout_s
-            more = True
-            while more:
-                if size > limit:
-                    raise self._too_large(size)
-                message = await self._more(call, until - time.perf_counter())
-                chunks.append(message["body"])
-                size += len(message["body"])
-                more = message["more_body"]
-            body = b"".join(chunks)
-        if len(body) > limit:
-            raise self._too_large(len(body))
-        return body
+        """The whole body. Nothing of it is read before the key was looked at: who may not ask holds nothing here."""
+        self._bodies.check(call)
+        await self._known(call)
+        self._check_room()
+        return await self._bodies.read(call)
 
-    async def _more(self, call: Call, within_s: float) -> Message:
+    def _check_room(self) -> None:
+        most = self._limits.max_inflight
+        if self._served >= most:
+            message = f"The gateway serves {most} requests already (max_inflight)."
+            raise refused(503, "overloaded", message, retry_after_s=1.0)
+
+    @contextmanager
+    def _serving(self) -> Iterator[None]:
+        """A place among the requests that are served; those that are still being sent have none."""
+        self._check_room()
+        self._served += 1
         try:
-            if call.connection is not None and call.connection.whole:
-                message = await call.receive()
-            else:
-                async with asyncio.timeout(max(0.0, within_s)):
-                    message = await call.receive()
-        except TimeoutError:
-            allowed = self._limits.body_timeout_s
-            raise refused(408, "timeout", f"The request's body did not come within {allowed:g} s.") from None
-        if message["type"] == "http.disconnect":
-            raise refused(499, "invalid_request", "The client left before its request was whole.")
-        return message
-
-    def _too_large(self, size: int) -> Refused:
-        limit = self._limits.max_request_bytes
-        return refused(413, "too_large", f"The request has {size} bytes or more; {limit} are allowed.")
+            yield
+        finally:
+            self._served -= 1
 
     async def _admitted(self, call: Call, model: str) -> tuple[Target, Admission]:
         """Only who holds a key learns which models there are."""
@@ -388,11 +368,12 @@ class App:
         self._check_origin(call)
         body = await self._body(call)
         outline = outline_of(body)
-        target, admission = await self._admitted(call, outline.model)
-        path = call.path.removeprefix("/v1")
-        if path == "/embeddings":
-            target = self._routes.embedding(outline.model, target)
-        status, headers, answer = await self._plain.charged(path, target, admission, call.headers, body, outline)
+        with self._serving():
+            target, admission = await self._admitted(call, outline.model)
+            path = call.path.removeprefix("/v1")
+            if path == "/embeddings":
+                target = self._routes.embedding(outline.model, target)
+            status, headers, answer = await self._plain.charged(path, target, admission, call.headers, body, outline)
         await call.reply(status, answer, headers)
 
     async def _stored(self, method: str, dialect: str, call: Call) -> None:

@@ -7,6 +7,7 @@ an upstream (``transfer``), decide between student and teacher (``parts.Decider`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ from potstill.serve.client import Watch
 from potstill.serve.metrics import Metrics
 from potstill.serve.parts import CutShort, Decided, Decider
 from potstill.serve.passing import Adapter, Passing
-from potstill.serve.problems import Headers, Refused, body_of, event_of, headers_of, problem_of
+from potstill.serve.problems import Headers, Refused, body_of, event_of, headers_of, problem_of, translated
 from potstill.serve.recorder import Recorder
 from potstill.serve.settings import Limits, Mode, Model
 from potstill.serve.shaping import shaped
@@ -25,10 +26,20 @@ from potstill.serve.upstreams import Upstreams
 from potstill.serve.work import Work, answerer_header
 from potstill.trajectories.exchange import Exchange
 from potstill.types import Answerer
-from potstill.wire.dialect import dialect
+from potstill.wire.dialect import Problem, dialect
 from potstill.wire.neutral import Answer, Prompt
 
 JSON: Headers = [(b"content-type", b"application/json")]
+
+FAREWELL_S = 1.0
+"""How long the last word to a client may take when the gateway stops."""
+_STOPPING = Problem(
+    status=503,
+    kind="overloaded",
+    message="The gateway stopped before the answer's end. Send the request again.",
+    code="shutdown",
+    retry_after_s=1.0,
+)
 
 _log = logging.getLogger("potstill.gateway")
 
@@ -65,10 +76,27 @@ class Forwarder:
             work.broke("ClientLeft" if watch.left else "Shutdown", f"cut off by the {by} before the answer's end")
             self._metrics.cut.add(work.target.label, by)
             if not watch.left:
+                await self._say_farewell(work)
                 raise
         finally:
             watch.stop()
             self._record(work, wait=False)
+
+    async def _say_farewell(self, work: Work) -> None:
+        """The drain time is over: the client hears so in its dialect, where its answer has not begun or is a stream."""
+        if work.recorded or (work.client.started and not work.streamed):
+            return
+        name = work.incoming.dialect
+        problem = translated(_STOPPING, name)
+        last = event_of(problem, name) if work.client.started else body_of(problem, name)
+        work.status = work.status or problem.status
+        work.chunks.append(last)
+        with contextlib.suppress(Exception):  # whoever does not read any more need not be told
+            async with asyncio.timeout(FAREWELL_S):
+                if work.client.started:
+                    await work.client.end(last)
+                else:
+                    await work.client.whole(problem.status, [*JSON, *headers_of(problem)], last)
 
     async def _guarded(self, work: Work) -> None:
         """Every failure becomes words in the client's dialect."""

@@ -272,8 +272,8 @@ def _cost_by(prices: PriceTable | None) -> Callable[[Usage, str], float | None]:
 def needs_exporter() -> None:
     """Raises ``MissingExtra`` where OpenTelemetry's exporter is not installed."""
     try:
-        import opentelemetry.exporter.otlp.proto.http.trace_exporter
         import opentelemetry.sdk.trace.export  # noqa: F401
+        from opentelemetry.exporter.otlp.proto.http import Compression, trace_exporter  # noqa: F401
     except ImportError:
         raise MissingExtra("The export of spans", "otel") from None
 

@@ -1,12 +1,14 @@
-"""uvicorn's HTTP protocol with bounds on what a client may take its time for before a request is whole.
+"""uvicorn's HTTP protocol with bounds on how long a client may take to send a head and to read an answer.
 
-What it knows: when the head of a request is being read, when the connection is lost (``client.Watch`` asks), and which
-writes go out together. What it does not do: bodies (``app`` bounds those).
+What it knows: when the head of a request is being read, when nothing of an answer is taken, when the connection is lost
+(``client.Watch`` asks), and which writes go out together. What it does not do: bodies of requests (``bodies`` bounds
+those).
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -55,9 +57,11 @@ class JoiningTransport:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes connections that send no whole head within ``header_timeout_s``, and heads beyond ``MAX_HEAD_BYTES``."""
+    """Closes connections that send no whole head within ``header_timeout_s``, and heads beyond ``MAX_HEAD_BYTES``; and
+    those that take nothing of an answer for ``write_timeout_s``: then they are lost, as if the client had left."""
 
     header_timeout_s = 15.0
+    write_timeout_s = 120.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -66,6 +70,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self._unread = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -75,6 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._taken()
         super().connection_lost(exc)
         self.lost = True
         if self.on_lost is not None:
@@ -121,3 +128,45 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline = None
         if not self.transport.is_closing():
             self.transport.close()
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is written to."""
+        super().pause_writing()
+        if self._stalled is None:
+            self._expect_reading()
+
+    def resume_writing(self) -> None:
+        self._taken()
+        super().resume_writing()
+
+    def _expect_reading(self) -> None:
+        self._unread = self._waiting_bytes()
+        self._stalled = self.loop.call_later(self.write_timeout_s, self._look_whether_it_reads)
+
+    def _look_whether_it_reads(self) -> None:
+        """Nothing is written meanwhile, so what waits becomes less if anything is taken."""
+        self._stalled = None
+        if self._waiting_bytes() < self._unread:
+            self._expect_reading()
+        else:
+            self.transport.abort()
+
+    def _taken(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _waiting_bytes(self) -> int:
+        """What the client has not taken: ours, and where the system tells it, the kernel's, which takes more of ours
+        only when much of its own has gone."""
+        ours = self.transport.get_write_buffer_size()
+        try:
+            import fcntl
+            import termios
+
+            told = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        except (ImportError, OSError):
+            return ours
+        return ours + int.from_bytes(told, sys.byteorder)

@@ -36,7 +36,8 @@ class GatewayServer:
     """One gateway. ``run`` serves until a signal comes; ``start`` and ``stop`` serve in a thread.
 
     Raises ``MissingExtra`` where the server's packages are not installed, ``ConfigError`` for a weak admin key.
-    ``fold_at_end``: open episodes of a file become trajectories when it stops.
+    ``on_draining`` is told how many requests are under way, if any, when it begins to stop. ``fold_at_end``: open
+    episodes of a file become trajectories then.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class GatewayServer:
         *,
         admin_key: str | None = None,
         on_started: Callable[[str], None] | None = None,
+        on_draining: Callable[[int], None] | None = None,
         fold_at_end: bool = False,
     ) -> None:
         self.settings = settings
@@ -55,6 +57,7 @@ class GatewayServer:
         check_admin_key(admin_key, settings.host)
         self._admin_key = admin_key
         self._on_started = on_started
+        self._on_draining = on_draining
         self._error: BaseException | None = None
         self._parts: AbstractAsyncContextManager[App] | None = None
         self._thread: threading.Thread | None = None
@@ -115,6 +118,14 @@ class GatewayServer:
         if self._on_started is not None:
             self._on_started(self.url)
 
+    def draining(self) -> None:
+        """Called on the event loop when a signal came: running requests may end."""
+        if self.app is None:
+            return
+        self.app.drain()
+        if self.app.inflight and self._on_draining is not None:
+            self._on_draining(self.app.inflight)
+
     # --- ASGI ---------------------------------------------------------------------------------------------------------
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -165,7 +176,9 @@ def _server(gateway: GatewayServer) -> uvicorn.Server:
     from potstill.serve.protocol import BoundedProtocol
 
     settings = gateway.settings
-    protocol = type("Protocol", (BoundedProtocol,), {"header_timeout_s": settings.limits.header_timeout_s})
+    limits = settings.limits
+    bounds = {"header_timeout_s": limits.header_timeout_s, "write_timeout_s": limits.write_timeout_s}
+    protocol = type("Protocol", (BoundedProtocol,), bounds)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
@@ -173,8 +186,7 @@ def _server(gateway: GatewayServer) -> uvicorn.Server:
             gateway.started(self)
 
         async def shutdown(self, sockets: Any = None) -> None:
-            if gateway.app is not None:
-                gateway.app.drain()
+            gateway.draining()
             await super().shutdown(sockets)
 
     config = uvicorn.Config(

@@ -139,13 +139,16 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_request_bytes: int = 32 * 1024 * 1024
     max_answer_bytes: int = 64 * 1024 * 1024
     max_inflight: int = 1000
-    """Requests at a time; more are answered with 503 and ``retry-after``."""
+    """Requests that are served at a time, and as many whose bodies are still coming; more are answered with 503 and
+    ``retry-after``."""
     max_queue_bytes: int = 128 * 1024 * 1024
-    """Of exchanges that wait to be recorded."""
+    """Of exchanges that wait to be recorded; and, apart, of bodies that are still coming."""
     header_timeout_s: float = 15.0
     """For a request's head, and for the silence before it on a new connection."""
     body_timeout_s: float = 60.0
     """For a request's body."""
+    write_timeout_s: float = 120.0
+    """A client that takes nothing of its answer for so long has left."""
     idle_episode_s: float = 1800.0
     """An episode without a call for this long is over."""
     drain_s: float = 30.0
