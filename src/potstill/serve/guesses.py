@@ -16,8 +16,8 @@ from potstill.wire.dialect import Problem
 FALLBACK_USD_PER_MTOK = 1.0
 """US dollars per million tokens of models without a price, where nothing on the route has one."""
 SOON_S = 1.0
-"""A connection that is lost so soon was closed already, or by a server that hardly began: nothing to bill. A guess about
-money only: a request is asked again on stricter grounds (``upstreams``)."""
+"""A connection that is lost so soon was closed already, or by a server that hardly began: nothing to bill. A guess
+about money only: a request is asked again on stricter grounds (``upstreams``)."""
 
 _LATE = frozenset({"bad_http", "cut_off", "too_long"})
 """Codes of problems that come when the request was taken already."""
