@@ -90,6 +90,15 @@ def trajectory_id(namespace: str, episode_id: str) -> str:
     return f"{namespace.replace('%', '%25').replace('/', '%2F')}/{episode_id}"
 
 
+def episode_of(namespace: str, name: str) -> str:
+    """The episode's own id, where it is named by the id that the store keeps it under.
+
+    >>> episode_of("a/b", "a%2Fb/7"), episode_of("a/b", "7")
+    ('7', '7')
+    """
+    return name.removeprefix(trajectory_id(namespace, ""))
+
+
 def from_headers(headers: Mapping[str, str]) -> tuple[str | None, str, str]:
     """Episode id, how it was said (``header`` or ``session``), and a note where the id could not be taken.
 
