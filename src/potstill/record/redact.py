@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -78,7 +79,7 @@ class Redactor:
         for rule in self._rules:
             if rule.needs and not any(needed in text for needed in rule.needs):
                 continue
-            text = rule.pattern.sub(lambda found, rule=rule: _masked(found, rule, held), text)  # type: ignore[misc]
+            text = rule.pattern.sub(partial(_masked, rule=rule, masks=held), text)
         return text
 
     def body(self, data: bytes) -> bytes:
