@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from potstill.errors import NOT_JSON
+
 _CACHED_ARGUMENTS = 2000
 """Characters. Arguments up to here are remembered: every later call of an episode repeats them."""
 
@@ -51,7 +53,7 @@ def _hash_text(arguments: str) -> int:
         return hash_of(b"{}")
     try:
         value = _decode(arguments)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except NOT_JSON:
         return hash_of(arguments.strip().encode("utf-8", "surrogatepass"))
     return hash_of(normal_json(value))
 

@@ -26,6 +26,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+from potstill.errors import NOT_JSON
+
 EPISODE_HEADER = "x-potstill-episode"
 SESSION_HEADERS = (
     "x-session-id",
@@ -158,7 +160,7 @@ def _session_of_user(user_id: Any) -> str | None:
     if user_id.startswith("{"):
         try:
             fields = msgspec.json.decode(user_id.encode("utf-8", "surrogatepass"), type=dict[str, Any])
-        except (msgspec.MsgspecError, RecursionError):
+        except NOT_JSON:
             return None
         session = fields.get("session_id")
         return bounded(session) if isinstance(session, str) and session.strip() else None

@@ -18,8 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 
-import msgspec
-
+from potstill.errors import NOT_JSON
 from potstill.logs.conversation import Conversation, Thread
 from potstill.logs.records import LogCall
 from potstill.record import identity
@@ -88,7 +87,7 @@ class LiveEpisodes:
         space = _space(namespace, asked)
         try:
             thread = self._threads.of(space, asked, now)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        except NOT_JSON:
             return
         call = _call(thread.call(), space, now)
         if "a" in call.roles and not self._stitcher.knows(call):
@@ -161,7 +160,7 @@ class LiveEpisodes:
         space = _space(namespace, asked)
         try:
             thread = self._threads.of(space, asked, now)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        except NOT_JSON:
             return self._new_id(), "unreadable", None
         if not len(thread):
             return self._new_id(), "alone", None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from potstill.errors import BadRequest
+from potstill.errors import NOT_JSON, BadRequest
 
 _KEY = re.compile(rb'[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _AFTER = re.compile(rb"[ \t\r\n]*([,}])")
@@ -41,7 +41,7 @@ def outline_of(body: bytes) -> Outline:
         return _outline.decode(body)
     except msgspec.ValidationError as error:
         raise BadRequest(f"The request's body is not as expected: {error}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise BadRequest(f"The request's body is not JSON: {error}.") from None
 
 
@@ -56,7 +56,7 @@ def with_fields(body: bytes, changes: Mapping[str, bytes]) -> bytes:
     """
     try:
         members = _members.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise BadRequest(f"The request's body is not a JSON object: {error}.") from None
     spans = _spans(body, members)
     if spans is None:
@@ -117,5 +117,5 @@ def _stream_options(outline: Outline) -> dict[str, bytes]:
         return {}
     try:
         return {key: bytes(value) for key, value in (_options.decode(raw) or {}).items()}
-    except msgspec.ValidationError as error:
+    except NOT_JSON as error:
         raise BadRequest(f"stream_options must be an object: {error}.") from None
