@@ -18,10 +18,10 @@ demo: $(VENV)/.demo model  ## a small real model in a text world: alone, with de
 test: $(VENV)/.test model  ## the tests that take minutes: core, local model, environments from wheels
 	$(BIN)/python -m pytest -m "not full and not alfworld and not postgres" $(ARGS)
 
-test-all: $(VENV)/.test-all model  ## every test, with ALFWorld, TextWorld and the documentation
+test-all: test $(VENV)/.test-all  ## every test: those of make test, then with ALFWorld, TextWorld, PostgreSQL, a browser, frameworks
 	sh scripts/apt.sh zstd:zstd git:git curl:curl jq:jq chromium:chromium pg_ctlcluster:postgresql
 	$(BIN)/python scripts/framework_venv.py || test $$? -eq 1
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "full or alfworld or postgres or extra" $(ARGS)
 
 check: $(VENV)/.check  ## lint, format, strict types
 	$(BIN)/ruff check

@@ -56,7 +56,8 @@ class Server(asyncio.Protocol):
     pace_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
         self.received = bytearray()
         self.needed = 0
 

@@ -105,7 +105,8 @@ class Connection(asyncio.Protocol):
         self._first = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
 
     async def ask(self, body: bytes) -> tuple[float, float]:
         """When the first and the last byte came. Raises ``RuntimeError`` for anything but 200."""

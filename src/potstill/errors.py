@@ -33,8 +33,14 @@ import difflib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
     from potstill.types import Call
+
+
+NOT_JSON = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What reading somebody's text as JSON may raise: malformed, of another shape, not UTF-8, or nested too deeply."""
 
 
 class PotstillError(Exception):

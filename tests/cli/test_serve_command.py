@@ -246,7 +246,7 @@ def test_a_missing_extra_is_told_by_check(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(MissingExtra, match="serve"):
         preflight.check(settings, None)
     monkeypatch.undo()
-    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
     import msgspec
 
     otel = msgspec.structs.replace(settings.otel, endpoint="http://127.0.0.1:1")

@@ -50,7 +50,7 @@ OTHERS = (
     "[a link](javascript:hit(32)) ![a picture](http://evil.example/p.png)",
     "{{constructor.constructor('hit(33)')()}} ${hit(33)} <%= hit(33) %> #{hit(33)}",
     "&lt;img src=x onerror=hit(34)&gt;",
-    "<style>@import 'http://evil.example/a.css'; * { background: url(http://evil.example/b) }</style>",
+    "<style>@import 'http://evil.example/a.css'; body { background: url(http://evil.example/b) }</style>",
     "<link rel=stylesheet href=http://evil.example/c.css><base href=http://evil.example/>",
     "<meta http-equiv=refresh content='0;url=http://evil.example/'>",
     "<form action=javascript:hit(35)><button autofocus>x</button></form>",
@@ -122,9 +122,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     )
     past = [poisoned(at, text) for at, text in enumerate(CORPUS)]
     world = World(tmp_path_factory.mktemp("corpus"), past, SETTINGS + tables)
-    for at, text in enumerate(CORPUS):
-        told = {"success": bool(at % 2), "detail": text}
-        world.admin("POST", f"episodes/{_segment(at, text)}/outcome", told)
     yield world
     world.close()
 
@@ -157,21 +154,6 @@ def test_the_corpus_runs_where_a_page_writes_markup(launched: Browser) -> None:
         page.close()
 
 
-def test_an_episode_shows_each_payload_as_text(tab: Tab) -> None:
-    page = tab.log_in("tenants")
-    for at, text in enumerate(CORPUS):
-        tab.go(f"episode/{_segment(at, text)}")
-        page.locator("li.step").first.wait_for()
-        page.get_by_role("button", name="Show prompts").first.click()
-        page.locator("summary", has_text="Prompt of call").first.wait_for()
-        page.evaluate(UNFOLD)
-        page.locator("li.step").first.hover()
-        shown = page.locator("main").text_content() or ""
-        fields = ("goal", "plan", "message", "result", "argument", "vote", "outcome")
-        assert shown.count(visible(text)) >= len(fields), text
-        assert page.evaluate(FOREIGN) == [], text
-
-
 UNFOLD = """for (const one of document.querySelectorAll("details")) one.open = true;
 for (const one of document.querySelectorAll("main button")) if (/^All /.test(one.textContent)) one.click();"""
 FOREIGN = """[...document.querySelectorAll("*")].filter((one) =>
@@ -192,6 +174,24 @@ def test_lists_show_each_payload_as_text(tab: Tab, place: str) -> None:
     missing = [text for text in CORPUS if len(text) < 100 and visible(text) not in shown]
     assert missing == []
     assert page.evaluate(FOREIGN) == []
+
+
+def test_an_episode_shows_each_payload_as_text(tab: Tab, world: World) -> None:
+    """After the lists: an outcome ends an episode, and an ended one is no longer live."""
+    page = tab.log_in("tenants")
+    for at, text in enumerate(CORPUS):
+        told = {"success": bool(at % 2), "detail": text}
+        world.admin("POST", f"episodes/{_segment(at, text)}/outcome", told)
+        tab.go(f"episode/{_segment(at, text)}")
+        page.locator("li.step").first.wait_for()
+        page.get_by_role("button", name="Show prompts").first.click()
+        page.locator("summary", has_text="Prompt of call").first.wait_for()
+        page.evaluate(UNFOLD)
+        page.locator("li.step").first.hover()
+        shown = page.locator("main").text_content() or ""
+        fields = ("goal", "plan", "message", "result", "argument", "vote", "outcome")
+        assert shown.count(visible(text)) >= len(fields), text
+        assert page.evaluate(FOREIGN) == [], text
 
 
 def test_a_dialog_shows_a_name_as_text(tab: Tab) -> None:

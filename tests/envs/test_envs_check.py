@@ -24,6 +24,8 @@ from potstill.envs.registry import (
 from potstill.errors import ConfigError, EnvError, UnknownName
 from potstill.types import Action, Blob, Observation, Outcome, Task
 
+pytestmark = pytest.mark.extra
+
 TASKS = [Task(id=str(number), environment="good", data={"n": number}) for number in range(3)]
 
 

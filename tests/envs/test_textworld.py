@@ -12,6 +12,8 @@ from potstill.envs.textworld import LEVELS, TextworldEnvironment, TextworldTasks
 from potstill.errors import BadTask, ConfigError, MissingExtra, TaskNotFound
 from potstill.types import Action, Task
 
+pytestmark = pytest.mark.extra
+
 INSTALL = (
     "TextWorld is not installed (needs a C compiler). Type: apt-get install gcc make && pip install -e '.[textworld]'"
 )

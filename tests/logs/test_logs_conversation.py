@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.logs import conversation
-from potstill.logs.conversation import Conversation, Thread, arguments_hash, told
+from potstill.logs.conversation import Conversation, Thread, told
+from potstill.logs.hashing import arguments_hash
 from potstill.logs.records import PREVIEW, LogCall
 
 USER = {"role": "user", "content": "What is in /etc?"}

@@ -17,6 +17,8 @@ transformers: Any = pytest.importorskip("transformers", reason="the extra 'lm' i
 
 from potstill.models.torch_engine import TorchEngine  # noqa: E402
 
+pytestmark = pytest.mark.extra
+
 PROMPT = [5, 9, 3, 7, 7, 1, 2, 8] * 9
 ACTIONS = {"a": (4, 5), "b": (4, 6, 7), "c": (8,), "d": (4, 6, 9), "e": (4,)}
 

@@ -208,6 +208,12 @@ def test_any_bytes_are_survived(data: bytes) -> None:
     Redactor().body(b"data: " + data)
 
 
+@pytest.mark.parametrize("secret", [f"sk-proj-{LONG}", f"sk-proj-{LONG}".replace("p", "\\u0070")])
+def test_a_secret_below_more_levels_than_a_parser_goes_is_gone(secret: str) -> None:
+    data = b'{"a":' * 5000 + b'"%b"' % secret.encode() + b"}" * 5000
+    assert Redactor().body(data) == data.replace(secret.encode(), b"[redacted:api-key]")
+
+
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 

@@ -98,6 +98,7 @@ def missing(name: str) -> click.Command:
     raise KeyError(f"no command '{name}'")
 
 
+@pytest.mark.extra
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="mkdocs-material is not installed: pip install 'potstill[docs]'")
     from mkdocs.commands.build import build

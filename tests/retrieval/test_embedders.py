@@ -22,6 +22,8 @@ from potstill.retrieval.embedders import CachedEmbedder, OnnxEmbedder, mean_pool
 from potstill.retrieval.http_embedder import KEY_VARIABLE, HttpEmbedder
 from potstill.retrieval.registry import open_embedder, open_ranker, ranker_factory
 
+pytestmark = pytest.mark.extra
+
 
 def test_mean_pool_by_hand():
     hidden = np.array([[[1.0, 2.0], [3.0, 4.0], [100.0, 100.0]]])

@@ -8,12 +8,14 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
 from asgi_client import Answer, ask
 
 from potstill.errors import ConfigError
+from potstill.record.identity import trajectory_id
 from potstill.serve import json_http
 from potstill.serve.admin import Admin
 from potstill.serve.admin_key import LEAST, check_admin_key
@@ -453,6 +455,19 @@ async def test_a_late_outcome_reaches_the_trajectory(world: World) -> None:
     answer = await tell(world, text, "late", {"success": False})
     assert answer.json["kept_in"] == "trajectory"
     assert world.store.get("late-trajectory").outcome == Outcome(success=False, source="checker")
+
+
+async def test_an_ended_episode_takes_its_outcome_under_the_id_it_is_listed_by(world: World) -> None:
+    seq = world.exchange("run/7")
+    task = Task(id="t", environment="gateway")
+    name = trajectory_id("team", "run/7")
+    kept = Trajectory(id=name, task=task, kind=TrajectoryKind.TEACHER, namespace="team", started_at=1e9)
+    world.store.fold("team", "run/7", kept, seq)
+    (row,) = (await world.ask("GET", "episodes")).json["episodes"]
+    path = f"episodes/team/{quote(row['episode'], safe='')}/outcome"
+    answer = await world.ask("POST", path, {"success": True})
+    assert (answer.status, answer.json["episode"], answer.json["kept_in"]) == (200, "run/7", "trajectory")
+    assert world.store.get(name).outcome == Outcome(success=True, source="human")
 
 
 async def test_an_outcome_that_overtakes_its_exchange_waits_for_it(world: World) -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upstream_double import DONE, USAGE_EVENT, chat_stream
 
-from potstill.errors import BadRequest
-from potstill.serve.answers import stream_ended, usage_of_stream
+from potstill.errors import NOT_JSON, BadRequest
+from potstill.serve.answers import is_usage_chunk, stream_ended, usage_of, usage_of_stream
 from potstill.serve.metrics import Metrics
 from potstill.serve.outline import asks_for_usage, outline_of, with_fields, with_usage_asked
 from potstill.serve.recorder import Recorder
@@ -67,6 +67,22 @@ def test_only_the_models_bytes_change(drawn: tuple[str, dict[str, object]], mode
 )
 def test_what_we_route_by_is_what_the_upstream_reads(body: bytes, changed: bytes) -> None:
     assert with_fields(body, {"model": b'"z"'}) == changed
+
+
+DEEP = b'{"a":' * 5000 + b"1" + b"}" * 5000
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"[]", b"{}", b'{"model":"m","x":' + DEEP + b"}"])
+def test_a_body_that_cannot_be_read_is_the_clients_fault(body: bytes) -> None:
+    with pytest.raises(BadRequest, match="The request's body"):
+        outline_of(body)
+
+
+def test_an_upstreams_answer_nested_too_deeply_is_no_usage_and_no_crash() -> None:
+    with pytest.raises(NOT_JSON):
+        usage_of(b'{"usage":' + DEEP + b"}")
+    assert usage_of_stream(b'data: {"usage":' + DEEP + b"}\n\n", "openai-chat") is None
+    assert not is_usage_chunk(b'data: {"usage":' + DEEP + b"}")
 
 
 def test_usage_is_asked_for_beside_whatever_the_client_said() -> None:

@@ -38,9 +38,9 @@ libc.malloc_info(0, page)
 libc.fclose(page)
 """
 
-FREED = """
+PLACES = r"""
 import ctypes, re, sys
-from potstill.serve.memory import hold_little
+from potstill.serve.memory import give_back, hold_little
 
 if sys.argv[1] == "few":
     hold_little({})
@@ -48,13 +48,15 @@ libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 
 def resident():
-    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1])
+    return int(re.search(r"VmRSS:\s+(\d+)", open("/proc/self/status").read())[1])
 
 def used(size):
     place = libc.malloc(size)
     ctypes.memset(place, 1, size)
     return place
+"""
 
+FREED = f"""{PLACES}
 before = resident()
 for size in (8 << 20, 16 << 20, 30 << 20):
     libc.free(used(size))
@@ -66,23 +68,7 @@ print(resident() - before)
 """
 
 
-BETWEEN = """
-import ctypes, re, sys
-from potstill.serve.memory import give_back, hold_little
-
-if sys.argv[1] == "few":
-    hold_little({})
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
-
-def resident():
-    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1])
-
-def used(size):
-    place = libc.malloc(size)
-    ctypes.memset(place, 1, size)
-    return place
-
+BETWEEN = f"""{PLACES}
 before = resident()
 places = [used(size) for _ in range(400) for size in (100_000, 1000)]
 for place in places[::2]:

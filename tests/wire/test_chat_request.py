@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from chat_junk import JUNK, LEAVES, TEXTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -330,9 +331,7 @@ def test_messages_come_back_as_they_were(message: Json) -> None:
     assert again([*HI, message])["messages"] == [*HI, message]
 
 
-TEXTS = st.text(st.characters(codec="utf-8"), max_size=6)
 FULL = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(FULL, inner, max_size=2), max_leaves=4
 )
@@ -430,41 +429,6 @@ def test_any_request_comes_back_with_its_meaning(body: Json) -> None:
     assert CHAT.decode_request(sent) == prompt
 
 
-JUNK = st.recursive(
-    LEAVES | st.sampled_from(["user", "assistant", "tool", "text", "function", "json_schema", "image_url"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    "role",
-                    "content",
-                    "type",
-                    "text",
-                    "image_url",
-                    "url",
-                    "tool_calls",
-                    "function",
-                    "name",
-                    "arguments",
-                    "id",
-                    "tool_call_id",
-                    "refusal",
-                    "json_schema",
-                    "schema",
-                    "function_call",
-                    "reasoning",
-                    "effort",
-                    "reasoning_content",
-                    "cache_control",
-                ]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
 FIELDS = [
     "tools",
     "functions",

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from chat_junk import JUNK, LEAVES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -252,45 +253,6 @@ def test_calls_without_ids_get_others_in_every_answer() -> None:
 def test_what_is_no_answer_is_a_bad_response(body: bytes) -> None:
     with pytest.raises(BadResponse):
         CHAT.decode_answer(body)
-
-
-TEXTS = st.text(st.characters(codec="utf-8"), max_size=6)
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
-JUNK = st.recursive(
-    LEAVES | st.sampled_from(["user", "assistant", "tool", "text", "function", "json_schema", "image_url"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    "role",
-                    "content",
-                    "type",
-                    "text",
-                    "image_url",
-                    "url",
-                    "tool_calls",
-                    "function",
-                    "name",
-                    "arguments",
-                    "id",
-                    "tool_call_id",
-                    "refusal",
-                    "json_schema",
-                    "schema",
-                    "function_call",
-                    "reasoning",
-                    "effort",
-                    "reasoning_content",
-                    "cache_control",
-                ]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
 
 
 @given(st.lists(st.fixed_dictionaries({"message": JUNK}, optional={"logprobs": JUNK, "index": LEAVES}), max_size=2))

@@ -15,9 +15,7 @@ import os
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 
-import msgspec
-
-from potstill.errors import ConfigError
+from potstill.errors import NOT_JSON, ConfigError
 from potstill.logs import documents
 from potstill.logs.documents import Broken, Document, NothingWhole
 from potstill.logs.formats.base import LogFormat
@@ -181,7 +179,7 @@ class Reading:
         if len(start) <= documents.SMALL_BYTES:
             try:
                 return documents.small(start, self._forced)
-            except (msgspec.MsgspecError, RecursionError):
+            except NOT_JSON:
                 mended = documents.mended(start)
                 if mended is not None:
                     return documents.small(mended, self._forced)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from potstill.errors import PotstillError
+from potstill.errors import NOT_JSON, PotstillError
 from potstill.logs.conversation import Thread
 from potstill.record.opened import Told
 from potstill.wire.neutral import Answer, Part, Refusal, Text, ToolUse
@@ -52,7 +52,7 @@ def response_id(response: bytes, *, streamed: bool) -> str | None:
             if line.startswith(b"data:"):
                 created = msgspec.json.decode(line[5:], type=_Created)
                 return created.response.id if created.response is not None else None
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except NOT_JSON:
         return None
     return None
 

@@ -26,6 +26,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+from potstill.errors import NOT_JSON
+
 EPISODE_HEADER = "x-potstill-episode"
 SESSION_HEADERS = (
     "x-session-id",
@@ -88,6 +90,15 @@ def trajectory_id(namespace: str, episode_id: str) -> str:
     ('a%2Fb/7', 'default/ep-1')
     """
     return f"{namespace.replace('%', '%25').replace('/', '%2F')}/{episode_id}"
+
+
+def episode_of(namespace: str, name: str) -> str:
+    """The episode's own id, where it is named by the id that the store keeps it under.
+
+    >>> episode_of("a/b", "a%2Fb/7"), episode_of("a/b", "7")
+    ('7', '7')
+    """
+    return name.removeprefix(trajectory_id(namespace, ""))
 
 
 def from_headers(headers: Mapping[str, str]) -> tuple[str | None, str, str]:
@@ -153,7 +164,7 @@ def _session_of_user(user_id: Any) -> str | None:
     if user_id.startswith("{"):
         try:
             fields = msgspec.json.decode(user_id.encode("utf-8", "surrogatepass"), type=dict[str, Any])
-        except (msgspec.MsgspecError, RecursionError):
+        except NOT_JSON:
             return None
         session = fields.get("session_id")
         return bounded(session) if isinstance(session, str) and session.strip() else None

@@ -19,8 +19,7 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any
 
-import msgspec
-
+from potstill.errors import NOT_JSON
 from potstill.logs.conversation import Thread
 from potstill.logs.records import LogCall
 from potstill.record import identity
@@ -91,7 +90,7 @@ class LiveEpisodes:
         space = _space(namespace, fields)
         try:
             thread = self._threads.of(space, asked, now)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        except NOT_JSON:
             return
         call = _call(thread, space, now)
         if "a" in call.roles and not self._stitcher.knows(call):
@@ -173,7 +172,7 @@ class LiveEpisodes:
         space = _space(namespace, fields)
         try:
             thread = self._threads.of(space, asked, now)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        except NOT_JSON:
             return self._new_id(), "unreadable", None
         if not len(thread):
             return self._new_id(), "alone", None

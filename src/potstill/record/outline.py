@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
+from potstill.errors import NOT_JSON
 from potstill.logs.conversation import Thread
 
 _MARK = re.compile(rb',\s*"cache_control"\s*:\s*\{[^{}]*\}')
@@ -94,7 +95,7 @@ def outline(body: bytes) -> Outline:
     """The outline of a body; an empty one where it is no JSON object with a list of messages."""
     try:
         return _outline.decode(body).of(body)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except NOT_JSON:
         return Outline()
 
 
@@ -119,7 +120,7 @@ def _is_answer(raw: bytes | msgspec.Raw) -> bool:
         return False
     try:
         kind = _kind.decode(data)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except NOT_JSON:
         return False
     said = kind.role if kind.role is not None else kind.type
     return isinstance(said, str) and said in _ANSWER_ROLES

@@ -13,10 +13,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from potstill.errors import NOT_JSON
 from potstill.record.cleaning import CleanRequests
 from potstill.record.prefilter import may_hold_secret
 from potstill.record.secrets_rules import BUILT_IN, EMAIL, PHONE, SECRET_FIELDS, Rule, luhn, user_rule
@@ -78,7 +80,7 @@ class Redactor:
         for rule in self._rules:
             if rule.needs and not any(needed in text for needed in rule.needs):
                 continue
-            text = rule.pattern.sub(lambda found, rule=rule: _masked(found, rule, held), text)  # type: ignore[misc]
+            text = rule.pattern.sub(partial(_masked, rule=rule, masks=held), text)
         return text
 
     def body(self, data: bytes) -> bytes:
@@ -109,10 +111,10 @@ class Redactor:
     def _json(self, data: bytes, masks: Masks) -> bytes:
         try:
             msgspec.json.decode(data, type=msgspec.Raw)
-        except msgspec.MsgspecError:
-            text = data.decode("utf-8", "surrogateescape")
-            changed = self.text(text, masks)
-            return data if changed == text else changed.encode("utf-8", "surrogateescape")
+        except RecursionError:  # maybe JSON, nested too deeply to tell: looked at as both
+            data = self._plain(data, masks)
+        except NOT_JSON:
+            return self._plain(data, masks)
         secret_next = False
 
         def token(found: re.Match[bytes]) -> bytes:
@@ -142,6 +144,11 @@ class Redactor:
                 out.append(data[end : found.end()])
             end = found.end()
         return b"".join([*out, data[end:]])
+
+    def _plain(self, data: bytes, masks: Masks) -> bytes:
+        text = data.decode("utf-8", "surrogateescape")
+        changed = self.text(text, masks)
+        return data if changed == text else changed.encode("utf-8", "surrogateescape")
 
     # --- exchanges ----------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from re import _constants as sre  # type: ignore[attr-defined]
-from re import _parser as sre_parser  # type: ignore[attr-defined]
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from potstill.errors import ConfigError
+
+# Python has no public parser of its patterns, and only a pattern's tree tells whether matching can take forever; these
+# are the same from Python 3.11 to 3.14. A library with a linear matcher would take lookarounds away from users.
+sre: Any = import_module("re._constants")
+sre_parser: Any = import_module("re._parser")
+sre_compiler: Any = import_module("re._compiler")
 
 _QUOTE = r"['\"\\]{0,4}"
 _IS = rf"{_QUOTE}\s{{0,3}}[:=]\s{{0,3}}{_QUOTE}"
@@ -200,10 +205,8 @@ def _check(items: Iterable[tuple[Any, Any]], pattern: str, *, within: bool) -> N
 
 def _bounded(pattern: str, parsed: Any) -> re.Pattern[str]:
     """The rule with its unbounded repetitions bounded: compiled from the changed tree."""
-    from re import _compiler  # type: ignore[attr-defined]
-
     _bound(parsed)
-    compiled: re.Pattern[str] = _compiler.compile(parsed)
+    compiled: re.Pattern[str] = sre_compiler.compile(parsed)
     return compiled if compiled.groupindex == re.compile(pattern).groupindex else re.compile(pattern)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from potstill.errors import NOT_JSON
+
 PIECES = (
     *("content", "text", "delta", "arguments", "partial_json"),
     *("thinking", "reasoning", "reasoning_content", "refusal"),
@@ -45,7 +47,7 @@ def redact_stream(data: bytes, text: Callable[[str], str], line: Callable[[bytes
         if raw.startswith(b"data:"):
             try:
                 events[number] = msgspec.json.decode(raw[5:])
-            except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            except NOT_JSON:
                 continue
     pieces: _Pieces = {}
     for number, event in events.items():

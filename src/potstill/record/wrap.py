@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from potstill.errors import ConfigError, PotstillError
+from potstill.errors import NOT_JSON, ConfigError, PotstillError
 from potstill.record.episodes import current
 from potstill.record.recording import Recording as Recording
 from potstill.record.recording import Sent, opened
@@ -49,7 +49,7 @@ class _Body(msgspec.Struct):
 def _model(body: bytes) -> str:
     try:
         model = msgspec.json.decode(body, type=_Body).model
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except NOT_JSON:
         return "unknown"
     return model if isinstance(model, str) and model else "unknown"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from potstill.errors import NOT_JSON
 from potstill.serve.key_rows import moment
 from potstill.trajectories.exchange import Recorded, Upstream
 from potstill.types import Call, Step, Trajectory
@@ -67,7 +68,7 @@ def readable(body: bytes | None) -> dict[str, Any] | None:
         return {"bytes": len(body), "text": text, "cut": True}
     try:
         return {"bytes": len(body), "json": msgspec.json.decode(body)}
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except NOT_JSON:
         return {"bytes": len(body), "text": body.decode(errors="replace")}
 
 

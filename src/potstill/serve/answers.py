@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from potstill.errors import NOT_JSON
 from potstill.serve.problems import ANTHROPIC, CHAT, RESPONSES
 from potstill.wire.sse import Parser
 
@@ -58,7 +59,7 @@ _chunk = msgspec.json.Decoder(_Chunk)
 
 
 def usage_of(body: bytes) -> dict[str, Any] | None:
-    """The usage in a whole answer of any dialect. Raises ``msgspec.DecodeError`` for what is no JSON object."""
+    """The usage in a whole answer of any dialect. Raises what ``NOT_JSON`` holds for what is no JSON object."""
     return _body.decode(body).usage
 
 
@@ -124,7 +125,7 @@ def _event(data: bytes) -> _Event:
     """``_NOTHING`` for what is no JSON object."""
     try:
         return _events.decode(data)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except NOT_JSON:
         return _NOTHING
 
 
@@ -186,7 +187,7 @@ def is_usage_chunk(event: bytes) -> bool:
     start = event.find(b"{")
     try:
         chunk = _chunk.decode(event[start:]) if start >= 0 else None
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return False
     return chunk is not None and chunk.usage is not None and not chunk.choices
 
@@ -211,7 +212,7 @@ def _usage_at(body: bytes, at: int) -> dict[str, Any] | None:
     line = body[body.rfind(b"\n", 0, at) + 1 : line_end if line_end >= 0 else len(body)]
     try:
         event = _holder.decode(line[line.index(b"{") :])
-    except (msgspec.DecodeError, ValueError):
+    except (*NOT_JSON, ValueError):
         return None
     inner = event.message or event.response
     return event.usage or (inner.usage if inner is not None else None)

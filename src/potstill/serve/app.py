@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +20,11 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from potstill.errors import PotstillError, UnknownName
-from potstill.record import identity
 from potstill.serve.admin import Admin
 from potstill.serve.bodies import Bodies
-from potstill.serve.client import CONNECTION, Client, Connection, Message, Receive, Send, Watch
-from potstill.serve.forward import JSON, Forwarder
+from potstill.serve.call import Call, Scope
+from potstill.serve.client import Client, Receive, Send, Watch
+from potstill.serve.forward import Forwarder
 from potstill.serve.hosts import Hosts
 from potstill.serve.kept import MODEL_HEADER, Kept, dialect_at, with_query
 from potstill.serve.listing import Listing
@@ -37,10 +36,7 @@ from potstill.serve.problems import (
     ANTHROPIC,
     CHAT,
     RESPONSES,
-    Headers,
     Refused,
-    body_of,
-    headers_of,
     problem_of,
     refused,
 )
@@ -59,21 +55,6 @@ _is_plain = re.compile(r"[!-$&-~]+").fullmatch
 MODEL = "/v1/models/"
 """Before a model's name, to ask about that one."""
 WITHOUT_V1 = ("/chat/completions", "/responses", "/messages", "/embeddings", "/models")
-_log = logging.getLogger("potstill.gateway")
-
-_READ = {
-    name.encode(): name
-    for name in (
-        identity.EPISODE_HEADER,
-        *identity.SESSION_HEADERS,
-        *identity.TOLD_HEADERS,
-        identity.TRACE_HEADER,
-    )
-}
-"""The headers that placing looks at."""
-_ID_BYTES = 12
-_IDS_AT_A_TIME = 256
-
 _WRONG_HOST = Problem(
     status=421,
     kind="permission",
@@ -81,86 +62,9 @@ _WRONG_HOST = Problem(
     "reaches it under a name of its own. Ask for http://127.0.0.1, or write the name into allowed_hosts of [gateway].",
 )
 
-Scope = Message
-Handler = Callable[["Call"], Awaitable[None]]
+_log = logging.getLogger("potstill.gateway")
 
-
-class _RequestIds:
-    """Ids that cannot be guessed, out of randomness that is fetched for many at a time: each fetch lets other threads
-    run, and who lets go of the interpreter waits to have it back."""
-
-    def __init__(self) -> None:
-        self._left: list[str] = []
-
-    def __call__(self) -> str:
-        if not self._left:
-            drawn = secrets.token_hex(_ID_BYTES * _IDS_AT_A_TIME)
-            self._left = [f"req-{drawn[at : at + 2 * _ID_BYTES]}" for at in range(0, len(drawn), 2 * _ID_BYTES)]
-        return self._left.pop()
-
-
-_new_request_id = _RequestIds()
-
-
-class Call:
-    """One HTTP request before it is known what it is."""
-
-    __slots__ = (
-        "_named",
-        "at",
-        "connection",
-        "dialect",
-        "headers",
-        "path",
-        "query",
-        "receive",
-        "request_id",
-        "send",
-        "started",
-    )
-
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.path: str = scope["path"]
-        self.query: bytes = scope["query_string"]
-        self.headers: Headers = scope["headers"]
-        self.connection: Connection | None = scope.get(CONNECTION)
-        self._named = dict(reversed(self.headers))
-        self.receive = receive
-        self.send = send
-        self.at = time.time()
-        self.started = time.perf_counter()
-        self.request_id = _new_request_id()
-        self.dialect = CHAT
-
-    def header(self, wanted: bytes) -> str | None:
-        """The first of that name, in lower case."""
-        value = self._named.get(wanted)
-        return None if value is None else value.decode("latin-1")
-
-    def raw(self, wanted: bytes) -> bytes | None:
-        """As it came."""
-        return self._named.get(wanted)
-
-    def names_of_episode(self) -> dict[str, str]:
-        """The headers that may name an episode or say something of it."""
-        named = self._named
-        return {name: named[key].decode("latin-1") for key, name in _READ.items() if key in named}
-
-    def key(self) -> str | None:
-        """As the official clients send it."""
-        bearer = self.header(b"authorization")
-        if bearer is not None and bearer[:7].lower() == "bearer ":
-            return bearer[7:].strip() or None
-        return self.header(b"x-api-key")
-
-    def ours(self) -> Headers:
-        return [(b"x-potstill-request-id", self.request_id.encode())]
-
-    async def reply(self, status: int, body: bytes, headers: Headers = JSON) -> None:
-        await Client(self.send, self.ours()).whole(status, headers, body)
-
-    async def refuse(self, problem: Problem) -> None:
-        await self.reply(problem.status, body_of(problem, self.dialect), [*JSON, *headers_of(problem)])
+Handler = Callable[[Call], Awaitable[None]]
 
 
 class App:

@@ -26,6 +26,10 @@ class Arriving(Protocol):
     def header(self, wanted: bytes) -> str | None: ...
 
 
+HURRY_S = 0.5
+"""What a body may take where as many as may be sent at a time are being sent already."""
+
+
 class Bodies:
     """Reads them. Beside ``max_inflight`` requests that are served, as many may still be sending their bodies, and all
     of these together hold ``max_queue_bytes``."""
@@ -54,16 +58,25 @@ class Bodies:
                 raise self._too_large(len(body))
             return body
         if self.reading >= self._limits.max_inflight:
-            raise _busy(f"{self.reading} requests are being sent already (max_inflight)")
+            return await self._hurried(call)
         self.reading += 1
         try:
-            return await self._gathered(call)
+            return await self._gathered(call, self._limits.body_timeout_s)
         finally:
             self.reading -= 1
 
-    async def _gathered(self, call: Arriving) -> bytes:
+    async def _hurried(self, call: Arriving) -> bytes:
+        """Slow senders have all places: only who sends at once is read. Many clients send head and body apart."""
+        try:
+            return await self._gathered(call, HURRY_S)
+        except Refused as refusal:
+            if refusal.problem.kind != "timeout":
+                raise
+            raise _busy(f"{self.reading} requests are being sent already (max_inflight)") from None
+
+    async def _gathered(self, call: Arriving, within_s: float) -> bytes:
         chunks, size = list[bytes](), 0
-        until = call.started + self._limits.body_timeout_s
+        until = call.started + within_s
         try:
             while True:
                 message = await self._more(call, until - time.perf_counter())

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from potstill.errors import PotstillError
+from potstill.errors import NOT_JSON, PotstillError
 from potstill.serve.plain import Plain
 from potstill.serve.problems import Headers, Refused
 from potstill.serve.routes import PASSED, Routes
@@ -77,7 +77,7 @@ class Listing:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 return await self._asked(endpoint, headers)
-        except (Refused, PotstillError, TimeoutError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (Refused, PotstillError, TimeoutError, *NOT_JSON) as error:
             _log.warning("the models of the upstream '%s' are not listed: %s", endpoint.name, error)
             return []
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from potstill.errors import NOT_JSON
 from potstill.types import FinishReason
 from potstill.wire.neutral import (
     Answer,
@@ -115,7 +116,7 @@ def _arguments(text: str) -> Any:
     """As an object where the model wrote valid JSON."""
     try:
         return msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except NOT_JSON:
         return text
 
 

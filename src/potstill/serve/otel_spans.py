@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from potstill.errors import NOT_JSON
 from potstill.record.identity import TRACE_HEADER
 from potstill.record.reading import FAILED_STATUS, read_answer, read_prompt
 from potstill.serve.otel_content import input_attributes, output_attributes
@@ -265,7 +266,7 @@ _decode_request = msgspec.json.Decoder(_Request).decode
 def _asked(body: bytes, n: int) -> Attributes:
     try:
         said = _decode_request(body)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except NOT_JSON:
         said = _Request()
     stop = said.stop if said.stop is not None else said.stop_sequences
     return {

@@ -13,6 +13,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from potstill.errors import StoreError
+from potstill.record.identity import episode_of
 from potstill.serve import json_http
 from potstill.serve.admin_parts import AdminStore, Blocking
 from potstill.serve.json_http import Call, Refusal
@@ -79,6 +80,10 @@ async def put(
     for wait_s in WAITS_S:
         await asyncio.sleep(wait_s)
         if await blocking(store.episode_known, tenant, episode):
+            break
+        own = episode_of(tenant, episode)  # ended episodes are listed under the id of their trajectory
+        if own != episode and await blocking(store.episode_known, tenant, own):
+            episode = own
             break
     else:
         raise Refusal(404, "not_found", "There is no such episode. The answer's 'x-potstill-episode' header names it.")

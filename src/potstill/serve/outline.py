@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from potstill.errors import BadRequest
+from potstill.errors import NOT_JSON, BadRequest
 from potstill.record import outline as record
 
 _KEY = re.compile(rb'[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
@@ -50,7 +50,7 @@ def outline_of(body: bytes) -> Outline:
     """
     try:
         return _outline.decode(body).of(body)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except NOT_JSON:
         routing = _routing_of(body)
     return Outline(model=routing.model, stream=routing.stream, stream_options=routing.stream_options, n=routing.n)
 
@@ -61,7 +61,7 @@ def _routing_of(body: bytes) -> _Routing:
         return _routing.decode(body)
     except msgspec.ValidationError as error:
         raise BadRequest(f"The request's body is not as expected: {error}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise BadRequest(f"The request's body is not JSON: {error}.") from None
 
 
@@ -76,7 +76,7 @@ def with_fields(body: bytes, changes: Mapping[str, bytes]) -> bytes:
     """
     try:
         members = _members.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise BadRequest(f"The request's body is not a JSON object: {error}.") from None
     spans = _spans(body, members)
     if spans is None:
@@ -137,5 +137,5 @@ def _stream_options(outline: Outline) -> dict[str, bytes]:
         return {}
     try:
         return {key: bytes(value) for key, value in (_options.decode(raw) or {}).items()}
-    except msgspec.ValidationError as error:
+    except NOT_JSON as error:
         raise BadRequest(f"stream_options must be an object: {error}.") from None

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from potstill.errors import BadResponse
+from potstill.errors import NOT_JSON, BadResponse
 from potstill.serve.answers import stream_ended, stream_told_error, usage_of
 from potstill.serve.outline import Outline, asks_for_usage, with_fields, with_usage_asked
 from potstill.serve.problems import CHAT, event_of
@@ -62,7 +62,7 @@ class Passing:
     def whole(self, body: bytes, *, streamed: bool) -> bytes:
         try:
             usage_of(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             raise BadResponse(f"The upstream's answer is not JSON of its dialect: {error}.") from None
         return body
 

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 from multidict import CIMultiDict
 
-from potstill.errors import ModelError
+from potstill.errors import NOT_JSON, ModelError
 from potstill.serve.answers import usage_of
 from potstill.serve.client import Client
 from potstill.serve.guesses import may_be_billed
@@ -155,6 +155,6 @@ def _usage(answer: bytes) -> dict[str, object] | None:
     try:
         usage = usage_of(answer)
         normalise_usage(usage)
-    except (msgspec.DecodeError, UnicodeDecodeError, ModelError):
+    except (*NOT_JSON, ModelError):
         return None
     return usage

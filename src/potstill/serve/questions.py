@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from potstill.errors import (
+    NOT_JSON,
     BadResponse,
     KeyRefused,
     ModelError,
@@ -222,5 +223,5 @@ def _or_raise(answered: tuple[Asked, ModelError | None]) -> Asked:
 def _usage(received: bytes) -> dict[str, object] | None:
     try:
         return usage_of(received)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         return None

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
+from potstill.errors import NOT_JSON
 from potstill.serve import settings as told
 from potstill.serve.problems import CHAT
 from potstill.types import Struct
@@ -145,7 +146,7 @@ def _fields(body: bytes) -> dict[str, msgspec.Raw]:
     """Empty for what is no JSON object."""
     try:
         return _members.decode(body)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except NOT_JSON:
         return {}
 
 

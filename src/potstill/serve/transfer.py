@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import msgspec
 
-from potstill.errors import BadResponse
+from potstill.errors import NOT_JSON, BadResponse
 from potstill.models.limits import parse_retry_after
 from potstill.serve.answers import END_MARKS, usage_of, usage_of_stream
 from potstill.serve.guesses import may_be_billed
@@ -241,5 +241,5 @@ class Transfer:
     def _usage(self, received: bytes) -> dict[str, object] | None:
         try:
             return usage_of_stream(received, self._endpoint.dialect) if self._streams else usage_of(received)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except NOT_JSON:
             return None

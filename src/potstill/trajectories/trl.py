@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from potstill.errors import NOT_JSON
 from potstill.trajectories.finetuning import EVERYBODY, Conversation, Unfit, blobs, written
 from potstill.trajectories.openai_chat import tool_told
 from potstill.types import Answerer, Message, Trajectory
@@ -77,5 +78,5 @@ def _object(arguments: str) -> Any:
     """Raises ``Unfit`` for arguments that are no JSON object: nobody wants to learn to write those."""
     try:
         return msgspec.json.decode(arguments, type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError):
+    except NOT_JSON:
         raise Unfit("a tool was called with arguments that are no JSON object") from None

@@ -23,7 +23,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-from potstill.errors import Untranslatable
+from potstill.errors import NOT_JSON, Untranslatable
 from potstill.wire.neutral import Image, Opaque, Part, Refusal, Text, Thinking, ToolOutput, ToolUse
 from potstill.wire.reading import Fields, said
 
@@ -254,7 +254,7 @@ def tool_input(arguments: str) -> msgspec.Raw | dict[str, Any]:
         return {}
     try:
         value = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except NOT_JSON:
         value = None
     return msgspec.Raw(arguments.encode()) if isinstance(value, dict) else {"INVALID_JSON": arguments}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from potstill.errors import NOT_JSON
 from potstill.wire.dialect import Problem
 from potstill.wire.openai_chat import ErrorBody, decode_error, excerpt
 
@@ -100,7 +101,7 @@ def kind_of_error(word: str, status: int) -> str:
 def _code(body: bytes) -> str | None:
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None
     for key in ("error", "details", "error_code"):
         value = value.get(key) if isinstance(value, dict) else None

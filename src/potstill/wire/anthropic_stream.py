@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from potstill.errors import BadResponse
+from potstill.errors import NOT_JSON, BadResponse
 from potstill.wire import sse
 from potstill.wire.anthropic_answer import KNOWN, finish_of
 from potstill.wire.anthropic_blocks import NAME, Malformed, block_parts, citations, fields_of
@@ -209,7 +209,7 @@ def _opaque_events(block: _Block) -> Iterator[Event]:
     if text.strip():
         try:
             block.whole["input"] = msgspec.json.decode(text)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
+        except NOT_JSON:
             raise Malformed(f"the input of a block of type '{block.whole.get('type')}' is not JSON") from None
     name = str(block.whole.get("type", ""))
     yield PartBegin(kind="opaque", index=block.index, name=name, value=block.whole, dialect=NAME)

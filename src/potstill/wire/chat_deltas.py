@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from potstill.errors import BadResponse
+from potstill.errors import NOT_JSON, BadResponse
 from potstill.types import Struct, TokenLogprob
 from potstill.wire.chat_answer import (
     OPAQUE_FIELDS,
@@ -281,7 +281,7 @@ def _name_and_text(call: CallDelta) -> tuple[str | None, str]:
 def _is_json(text: str) -> bool:
     try:
         msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+    except NOT_JSON:
         return False
     return True
 

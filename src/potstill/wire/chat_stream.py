@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from potstill.errors import BadResponse
+from potstill.errors import NOT_JSON, BadResponse
 from potstill.types import TokenLogprob, Usage
 from potstill.wire.chat_answer import (
     answer_id,
@@ -83,7 +83,7 @@ class ChatDecoder(FrameDecoder):
     def _chunk(self, data: bytes, event: str) -> Iterator[Event]:
         try:
             chunk = _CHUNK.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_JSON as error:
             raise BadResponse(f"the stream holds no chunk of a chat completion ({error}): {excerpt(data)}") from None
         if chunk.error or event == "error":
             problem = problem_of(chunk.error or excerpt(data))

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from potstill.errors import BadResponse
+from potstill.errors import NOT_JSON, BadResponse
 from potstill.types import Blob, FinishReason, Message, Reply, Request, Struct, TokenLogprob, ToolCall, ToolSpec, Usage
 from potstill.wire.usage import normalise_usage
 
@@ -225,7 +225,7 @@ def parse(body: bytes) -> Response:
     """
     try:
         response = _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise BadResponse(_why_not(body, error)) from None
     if not response.choices:
         raise BadResponse(f"the endpoint answered without choices: {excerpt(body)}")
@@ -355,7 +355,7 @@ def decode_error(body: bytes, max_chars: int = EXCERPT_CHARS) -> ErrorBody:
     """The error in a body that is not an answer; any body gives something readable of at most ``max_chars``."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return ErrorBody(message=excerpt(body))
     if isinstance(value, list) and value:  # Gemini wraps its errors in a list.
         value = value[0]

@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
-from potstill.logs.conversation import Conversation, Thread, told, tools_told
+from potstill.logs.conversation import Conversation, Thread, told
 from potstill.logs.formats import values
 from potstill.logs.formats.base import Skipped
+from potstill.logs.hashing import tools_told
 from potstill.logs.records import Attempt, LogCall, Problem, Source
 from potstill.types import Usage
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from potstill.logs.conversation import Conversation, Thread, tools_told
+from potstill.logs.conversation import Conversation, Thread
 from potstill.logs.formats import values
 from potstill.logs.formats.base import LogFormat, Skipped
 from potstill.logs.formats.episodes import token_sums
+from potstill.logs.hashing import tools_told
 from potstill.logs.records import PREVIEW, Attempt, LogCall, Problem, Source
 from potstill.types import (
     SCHEMA_VERSION,

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from potstill.errors import NOT_JSON
 from potstill.logs.formats.cells import MOST_AMOUNT, MOST_TIME, MOST_TOKENS
 from potstill.logs.records import Problem
 from potstill.types import Usage
@@ -46,7 +47,7 @@ def structured(value: Any) -> Any:
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
             return _decode(value)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        except NOT_JSON:
             return value
     return value
 
