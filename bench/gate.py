@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 from _results import write
-from potstill.serve import keys
-from potstill.serve.key_rows import StoreRows
 from potstill.serve.parts import Admission
 from potstill.serve.settings import Tenant
-from potstill.serve.tenants import TenantGate
+from potstill.serve.tenants import keys
+from potstill.serve.tenants.gate import TenantGate
+from potstill.serve.tenants.key_rows import StoreRows
 from potstill.trajectories import Store
 
 MUCH = 10**9

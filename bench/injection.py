@@ -1,9 +1,9 @@
 """What demonstrations add to a request of the gateway: the nearest are found, fitted to a budget and put in the prompt.
 
-The whole of ``serve.context.Injector`` on an event loop, ranking in its thread, three demonstrations of at most 2,000
-tokens, at another step each time. Texts are 40 words of 400 with Zipf weights; vectors have 384 dimensions in 500
-clusters and are looked up, so that embedding is not in the times. Target: p50 <= 5 ms at 10,000 steps exact and at
-100,000 with the trained index. ``on_loop`` is the CPU of the event loop itself.
+The whole of ``serve.deciding.context.Injector`` on an event loop, ranking in its thread, three demonstrations of at
+most 2,000 tokens, at another step each time. Texts are 40 words of 400 with Zipf weights; vectors have 384 dimensions
+in 500 clusters and are looked up, so that embedding is not in the times. Target: p50 <= 5 ms at 10,000 steps exact and
+at 100,000 with the trained index. ``on_loop`` is the CPU of the event loop itself.
 
     python bench/injection.py [--queries 200] [--steps 10000,100000]
 """
@@ -28,7 +28,7 @@ from potstill.record.parsing import parse
 from potstill.retrieval.dense import DenseRanker
 from potstill.retrieval.faiss_index import FaissIndex
 from potstill.retrieval.lexical import LexicalRanker
-from potstill.serve.context import Injector, Where
+from potstill.serve.deciding.context import Injector, Where
 from potstill.serve.settings import Context
 from potstill.types import Action, Answerer, Observation, Outcome, Step, Task, Trajectory, TrajectoryKind
 from potstill.wire.neutral import Prompt, Text, Turn

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from terminal import potstill
 
-from potstill.serve.key_rows import StoreRows
 from potstill.serve.parts import Admission
-from potstill.serve.tenants import TenantGate
+from potstill.serve.tenants.gate import TenantGate
+from potstill.serve.tenants.key_rows import StoreRows
 from potstill.trajectories import Store
 
 

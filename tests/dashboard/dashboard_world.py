@@ -20,8 +20,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from potstill.serve import keys
-from potstill.serve.key_rows import StoreRows
+from potstill.serve.tenants import keys
+from potstill.serve.tenants.key_rows import StoreRows
 from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.trajectories.opening import open_store
 from potstill.types import Answerer, Decision, DemonstrationRef, EscalationMode, Reason, Vote

@@ -14,9 +14,10 @@ from dashboard_world import STUDENT, decision, exchange, shown
 from potstill.measure.prices.table import PriceTable
 from potstill.measure.statistics import wilson
 from potstill.record.folding import fold_episode
-from potstill.serve import admin_figures, episode_steps
-from potstill.serve.admin_figures import Figures
-from potstill.serve.json_http import Call, Refusal
+from potstill.serve.admin import episode_steps
+from potstill.serve.admin import figures as admin_figures
+from potstill.serve.admin.figures import Figures
+from potstill.serve.clients.json_http import Call, Refusal
 from potstill.serve.settings import Gateway, Model, Route
 from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.trajectories.opening import open_store

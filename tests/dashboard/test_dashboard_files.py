@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from potstill.serve import dashboard
-from potstill.serve.client import Message
+from potstill.serve.clients.client import Message
 
 FOLDER = Path(str(files(dashboard)))
 SCRIPTS = sorted(FOLDER.glob("*.js"))

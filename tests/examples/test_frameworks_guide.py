@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from potstill.cli.serve import serve
 from potstill.serve.settings_file import from_flags
-from potstill.serve.upstreams import Endpoint
+from potstill.serve.upstreams.endpoints import Endpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "guides" / "frameworks.md").read_text(encoding="utf-8")

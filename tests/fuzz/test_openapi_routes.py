@@ -8,9 +8,10 @@ from typing import Any
 
 from watched_gateway import Watched
 
-from potstill.serve import dashboard, kept
-from potstill.serve.admin import OUTCOME, PREFIX
+from potstill.serve import dashboard
+from potstill.serve.admin.api import OUTCOME, PREFIX
 from potstill.serve.app import MODEL, described
+from potstill.serve.upstreams import kept
 
 DOCUMENT = json.loads(described())
 _GROUP = re.compile(r"\(\?P<(\w+)>[^()]*\)")

@@ -18,11 +18,11 @@ import pytest
 from exchange_fakes import exchange
 
 from postgres_server import PASSWORD, Server
-from potstill.serve import recorder as recorders
-from potstill.serve.key_rows import StoreRows
-from potstill.serve.limits import Amount
-from potstill.serve.metrics import Metrics
-from potstill.serve.recorder import Recorder
+from potstill.serve.recording import recorder as recorders
+from potstill.serve.recording.recorder import Recorder
+from potstill.serve.telemetry.metrics import Metrics
+from potstill.serve.tenants.key_rows import StoreRows
+from potstill.serve.tenants.limits import Amount
 from potstill.trajectories.postgres.store import PostgresStore
 from potstill.trajectories.writer import CommitUnknown, Unreachable
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from potstill.record.cleaning import Cleaner, CleanRequests
 from potstill.record.redact import Redactor
-from potstill.serve.own_secrets import OwnSecrets
+from potstill.serve.recording.own_secrets import OwnSecrets
 from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import Answerer, ErrorRecord
 

@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from potstill.serve.deciding import GatewayDecider
+from potstill.serve.deciding.decider import GatewayDecider
+from potstill.serve.deciding.verdicts import Verdicts
 from potstill.serve.parts import Admission, Asked, Decided, Placement
+from potstill.serve.rollout.stages import MemoryState
 from potstill.serve.settings import Cascade, Context, Gateway, Mode, Model, Route, Upstream
-from potstill.serve.stages import MemoryState
-from potstill.serve.verdicts import Verdicts
 from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.exchange import Upstream as Called
 from potstill.types import Answerer, FinishReason

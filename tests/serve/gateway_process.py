@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from potstill.serve import settings_file
-from potstill.serve.stage_rows import StageRow
-from potstill.serve.stages import plain
-from potstill.serve.trust import trust_of
+from potstill.serve.rollout.rows import StageRow
+from potstill.serve.rollout.stages import plain
+from potstill.serve.rollout.trust import trust_of
 from potstill.trajectories import Store
 
 ADMIN_KEY = "oX7-2kfLqP9zR4tVbN8wAa"

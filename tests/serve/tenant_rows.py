@@ -7,8 +7,8 @@ import threading
 import msgspec
 
 from potstill.errors import StoreError
-from potstill.serve.keys import VirtualKey
-from potstill.serve.limits import NOTHING, Amount
+from potstill.serve.tenants.keys import VirtualKey
+from potstill.serve.tenants.limits import NOTHING, Amount
 
 
 class MemoryRows:

@@ -16,16 +16,16 @@ from asgi_client import Answer, ask
 
 from potstill.errors import ConfigError
 from potstill.record.identity import trajectory_id
-from potstill.serve import json_http
-from potstill.serve.admin import Admin
+from potstill.serve.admin.api import Admin
+from potstill.serve.admin.guard import GUESSES_PER_MINUTE
 from potstill.serve.admin_key import LEAST, check_admin_key
-from potstill.serve.guard import GUESSES_PER_MINUTE
-from potstill.serve.key_rows import StoreRows
+from potstill.serve.clients import json_http
 from potstill.serve.parts import Admission
+from potstill.serve.rollout.stages import MemoryState, Stages
+from potstill.serve.rollout.trust import trust_of
 from potstill.serve.settings import Gateway, Mode, Model, Route, Tenant
-from potstill.serve.stages import MemoryState, Stages
-from potstill.serve.tenants import TenantGate
-from potstill.serve.trust import trust_of
+from potstill.serve.tenants.gate import TenantGate
+from potstill.serve.tenants.key_rows import StoreRows
 from potstill.trajectories import Store
 from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.opening import open_store

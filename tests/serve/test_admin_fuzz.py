@@ -14,14 +14,15 @@ from asgi_client import Answer, ask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from potstill.serve import keys, outcomes
-from potstill.serve.admin import Admin
-from potstill.serve.admin_acts import KeyChange, NewKey
-from potstill.serve.key_rows import StoreRows
+from potstill.serve.admin import outcomes
+from potstill.serve.admin.acts import KeyChange, NewKey
+from potstill.serve.admin.api import Admin
+from potstill.serve.rollout.stages import Stages
+from potstill.serve.rollout.trust import trust_of
 from potstill.serve.settings import Gateway, Mode, Model, Route
-from potstill.serve.stages import Stages
-from potstill.serve.tenants import TenantGate
-from potstill.serve.trust import trust_of
+from potstill.serve.tenants import keys
+from potstill.serve.tenants.gate import TenantGate
+from potstill.serve.tenants.key_rows import StoreRows
 from potstill.trajectories import Store
 from potstill.trajectories.exchange import Exchange
 

@@ -15,9 +15,9 @@ from upstream_double import Request, Upstream, chat_answer, reply
 
 from potstill.measure.prices.table import PriceTable
 from potstill.serve import settings_file
-from potstill.serve.guesses import FALLBACK_USD_PER_MTOK, Guesses, may_be_billed
-from potstill.serve.questions import EXCERPT
 from potstill.serve.settings import Gateway
+from potstill.serve.tenants.guesses import FALLBACK_USD_PER_MTOK, Guesses, may_be_billed
+from potstill.serve.upstreams.questions import EXCERPT
 from potstill.trajectories import Store
 from potstill.types import Answerer
 from potstill.wire.dialect import Problem

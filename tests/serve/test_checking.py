@@ -15,7 +15,7 @@ from upstream_double import Upstream, chat_answer, reply
 
 from potstill.errors import ConfigError, UnknownName
 from potstill.serve import settings_file
-from potstill.serve.checking import Checkers, loaded
+from potstill.serve.recording.checking import Checkers, loaded
 from potstill.serve.settings import Gateway
 from potstill.trajectories import Store
 from potstill.trajectories.exchange import Exchange
@@ -152,7 +152,7 @@ def test_episodes_that_a_stop_left_unchecked_are_checked_at_the_next_start(tmp_p
 def test_a_checker_that_hangs_holds_up_nobody_and_what_waits_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("potstill.serve.checking.MOST", 3)
+    monkeypatch.setattr("potstill.serve.recording.checking.MOST", 3)
     go = threading.Event()
     with Store.open(tmp_path / "g.db") as store:
         made = [folded(store, f"e-{number}") for number in range(5)]

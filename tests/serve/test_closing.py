@@ -8,8 +8,9 @@ from pathlib import Path
 
 from upstream_double import Upstream, chat_answer, reply
 
-from potstill.serve import closing, settings_file
-from potstill.serve.closing import AFTER_OUTCOME_S, Closer, close_open
+from potstill.serve import settings_file
+from potstill.serve.recording import closing
+from potstill.serve.recording.closing import AFTER_OUTCOME_S, Closer, close_open
 from potstill.serve.server import GatewayServer
 from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.store import Store

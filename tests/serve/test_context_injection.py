@@ -25,9 +25,9 @@ from potstill.distill.context.library import DemonstrationLibrary, build_library
 from potstill.errors import ConfigError
 from potstill.record.parsing import parse
 from potstill.run.prompt import DEMONSTRATIONS_HEADING
-from potstill.serve.context import END, Injector, Where, at_the_tail, behind_instructions, block_of, query_of
+from potstill.serve.deciding.context import END, Injector, Where, at_the_tail, behind_instructions, block_of, query_of
+from potstill.serve.rollout.trust import trust_of
 from potstill.serve.settings import Context, Mode
-from potstill.serve.trust import trust_of
 from potstill.types import (
     Action,
     Answerer,

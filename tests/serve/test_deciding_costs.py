@@ -12,11 +12,11 @@ from potstill.decide.assignment import Route as Served
 from potstill.decide.rollout import Stage
 from potstill.measure.prices.table import PriceTable
 from potstill.record.parsing import parse
-from potstill.serve.costs import Costs
-from potstill.serve.episodes_held import Held, HeldEpisodes
+from potstill.serve.deciding.costs import Costs
+from potstill.serve.deciding.episodes_held import Held, HeldEpisodes
+from potstill.serve.deciding.switching import Lengths, Side, Warmth, conversation, prompt_usd, switch_price
+from potstill.serve.rollout.stages import Assigned
 from potstill.serve.settings import Cascade, Model
-from potstill.serve.stages import Assigned
-from potstill.serve.switching import Lengths, Side, Warmth, conversation, prompt_usd, switch_price
 from potstill.trajectories.exchange import Upstream as Called
 from potstill.types import Answerer, ErrorRecord, Reason, Usage
 from potstill.wire.neutral import Prompt, Text, Turn

@@ -18,8 +18,8 @@ from potstill.errors import (
     StoreError,
     Untranslatable,
 )
+from potstill.serve.rollout.stages import MemoryState
 from potstill.serve.settings import Cascade, Context, Mode
-from potstill.serve.stages import MemoryState
 from potstill.types import Reason
 
 FAILURES = [
@@ -201,7 +201,7 @@ async def test_a_bug_in_the_way_is_still_the_teachers_turn(monkeypatch: pytest.M
     def broken(*_: Any) -> Any:
         raise ZeroDivisionError("in deciding")
 
-    monkeypatch.setattr("potstill.serve.deciding.parse", broken)
+    monkeypatch.setattr("potstill.serve.deciding.decider.parse", broken)
     decided = await rig.decide()
     assert decided.answer is None
     assert "ZeroDivisionError" in decided.notes[0]

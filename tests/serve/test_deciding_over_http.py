@@ -10,14 +10,14 @@ import pytest
 from deciding_builders import Clock, prompt, route, turn_call, turn_output, turn_user
 from upstream_double import Request, Upstream, chat_answer, reply
 
-from potstill.serve.deciding import GatewayDecider
-from potstill.serve.metrics import Metrics
+from potstill.serve.deciding.decider import GatewayDecider
 from potstill.serve.parts import Admission, Decided, Placement
-from potstill.serve.questions import Questions
+from potstill.serve.rollout.stages import MemoryState
 from potstill.serve.settings import Cascade, Gateway, Model, Route
 from potstill.serve.settings import Upstream as Told
-from potstill.serve.stages import MemoryState
-from potstill.serve.upstreams import Upstreams
+from potstill.serve.telemetry.metrics import Metrics
+from potstill.serve.upstreams.endpoints import Upstreams
+from potstill.serve.upstreams.questions import Questions
 from potstill.types import Answerer, Reason
 from potstill.wire.neutral import ToolUse
 

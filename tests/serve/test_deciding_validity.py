@@ -10,8 +10,8 @@ from deciding_builders import call, prompt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.serve.student import reply_of
-from potstill.serve.validity import ValidAnswers, misfit
+from potstill.serve.deciding.student import reply_of
+from potstill.serve.deciding.validity import ValidAnswers, misfit
 from potstill.types import Reply, ToolCall
 from potstill.wire.neutral import Tool
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from potstill.decide import CascadeState
 from potstill.decide.assignment import Route as Served
 from potstill.decide.rollout import Stage
-from potstill.serve.episodes_held import Held, HeldEpisodes
-from potstill.serve.stages import Assigned
+from potstill.serve.deciding.episodes_held import Held, HeldEpisodes
+from potstill.serve.rollout.stages import Assigned
 
 
 def held(step: int = 0) -> Held:

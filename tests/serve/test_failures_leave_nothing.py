@@ -8,7 +8,7 @@ import time
 import pytest
 from upstream_double import CLOSE, END, RESET, STREAM, Upstream, chat_event, chunk, reply
 
-from potstill.serve.transfer import Transfer
+from potstill.serve.upstreams.transfer import Transfer
 from potstill.serve.work import Work
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}

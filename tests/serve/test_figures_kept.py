@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tracemalloc
 
-from potstill.serve.figures import EpisodeFigures, Spent
-from potstill.serve.figures_kept import KeptFigures
+from potstill.serve.figures.episode import EpisodeFigures, Spent
+from potstill.serve.figures.kept import KeptFigures
 from potstill.types import TrajectoryKind
 
 DAY = 20_000

@@ -275,7 +275,7 @@ def test_too_many_at_a_time_are_told_to_wait(start) -> None:
 
 
 def test_a_full_queue_drops_what_it_was_told_to_drop_and_says_so(start, monkeypatch) -> None:
-    from potstill.serve import recorder
+    from potstill.serve.recording import recorder
 
     monkeypatch.setattr(recorder.Recorder, "_write", slow(recorder.Recorder._write))
     with Upstream(lambda request: reply(chat_answer())) as upstream:
@@ -292,7 +292,7 @@ def test_a_full_queue_drops_what_it_was_told_to_drop_and_says_so(start, monkeypa
 
 
 def test_a_full_queue_that_waits_loses_nothing(start, monkeypatch) -> None:
-    from potstill.serve import recorder
+    from potstill.serve.recording import recorder
 
     monkeypatch.setattr(recorder.Recorder, "_write", slow(recorder.Recorder._write))
     with Upstream(lambda request: reply(chat_answer())) as upstream:

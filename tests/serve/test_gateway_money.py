@@ -15,9 +15,10 @@ import pytest
 from upstream_double import Request, Upstream, chat_answer, reply
 
 from potstill.record.folding import fold_episode
-from potstill.serve import keys, settings_file
-from potstill.serve.key_rows import StoreRows
+from potstill.serve import settings_file
 from potstill.serve.settings import Gateway
+from potstill.serve.tenants import keys
+from potstill.serve.tenants.key_rows import StoreRows
 from potstill.trajectories import Store
 
 ADMIN_KEY = "oX7-2kfLqP9zR4tVbN8wAa"

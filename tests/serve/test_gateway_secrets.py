@@ -19,11 +19,12 @@ from upstream_double import END, STREAM, Request, Upstream, chat_answer, chat_ev
 from upstream_double import chunk as chunked
 
 from potstill.record.sse_text import streamed_text
-from potstill.serve import keys, settings_file
-from potstill.serve.client_keys import ClientKeys
-from potstill.serve.key_rows import StoreRows
-from potstill.serve.own_secrets import OwnSecrets
+from potstill.serve import settings_file
+from potstill.serve.recording.client_keys import ClientKeys
+from potstill.serve.recording.own_secrets import OwnSecrets
 from potstill.serve.settings import Gateway
+from potstill.serve.tenants import keys
+from potstill.serve.tenants.key_rows import StoreRows
 from potstill.trajectories import Store
 from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.exchange import Upstream as Called

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from upstream_double import DONE, USAGE_EVENT, chat_stream
 
 from potstill.errors import NOT_JSON, BadRequest
-from potstill.serve.answers import is_usage_chunk, stream_ended, usage_of, usage_of_stream
-from potstill.serve.metrics import Metrics
-from potstill.serve.outline import asks_for_usage, outline_of, with_fields, with_usage_asked
-from potstill.serve.recorder import Recorder
-from potstill.serve.relay import UsageFilter, WholeEvents
+from potstill.serve.clients.outline import asks_for_usage, outline_of, with_fields, with_usage_asked
+from potstill.serve.recording.recorder import Recorder
 from potstill.serve.settings import Overflow
+from potstill.serve.telemetry.metrics import Metrics
+from potstill.serve.upstreams.answers import is_usage_chunk, stream_ended, usage_of, usage_of_stream
+from potstill.serve.upstreams.relay import UsageFilter, WholeEvents
 from potstill.trajectories.exchange import Exchange
 
 VALUES = st.recursive(
@@ -207,7 +207,7 @@ async def test_one_exchange_that_the_store_refuses_does_not_take_others_with_it(
 
 
 async def test_idle_episodes_become_trajectories(tmp_path) -> None:
-    from potstill.serve.closing import Closer
+    from potstill.serve.recording.closing import Closer
     from potstill.trajectories.store import Store
 
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from potstill.serve.client import Client
-from potstill.serve.protocol import JoiningTransport
+from potstill.serve.clients.client import Client
+from potstill.serve.clients.protocol import JoiningTransport
 
 
 class Wire(asyncio.Transport):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.serve.limits import NOTHING, Amount, Bucket, Carry, Means, Meter, day_of, until_tomorrow_s
+from potstill.serve.tenants.limits import NOTHING, Amount, Bucket, Carry, Means, Meter, day_of, until_tomorrow_s
 
 NOON = 20_000 * 86400 + 43200.0
 

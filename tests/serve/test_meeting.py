@@ -17,9 +17,9 @@ from potstill.distill.context.config import ContextConfig
 from potstill.distill.context.library import DemonstrationLibrary
 from potstill.errors import StoreError
 from potstill.record.live import LiveEpisodes
-from potstill.serve.closing import FOLDING, Closer
-from potstill.serve.learning import Learning
-from potstill.serve.meeting import PAUSE_S, WAITING, Meeting
+from potstill.serve.deciding.learning import Learning
+from potstill.serve.recording.closing import FOLDING, Closer
+from potstill.serve.recording.meeting import PAUSE_S, WAITING, Meeting
 from potstill.serve.settings import Cascade
 from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.store import Store
@@ -116,7 +116,7 @@ class Slow:
 
 
 async def test_a_store_that_hangs_is_not_waited_for_and_not_asked_again_at_once(monkeypatch: Any) -> None:
-    from potstill.serve import meeting as module
+    from potstill.serve.recording import meeting as module
 
     monkeypatch.setattr(module, "PATIENCE_S", 0.02)
     now, slow = [0.0], Slow()

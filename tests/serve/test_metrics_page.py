@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from upstream_double import Request, Upstream, chat_answer, reply
 
-from potstill.serve import keys, settings_file
-from potstill.serve.key_rows import StoreRows
-from potstill.serve.metrics import Metrics
+from potstill.serve import settings_file
+from potstill.serve.telemetry.metrics import Metrics
+from potstill.serve.tenants import keys
+from potstill.serve.tenants.key_rows import StoreRows
 from potstill.trajectories import Store
 
 ADMIN_KEY = "oX7-2kfLqP9zR4tVbN8wAa"

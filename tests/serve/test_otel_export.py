@@ -19,11 +19,11 @@ from upstream_double import END, STREAM, Request, Upstream, chat_answer, chat_st
 from otel_receiver import Collector, collector
 from potstill.errors import ConfigError, MissingExtra
 from potstill.serve import settings_file
-from potstill.serve.metrics import Metrics
-from potstill.serve.otel import SpanExport, endpoint_of, peer_of, valid
-from potstill.serve.otel_spans import Span, Teller, episode_place, parent_of
 from potstill.serve.settings import Gateway, Otel
 from potstill.serve.settings import Upstream as Settings
+from potstill.serve.telemetry.export import SpanExport, endpoint_of, peer_of, valid
+from potstill.serve.telemetry.metrics import Metrics
+from potstill.serve.telemetry.spans import Span, Teller, episode_place, parent_of
 from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.exchange import Upstream as Called
 from potstill.types import Answerer, Decision, ErrorRecord, Reason, Vote

@@ -20,12 +20,12 @@ from potstill.decide.rollout import RolloutState, Stage
 from potstill.measure.prices.table import PriceTable
 from potstill.record.folding import fold_episode
 from potstill.serve import settings_file
-from potstill.serve.costs import Costs
-from potstill.serve.episodes_held import key_of
-from potstill.serve.stage_rows import Corrected, Counts, Ended, StageRow, with_events
-from potstill.serve.stages import MemoryState, plain
-from potstill.serve.trust import trust_of
-from potstill.serve.verdicts import Ending, ending_of
+from potstill.serve.deciding.costs import Costs
+from potstill.serve.deciding.episodes_held import key_of
+from potstill.serve.deciding.verdicts import Ending, ending_of
+from potstill.serve.rollout.rows import Corrected, Counts, Ended, StageRow, with_events
+from potstill.serve.rollout.stages import MemoryState, plain
+from potstill.serve.rollout.trust import trust_of
 from potstill.trajectories import Store
 from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.exchange import Upstream as Called

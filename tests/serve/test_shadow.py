@@ -10,9 +10,9 @@ import pytest
 from deciding_builders import FakeAsk, Rig, answered, call, prompt, route, text, turn_call, turn_output, turn_user
 
 from potstill.errors import ModelTimeout
+from potstill.serve.deciding.shadow import Job, ShadowQueue, teachers_reply
 from potstill.serve.parts import Decided
 from potstill.serve.settings import Mode
-from potstill.serve.shadow import Job, ShadowQueue, teachers_reply
 from potstill.trajectories.exchange import Exchange
 from potstill.types import Answerer, FinishReason
 from potstill.wire.assemble import events_of

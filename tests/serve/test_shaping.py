@@ -16,7 +16,7 @@ from upstream_double import Request, Upstream, chat_answer, reply
 from potstill.errors import ConfigError
 from potstill.serve import settings as told
 from potstill.serve.settings_file import parse
-from potstill.serve.shaping import SAMPLING, Shape, Shapes, refused_field, shaped
+from potstill.serve.upstreams.shaping import SAMPLING, Shape, Shapes, refused_field, shaped
 
 MESSAGES = {"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5}
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50, "temperature": 0.5}

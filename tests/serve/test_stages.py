@@ -18,8 +18,8 @@ from potstill.decide.assignment import Route as Served
 from potstill.decide.evidence import Arm
 from potstill.decide.rollout import RolloutPlan, RolloutState, Stage
 from potstill.errors import ConfigError, UnknownName
-from potstill.serve.settings import Cascade, Mode
-from potstill.serve.stage_rows import (
+from potstill.serve.deciding.verdicts import Ending
+from potstill.serve.rollout.rows import (
     BASELINE,
     Counts,
     Ended,
@@ -32,9 +32,9 @@ from potstill.serve.stage_rows import (
     widened,
     with_events,
 )
-from potstill.serve.stages import MemoryState, Stages, plain
-from potstill.serve.trust import trust_of
-from potstill.serve.verdicts import Ending
+from potstill.serve.rollout.stages import MemoryState, Stages, plain
+from potstill.serve.rollout.trust import trust_of
+from potstill.serve.settings import Cascade, Mode
 
 ROLLED = route(rollout=True, canary=(0.2, 0.5), allowed_loss=0.05, shadow_share=1.0)
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upstream_double import chat_event
 
-from potstill.serve import answers
-from potstill.serve.answers import events_of, stream_ended, stream_told_error, usage_of_stream
+from potstill.serve.upstreams import answers
+from potstill.serve.upstreams.answers import events_of, stream_ended, stream_told_error, usage_of_stream
 
 ENDS = {
     "anthropic": ("message_stop",),

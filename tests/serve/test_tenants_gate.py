@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from tenant_rows import MemoryRows
 
 from potstill.errors import ConfigError
-from potstill.serve import keys
-from potstill.serve.key_cache import ABSENT_S, FRESH_S, GRACE_S
-from potstill.serve.key_rows import StoreRows
-from potstill.serve.limits import Amount, day_of
 from potstill.serve.parts import Admission
 from potstill.serve.settings import Tenant
-from potstill.serve.tenants import LOST_S, TenantGate
+from potstill.serve.tenants import keys
+from potstill.serve.tenants.gate import LOST_S, TenantGate
+from potstill.serve.tenants.key_cache import ABSENT_S, FRESH_S, GRACE_S
+from potstill.serve.tenants.key_rows import StoreRows
+from potstill.serve.tenants.limits import Amount, day_of
 from potstill.trajectories.opening import open_store
 from potstill.wire.dialect import Problem
 

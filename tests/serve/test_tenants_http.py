@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from upstream_double import Upstream, chat_answer, reply
 
-from potstill.serve import keys, settings_file
-from potstill.serve.key_rows import StoreRows
+from potstill.serve import settings_file
+from potstill.serve.tenants import keys
+from potstill.serve.tenants.key_rows import StoreRows
 from potstill.trajectories import Store
 
 MESSAGES = {"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]}

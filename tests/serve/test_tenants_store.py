@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from potstill.errors import StoreError
-from potstill.serve import keys
-from potstill.serve.key_rows import StoreRows, iso_day, key_of, row_of
-from potstill.serve.limits import Amount, day_of
 from potstill.serve.parts import Admission
 from potstill.serve.settings import Tenant
-from potstill.serve.tenants import TenantGate
+from potstill.serve.tenants import keys
+from potstill.serve.tenants.gate import TenantGate
+from potstill.serve.tenants.key_rows import StoreRows, iso_day, key_of, row_of
+from potstill.serve.tenants.limits import Amount, day_of
 from potstill.trajectories.opening import open_store
 from potstill.trajectories.state import KeyRow
 from potstill.wire.dialect import Problem

@@ -10,10 +10,11 @@ import pytest
 
 from potstill.cli.serve import show
 from potstill.measure.prices.table import PriceTable
-from potstill.serve import keys, settings_file
-from potstill.serve.key_rows import StoreRows
+from potstill.serve import settings_file
 from potstill.serve.settings import Gateway
-from potstill.serve.unpriced import unpriced
+from potstill.serve.tenants import keys
+from potstill.serve.tenants.key_rows import StoreRows
+from potstill.serve.tenants.unpriced import unpriced
 from potstill.trajectories import Store
 
 PRICES = PriceTable.load(prices={})

@@ -14,7 +14,7 @@ from test_pairs import question
 from test_pairs_fuzz import damaged, payload
 
 from potstill.errors import Untranslatable
-from potstill.serve.translate import Translating, as_stream
+from potstill.serve.upstreams.translate import Translating, as_stream
 from potstill.types import FinishReason, TokenLogprob, Usage
 from potstill.wire.dialect import dialect
 from potstill.wire.events import Begin, Broken, Delta, Done, Event, Finish, PartBegin, PartEnd, Ping, Spent

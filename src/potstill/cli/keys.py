@@ -1,6 +1,7 @@
 """``potstill keys``: make, list and revoke the virtual keys with which tenants use a gateway.
 
-Callbacks parse and call ``potstill.serve.key_rows``. A key's text is printed once, when it is made, and nowhere else.
+Callbacks parse and call ``potstill.serve.tenants.key_rows``. A key's text is printed once, when it is made, and
+nowhere else.
 """
 
 from __future__ import annotations
@@ -73,9 +74,9 @@ def add(
     json_mode: bool,
 ) -> None:
     """Make a key and print it: the only time that it can be seen. A running gateway takes it within seconds."""
-    from potstill.serve import keys as virtual
-    from potstill.serve.key_rows import StoreRows
-    from potstill.serve.limits import DAY_S
+    from potstill.serve.tenants import keys as virtual
+    from potstill.serve.tenants.key_rows import StoreRows
+    from potstill.serve.tenants.limits import DAY_S
     from potstill.trajectories.opening import shown
 
     at = time.time()
@@ -106,8 +107,8 @@ def add(
 @json_option
 def list_(db: str, tenant: str | None, json_mode: bool) -> None:
     """List keys with what they spent today, revoked ones among them. Secrets are not kept and not shown."""
-    from potstill.serve.key_rows import StoreRows
-    from potstill.serve.limits import day_of
+    from potstill.serve.tenants.key_rows import StoreRows
+    from potstill.serve.tenants.limits import day_of
 
     at = time.time()
     with reading(db) as store:
@@ -131,8 +132,8 @@ def list_(db: str, tenant: str | None, json_mode: bool) -> None:
 @json_option
 def revoke(id: str, db: str, json_mode: bool) -> None:
     """Revoke a key for good, by its id (the part after psk_). A running gateway refuses it within seconds."""
-    from potstill.serve import keys as virtual
-    from potstill.serve.key_rows import StoreRows
+    from potstill.serve.tenants import keys as virtual
+    from potstill.serve.tenants.key_rows import StoreRows
     from potstill.trajectories.opening import shown
 
     presented = virtual.parse(id)
@@ -150,8 +151,8 @@ def revoke(id: str, db: str, json_mode: bool) -> None:
 
 
 def _row(key: Any, spent: dict[tuple[str, str], Any], at: float) -> dict[str, Any]:
-    from potstill.serve.admin_acts import shown
-    from potstill.serve.limits import MICROS
+    from potstill.serve.admin.acts import shown
+    from potstill.serve.tenants.limits import MICROS
 
     row: dict[str, Any] = shown(key, at)
     today = spent.get((key.tenant, key.id))

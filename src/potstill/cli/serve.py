@@ -64,7 +64,7 @@ def show(settings: Gateway, *, json_mode: bool) -> None:
     """Print where each name leads."""
     from potstill.serve.preflight import hints_of, warnings_of
     from potstill.serve.routes import Routes
-    from potstill.serve.unpriced import unpriced_before
+    from potstill.serve.tenants.unpriced import unpriced_before
 
     for warning in (*warnings_of(settings), *unpriced_before(settings), *hints_of(settings)):
         note(f"note: {warning}")

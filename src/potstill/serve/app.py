@@ -20,19 +20,13 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from potstill.errors import PotstillError, UnknownName
-from potstill.serve.admin import Admin
-from potstill.serve.bodies import Bodies
-from potstill.serve.call import Call, Scope
-from potstill.serve.client import Client, Receive, Send, Watch
-from potstill.serve.forward import Forwarder
-from potstill.serve.hosts import Hosts
-from potstill.serve.kept import MODEL_HEADER, Kept, dialect_at, with_query
-from potstill.serve.listing import Listing
-from potstill.serve.metrics import CONTENT_TYPE, Metrics
-from potstill.serve.outline import Outline, outline_of
-from potstill.serve.parts import Admission, Episodes, Gate
-from potstill.serve.plain import Plain
-from potstill.serve.problems import (
+from potstill.serve.admin.api import Admin
+from potstill.serve.clients.bodies import Bodies
+from potstill.serve.clients.call import Call, Scope
+from potstill.serve.clients.client import Client, Receive, Send, Watch
+from potstill.serve.clients.hosts import Hosts
+from potstill.serve.clients.outline import Outline, outline_of
+from potstill.serve.clients.problems import (
     ANTHROPIC,
     CHAT,
     RESPONSES,
@@ -40,10 +34,16 @@ from potstill.serve.problems import (
     problem_of,
     refused,
 )
-from potstill.serve.recorder import Recorder
+from potstill.serve.forward import Forwarder
+from potstill.serve.parts import Admission, Episodes, Gate
+from potstill.serve.recording.recorder import Recorder
 from potstill.serve.routes import Routes, Target
 from potstill.serve.settings import Limits
-from potstill.serve.upstreams import Upstreams
+from potstill.serve.telemetry.metrics import CONTENT_TYPE, Metrics
+from potstill.serve.upstreams.endpoints import Upstreams
+from potstill.serve.upstreams.kept import MODEL_HEADER, Kept, dialect_at, with_query
+from potstill.serve.upstreams.listing import Listing
+from potstill.serve.upstreams.plain import Plain
 from potstill.serve.work import Incoming, Work
 from potstill.wire.dialect import Problem
 

@@ -16,33 +16,33 @@ from potstill.errors import PotstillError
 from potstill.measure.prices.table import PriceTable
 from potstill.record.live import LiveEpisodes
 from potstill.record.redact import Redactor
-from potstill.serve.admin import Admin
+from potstill.serve.admin.api import Admin
 from potstill.serve.admin_key import is_loopback
 from potstill.serve.app import App
-from potstill.serve.checking import Checkers, loaded
-from potstill.serve.client_keys import ClientKeys
-from potstill.serve.closing import Closer, close_open
+from potstill.serve.clients.hosts import Hosts
 from potstill.serve.counting import tell_decider, tell_gate, tell_meeting, tell_outcomes
-from potstill.serve.deciding import GatewayDecider
+from potstill.serve.deciding.decider import GatewayDecider
+from potstill.serve.deciding.learning import Learning
+from potstill.serve.deciding.verdicts import Verdicts, ending_of
 from potstill.serve.forward import Forwarder
-from potstill.serve.hosts import Hosts
-from potstill.serve.key_rows import StoreRows
-from potstill.serve.learning import Learning
-from potstill.serve.meeting import Meeting
 from potstill.serve.memory import give_back
-from potstill.serve.metrics import Metrics
-from potstill.serve.own_secrets import OwnSecrets
-from potstill.serve.plain import Plain
 from potstill.serve.preflight import warnings_of
-from potstill.serve.questions import Questions
-from potstill.serve.recorder import LINGER_S, Recorder
+from potstill.serve.recording.checking import Checkers, loaded
+from potstill.serve.recording.client_keys import ClientKeys
+from potstill.serve.recording.closing import Closer, close_open
+from potstill.serve.recording.meeting import Meeting
+from potstill.serve.recording.own_secrets import OwnSecrets
+from potstill.serve.recording.recorder import LINGER_S, Recorder
+from potstill.serve.recording.settling import Settler
 from potstill.serve.routes import Routes
 from potstill.serve.settings import Gateway, Mode
-from potstill.serve.settling import Settler
-from potstill.serve.tenants import TenantGate
-from potstill.serve.unpriced import unpriced
-from potstill.serve.upstreams import Upstreams
-from potstill.serve.verdicts import Verdicts, ending_of
+from potstill.serve.telemetry.metrics import Metrics
+from potstill.serve.tenants.gate import TenantGate
+from potstill.serve.tenants.key_rows import StoreRows
+from potstill.serve.tenants.unpriced import unpriced
+from potstill.serve.upstreams.endpoints import Upstreams
+from potstill.serve.upstreams.plain import Plain
+from potstill.serve.upstreams.questions import Questions
 from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.opening import is_url, open_store, secrets_of
 from potstill.trajectories.store import Store
@@ -50,7 +50,7 @@ from potstill.types import Trajectory
 
 if TYPE_CHECKING:
     from potstill.distill.context.library import DemonstrationLibrary
-    from potstill.serve.otel import SpanExport
+    from potstill.serve.telemetry.export import SpanExport
 
 _log = logging.getLogger("potstill.gateway")
 
@@ -235,7 +235,7 @@ async def _quiet(app: App) -> None:
 def _span_export(settings: Gateway, metrics: Metrics, prices: PriceTable | None) -> SpanExport | None:
     if not settings.otel.endpoint:
         return None
-    from potstill.serve.otel import SpanExport
+    from potstill.serve.telemetry.export import SpanExport
 
     return SpanExport(settings, metrics, prices)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from potstill.decide.rollout import Stage
-from potstill.serve.checking import Checkers
-from potstill.serve.deciding import GatewayDecider
-from potstill.serve.meeting import Meeting
-from potstill.serve.metrics import Labels, Metrics
-from potstill.serve.tenants import TenantGate
-from potstill.serve.verdicts import Verdicts
+from potstill.serve.deciding.decider import GatewayDecider
+from potstill.serve.deciding.verdicts import Verdicts
+from potstill.serve.recording.checking import Checkers
+from potstill.serve.recording.meeting import Meeting
+from potstill.serve.telemetry.metrics import Labels, Metrics
+from potstill.serve.tenants.gate import TenantGate
 
 
 def tell_gate(metrics: Metrics, gate: TenantGate) -> None:

@@ -12,24 +12,31 @@ import logging
 from collections.abc import Callable
 
 from potstill.errors import BadRequest, PotstillError
-from potstill.serve.client import Watch
-from potstill.serve.metrics import Metrics
+from potstill.serve.clients.client import Watch
+from potstill.serve.clients.problems import (
+    JSON,
+    Headers,
+    Refused,
+    body_of,
+    event_of,
+    headers_of,
+    problem_of,
+    translated,
+)
 from potstill.serve.parts import CutShort, Decided, Decider
-from potstill.serve.passing import Adapter, Passing
-from potstill.serve.problems import Headers, Refused, body_of, event_of, headers_of, problem_of, translated
-from potstill.serve.recorder import Recorder
+from potstill.serve.recording.recorder import Recorder
 from potstill.serve.settings import Limits, Mode, Model
-from potstill.serve.shaping import shaped
-from potstill.serve.transfer import EVENTS, Transfer
-from potstill.serve.translate import Translating, as_stream, must_be_rewritten, named_by_us
-from potstill.serve.upstreams import Upstreams
+from potstill.serve.telemetry.metrics import Metrics
+from potstill.serve.upstreams.endpoints import Upstreams
+from potstill.serve.upstreams.passing import Adapter, Passing
+from potstill.serve.upstreams.shaping import shaped
+from potstill.serve.upstreams.transfer import EVENTS, Transfer
+from potstill.serve.upstreams.translate import Translating, as_stream, must_be_rewritten, named_by_us
 from potstill.serve.work import Work, answerer_header
 from potstill.trajectories.exchange import Exchange
 from potstill.types import Answerer
 from potstill.wire.dialect import Problem, dialect
 from potstill.wire.neutral import Answer, Prompt
-
-JSON: Headers = [(b"content-type", b"application/json")]
 
 FAREWELL_S = 1.0
 """How long the last word to a client may take when the gateway stops."""

@@ -32,7 +32,7 @@ class Admission(Struct, frozen=True, kw_only=True):
 
 
 class Gate(Protocol):
-    """Virtual keys, budgets, rate limits (``tenants``)."""
+    """Virtual keys, budgets, rate limits (``tenants.gate``)."""
 
     async def admit(self, key: str | None, route: str, at: float) -> Admission | Problem:
         """``key`` as the client sent it (bearer token or ``x-api-key``); ``at`` is Unix seconds.
@@ -139,7 +139,7 @@ class Decided(Struct, frozen=True, kw_only=True):
 
 
 class Decider(Protocol):
-    """Cascade, shadow and rollout (``deciding``). Never raises because of the student, the store or retrieval."""
+    """Cascade, shadow, rollout (``deciding.decider``). Never raises because of the student, the store or retrieval."""
 
     async def decide(
         self,

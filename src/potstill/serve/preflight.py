@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from potstill.errors import StoreError
 from potstill.record.redact import Redactor
 from potstill.serve.admin_key import check_admin_key
-from potstill.serve.checking import loaded
-from potstill.serve.keys import may_ask
+from potstill.serve.recording.checking import loaded
+from potstill.serve.rollout.trust import trust_of
 from potstill.serve.settings import Gateway, Mode
-from potstill.serve.trust import trust_of
-from potstill.serve.upstreams import Endpoint
+from potstill.serve.tenants.keys import may_ask
+from potstill.serve.upstreams.endpoints import Endpoint
 
 
 def check(settings: Gateway, admin_key: str | None) -> None:
@@ -35,7 +35,7 @@ def check(settings: Gateway, admin_key: str | None) -> None:
     loaded(settings)
     Redactor(settings.recording.redact, builtin=settings.recording.builtin_redaction)
     if settings.otel.endpoint:
-        from potstill.serve.otel import headers_of, needs_exporter
+        from potstill.serve.telemetry.export import headers_of, needs_exporter
 
         headers_of(settings.otel)
         needs_exporter()

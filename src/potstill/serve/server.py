@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from potstill.errors import ConfigError, MissingExtra
 from potstill.serve.admin_key import check_admin_key
 from potstill.serve.assembly import opened
-from potstill.serve.client import Message, Receive, Send
+from potstill.serve.clients.client import Message, Receive, Send
 from potstill.serve.memory import hold_little
 from potstill.serve.settings import Gateway
 
@@ -173,7 +173,7 @@ def _server(gateway: GatewayServer) -> uvicorn.Server:
     needs_packages()
     import uvicorn
 
-    from potstill.serve.protocol import BoundedProtocol
+    from potstill.serve.clients.protocol import BoundedProtocol
 
     settings = gateway.settings
     limits = settings.limits

@@ -16,9 +16,9 @@ import msgspec
 
 from potstill.errors import ConfigError, one_of
 from potstill.serve.admin_key import is_loopback
-from potstill.serve.problems import CHAT
+from potstill.serve.clients.problems import CHAT
 from potstill.serve.settings import Gateway, Mode, Model, Route, Upstream
-from potstill.serve.shaping import NEEDED
+from potstill.serve.upstreams.shaping import NEEDED
 from potstill.wire import dialect
 
 TABLES = ("gateway", "upstreams", "models", "routes", "tenants", "limits", "recording", "otel")

@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from potstill.serve.client import Client
-from potstill.serve.outline import Outline
+from potstill.serve.clients.client import Client
+from potstill.serve.clients.outline import Outline
+from potstill.serve.clients.problems import Headers
 from potstill.serve.parts import Admission, Decided, Placement
-from potstill.serve.problems import Headers
-from potstill.serve.recorder import Ticket
+from potstill.serve.recording.recorder import Ticket
 from potstill.serve.routes import Target
 from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import Answerer, ErrorRecord

@@ -1,7 +1,7 @@
 """Rows of state that belong to an episode, and go with it.
 
 What it knows: which kinds these are, and the keys under which the gateway keeps them. What it does not do: what they
-mean (``serve.episodes_held``, ``serve.verdicts``).
+mean (``serve.deciding.episodes_held``, ``serve.deciding.verdicts``).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-from potstill.serve.client import Message, Send
+from potstill.serve.clients.client import Message, Send
 
 TYPES = {
     "html": b"text/html; charset=utf-8",

@@ -1,0 +1,1 @@
+"""The admin API and what it shows: keys, stages, episodes, outcomes."""

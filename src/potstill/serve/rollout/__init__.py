@@ -1,0 +1,1 @@
+"""Rollout stages of routes, shared between processes, and the policy that a route's settings come to."""

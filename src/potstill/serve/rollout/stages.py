@@ -1,0 +1,339 @@
+"""Rollout stages over several processes: rows in the store, changed by compare-and-set, looked at every second.
+
+What it knows: which stage a route is in, the kill switch, what was observed here and not yet written. What it does not
+do: decide on stages (``decide.rollout``), ask models, time anything: clocks come in.
+
+Observations are gathered in memory and folded into the row at the next ``tick``; another process that wrote in between
+is read again and nothing is counted twice. A process that is killed loses the observations of about a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from potstill.decide import drift, rollout
+from potstill.decide.assignment import Route as Served
+from potstill.decide.assignment import assign
+from potstill.errors import ConfigError, StoreError, UnknownName
+from potstill.serve.rollout.rows import (
+    Corrected,
+    Ended,
+    Event,
+    Shadowed,
+    StageRow,
+    acted_on,
+    begun,
+    fitted,
+    stepped,
+    widened,
+    with_events,
+)
+from potstill.serve.rollout.trust import Trust
+from potstill.serve.settings import Mode
+from potstill.types import Struct
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+KIND = "rollout"
+SWITCH = ("switch", "all")
+POLL_S = 1.0
+STALE_S = 3.0
+"""A state that was last read longer ago is not served by: the teacher answers."""
+PATIENCE_S = 0.25
+"""How long a request waits for the state to be read."""
+UNHURRIED_S = 10.0
+"""How long work that nobody waits for gives the store."""
+STEP_S = 10.0
+"""How often the machine looks where nothing was observed."""
+_TRIES = 20
+_WAITING = 10_000
+"""Observations that wait for a store that is away; the oldest go first."""
+
+ACTS: Mapping[str, Callable[[rollout.RolloutState, float], rollout.RolloutState]] = {
+    "freeze": lambda state, now: rollout.freeze(state),
+    "unfreeze": lambda state, now: rollout.unfreeze(state),
+    "kill": lambda state, now: rollout.kill(state),
+    "release": rollout.release,
+    "recalibrated": rollout.recalibrated,
+}
+
+
+class StateStore(Protocol):
+    """Rows of JSON with a version. Synchronous: called from a thread."""
+
+    def get_state(self, kind: str, key: str) -> tuple[int, Any] | None:
+        """Version and value; None where there is no row."""
+
+    def put_state(self, kind: str, key: str, value: Any, expected_version: int) -> bool:
+        """False, and nothing changed, if the row's version is another one (0: there is no row)."""
+
+
+def plain(value: Struct) -> Any:
+    """As JSON would give it back: what state rows are compared with."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+class MemoryState:
+    """State rows of one process without a store."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self._lock = threading.Lock()
+
+    def get_state(self, kind: str, key: str) -> tuple[int, Any] | None:
+        with self._lock:
+            found = self._rows.get((kind, key))
+        return None if found is None else (found[0], msgspec.json.decode(found[1]))
+
+    def put_state(self, kind: str, key: str, value: Any, expected_version: int) -> bool:
+        with self._lock:
+            version = self._rows.get((kind, key), (0, b""))[0]
+            if version != expected_version:
+                return False
+            self._rows[kind, key] = (version + 1, msgspec.json.encode(value))
+            return True
+
+
+class Switch(Struct, frozen=True, kw_only=True):
+    """The kill switch over all routes."""
+
+    killed: bool = False
+    at: float = 0.0
+    by: str = ""
+
+
+class Assigned(Struct, frozen=True, kw_only=True):
+    """How an episode is served now."""
+
+    served: Served
+    stage: rollout.Stage
+    entered_at: float = 0.0
+    widening: drift.Widening | None = None
+    note: str = ""
+    """Why nothing but the teacher is asked, where the state could not be read."""
+
+    @property
+    def label(self) -> str:
+        """As records hold it: ``canary/cascade``."""
+        return f"{self.stage}/{self.served}"
+
+
+class Stages:
+    """The stages of all routes as this process sees them. One event loop."""
+
+    def __init__(self, trusts: Mapping[str, Trust], store: StateStore, clock: Callable[[], float]) -> None:
+        self._trusts = dict(trusts)
+        self.staged = [name for name, trust in trusts.items() if trust.route.mode is not Mode.RECORD]
+        """Routes with a rollout's row."""
+        self._store = store
+        self._clock = clock
+        self._adopted: set[str] = set()
+        self._rows: dict[str, StageRow] = {}
+        self._switch = Switch()
+        self._events: dict[str, deque[Event]] = {name: deque(maxlen=_WAITING) for name in self.staged}
+        self._read_at = float("-inf")
+        self._stepped_at = float("-inf")
+        self._busy = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(1, "potstill-stages")
+        self._reading: asyncio.Task[bool] | None = None
+        self._again_at = float("-inf")
+        self.failures = 0
+        """Times that the store could not be read or written."""
+
+    # --- how an episode is served -----------------------------------------------------------------------------------
+
+    def assigned(self, name: str, episode: str) -> Assigned:
+        """For an episode of one tenant, by the state that was last read."""
+        trust, mode = self._trusts[name], self._trusts[name].route.mode
+        if mode is Mode.RECORD:
+            return Assigned(served=Served.TEACHER, stage=rollout.Stage.OFF)
+        if not self.fresh:
+            note = "the rollout's state could not be read: the teacher answers"
+            return Assigned(served=Served.TEACHER, stage=rollout.Stage.OFF, note=note)
+        row = self._rows[name]
+        state = row.rollout
+        if row.calibration != trust.calibration:
+            note = "another gateway serves this route with another calibration, rule or student: the teacher answers"
+            return Assigned(served=Served.TEACHER, stage=rollout.Stage.OFF, note=note)
+        if self._switch.killed or state.stage is rollout.Stage.KILLED:
+            return Assigned(served=Served.TEACHER, stage=rollout.Stage.KILLED, entered_at=state.entered_at)
+        if mode is Mode.SHADOW:
+            return Assigned(served=Served.SHADOW, stage=rollout.Stage.SHADOW, entered_at=state.entered_at)
+        if mode is Mode.STUDENT:
+            return Assigned(served=Served.CASCADE, stage=rollout.Stage.LIVE, entered_at=state.entered_at)
+        return self._cascade(trust, row, episode)
+
+    def _cascade(self, trust: Trust, row: StageRow, episode: str) -> Assigned:
+        state = row.rollout
+        widening = widened(row, trust.policy.threshold)
+        stage, served = rollout.Stage.LIVE, Served.CASCADE
+        if trust.route.rollout:
+            share = rollout.share_of(trust.plan, state)
+            stage, served = state.serving, assign(episode, state.serving, share, trust.route.name)
+        if served is Served.CASCADE and not widening.student_may_act:
+            served = Served.SHADOW
+        return Assigned(served=served, stage=stage, entered_at=state.entered_at, widening=widening)
+
+    @property
+    def fresh(self) -> bool:
+        return abs(self._clock() - self._read_at) <= STALE_S
+
+    def row(self, name: str) -> StageRow:
+        """A route's row as it was last read, for pages and tests."""
+        return self._rows.get(name, StageRow())
+
+    @property
+    def switch(self) -> Switch:
+        return self._switch
+
+    # --- what was observed ------------------------------------------------------------------------------------------
+
+    def shadowed(self, name: str, *, acted: bool, agreed: bool) -> None:
+        calibration, entered_at = self._trusts[name].calibration, self.row(name).rollout.entered_at
+        self._events[name].append(Shadowed(acted=acted, agreed=agreed, calibration=calibration, entered_at=entered_at))
+
+    def observed(self, name: str, event: Ended | Corrected) -> None:
+        """An episode of ``name`` ended with a known outcome, or its outcome was corrected."""
+        self._events[name].append(event)
+
+    # --- the store --------------------------------------------------------------------------------------------------
+
+    async def freshen(self) -> None:
+        """Read again where the state is old. Requests that come meanwhile wait for the same attempt, at most
+        ``PATIENCE_S``, and there is one a second: a store that hangs must not hold up what the teacher can answer."""
+        loop = asyncio.get_running_loop()
+        if self.fresh:
+            return
+        if (self._reading is None or self._reading.done()) and self._clock() >= self._again_at:
+            self._again_at = self._clock() + POLL_S
+            self._reading = loop.create_task(self.refresh(PATIENCE_S), name="potstill-stages-read")
+        if self._reading is not None and not self._reading.done():
+            await asyncio.shield(self._reading)
+
+    async def aclose(self) -> None:
+        """Write what was observed, if the store answers."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(UNHURRIED_S):
+                await self.tick()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, work: Callable[..., T], *told: Any) -> T:
+        """In the one thread of its own: a store that hangs takes no other's."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *told)
+
+    async def refresh(self, within_s: float = 1.0) -> bool:
+        """Read switch and rows. False, with a count in ``failures``, if the store does not answer in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                switch, rows = await self._run(self._read)
+        except (StoreError, OSError, TimeoutError, msgspec.MsgspecError):
+            self.failures += 1
+            return False
+        except Exception:  # whatever a store's driver raises: an old state sends everything to the teacher
+            log.exception("the rollout's state could not be read")
+            self.failures += 1
+            return False
+        self._switch, self._rows, self._read_at = switch, rows, self._clock()
+        return True
+
+    async def tick(self, now: float | None = None) -> bool:
+        """Write what was observed, let the machine look, and read again. False if the store does not answer."""
+        async with self._busy:
+            at = self._clock() if now is None else now
+            look = at - self._stepped_at >= STEP_S
+            try:
+                for name in self.staged:
+                    if look or self._events[name]:
+                        await self._run(self._flush, name, at)
+            except (StoreError, OSError, msgspec.MsgspecError):
+                self.failures += 1
+                return False
+            self._stepped_at = at if look else self._stepped_at
+            return await self.refresh(within_s=UNHURRIED_S)
+
+    async def act(self, name: str, what: str, by: str = "") -> StageRow:
+        """An operator's act on one route: one of ``ACTS``. Raises ``ConfigError`` where it is not possible now."""
+        if name not in self.staged:
+            raise UnknownName("route with a student", name, self.staged)
+        if what not in ACTS:
+            raise UnknownName("act", what, ACTS)
+        change = ACTS[what]
+
+        def acted(row: StageRow) -> StageRow:
+            now = self._clock()
+            return acted_on(row, change(row.rollout, now), what, now, by)
+
+        row = await self._run(self._change, name, acted)
+        self._rows[name] = row
+        return row
+
+    async def kill_all(self, killed: bool = True, by: str = "") -> Switch:
+        """Everything to the teacher, on all routes and in every process within ``POLL_S``; or end that."""
+        self._switch = await self._run(self._throw, Switch(killed=killed, at=self._clock(), by=by))
+        return self._switch
+
+    def _read(self) -> tuple[Switch, dict[str, StageRow]]:
+        found = self._store.get_state(*SWITCH)
+        switch = Switch() if found is None else msgspec.convert(found[1], Switch)
+        return switch, {name: self._own(name)[1] for name in self.staged}
+
+    def _own(self, name: str) -> tuple[int, StageRow]:
+        """Version and row of a route.
+
+        The first time it is begun, and put under the calibration that is served here: of two processes with different
+        ones the one that started later has it, and the other leaves the route to the teacher (``assigned``).
+        """
+        while True:
+            found = self._store.get_state(KIND, name)
+            version, row = (0, None) if found is None else (found[0], self._row_of(name, found[1]))
+            if row is not None and name in self._adopted:
+                return version, row
+            wanted = begun(row, self._trusts[name].calibration, self._clock())
+            if wanted is row or self._put(name, wanted, version):
+                self._adopted.add(name)
+
+    def _row_of(self, name: str, value: Any) -> StageRow:
+        return fitted(msgspec.convert(value, StageRow), self._trusts[name].plan)
+
+    def _put(self, name: str, row: StageRow, version: int) -> bool:
+        return self._store.put_state(KIND, name, plain(row), version)
+
+    def _change(self, name: str, change: Callable[[StageRow], StageRow]) -> StageRow:
+        for _ in range(_TRIES):
+            version, row = self._own(name)
+            changed = change(row)
+            if changed == row or self._put(name, changed, version):
+                return changed
+        raise StoreError(f"The rollout of route '{name}' is changed by others all the time; try again.")
+
+    def _flush(self, name: str, now: float) -> None:
+        waiting = self._events[name]
+        count = len(waiting)
+        taken = [waiting[index] for index in range(count)]
+        plan = self._trusts[name].plan
+        rolled = self._trusts[name].route.mode is Mode.CASCADE and self._trusts[name].route.rollout
+
+        def changed(row: StageRow) -> StageRow:
+            row = with_events(row, taken)
+            return stepped(row, plan, now) if rolled else row
+
+        self._change(name, changed)
+        for _ in range(min(count, len(waiting))):
+            waiting.popleft()
+
+    def _throw(self, switch: Switch) -> Switch:
+        for _ in range(_TRIES):
+            found = self._store.get_state(*SWITCH)
+            if self._store.put_state(*SWITCH, plain(switch), 0 if found is None else found[0]):
+                return switch
+        raise ConfigError("The kill switch is thrown by others all the time; try again.")

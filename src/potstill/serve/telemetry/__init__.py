@@ -1,0 +1,1 @@
+"""What is told to monitoring: Prometheus metrics and OpenTelemetry spans."""
