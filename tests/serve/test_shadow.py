@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -11,9 +12,9 @@ from deciding_builders import FakeAsk, Rig, answered, call, prompt, route, text,
 
 from potstill.errors import ModelTimeout
 from potstill.serve.deciding.shadow import Job, ShadowQueue, teachers_reply
-from potstill.serve.parts import Decided
-from potstill.serve.settings import Mode
-from potstill.trajectories.exchange import Exchange
+from potstill.serve.parts import Asked, Decided
+from potstill.serve.settings import Mode, Model
+from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import Answerer, FinishReason
 from potstill.wire.assemble import events_of
 from potstill.wire.dialect import NAMES, dialect
@@ -59,6 +60,31 @@ async def test_a_student_that_fails_is_recorded_and_says_nothing_about_agreement
     (record,) = rig.recorded
     assert record.metadata == {"shadow_of": "r1"}
     assert record.calls[0].error is not None
+    assert rig.decider.stages.row("auto").counts.shadow_units == 0
+
+
+class Endless(FakeAsk):
+    """Answers never; who stops waiting is told what it may be billed for."""
+
+    async def ask(
+        self, model: Model, prompt: Prompt, *, n: int = 1, told: Callable[[Upstream], None] = lambda call: None
+    ) -> list[Asked]:
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told(self._asked(model, (call("look"),) * n).call)
+        return []
+
+
+async def test_what_was_asked_when_the_gateway_stops_is_recorded_and_so_paid_for() -> None:
+    rig = Rig(Endless(call("look")), SHADOW)
+    rig.finish(await rig.decide(), prompt(), call("look"))
+    await rig.ask.begun.wait()
+    await rig.decider.shadow.aclose(0.0)
+    (record,) = rig.recorded
+    assert [(called.answerer, called.shadow) for called in record.calls] == [(Answerer.STUDENT, True)]
+    assert record.metadata == {"shadow_of": "r1"}
     assert rig.decider.stages.row("auto").counts.shadow_units == 0
 
 

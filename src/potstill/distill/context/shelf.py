@@ -133,7 +133,8 @@ class Shelf:
         first, owner, _ = self.layout()
         best = np.maximum.reduceat(step_scores, first)
         hits = np.flatnonzero(step_scores == best[owner])
-        _, first_hit = np.unique(owner[hits], return_index=True)
+        owners = owner[hits]  # in order: the first hit of each is where the owner changes
+        first_hit = np.flatnonzero(np.diff(owners, prepend=-1))
         return best, hits[first_hit] - first
 
 

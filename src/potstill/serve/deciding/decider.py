@@ -36,12 +36,12 @@ from potstill.serve.deciding.episodes_held import KEPT, Held, HeldEpisodes, Kept
 from potstill.serve.deciding.shadow import Compared, Job, ShadowQueue, compare, teachers_reply
 from potstill.serve.deciding.student import answer_of, not_for_student
 from potstill.serve.deciding.validity import ValidAnswers
-from potstill.serve.parts import Admission, Ask, Decided, Placement
+from potstill.serve.parts import Admission, Ask, CutShort, Decided, Placement
 from potstill.serve.rollout.stages import POLL_S, Assigned, Stages, StateStore
 from potstill.serve.rollout.trust import Trust, trust_of
 from potstill.serve.settings import Gateway, Route
-from potstill.trajectories.exchange import Exchange
-from potstill.types import Answerer, EscalationMode, Reply
+from potstill.trajectories.exchange import Exchange, Upstream
+from potstill.types import Answerer, Decision, EscalationMode, Reply
 from potstill.wire.neutral import Prompt
 
 if TYPE_CHECKING:
@@ -320,13 +320,53 @@ class GatewayDecider:
         policy = msgspec.structs.replace(trust.policy, kind=PolicyKind.CASCADE, mode=EscalationMode.STEP)
         started = self._clock()
         state = CascadeState(step=situation.step_index)
-        weighed = await self._weigh(trust, policy, state, shown, prompt, situation, teacher)
+        try:
+            weighed = await self._weigh(trust, policy, state, shown, prompt, situation, teacher)
+        except CutShort as cut:  # the gateway stops; what was asked may be billed all the same
+            self._beside(exchange, started, shown, calls=cut.calls, notes=("shadow: cut off",))
+            raise
         found = compare(teacher, weighed.samples, weighed.resolution.decision, ValidAnswers(policy.rule, prompt))
         if found is not None:
             self.stages.shadowed(name, acted=found.acted, agreed=found.agreed)
             self.shadowed[name, *_named(found)] += 1
-        if self._record is not None:
-            self._record(_shadow_record(exchange, weighed, shown, found, started, self._clock()))
+        decision, notes = weighed.resolution.decision, weighed.notes
+        self._beside(exchange, started, shown, calls=weighed.calls, notes=notes, decision=decision, found=found)
+
+    def _beside(
+        self,
+        exchange: Exchange,
+        started: float,
+        shown: Shown,
+        *,
+        calls: tuple[Upstream, ...],
+        notes: tuple[str, ...],
+        decision: Decision | None = None,
+        found: Compared | None = None,
+    ) -> None:
+        """Record what the student did beside an exchange, and what it cost."""
+        if self._record is None:
+            return
+        told: dict[str, Any] = {"shadow_of": exchange.request_id}
+        if found is not None:
+            told |= {"acted": found.acted, "agreed": found.agreed}
+        self._record(
+            Exchange(
+                namespace=exchange.namespace,
+                episode_id=exchange.episode_id,
+                route=exchange.route,
+                dialect=exchange.dialect,
+                started_at=started,
+                latency_s=max(0.0, self._clock() - started),
+                answerer=exchange.answerer,
+                decision=decision,
+                calls=calls,
+                demonstrations=shown.demonstrations,
+                stage=exchange.stage,
+                notes=tuple(filter(None, (shown.note, *notes))),
+                key_id=exchange.key_id,
+                metadata=told,
+            )
+        )
 
 
 def _widened(policy: Policy, now: Assigned) -> Policy:
@@ -351,27 +391,3 @@ def _tried(situation: Situation, rule: ValidAnswers) -> set[Hashable]:
 
 def _named(found: Compared) -> tuple[str, str]:
     return "acted" if found.acted else "abstained", "agreed" if found.agreed else "differed"
-
-
-def _shadow_record(
-    exchange: Exchange, weighed: Weighed, shown: Shown, found: Compared | None, started: float, ended: float
-) -> Exchange:
-    told: dict[str, Any] = {"shadow_of": exchange.request_id}
-    if found is not None:
-        told |= {"acted": found.acted, "agreed": found.agreed}
-    return Exchange(
-        namespace=exchange.namespace,
-        episode_id=exchange.episode_id,
-        route=exchange.route,
-        dialect=exchange.dialect,
-        started_at=started,
-        latency_s=max(0.0, ended - started),
-        answerer=exchange.answerer,
-        decision=weighed.resolution.decision,
-        calls=weighed.calls,
-        demonstrations=shown.demonstrations,
-        stage=exchange.stage,
-        notes=tuple(filter(None, (shown.note, *weighed.notes))),
-        key_id=exchange.key_id,
-        metadata=told,
-    )
