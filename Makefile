@@ -3,6 +3,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts
 ARGS ?=
+# What ``make bench`` runs; NAME=gateway_peers ARGS=--prepare makes the peers' own virtual environments first.
+BENCHES := store retrieval environments local_models importers audit plan_table drift calibration \
+  gateway first_byte injection journal gate placing redaction postgres soak
 # The release of torch whose Linux wheel on the package index is the small CPU build; TORCH= takes the newest instead.
 TORCH ?= torch==2.13.0
 
@@ -33,7 +36,8 @@ format: $(VENV)/.check  ## put the code into its format
 	$(BIN)/ruff format
 
 bench: $(VENV)/.test-all model  ## measure speeds again; ALFWORLD=DIR: and all of the README (hours); NAME=store: one
-	@set -e; for name in $(or $(NAME),store retrieval environments local_models importers audit plan_table drift calibration); do \
+	sh scripts/apt.sh pg_ctlcluster:postgresql
+	@set -e; for name in $(or $(NAME),$(BENCHES)); do \
 	  echo "bench/$$name.py"; $(BIN)/python bench/$$name.py $(ARGS); done
 	$(if $(ALFWORLD),VENV=$(VENV) sh bench/escalation_modes.sh && VENV=$(VENV) sh bench/alfworld.sh $(ALFWORLD))
 	$(BIN)/python bench/tables.py

@@ -1,11 +1,14 @@
 """Time to the first byte of a streamed answer: what the cascade adds to it, by what becomes of the step.
 
 Teacher and student are one fake server that waits a stated time before it answers; the gateway is a process of its own,
-the client asks one request after the other, the cases in turn. ``python bench/first_byte.py [REQUESTS]``
+the client asks one request after the other, the cases in turn.
+
+    python bench/first_byte.py [100]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import http.client
 import json
@@ -188,9 +191,13 @@ def measured(pair: tuple[int, int], count: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--fake"]:
-        return asyncio.run(fake(*map(float, sys.argv[2:4])))
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("requests", type=int, nargs="?", default=100, help="of each case")
+    parser.add_argument("--fake", nargs=2, type=float, metavar="MS", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.fake:
+        return asyncio.run(fake(*options.fake))
+    count = options.requests
     write("first_byte", [one for pair in PAIRS_MS for one in measured(pair, count)], n=count)
 
 

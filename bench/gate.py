@@ -1,11 +1,14 @@
 """What admitting and settling a request costs: CPU microseconds of the gate, by the limits of the key and its tenant.
 
 A real store on disk; the key is in use, so that no request waits for it. Every 10,000 requests the gate is brought in
-step with the store, apart from the measured time. ``python bench/gate.py [REQUESTS]``
+step with the store, apart from the measured time.
+
+    python bench/gate.py [50000]
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import statistics
 import sys
@@ -64,7 +67,10 @@ async def measure(rows: StoreRows, limits: dict[str, int], tenant_too: bool, req
     return admitting / rounds * 1e6, settling / rounds * 1e6
 
 
-def main(requests: int) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("requests", type=int, nargs="?", default=50_000)
+    requests = parser.parse_args().requests
     found = []
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "gate.db") as store:
         rows = StoreRows(store)
@@ -77,4 +83,4 @@ def main(requests: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 50_000)
+    main()
