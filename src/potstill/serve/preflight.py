@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from potstill.errors import StoreError
 from potstill.record.redact import Redactor
 from potstill.serve.admin_key import check_admin_key
+from potstill.serve.packages import needs_packages
 from potstill.serve.recording.checking import loaded
 from potstill.serve.rollout.trust import trust_of
 from potstill.serve.settings import Gateway, Mode
@@ -24,8 +25,6 @@ from potstill.serve.upstreams.endpoints import Endpoint
 def check(settings: Gateway, admin_key: str | None) -> None:
     """Raise what would keep a gateway of these settings from starting in this environment: ``ConfigError`` for a key
     that is not set or an admin key that is weak, ``MissingExtra``, ``StoreError``, what ``trust.trust_of`` raises."""
-    from potstill.serve.server import needs_packages
-
     needs_packages()
     check_admin_key(admin_key, settings.host)
     for upstream in settings.upstreams:

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
-from potstill.errors import ConfigError, MissingExtra
+from potstill.errors import ConfigError
 from potstill.serve.admin_key import check_admin_key
 from potstill.serve.assembly import opened
 from potstill.serve.clients.client import Message, Receive, Send
 from potstill.serve.memory import hold_little
+from potstill.serve.packages import needs_packages
 from potstill.serve.settings import Gateway
 
 if TYPE_CHECKING:
@@ -155,18 +156,6 @@ def _rest_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_OBJECTS, 20, 20)
-
-
-def needs_packages() -> None:
-    """Raises ``MissingExtra`` where the server's packages are not installed."""
-    try:
-        import httptools  # noqa: F401
-        import uvicorn  # noqa: F401
-
-        if sys.platform != "win32":
-            import uvloop  # noqa: F401
-    except ImportError:
-        raise MissingExtra("The gateway", "serve") from None
 
 
 def _server(gateway: GatewayServer) -> uvicorn.Server:
