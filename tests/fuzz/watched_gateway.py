@@ -28,7 +28,8 @@ from potstill.serve.settings import Upstream as Told
 from potstill.trajectories.exchange import Exchange
 
 PATHS = {CHAT: "/v1/chat/completions", RESPONSES: "/v1/responses", ANTHROPIC: "/v1/messages"}
-IDLE_S = 0.4
+IDLE_S = 2.5
+"""Longer than a busy machine may pause: a stream that its upstream sent whole must not end in a time-out."""
 Pieces = bytes | Iterable[bytes | float]
 
 
