@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from typing import cast
 
 EVENTS = 20
 TEXT = "The next step is to look at the table and to take what lies on it, then to go on."
@@ -56,8 +57,7 @@ class Server(asyncio.Protocol):
     pace_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self.received = bytearray()
         self.needed = 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 WORDS = (
     "look",
@@ -113,8 +113,7 @@ class Server(asyncio.Protocol):
     """One connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self.received = bytearray()
         self.task: asyncio.Task[None] | None = None
 
