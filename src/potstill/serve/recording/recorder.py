@@ -28,7 +28,8 @@ from potstill.trajectories.writer import CommitUnknown, Unreachable
 
 BATCH = 256
 LINGER_S = 0.02
-"""How long an exchange waits for others to share its commit, where no client waits for it. Longer saves commits and makes\nbatches that hold the event loop up: with 50 ms the slowest hundredth of requests took half as long again."""
+"""How long an exchange waits for others to share its commit, where no client waits for it. Longer saves commits and
+makes batches that hold up the event loop: with 50 ms the slowest hundredth of requests took half as long again."""
 UNKNOWN_S = 30.0
 """How long a batch whose commit may or may not have been one waits for the store to say which. Afterwards it counts as
 not recorded, and may be there; it is never written twice."""
