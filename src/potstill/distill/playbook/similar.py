@@ -1,0 +1,309 @@
+"""Which short texts are nearly the same by their letters, and how pairs become groups.
+
+What it knows: character n-grams, an inverted index, pairs. What it does not do: vectors (``similar_vectors``), bullets
+and operations (``gate``), models, files.
+
+*The lexical similarity* of two texts is the cosine of their sets of character n-grams (3 to 5): shared grams over the
+geometric mean of the two sizes. Sets, because a repeated word says nothing new and whole numbers give exact bounds; the
+cosine, because Jaccard falls faster when one text is the other with a clause more; and no weights by rarity: these
+change as a book grows, so that one pair would be a duplicate today and none tomorrow, depending on who came first.
+Grams are 32-bit hashes: of two texts with 500 grams each, one in 17,000 pairs counts one gram too many.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import threading
+import unicodedata
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.errors import ConfigError
+from potstill.types import Struct
+
+Grams = NDArray[np.uint32]
+SHORTEST, LONGEST = 3, 5
+"""Lengths of the n-grams, in characters of the normalised text."""
+MOST_PAIRS = 5_000_000
+"""Pairs that one call gives back (some 500 MB): more means that the threshold tells nothing apart."""
+_BUCKETS = (1 << 18) - 1
+_SCAN = 60_000
+_VERIFY = 4096
+_SPACE = re.compile(r"\s+")
+
+
+class Near(Struct, frozen=True, kw_only=True):
+    """A stored text and how near it is, in (0, 1]."""
+
+    id: str
+    similarity: float
+
+
+class Pair(Struct, frozen=True, kw_only=True):
+    """Two ids, ``a`` before ``b`` as strings, and how near they are."""
+
+    a: str
+    b: str
+    similarity: float
+
+
+def normalised(text: str) -> str:
+    """What two texts have in common that differ in letter case, spaces and ways to write one character (NFKC).
+
+    >>> normalised("  Open the\\n FRIDGE first ")
+    'open the fridge first'
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return _SPACE.sub(" ", folded).strip()
+
+
+def fingerprint(text: str) -> str:
+    """32 hexadecimal digits that are equal where the normalised texts are."""
+    return hashlib.sha256(normalised(text).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def grams(text: str) -> Grams:
+    """The sorted set of hashes of a text's n-grams; one space stands at either end, so that "a" has a gram as well."""
+    plain = normalised(text)
+    if not plain:
+        return np.empty(0, dtype=np.uint32)
+    points = np.frombuffer(f" {plain} ".encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
+    rolling, found = np.zeros(len(points), dtype=np.uint64), []
+    for length in range(1, min(LONGEST, len(points)) + 1):
+        rolling = rolling[: len(points) - length + 1] * np.uint64(0x100000001B3) + points[length - 1 :]
+        if length >= SHORTEST:
+            mixed = (rolling ^ (rolling >> np.uint64(29)) ^ np.uint64(length << 56)) * np.uint64(0x9E3779B97F4A7C15)
+            found.append((mixed >> np.uint64(32)).astype(np.uint32))
+    return np.unique(np.concatenate(found))
+
+
+def similarity(first: str, second: str) -> float:
+    """The lexical similarity of two texts, in [0, 1]; 0 where one is empty.
+
+    "abc" has the grams " ab", "abc", "bc ", " abc", "abc " and " abc ": 6. "abd" shares " ab" only: 1 / 6.
+
+    >>> round(similarity("abc", "abd"), 4)
+    0.1667
+    """
+    a, b = grams(first), grams(second)
+    return float(_cosine(len(np.intersect1d(a, b, assume_unique=True)), len(a), len(b)))
+
+
+def _cosine(shared: int, first: int, second: int) -> float:
+    return shared / math.sqrt(first * second) if shared else 0.0
+
+
+def check_threshold(threshold: float) -> None:
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"A similarity threshold of {threshold} is not possible. Allowed: above 0, up to 1.")
+
+
+def best(found: Iterable[Near], limit: int | None) -> list[Near]:
+    return sorted(found, key=lambda near: (-near.similarity, near.id))[:limit]
+
+
+# --- letters --------------------------------------------------------------------------------------------------------
+
+
+class _Postings:
+    """The gram sets of one section, by slot, and an inverted index over 2**18 buckets of gram hashes.
+
+    A search is exact. A text that reaches the threshold t shares at least t^2 |A| grams with the query A, so it is met
+    in the postings of any |A| - t^2 |A| + 1 of them: the rarest are read, and more while they are cheap. What was
+    met c times among p grams shares at most c + |A| - p, and only where that is enough are the sets compared.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[str | None] = []
+        self._sets: list[Grams] = []
+        self._roots = np.empty(64, dtype=np.float64)  # of the sets' sizes; infinite where removed
+        self._postings: defaultdict[int, array[int]] = defaultdict(lambda: array("I"))
+        self._removed = 0
+
+    @property
+    def mostly_removed(self) -> bool:
+        return self._removed > 64 and 2 * self._removed > len(self.ids)
+
+    def add(self, id: str, found: Grams) -> int:
+        slot = len(self.ids)
+        if slot == len(self._roots):
+            self._roots = np.concatenate([self._roots, np.empty_like(self._roots)])
+        self._roots[slot] = math.sqrt(len(found)) if len(found) else math.inf
+        self.ids.append(id)
+        self._sets.append(found)
+        for bucket in np.unique(found & np.uint32(_BUCKETS)).tolist():
+            self._postings[bucket].append(slot)
+        return slot
+
+    def remove(self, slot: int) -> None:
+        self.ids[slot], self._sets[slot], self._roots[slot] = None, np.empty(0, dtype=np.uint32), math.inf
+        self._removed += 1
+
+    def living(self) -> Iterator[tuple[int, str, Grams]]:
+        for slot, id in enumerate(self.ids):
+            if id is not None:
+                yield slot, id, self._sets[slot]
+
+    def near(self, query: Grams, threshold: float, before: int | None = None) -> Iterator[Near]:
+        """Whatever reaches the threshold, in no order; with ``before`` only slots below it."""
+        slots = self._candidates(query, threshold, len(self.ids) if before is None else before)
+        for start in range(0, len(slots), _VERIFY):
+            block = slots[start : start + _VERIFY].tolist()
+            sets = [self._sets[slot] for slot in block]
+            together = np.concatenate(sets)
+            places = np.minimum(np.searchsorted(query, together), len(query) - 1)
+            ends = np.cumsum([len(each) for each in sets])
+            shared = np.add.reduceat(query[places] == together, np.concatenate([[0], ends[:-1]]), dtype=np.int64)
+            for slot, count in zip(block, shared.tolist(), strict=True):
+                value = _cosine(count, len(query), len(self._sets[slot]))
+                id = self.ids[slot]
+                if value >= threshold and id is not None:
+                    yield Near(id=id, similarity=value)
+
+    def _candidates(self, query: Grams, threshold: float, slots: int) -> NDArray[np.int64]:
+        buckets = (query & np.uint32(_BUCKETS)).tolist()
+        rows = sorted((self._postings[bucket] for bucket in buckets if bucket in self._postings), key=len)
+        absent = len(query) - len(rows)
+        enough = len(query) - math.ceil(threshold * threshold * len(query) - 1e-6) + 1
+        lengths = np.cumsum([len(row) for row in rows], dtype=np.int64)
+        read = max(enough - absent, int(np.searchsorted(lengths, _SCAN)))
+        if enough <= absent or not slots:
+            return np.empty(0, dtype=np.int64)
+        met = np.concatenate([np.frombuffer(row, dtype=np.uintc) for row in rows[:read]])
+        counts = np.bincount(met, minlength=len(self.ids))[:slots]
+        left = max(0, len(rows) - read)
+        needed = (threshold * math.sqrt(len(query)) - 1e-9) * self._roots[:slots]
+        return np.flatnonzero((counts > 0) & (counts + left >= needed - 1e-6))
+
+
+class LexicalIndex:
+    """The texts of a book by section, to be asked for near ones by their letters. Exact; safe in threads.
+
+    Memory: about 8 bytes a distinct gram of each text, some 3 grams a character, and 30 MB a large section.
+
+    >>> index = LexicalIndex(); index.add("b-1", "rules", "Open the fridge before you look for the milk.")
+    >>> [near.id for near in index.nearest("rules", "open the fridge before you look for milk", 0.8)]
+    ['b-1']
+    """
+
+    def __init__(self) -> None:
+        self._sections: dict[str, _Postings] = {}
+        self._slots: dict[str, tuple[str, int]] = {}
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._slots
+
+    def add(self, id: str, section: str, text: str) -> None:
+        """Keep a text. One that was there under this id is replaced, in whatever section it stood."""
+        found = grams(text)
+        with self._lock:
+            self.remove(id)
+            postings = self._sections.setdefault(section, _Postings())
+            self._slots[id] = (section, postings.add(id, found))
+
+    def remove(self, id: str) -> None:
+        """Forget a text; nothing happens where there is none."""
+        with self._lock:
+            if id not in self._slots:
+                return
+            section, slot = self._slots.pop(id)
+            self._sections[section].remove(slot)
+            if self._sections[section].mostly_removed:
+                self._rewrite(section)
+
+    def _rewrite(self, section: str) -> None:
+        old, new = self._sections[section], _Postings()
+        for _, id, found in old.living():
+            self._slots[id] = (section, new.add(id, found))
+        self._sections[section] = new
+
+    def nearest(self, section: str, text: str, threshold: float, limit: int | None = None) -> list[Near]:
+        """Every text of the section that reaches the threshold, nearest first, ties by id. ``ConfigError``: a
+        threshold outside (0, 1]."""
+        check_threshold(threshold)
+        query = grams(text)
+        with self._lock:
+            postings = self._sections.get(section)
+            return best(postings.near(query, threshold), limit) if postings is not None and len(query) else []
+
+    def pairs(self, section: str, threshold: float, most: int = MOST_PAIRS) -> list[Pair]:
+        """All pairs of the section that reach the threshold, in the order of their ids, whatever the order of
+        insertion was. ``ConfigError``: more than ``most``."""
+        check_threshold(threshold)
+        found: list[Pair] = []
+        with self._lock:
+            postings = self._sections.get(section, _Postings())
+            for slot, id, query in postings.living():
+                near = postings.near(query, threshold, before=slot) if len(query) else ()
+                found.extend(make_pair(id, other.id, other.similarity) for other in near)
+                check_count(len(found), most, threshold)
+        return sorted(found, key=lambda pair: (pair.a, pair.b))
+
+
+def make_pair(first: str, second: str, value: float) -> Pair:
+    return Pair(a=min(first, second), b=max(first, second), similarity=value)
+
+
+def check_count(count: int, most: int, threshold: float) -> None:
+    if count > most:
+        raise ConfigError(
+            f"More than {most:,} pairs are as similar as {threshold}: this threshold tells hardly anything apart. "
+            "Raise it, or remove exact duplicates first."
+        )
+
+
+# --- groups ---------------------------------------------------------------------------------------------------------
+
+
+def components(pairs: Iterable[Pair]) -> list[tuple[str, ...]]:
+    """What hangs together through any chain of pairs, each sorted, in the order of their first ids."""
+    parents: dict[str, str] = {}
+
+    def root(id: str) -> str:
+        while parents.setdefault(id, id) != id:
+            parents[id] = parents[parents[id]]
+            id = parents[id]
+        return id
+
+    for pair in pairs:
+        a, b = root(pair.a), root(pair.b)
+        parents[max(a, b)] = min(a, b)
+    members: defaultdict[str, list[str]] = defaultdict(list)
+    for id in sorted(parents):
+        members[root(id)].append(id)
+    return sorted(tuple(each) for each in members.values())
+
+
+def groups(
+    pairs: Sequence[Pair], rank: Callable[[str], object], apart: Collection[tuple[str, str]] = ()
+) -> list[tuple[str, ...]]:
+    """Every component split into stars: a leader and those that are near the *leader itself*.
+
+    Against chaining (A near B, B near C, A far from C: one text would swallow another that it has little to do with):
+    ids are taken in the order of ``rank`` (smallest first, ties by id), each joins the nearest leader that it makes a
+    pair with, and leads where there is none. ``apart``: pairs of ids that never share a group. Leaders stand first;
+    groups of one are left out. The order of ``pairs`` does not matter.
+    """
+    near: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for pair in pairs:
+        near[pair.a][pair.b] = near[pair.b][pair.a] = pair.similarity
+    forbidden = {frozenset(two) for two in apart}
+    led: dict[str, list[str]] = {}
+    for id in sorted(near, key=lambda id: (rank(id), id)):
+        leaders = (leader for leader in near[id] if leader in led)
+        fitting = [each for each in leaders if all(frozenset((id, member)) not in forbidden for member in led[each])]
+        if fitting:
+            led[min(fitting, key=lambda leader: (-near[id][leader], leader))].append(id)
+        else:
+            led[id] = [id]
+    return [tuple(members) for _, members in sorted(led.items()) if len(members) > 1]
