@@ -14,7 +14,7 @@ its share out of the survivor again, and a ``TAG`` gives the same result before 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -235,6 +235,10 @@ class Erased(Struct, frozen=True, kw_only=True):
     """Of an ``ADD`` whose bullet has a content from elsewhere by now; empty otherwise."""
     stage: Stage = Stage.SHADOW
     """Of an ``ADD``."""
+    index: int = 0
+    """Where it stood among the operations of its batch, from 0: others of them may be left."""
+    blank: bool = False
+    """Of an ``UPDATE`` that took the place of a text which stays in the log: that one does not come back."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -245,11 +249,11 @@ class Entry(Struct, frozen=True, kw_only=True):
     at: float
     """Unix seconds."""
     batch: Batch
-    """Without operations, sources, key and reason where it was erased."""
+    """Without sources, key and reason and the operations that were erased, where it was."""
     ids: tuple[str, ...] = ()
     """Of the bullets that its ``ADD``s made."""
     erased: tuple[Erased, ...] = ()
-    """What stands in place of its operations, where a source was forgotten."""
+    """What stands in place of operations whose source was forgotten."""
     forgot: str = ""
     """Of a ``FORGET``: the SHA-256 of the source's id. Such a batch has no operations."""
 
@@ -257,17 +261,27 @@ class Entry(Struct, frozen=True, kw_only=True):
 def erase(entry: Entry, survivors: Iterable[str]) -> Entry:
     """The row without anything that its sources taught. ``survivors``: bullets with a content from elsewhere by now."""
     kept, given = set(survivors), iter(entry.ids)
-    erased = tuple(_erased(operation, given, kept) for operation in entry.batch.operations)
+    operations = enumerate(entry.batch.operations)
+    erased = tuple(_erased(index, operation, given, kept) for index, operation in operations)
     bare = Batch(operations=(), actor=entry.batch.actor, base=entry.batch.base)
     return msgspec.structs.replace(entry, batch=bare, erased=entry.erased or erased)
 
 
-def _erased(operation: Operation, given: Iterable[str], kept: set[str]) -> Erased:
+def _erased(index: int, operation: Operation, given: Iterable[str], kept: set[str]) -> Erased:
     kind = kind_of(operation)
     if not isinstance(operation, Add):
-        return Erased(kind=kind, ids=named(operation))
+        return Erased(kind=kind, ids=named(operation), index=index)
     id = next(iter(given))
-    return Erased(kind=kind, ids=(id,), section=operation.section if id in kept else "", stage=operation.stage)
+    section = operation.section if id in kept else ""
+    return Erased(kind=kind, ids=(id,), section=section, stage=operation.stage, index=index)
+
+
+def steps(entry: Entry) -> Iterator[Operation | Erased]:
+    """The operations of a row, and what is left of erased ones, in the order in which they were."""
+    erased = {one.index: one for one in entry.erased}
+    left = iter(entry.batch.operations)
+    for index in range(len(erased) + len(entry.batch.operations)):
+        yield erased[index] if index in erased else next(left)
 
 
 def kind_of(operation: Operation) -> str:
@@ -283,11 +297,17 @@ def replay(entries: Iterable[Entry]) -> dict[str, Bullet]:
     """
     book = Book({}, 1)
     for entry in entries:
-        for operation in entry.batch.operations:
-            effect(book, operation, entry.batch.sources, entry.revision)
-        for erased in entry.erased:
-            _leave_trace(book, erased, entry.revision)
+        for step in steps(entry):
+            advance(book, step, entry)
     return {bullet.id: bullet for bullet in book if bullet.content}
+
+
+def advance(book: Book, step: Operation | Erased, entry: Entry) -> None:
+    """Do one step of a replay."""
+    if isinstance(step, Erased):
+        _leave_trace(book, step, entry.revision)
+    else:
+        effect(book, step, entry.batch.sources, entry.revision)
 
 
 def _leave_trace(book: Book, erased: Erased, revision: int) -> None:
@@ -296,7 +316,9 @@ def _leave_trace(book: Book, erased: Erased, revision: int) -> None:
         book.add(erased.section, "", erased.stage, (), revision)
     elif erased.kind != kind_of(Tag(id="")):
         for id in erased.ids:
-            if id in book:
+            if id in book and erased.blank:
+                book.put(id, content="", sources=())
+            elif id in book:
                 book.put(id)
 
 
