@@ -124,8 +124,29 @@ CREATE TABLE traces (
 CREATE INDEX traces_at ON traces(at);
 """
 
+V5 = """
+CREATE TABLE playbooks (
+  namespace TEXT NOT NULL, name TEXT NOT NULL, revision INTEGER NOT NULL, next_number INTEGER NOT NULL,
+  erasures INTEGER NOT NULL, created_at REAL NOT NULL, changed_at REAL NOT NULL, PRIMARY KEY (namespace, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE playbook_log (
+  namespace TEXT NOT NULL, name TEXT NOT NULL, revision INTEGER NOT NULL, at REAL NOT NULL, key BLOB,
+  body TEXT NOT NULL, PRIMARY KEY (namespace, name, revision)
+) STRICT;
+CREATE UNIQUE INDEX playbook_log_key ON playbook_log(namespace, name, key);
+CREATE TABLE playbook_sources (
+  namespace TEXT NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL, revision INTEGER NOT NULL,
+  PRIMARY KEY (namespace, source, name, revision)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE playbook_bullets (
+  namespace TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, number INTEGER NOT NULL,
+  written INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (namespace, name, id)
+) STRICT;
+CREATE INDEX playbook_bullets_written ON playbook_bullets(namespace, name, written);
+"""
+
 Migration = str | Callable[[sqlite3.Connection], None]
-MIGRATIONS: tuple[Migration, ...] = (V1, V2, V3, V4)
+MIGRATIONS: tuple[Migration, ...] = (V1, V2, V3, V4, V5)
 """Entry i brings schema i to schema i + 1: SQL statements, or a function for what SQL cannot say."""
 
 

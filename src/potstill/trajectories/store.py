@@ -25,6 +25,7 @@ from potstill.trajectories import journal, knowledge, queries, retention, rows
 from potstill.trajectories.journaling import JournalMethods
 from potstill.trajectories.knowledge import Counter
 from potstill.trajectories.migrations import MIGRATIONS, migrate, version_of
+from potstill.trajectories.playbooks import PlaybookMethods
 from potstill.trajectories.queries import Filters, Summary
 from potstill.trajectories.records import first_unstorable
 from potstill.trajectories.retention import PruneReport, Segment
@@ -51,7 +52,7 @@ class Run(Struct, frozen=True, kw_only=True):
     created_at: float
 
 
-class Store(JournalMethods, StateMethods, TraceMethods):
+class Store(JournalMethods, PlaybookMethods, StateMethods, TraceMethods):
     """Open with ``Store.open``; close it or use it in a ``with`` block.
 
     >>> with Store.open("potstill.db") as store:  # doctest: +SKIP

@@ -1,0 +1,180 @@
+"""A playbook in a store: batches go in whole or not at all, bullets and the log come out.
+
+What it knows: how batches, bullets and rows of the log are written as JSON. What it does not do: decide what a batch
+does (``apply``), SQL (``trajectories.playbooks``). Safe to use from many threads and processes at once, like the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from potstill.distill.playbook.apply import Entry, apply, check_batch, free_hash, gathered, replay, state_hash
+from potstill.distill.playbook.operations import Applied, Batch, Bullet
+from potstill.errors import NOT_JSON, StoreError
+from potstill.trajectories import Store
+from potstill.trajectories.playbooks import BulletRow, LogRow, Place, PlaybookState, Read, Rewritten, Written
+
+_encode = msgspec.json.Encoder().encode
+_bullet = msgspec.json.Decoder(Bullet).decode
+_entry = msgspec.json.Decoder(Entry).decode
+
+
+class Since(NamedTuple):
+    """What became of a book's bullets since it was looked at."""
+
+    revision: int
+    """The book's now."""
+    erasures: int
+    """Another one than the last time: something was erased, so read everything anew."""
+    bullets: dict[str, Bullet]
+    """Those that were written since, in counters too; by id, in the order of their numbers."""
+
+
+class Forgotten(NamedTuple):
+    """What a book is without what it is to forget."""
+
+    batch: Batch
+    """The row that says so: who and why. It has no operations."""
+    digest: str
+    """SHA-256 of what was forgotten."""
+    entries: Mapping[int, Entry]
+    """Rows of the log that are replaced, by revision."""
+    bullets: Mapping[str, Bullet]
+    """All of the book's."""
+
+
+class Playbook:
+    """A tenant's book of this name; it comes to be with its first batch.
+
+    >>> book = Playbook(store, "default", "support")  # doctest: +SKIP
+    >>> book.apply(Batch(operations=(Add(section="rules", content="Ask for the order first."),), actor="ana"))
+    Applied(revision=1, ids=('b-1',))
+    """
+
+    def __init__(self, store: Store, namespace: str, name: str) -> None:
+        self.store = store
+        self.namespace = namespace
+        self.name = name
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def apply(self, batch: Batch) -> Applied:
+        """Apply a batch; returns when it is durable. Costs what the batch touches, not what the book holds.
+
+        Raises ``Refused`` with nothing applied: the author reads again and decides again. ``StoreError``, ``DiskFull``.
+        """
+        check_batch(batch)  # before it takes a turn of the writer's
+
+        def work(read: Read, revision: int, next_number: int) -> Written:
+            bullets = gathered(batch, lambda ids: self._decoded(read(ids)))
+            change = apply(bullets, batch, revision=revision, next_number=next_number)
+            return Written(
+                body=_text(Entry(revision=revision, at=0.0, batch=batch, ids=change.ids)),
+                bullets=[_row(bullet) for bullet in (*change.changed, *change.added)],
+                next_number=next_number + len(change.added),
+                sources=batch.sources,
+            )
+
+        changed = self.store.playbook_change(self.namespace, self.name, batch.key, work)
+        return Applied(revision=changed.row.revision, ids=self._read(changed.row).ids, repeated=changed.repeated)
+
+    def forget(self, decide: Callable[[list[Entry], dict[str, Bullet]], Forgotten | None]) -> int | None:
+        """Replace rows of the log and the bullets in one transaction, in which ``decide`` is given both.
+
+        Returns the book's revision then; None: ``decide`` found nothing to forget. It may be asked more than once.
+        """
+
+        def work(rows: list[LogRow], held: PlaybookState) -> Rewritten | None:
+            decided = decide([self._read(row) for row in rows], self._bullets(held))
+            if decided is None:
+                return None
+            entry = Entry(revision=held.revision + 1, at=0.0, batch=decided.batch, forgot=decided.digest)
+            rewritten = [_row(bullet) for bullet in decided.bullets.values()]
+            bodies = {revision: _text(one) for revision, one in decided.entries.items()}
+            return Rewritten(Written(_text(entry), rewritten, held.next_number), bodies)
+
+        row = self.store.playbook_rewrite(self.namespace, self.name, work)
+        return None if row is None else row.revision
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        """How many batches it holds; 0 for a book that is not there."""
+        return self.store.playbook_bullets(self.namespace, self.name, ids=()).revision
+
+    def bullets(self, ids: Collection[str] | None = None) -> dict[str, Bullet]:
+        """Bullets as they are now, removed ones among them, by id in the order of their numbers; all, or these."""
+        return self._bullets(self.store.playbook_bullets(self.namespace, self.name, ids=ids))
+
+    def since(self, revision: int) -> Since:
+        """What was written after a revision: for who keeps a book in memory."""
+        state = self.store.playbook_bullets(self.namespace, self.name, after=revision)
+        return Since(state.revision, state.erasures, self._bullets(state))
+
+    def log(self, after: int = 0, *, until: int | None = None) -> list[Entry]:
+        """Batches after a revision, oldest first; ``until``: that revision is the last one."""
+        return [self._read(row) for row in self.store.playbook_log(self.namespace, self.name, after, until=until)]
+
+    def as_of(self, revision: int) -> dict[str, Bullet]:
+        """The bullets as they were at a revision; what was forgotten since was never there."""
+        return replay(self.log(until=revision))
+
+    def state_hash(self) -> str:
+        """Of everything about its bullets; equal to that of a replay of its log."""
+        return state_hash(self.bullets())
+
+    def free_hash(self) -> str:
+        """The same without ids, numbers and revisions, which the order of batches gives."""
+        return free_hash(self.bullets())
+
+    def check(self) -> list[str]:
+        """What is wrong with it, in words; empty if its bullets are what a replay of its log gives."""
+        while True:
+            before, entries, bullets = self.revision, self.log(), self.bullets()
+            if self.revision == before:
+                break
+        problems = [f"row {n} of the log is revision {e.revision}" for n, e in enumerate(entries, 1) if n != e.revision]
+        replayed = replay(entries)
+        for id in sorted(replayed.keys() | bullets.keys()):
+            if replayed.get(id) != bullets.get(id):
+                problems.append(f"bullet {id} is not what the log says")
+        return problems
+
+    def scan(self, texts: Collection[str]) -> list[Place]:
+        """Where one of these texts stands in any row of the book; empty: nowhere."""
+        return self.store.playbook_scan(self.namespace, self.name, texts)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _bullets(self, state: PlaybookState) -> dict[str, Bullet]:
+        return self._decoded({row.id: row.body for row in state.bullets})
+
+    def _decoded(self, bodies: Mapping[str, str]) -> dict[str, Bullet]:
+        try:
+            return {id: _bullet(body) for id, body in bodies.items()}
+        except NOT_JSON as error:
+            raise self._damaged("a bullet", error) from error
+
+    def _read(self, row: LogRow) -> Entry:
+        try:
+            return msgspec.structs.replace(_entry(row.body), revision=row.revision, at=row.at)
+        except NOT_JSON as error:
+            raise self._damaged(f"revision {row.revision}", error) from error
+
+    def _damaged(self, what: str, error: Exception) -> StoreError:
+        return StoreError(
+            f"Playbook {self.name!r} of namespace {self.namespace!r} in {self.store.path} cannot be read: {what} is "
+            f"damaged, or was written by a newer potstill ({error}). Type: pip install --upgrade potstill"
+        )
+
+
+def _row(bullet: Bullet) -> BulletRow:
+    return BulletRow(bullet.id, bullet.number, _text(bullet))
+
+
+def _text(value: Entry | Bullet) -> str:
+    return _encode(value).decode()
