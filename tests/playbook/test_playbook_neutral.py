@@ -1,0 +1,153 @@
+import re
+import unicodedata
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from potstill.distill.playbook import neutral
+from potstill.distill.playbook.lookalikes import imitates, skeleton
+from potstill.distill.playbook.operations import MAX_CONTENT_CHARACTERS, MAX_SECTION_CHARACTERS
+
+PIECES = st.sampled_from(
+    "\n|\r\n|\t| |  |b-|12|b-1|B-7|## |[|]|<|>|---|```|User:|\\|\u0301|\u0338|\u0440|ь|－|１|ー|⁻|㏂|\u200d|\u202e|\ufeff|é"
+    "|\u2028|~|INST|e~[|--|>>TITLE<<".split("|")
+)
+TEXTS = st.one_of(st.text(), st.lists(st.one_of(PIECES, st.characters()), max_size=40).map("".join))
+
+
+@given(TEXTS)
+@example("a\n      x\n  y")
+@example("<\u0338b")
+@example("\u212a\u1fef\u1fef\u1fef")
+def test_content_twice_is_content_once(text: str) -> None:
+    once = neutral.content(text)
+    assert neutral.content(once) == once
+    assert len(once) <= MAX_CONTENT_CHARACTERS
+
+
+@given(TEXTS, st.integers(min_value=100, max_value=400))
+@example("a\n" + " " * 8 + "[" * 200, 100)
+def test_a_capped_content_is_within_its_limit_and_stays(text: str, limit: int) -> None:
+    once = neutral.content(text * 20, limit)
+    assert len(once) <= limit
+    assert neutral.content(once, limit) == once
+
+
+@given(TEXTS)
+def test_content_has_one_line_that_is_not_indented_and_nothing_that_is_not_seen(text: str) -> None:
+    first, *rest = neutral.content(text).split("\n")
+    assert all(line.startswith("    ") and line.strip() for line in rest)
+    for character in first + "".join(rest):
+        assert unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+    neutral.content(text).encode()
+
+
+@given(TEXTS)
+def test_content_never_holds_an_id_or_a_template_s_token(text: str) -> None:
+    made = neutral.content(text)
+    assert not re.search(neutral.ID, made)
+    look = skeleton(made)
+    assert not re.search(r"<[|/!?A-Za-z]|\[/?INST\]|\[\|", look)
+    assert not re.search(r"^\s*(#+ |---|```|\[[a-z])", look, re.MULTILINE)
+
+
+@given(TEXTS)
+@example("A\u0430" * 60)
+@example("x " + "ﷺ" * 20)
+def test_a_section_s_name_twice_is_the_name_once(text: str) -> None:
+    once = neutral.section(text)
+    assert neutral.section(once) == once
+    assert "\n" not in once
+    assert len(once) <= MAX_SECTION_CHARACTERS
+    assert not re.search(neutral.ID, once)
+    assert not once.startswith(("#", "[", "-", ">"))
+
+
+@given(TEXTS)
+def test_names_that_differ_in_dress_alone_have_one_key(text: str) -> None:
+    name = neutral.section(text)
+    assert neutral.key(name) == neutral.key(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("vitamin b-12", "vitamin b - 12"),
+        ("B-12", "B - 12"),
+        ("ь-12", "ь - 12"),
+        ("\uff42\u2011\uff11", "\uff42 \u2011 \uff11"),
+        ("b\u0336-\u03361", "b\u0336 -\u0336 1"),
+        ("b\u200d-\u200b1", "b - 1"),
+        ("b\u00ad-1", "b - 1"),
+        ("web-12 and sub_b-12", "web-12 and sub_b-12"),
+        ("a*b - 12", "a*b - 12"),
+        ("\u2014b-12", "\u2014b - 12"),
+        ("\u33c2b-12", "\u33c2b - 12"),
+    ],
+)
+def test_what_looks_like_an_id_is_broken_visibly(text: str, made: str) -> None:
+    assert neutral.content(text) == made
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Use get_price(day=5) before x < 5, x <= 5 or x << 2; a - b > 0 and f(b) -> 12.",
+        "Round at the end:\n    total = sum(xs)\n      if total > 3:\n    return total",
+        "Überprüfe die Größe — «точно» und 日本語も。",
+        "हिन्दी में लिखें",
+        "1. first; 2. second",
+        "- a list\n    - of lines",
+    ],
+)
+def test_a_harmless_lesson_is_left_as_it_is(text: str) -> None:
+    assert neutral.content(text) == text
+
+
+def test_code_keeps_its_indentation_among_its_lines() -> None:
+    made = neutral.content("Do:\n  for x in xs:\n\n    print(x)\n")
+    assert made == "Do:\n    for x in xs:\n      print(x)"
+
+
+def test_a_megabyte_ends_in_a_mark_that_says_how_long_it_was() -> None:
+    made = neutral.content("word " * 200_000)
+    assert len(made) <= MAX_CONTENT_CHARACTERS
+    assert made.endswith("[... 999999 characters, cut here]")
+
+
+def test_marks_do_not_pile_up() -> None:
+    assert neutral.content("Z" + "\u0335" * 500) == "Z" + "\u0335" * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("## OTHERS", "OTHERS"),
+        ("ＯＴＨＥＲＳ", "OTHERS"),
+        ("O\u0422HER\u0405", "OTHERS"),
+        ("Общее", "Общее"),
+        ("Größe & Maß", "Größe & Maß"),
+        ("a\n[b-9] x", "a b - 9 x"),
+        ("हिन्दी", "हिन्दी"),
+        ("\u200b \u202e", ""),
+    ],
+)
+def test_a_section_s_name(text: str, name: str) -> None:
+    assert neutral.section(text) == name
+
+
+def test_sections_of_the_paper_are_found_in_any_dress() -> None:
+    assert neutral.key("problem_solving_heuristics") == neutral.key("PROBLEM-SOLVING HEURISTICS")
+    assert neutral.key("Problem‑solving  heuristics:") == neutral.key("## PROBLEM-SOLVING HEURISTICS")
+
+
+def test_imitating_letters_are_named() -> None:
+    assert imitates("ь-12") == "U+044C"
+    assert imitates("b-12") == ""
+
+
+@settings(max_examples=30)
+@given(st.text(min_size=1))
+def test_a_skeleton_is_as_long_as_its_text(text: str) -> None:
+    assert len(skeleton(text)) == len(text)
