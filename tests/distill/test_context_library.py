@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.distill.context.budget import EstimatedTokens
 from potstill.distill.context.config import ContextConfig, Extent, Style
 from potstill.distill.context.library import DemonstrationLibrary, Refusal, Utility, build_library, refusal
 from potstill.distill.context.render import render
 from potstill.errors import ConfigError
 from potstill.protocols import ContextQuery
+from potstill.retrieval.tokens import EstimatedTokens
 from potstill.types import (
     Action,
     Answerer,

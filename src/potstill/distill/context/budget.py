@@ -19,15 +19,6 @@ SMALLEST = 1
 """Size to which windows shrink before a demonstration is dropped: one step each side, or the first two steps."""
 
 
-class EstimatedTokens:
-    """A stated estimate for texts whose tokenizer is not at hand: one token for every four UTF-8 bytes, rounded up."""
-
-    name = "utf8-bytes/4"
-
-    def count(self, text: str) -> int:
-        return -(-len(text.encode("utf-8", "surrogatepass")) // 4)
-
-
 def fit(
     found: Sequence[Demonstration], config: ContextConfig, counter: TokenCounter, extent: Extent
 ) -> list[Demonstration]:

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from potstill.distill.context.budget import EstimatedTokens, fit
+from potstill.distill.context.budget import fit
 from potstill.distill.context.config import ContextConfig, Extent
 from potstill.distill.context.demonstration import Demonstration
 from potstill.distill.context.render import ShownDemonstration, ShownStep, action_text
@@ -23,6 +23,7 @@ from potstill.distill.context.shelf import Entry, Floats, Shelf
 from potstill.errors import ConfigError
 from potstill.protocols import ContextQuery, Ranker, TokenCounter
 from potstill.retrieval.registry import ranker_factory
+from potstill.retrieval.tokens import EstimatedTokens
 from potstill.types import DemonstrationRef, Observation, Struct, Trajectory, TrajectoryKind
 
 

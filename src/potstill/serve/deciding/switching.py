@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from potstill.measure.prices.table import PriceTable
 
 BYTES_PER_TOKEN = 4
-"""Stated estimate, as ``distill.context.budget.EstimatedTokens``, until a model reported its own count."""
+"""Stated estimate, as ``retrieval.tokens.EstimatedTokens``, until a model reported its own count."""
 IMAGE_TOKENS = 750
 ANSWER_TOKENS = 150.0
 """Expected length of an answer before any was seen."""
