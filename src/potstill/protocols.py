@@ -186,6 +186,8 @@ class ContextBlock(Struct, frozen=True, kw_only=True):
 
     text: str = ""
     demonstrations: tuple[DemonstrationRef, ...] = ()
+    bullets: tuple[str, ...] = ()
+    """Ids of the playbook's bullets in the text, in its order."""
 
 
 class Context(Protocol):
@@ -203,6 +205,17 @@ class Context(Protocol):
     async def for_step(self, query: ContextQuery) -> ContextBlock: ...
 
     async def observe(self, shown: Sequence[DemonstrationRef], success: bool) -> None: ...
+
+
+@runtime_checkable
+class BulletObserver(Protocol):
+    """A context with a playbook in it, which counts what became of episodes that were shown its bullets.
+
+    Contract: told once per episode, after it ended, with every id of ``ContextBlock.bullets`` that it was shown, each
+    once. Beside ``Context.observe``, which tells of demonstrations.
+    """
+
+    async def observe_bullets(self, shown: Sequence[str], success: bool) -> None: ...
 
 
 class AgreementRule(Protocol):
