@@ -10,8 +10,45 @@ from potstill.distill.playbook.lookalikes import imitates, skeleton
 from potstill.distill.playbook.operations import MAX_CONTENT_CHARACTERS, MAX_SECTION_CHARACTERS
 
 PIECES = st.sampled_from(
-    "\n|\r\n|\t| |  |b-|12|b-1|B-7|## |[|]|<|>|---|```|User:|\\|\u0301|\u0338|\u0440|ь|－|１|ー|⁻|㏂|\u200d|\u202e|\ufeff|é"
-    "|\u2028|~|INST|e~[|--|>>TITLE<<".split("|")
+    [
+        "\n",
+        "\r\n",
+        "\t",
+        " ",
+        "  ",
+        "b-",
+        "12",
+        "b-1",
+        "B-7",
+        "## ",
+        "[",
+        "]",
+        "<",
+        ">",
+        "---",
+        "```",
+        "User:",
+        "\\",
+        "́",
+        "̸",
+        "р",
+        "ь",
+        "－",
+        "１",
+        "ー",
+        "⁻",
+        "㏂",
+        "\u200d",
+        "\u202e",
+        "\ufeff",
+        "é",
+        "\u2028",
+        "~",
+        "INST",
+        "e~[",
+        "--",
+        ">>TITLE<<",
+    ]
 )
 TEXTS = st.one_of(st.text(), st.lists(st.one_of(PIECES, st.characters()), max_size=40).map("".join))
 
