@@ -37,6 +37,8 @@ BOTH = {
     "test_sdk_wrap",
     "test_vectors",
     "test_export_finetuning",
+    "test_playbook_book",
+    "test_playbook_order",
 }
 OF_FILES = {
     "test_the_size_limit_refuses_and_keeps_what_was_there",
@@ -49,6 +51,9 @@ OF_FILES = {
     "test_it_is_measured_and_audited",
     "test_no_key_reaches_the_store",
     "test_the_guides_settings_are_taken",
+    "test_no_byte_of_what_was_forgotten_is_left_in_the_file",
+    "test_the_scan_looks_at_every_text_column",
+    "test_a_book_may_be_as_large_as_the_store_and_no_larger",
 }
 """Sizes of files, files that are no stores, children that open files: PostgreSQL has tests of its own for these."""
 

@@ -92,14 +92,6 @@ class PlaybookInfo(NamedTuple):
     changed_at: float
 
 
-class Place(NamedTuple):
-    """Where a text was found."""
-
-    table: str
-    column: str
-    text: str
-
-
 Read = Callable[[Collection[str]], dict[str, str]]
 """Bodies of the book's bullets by their ids; those that are not there are left out."""
 
@@ -218,22 +210,27 @@ class PlaybookMethods(Access):
             self._give_back()
         return done
 
-    def playbook_scan(self, namespace: str, name: str, texts: Collection[str]) -> list[Place]:
-        """Where a book's rows hold one of these texts, in whatever column, as it is or as JSON has it; empty: nowhere.
+    def playbook_texts(self, namespace: str, name: str) -> Iterator[tuple[str, str]]:
+        """Everything that a book's rows hold in words: where (``playbook_log.body of 3``), and what stands there."""
+        with self._reading() as connection:
+            for table, columns in COLUMNS.items():
+                query = f"SELECT {_ROW[table]}, {', '.join(columns)} FROM {table} WHERE {_NAMED}"
+                for row in connection.execute(query, (namespace, name)):
+                    for column, text in zip(columns, row[1:], strict=True):
+                        yield f"{table}.{column} of {row[0]}", text
+
+    def playbook_scan(self, namespace: str, name: str, texts: Collection[str]) -> list[tuple[str, str]]:
+        """Where a book's rows hold one of these texts, and which, as it is or as JSON has it; empty: nowhere.
 
         Exact, in upper and lower case as given.
         """
-        wanted = [(text, {text, msgspec.json.encode(text).decode()[1:-1]}) for text in texts if text]
-        found: dict[Place, None] = {}
-        with self._reading() as connection:
-            for table, columns in COLUMNS.items():
-                query = f"SELECT {', '.join(columns)} FROM {table} WHERE {_NAMED}"
-                for row in connection.execute(query, (namespace, name)):
-                    for column, value in zip(columns, row, strict=True):
-                        for text, forms in wanted:
-                            if value is not None and any(form in value for form in forms):
-                                found[Place(table, column, text)] = None
-        return list(found)
+        forms = [(text, {text, msgspec.json.encode(text).decode()[1:-1]}) for text in texts if text]
+        return [
+            (place, text)
+            for place, held in self.playbook_texts(namespace, name)
+            for text, spelt in forms
+            if any(one in held for one in spelt)
+        ]
 
     def _give_back(self) -> None:
         """Give the space of what was removed back; the store's own."""
@@ -247,6 +244,8 @@ COLUMNS = {
     "playbook_bullets": ("namespace", "name", "id", "body"),
 }
 """Every column of a book that holds text."""
+_ROW = {"playbooks": "name", "playbook_log": "revision", "playbook_sources": "revision", "playbook_bullets": "id"}
+"""How a row is called."""
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ does (``apply``), SQL (``trajectories.playbooks``). Safe to use from many thread
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +15,7 @@ from potstill.distill.playbook.apply import Entry, apply, check_batch, free_hash
 from potstill.distill.playbook.operations import Applied, Batch, Bullet
 from potstill.errors import NOT_JSON, StoreError
 from potstill.trajectories import Store
-from potstill.trajectories.playbooks import BulletRow, LogRow, Place, PlaybookState, Read, Rewritten, Written
+from potstill.trajectories.playbooks import BulletRow, LogRow, PlaybookState, Read, Rewritten, Written
 
 _encode = msgspec.json.Encoder().encode
 _bullet = msgspec.json.Decoder(Bullet).decode
@@ -144,8 +144,12 @@ class Playbook:
                 problems.append(f"bullet {id} is not what the log says")
         return problems
 
-    def scan(self, texts: Collection[str]) -> list[Place]:
-        """Where one of these texts stands in any row of the book; empty: nowhere."""
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Everything that its rows hold in words: where, and what stands there."""
+        return self.store.playbook_texts(self.namespace, self.name)
+
+    def scan(self, texts: Collection[str]) -> list[tuple[str, str]]:
+        """Where one of these texts stands in any row of the book, and which; empty: nowhere."""
         return self.store.playbook_scan(self.namespace, self.name, texts)
 
     # --- inside -----------------------------------------------------------------------------------------------------
