@@ -236,17 +236,22 @@ class LexicalIndex:
             postings = self._sections.get(section)
             return best(postings.near(query, threshold), limit) if postings is not None and len(query) else []
 
-    def pairs(self, section: str, threshold: float, most: int = MOST_PAIRS) -> list[Pair]:
-        """All pairs of the section that reach the threshold, in the order of their ids, whatever the order of
-        insertion was. ``ConfigError``: more than ``most``."""
+    def pairs(
+        self, section: str, threshold: float, *, only: Collection[str] | None = None, most: int = MOST_PAIRS
+    ) -> list[Pair]:
+        """All pairs of the section (or of ``only`` these of it) that reach the threshold, in the order of their ids,
+        whatever the order of insertion was. ``ConfigError``: more than ``most``."""
         check_threshold(threshold)
         found: list[Pair] = []
         with self._lock:
             postings = self._sections.get(section, _Postings())
             for slot, id, query in postings.living():
-                near = postings.near(query, threshold, before=slot) if len(query) else ()
-                found.extend(make_pair(id, other.id, other.similarity) for other in near)
-                check_count(len(found), most, threshold)
+                if len(query) and (only is None or id in only):
+                    near = postings.near(query, threshold, before=slot)
+                    found.extend(
+                        make_pair(id, other.id, other.similarity) for other in near if only is None or other.id in only
+                    )
+                    check_count(len(found), most, threshold)
         return sorted(found, key=lambda pair: (pair.a, pair.b))
 
 

@@ -7,7 +7,7 @@ the vectors of record lie in the store.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,15 +125,21 @@ class SemanticIndex:
             vectors = self._sections.get(section)
             return vectors.near(np.asarray(vector, dtype=np.float32), threshold, limit) if vectors is not None else []
 
-    def pairs(self, section: str, threshold: float, most: int = MOST_PAIRS) -> list[Pair]:
-        """All pairs of the section that reach the threshold, always exact (``vector_pairs``)."""
+    def pairs(
+        self, section: str, threshold: float, *, only: Collection[str] | None = None, most: int = MOST_PAIRS
+    ) -> list[Pair]:
+        """All pairs of the section (or of ``only`` these of it), always exact (``vector_pairs``)."""
         with self._lock:
             vectors = self._sections.get(section)
             if vectors is None:
                 return []
-            kept = [position for position, id in enumerate(vectors.ids) if id is not None]
-            ids = [id for id in vectors.ids if id is not None]
-            return vector_pairs(ids, vectors.rows.matrix[kept], threshold, most=most)
+            wanted = {
+                id: position
+                for position, id in enumerate(vectors.ids)
+                if id is not None and (only is None or id in only)
+            }
+            rows = vectors.rows.matrix[list(wanted.values())]
+            return vector_pairs(list(wanted), rows, threshold, most=most)
 
 
 def unit_rows(matrix: FloatMatrix) -> FloatMatrix:
