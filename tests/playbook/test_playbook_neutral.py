@@ -26,31 +26,16 @@ PIECES = st.sampled_from(
         "<",
         ">",
         "---",
+        "--",
         "```",
         "User:",
         "\\",
-        "́",
-        "̸",
-        "р",
-        "ь",
-        "－",
-        "１",
-        "ー",
-        "⁻",
-        "㏂",
-        "\u200d",
-        "\u202e",
-        "\ufeff",
-        "é",
-        "\u2028",
-        "~",
-        "INST",
-        "e~[",
-        "--",
-        ">>TITLE<<",
     ]
 )
-TEXTS = st.one_of(st.text(), st.lists(st.one_of(PIECES, st.characters()), max_size=40).map("".join))
+ODD = st.sampled_from(
+    "\u0301\u0338\u0440\u044c\uff0d\uff11\u30fc\u207b\u33c2\u200d\u202e\ufeff\u00e9\u2028\uff1c\uff5c\u3000"
+)
+TEXTS = st.one_of(st.text(), st.lists(st.one_of(PIECES, ODD, st.characters()), max_size=40).map("".join))
 
 
 @given(TEXTS)
@@ -99,12 +84,6 @@ def test_a_section_s_name_twice_is_the_name_once(text: str) -> None:
     assert len(once) <= MAX_SECTION_CHARACTERS
     assert not re.search(neutral.ID, once)
     assert not once.startswith(("#", "[", "-", ">"))
-
-
-@given(TEXTS)
-def test_names_that_differ_in_dress_alone_have_one_key(text: str) -> None:
-    name = neutral.section(text)
-    assert neutral.key(name) == neutral.key(text)
 
 
 @pytest.mark.parametrize(
@@ -172,11 +151,6 @@ def test_marks_do_not_pile_up() -> None:
 )
 def test_a_section_s_name(text: str, name: str) -> None:
     assert neutral.section(text) == name
-
-
-def test_sections_of_the_paper_are_found_in_any_dress() -> None:
-    assert neutral.key("problem_solving_heuristics") == neutral.key("PROBLEM-SOLVING HEURISTICS")
-    assert neutral.key("Problem‑solving  heuristics:") == neutral.key("## PROBLEM-SOLVING HEURISTICS")
 
 
 def test_imitating_letters_are_named() -> None:

@@ -39,7 +39,7 @@ _MARKS = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe
 _STACKED = re.compile(f"({_MARKS}{{4}}){_MARKS}+")
 
 _OPENER = re.compile(
-    r"^ *(?=[#>`~|=+*_-]{3}|#+(?:\s|\w|$)|>|```|\[[^\]\n]{1,80}\]"
+    r"^ *(?=[#>`~|=+*_-]{3}|#+(?:\s|\w|$)|>|```|\["
     r"|(?:system|user|assistant|human|ai|bot|developer|tool|model|instructions?|response|input|output|observation)\s?:)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -92,17 +92,6 @@ def section(text: str, limit: int = MAX_SECTION_CHARACTERS) -> str:
     words = "".join(each if _in_a_name(each) else " " for each in plain).split()
     name = " ".join(_one_script(word) for word in words).strip(_EDGES)
     return _broken(name)[:limit].strip(_EDGES)
-
-
-def key(name: str) -> str:
-    """What two spellings of one section's name have in common: ``Problem-solving_heuristics`` is
-    ``PROBLEM SOLVING HEURISTICS``.
-
-    >>> key("Problem-solving_heuristics")
-    'problem solving heuristics'
-    """
-    folded = section(name).casefold()
-    return " ".join("".join(each if each.isalnum() or _is_mark(each) else " " for each in folded).split())
 
 
 def _shape(text: str) -> str:
