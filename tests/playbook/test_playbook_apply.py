@@ -152,6 +152,8 @@ def merge(into: str, *ids: str, revisions: tuple[int, ...] = (1, 1), content: st
         ((add(section="a" * 81),), Why.INVALID, "section has 81 characters; at most 80"),
         ((add(section="a\n## b"),), Why.INVALID, "section holds the control character"),
         ((Tag(id="b-1", helpful=MAX_TAG + 1),), Why.INVALID, "helpful is 1000001"),
+        ((Tag(id="b-1", helpful=float("nan")),), Why.INVALID, "helpful is nan"),
+        ((add("line\nand\ttab"), add("c1 \x85")), Why.INVALID, "control character"),
         ((Tag(id="b-9", helpful=1),), Why.UNKNOWN, "no bullet 'b-9'"),
         ((add(), Tag(id="b-4", helpful=1)), Why.UNKNOWN, "no bullet 'b-4'"),
         ((Update(id="zzz-00042", content="x", revision=1),), Why.UNKNOWN, "Ids are given by the book"),

@@ -14,6 +14,7 @@ its share out of the survivor again, and a ``TAG`` gives the same result before 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
@@ -158,8 +159,9 @@ def _check_alone(index: int, operation: Operation) -> None:
             _check_merge_alone(index, operation)
         case Tag():
             for counter in ("helpful", "harmful", "neutral"):
-                if abs(count := getattr(operation, counter)) > MAX_TAG:
-                    raise _invalid(index, f"{counter} is {count}; it may be {-MAX_TAG} to {MAX_TAG}.", operation.id)
+                count = getattr(operation, counter)
+                if type(count) is not int or abs(count) > MAX_TAG:
+                    raise _invalid(index, f"{counter} is {count!r}; it may be {-MAX_TAG} to {MAX_TAG}.", operation.id)
         case _:
             if reason := getattr(operation, "reason", ""):
                 _text(index, "reason", reason, MAX_REASON_CHARACTERS)
@@ -204,17 +206,20 @@ def _check_content(index: int, bullet: Bullet, revision: int) -> None:
         raise Refused(index, Why.STALE, f"{found} Read it again and decide again.", bullet.id)
 
 
+_NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_NOT_IN_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
 def _text(index: int | None, name: str, text: str, most: int, *, lines: bool = False) -> None:
     """Not blank, not too long, and nothing that a terminal, a database or an encoder stumbles over."""
     if not text.strip():
         raise _invalid(index, f"its {name} is empty; it must say something.")
     if len(text) > most:
         raise _invalid(index, f"its {name} has {len(text)} characters; at most {most} are allowed.")
-    for character in text:
-        if (character < " " and not (lines and character in "\n\t")) or "\x7f" <= character <= "\x9f":
-            raise _invalid(index, f"its {name} holds the control character {character!r}; take it out.")
-        if "\ud800" <= character <= "\udfff":
-            raise _invalid(index, f"its {name} holds half of a character, {character!r}; take it out.")
+    if found := (_NOT_IN_LINES if lines else _NOT_IN_A_LINE).search(text):
+        character = found.group()
+        kind = "half of a character," if character >= "\ud800" else "the control character"
+        raise _invalid(index, f"its {name} holds {kind} {character!r}; take it out.")
 
 
 def _invalid(index: int | None, reason: str, id: str = "") -> Refused:
