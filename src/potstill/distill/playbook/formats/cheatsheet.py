@@ -1,0 +1,102 @@
+"""Dynamic Cheatsheet's memory (arXiv 2504.07952, cumulative variant): sections of memory items with a usage count.
+
+    <cheatsheet>
+    ## Reusable Code Snippets
+    <memory_item>
+    <description>When a sum must be 24 ... (Reference: Q1)</description>
+    <example>from itertools import permutations ...</example>
+    </memory_item>
+    ** Count: 7
+    </cheatsheet>
+
+What it knows: items, their parts, counts (times a strategy was used with success: our ``helpful``), headings. What it
+does not do: split free text into bullets. Neutral texts hold no tags, so none can close an item.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from potstill.distill.playbook.formats.imported import (
+    Imported,
+    ImportedBullet,
+    counter,
+    imported,
+    in_sections,
+    refuse,
+    text_of,
+)
+from potstill.distill.playbook.operations import Bullet
+from potstill.distill.playbook.sections import OTHERS, Sections
+
+_ITEM = re.compile(r"<memory_item>(?P<inside>.*?)</memory_item>(?:\s*\**[ \t]*Count:\**[ \t]*(?P<count>[0-9]+))?", re.S)
+_PART = re.compile(r"\s*<(?P<name>[a-z_]{1,40})>(?P<text>.*?)</(?P=name)>\s*", re.S)
+_WRAPPER = re.compile(r"^\s*</?cheatsheet>\s*$|^\s*(?:\*\*)?Version:.*$", re.M | re.I)
+_HEADING = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|\*\*)(?P<name>[^\n]*?)[ \t]*:?(?:\*\*)?:?[ \t]*$", re.M)
+
+_NO_COUNT = re.compile(r"^[ \t]*\**[ \t]*Count:.*$", re.M)
+
+
+def read(data: bytes) -> Imported:
+    """Raises ``BadPlaybookFile`` where an item is not closed, a count is no count, or there are no items at all."""
+    text = text_of(data)
+    opened, closed = text.count("<memory_item>"), text.count("</memory_item>")
+    if opened != closed:
+        refuse(
+            f"The cheatsheet has {opened} <memory_item> and {closed} </memory_item>.",
+            "Close each item, or give a cheatsheet that was not cut off.",
+        )
+    if "<cheatsheet>" in text and "</cheatsheet>" not in text:
+        refuse("<cheatsheet> is not closed: the file is cut off.", "Give the whole file.")
+    if not opened and _between(text, OTHERS)[1]:
+        refuse("No <memory_item> in the file.", "A cheatsheet of lists is read as Markdown. Type: --format markdown")
+    items: list[ImportedBullet] = []
+    section, stray, end = OTHERS, 0, 0
+    for match in _ITEM.finditer(text):
+        section, lines = _between(text[end : match.start()], section)
+        stray += lines
+        end = match.end()
+        items.append(_item(match, section, len(items) + 1))
+    stray += _between(text[end:], section)[1]
+    warnings = [f"{stray} lines stand outside of memory items and are left out."] if stray else []
+    return imported(items, "dynamic-cheatsheet", warnings)
+
+
+def write(bullets: Sequence[Bullet], sections: Sections) -> bytes:
+    """``helpful`` becomes the count; the other counters have no place."""
+    blocks = ["<cheatsheet>"]
+    for section, members in in_sections(bullets, sections):
+        blocks.append(f"## {section}")
+        blocks.extend(
+            f"<memory_item>\n<description>\n{bullet.content}\n</description>\n</memory_item>\n"
+            f"** Count: {bullet.helpful}"
+            for bullet in members
+        )
+    return ("\n\n".join([*blocks, "</cheatsheet>"]) + "\n").encode()
+
+
+def _item(match: re.Match[str], section: str, number: int) -> ImportedBullet:
+    place = f"Memory item {number}"
+    inside = match["inside"]
+    if "<memory_item>" in inside:
+        refuse(f"{place} begins inside of another one.", "Close the item before it.")
+    parts = [(part["name"], part["text"].strip()) for part in _PART.finditer(inside)]
+    rest = _PART.sub("", inside).strip()
+    texts = [text if name == "description" else f"{name.capitalize()}: {text}" for name, text in parts if text]
+    return ImportedBullet(
+        section=section,
+        content="\n".join([*texts, *([rest] if rest else [])]),
+        helpful=counter(int((match["count"] or "0").lstrip("0")[:19] or "0"), "the count", place),
+        foreign_id=f"item {number}",
+    )
+
+
+def _between(text: str, section: str) -> tuple[str, int]:
+    """The section that holds after this text between items, and how many lines of it are nothing that we know."""
+    if damaged := _NO_COUNT.search(text):
+        refuse(f"A count is damaged: {damaged[0].strip()[:60]!r}.", "Write it as '** Count: 3' behind its item.")
+    text = _WRAPPER.sub("", text)
+    names = [match["name"].strip() for match in _HEADING.finditer(text)]
+    stray = sum(1 for line in _HEADING.sub("", text).split("\n") if line.strip() and line.strip() != "(empty)")
+    return next((name for name in reversed(names) if name), section), stray
