@@ -1,0 +1,254 @@
+"""Forgetting a source: what its episodes taught is erased from the log, and the book is what the rest of the log makes.
+
+What it knows: whose a text is. What it does not do: write to the store, or prove that nothing is left (``traces``).
+
+What goes: every operation of every batch that names the source, its votes among them, and copies of its texts. What is
+left of an operation is its kind and the bullets that it named (``Erased``); of an actor, whether it was a role or a
+user. Decisions go too: a bullet that was removed or put in quarantine on the source's word alone comes back, and is
+listed. A later ``UPDATE`` by another source gives its text to the bullet, as if it had been its first.
+
+Whose a text is:
+
+- A text of an ``ADD`` or ``UPDATE`` is its batch's sources'.
+- A ``MERGE``, and any text of a batch without sources (an edit by hand, a way back, a compaction), may only have moved
+  what was there. It goes where it says what an erased text said; and, without sources, where all that the bullets in it
+  were learnt from is the source, or a piece of an erased text is in it.
+- A text that somebody else wrote first, or learnt from another source, stays.
+
+Where an erased ``UPDATE`` without sources had taken the place of a text that stays (a way back, for one), this text
+does not come back by it: the bullet has none, and is gone unless somebody gave it one later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from potstill.distill.playbook.apply import Entry, Erased, advance, erase, named, replay, steps
+from potstill.distill.playbook.blame import step_ids
+from potstill.distill.playbook.effects import Book
+from potstill.distill.playbook.operations import Add, Batch, Bullet, Merge, Operation, Update
+from potstill.distill.playbook.traces import fold, traces
+from potstill.types import Struct
+
+ROLES = frozenset({"admin", "curator", "import", "refine", "reflector"})
+"""Actors that name no person."""
+
+
+class Forgotten(Struct, frozen=True, kw_only=True):
+    """A book without a source. Everything but ``texts`` may be kept and shown."""
+
+    entries: tuple[Entry, ...]
+    """The log: as many rows as before, with the same numbers."""
+    bullets: dict[str, Bullet]
+    erased: tuple[int, ...] = ()
+    """Revisions of the rows that say less than before."""
+    gone: tuple[str, ...] = ()
+    """Bullets that nobody else gave a text. Their ids are not given again."""
+    kept: tuple[str, ...] = ()
+    """Bullets that had a text of the source and stay with another's."""
+    returned: tuple[str, ...] = ()
+    """Bullets that were removed, merged away, in quarantine or in shadow on the source's word alone. Look at them."""
+    recounted: tuple[str, ...] = ()
+    """Bullets that stay, without the source's votes."""
+    alike: tuple[str, ...] = ()
+    """Bullets that stay and hold words of an erased text, or the source's id: another's text says the same, or took
+    them over. Look at them."""
+    texts: tuple[str, ...] = ()
+    """The erased texts that nobody else wrote, for the scan that proves they are gone. Do not keep them."""
+
+    @property
+    def rows(self) -> dict[int, Entry]:
+        """The rows that say less than before, by revision."""
+        erased = frozenset(self.erased)
+        return {entry.revision: entry for entry in self.entries if entry.revision in erased}
+
+
+def source_digest(source: str) -> str:
+    """SHA-256 (hexadecimal) of a source's id: what the row of a ``FORGET`` says of it (``Entry.forgot``)."""
+    return hashlib.sha256(source.encode(errors="surrogatepass")).hexdigest()
+
+
+def forget(entries: Sequence[Entry], source: str) -> Forgotten:
+    """The log and the book without ``source``. Doing it again changes nothing: then ``erased`` and ``texts`` are empty.
+
+    To be written as it is, over every row in ``erased`` and all bullets; the next number stays what it was.
+    """
+    search = _Search(source)
+    verdicts = [tuple(search.judge(entry)) for entry in entries]
+    texts = search.lost()
+    bare = [_erase(entry, marks, source) for entry, marks in zip(entries, verdicts, strict=True)]
+    scrubbed = _without_reasons(bare, texts, source)
+    log = _without_sections(scrubbed, set(replay(scrubbed)))
+    before, after = replay(entries), replay(log)
+    return Forgotten(
+        entries=log,
+        bullets=after,
+        erased=tuple(new.revision for old, new in zip(entries, log, strict=True) if old != new),
+        gone=tuple(id for id in before if id not in after),
+        kept=tuple(id for id in after if id in search.taught),
+        returned=tuple(id for id in after if id in before and _returned(before[id], after[id])),
+        recounted=tuple(id for id in after if id in before and _counters(before[id]) != _counters(after[id])),
+        alike=_alike(after, search.texts(), source),
+        texts=texts,
+    )
+
+
+class _Mark(NamedTuple):
+    """What happens to one step of a row."""
+
+    goes: bool
+    blank: bool = False
+
+
+class _Search:
+    """Goes through the log once, from its beginning, with the book beside it as it was."""
+
+    def __init__(self, source: str) -> None:
+        self.taught: set[str] = set()
+        """Bullets that ever had a text of the source."""
+        self._source = source
+        self._book = Book({}, 1)
+        self._erased: dict[str, str] = {}
+        """Folded -> as it stood."""
+        self._said: set[str] = set()
+        """Texts that stay, folded."""
+
+    def judge(self, entry: Entry) -> Iterator[_Mark]:
+        given = iter(entry.ids)
+        for step in steps(entry):
+            ids = step_ids(step, given)
+            mark = self._mark(step, entry.batch)
+            if isinstance(step, Add | Update | Merge):
+                self._note(step.content, ids[0], mark.goes)
+            advance(self._book, step, entry)
+            yield mark
+
+    def _mark(self, step: Operation | Erased, batch: Batch) -> _Mark:
+        if isinstance(step, Erased):
+            return _Mark(goes=False)
+        if self._source in batch.sources:
+            return _Mark(goes=True)
+        moved = isinstance(step, Merge) or (isinstance(step, Add | Update) and not batch.sources)
+        goes = moved and isinstance(step, Add | Update | Merge) and self._is_theirs(step, batch)
+        return _Mark(goes=goes, blank=goes and isinstance(step, Update) and self._replaces_kept(step))
+
+    def _is_theirs(self, step: Add | Update | Merge, batch: Batch) -> bool:
+        if (folded := _words_of(step.content)) in self._said:
+            return False
+        if folded in self._erased:
+            return True
+        learnt = {one for id in named(step) if id in self._book for one in self._book[id].sources}
+        if batch.sources or self._source not in learnt:
+            return False
+        return learnt == {self._source} or bool(traces(self._erased.values(), self._source, [("", step.content)]))
+
+    def _replaces_kept(self, step: Update) -> bool:
+        return step.id in self._book and _words_of(self._book[step.id].content) in self._said
+
+    def _note(self, content: str, id: str, goes: bool) -> None:
+        if goes:
+            self.taught.add(id)
+            self._erased.setdefault(_words_of(content), content)
+        else:
+            self._said.add(_words_of(content))
+
+    def texts(self) -> tuple[str, ...]:
+        return tuple(self._erased.values())
+
+    def lost(self) -> tuple[str, ...]:
+        """Texts that only the source's batches, and copies of them, held."""
+        return tuple(text for folded, text in self._erased.items() if folded not in self._said)
+
+
+def _words_of(text: str) -> str:
+    """What makes two texts the same; of one without any word, itself."""
+    return fold(text) or text
+
+
+# --- erasing --------------------------------------------------------------------------------------------------------
+
+
+def _erase(entry: Entry, marks: tuple[_Mark, ...], source: str) -> Entry:
+    if not any(mark.goes for mark in marks):
+        return entry
+    everything = [*entry.erased]
+    left: list[Operation] = []
+    given = iter(entry.ids)
+    for index, (step, mark) in enumerate(zip(steps(entry), marks, strict=True)):
+        ids = step_ids(step, given)
+        if isinstance(step, Erased):
+            continue
+        if mark.goes:
+            everything.append(_tombstone(entry, step, ids, index, mark.blank))
+        else:
+            left.append(step)
+    whole = source in entry.batch.sources
+    batch = _bare(entry.batch) if whole else msgspec.structs.replace(entry.batch, operations=tuple(left))
+    erased = tuple(sorted(everything, key=lambda one: one.index))
+    return msgspec.structs.replace(entry, batch=batch, erased=erased)
+
+
+def _tombstone(entry: Entry, operation: Operation, ids: tuple[str, ...], index: int, blank: bool) -> Erased:
+    """With its section, until it is known which bullets stay."""
+    alone = msgspec.structs.replace(entry.batch, operations=(operation,))
+    row = msgspec.structs.replace(entry, batch=alone, ids=ids, erased=())
+    return msgspec.structs.replace(erase(row, ids).erased[0], index=index, blank=blank)
+
+
+def _bare(batch: Batch) -> Batch:
+    actor = batch.actor if batch.actor in ROLES else "user"
+    return Batch(operations=(), actor=actor, base=batch.base)
+
+
+def _without_sections(entries: Sequence[Entry], stay: set[str]) -> tuple[Entry, ...]:
+    """A section is the source's word as well, unless a bullet stands under it that stays."""
+
+    def cleared(erased: Erased) -> Erased:
+        return erased if stay.issuperset(erased.ids) else msgspec.structs.replace(erased, section="")
+
+    return tuple(
+        msgspec.structs.replace(entry, erased=tuple(map(cleared, entry.erased))) if entry.erased else entry
+        for entry in entries
+    )
+
+
+def _without_reasons(entries: Sequence[Entry], texts: Sequence[str], source: str) -> list[Entry]:
+    """Without the reasons and keys of others that speak of the source or hold words of its texts."""
+    places = ((f"{at}", word) for at, entry in enumerate(entries) for word in _words(entry.batch))
+    hit = {int(trace.place) for trace in traces(texts, source, places)}
+    return [_mute(entry) if at in hit else entry for at, entry in enumerate(entries)]
+
+
+def _words(batch: Batch) -> Iterator[str]:
+    yield from (word for word in (batch.reason, batch.key) if word)
+    yield from (reason for operation in batch.operations if (reason := getattr(operation, "reason", "")))
+
+
+def _mute(entry: Entry) -> Entry:
+    operations = tuple(
+        msgspec.structs.replace(operation, reason="") if getattr(operation, "reason", "") else operation
+        for operation in entry.batch.operations
+    )
+    batch = msgspec.structs.replace(entry.batch, operations=operations, reason="", key="")
+    return msgspec.structs.replace(entry, batch=batch)
+
+
+# --- what became of the bullets -------------------------------------------------------------------------------------
+
+
+def _returned(before: Bullet, after: Bullet) -> bool:
+    closed = before.removed or before.quarantined
+    return (closed and not (after.removed or after.quarantined)) or (after.shown and not before.shown)
+
+
+def _counters(bullet: Bullet) -> tuple[int, int, int]:
+    return bullet.helpful, bullet.harmful, bullet.neutral
+
+
+def _alike(bullets: dict[str, Bullet], texts: Sequence[str], source: str) -> tuple[str, ...]:
+    places = ((id, text) for id, bullet in bullets.items() for text in (bullet.section, bullet.content))
+    return tuple(dict.fromkeys(trace.place for trace in traces(texts, source, places)))
