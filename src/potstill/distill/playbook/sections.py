@@ -12,6 +12,7 @@ and no id.
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 
 from potstill.distill.playbook.operations import MAX_SECTION_CHARACTERS
 from potstill.errors import ConfigError
@@ -62,6 +63,7 @@ class Sections(Struct, frozen=True, kw_only=True):
         return order.get(wanted, len(self.known)), wanted
 
 
+@lru_cache(maxsize=4096)
 def section_key(name: str) -> str:
     """Any spelling of a name as its key, at most ``MAX_SECTION_CHARACTERS`` long; ``others`` where nothing is left.
 
