@@ -33,7 +33,7 @@ SHORTEST, LONGEST = 3, 5
 MOST_PAIRS = 5_000_000
 """Pairs that one call gives back (some 500 MB): more means that the threshold tells nothing apart."""
 _BUCKETS = (1 << 18) - 1
-_SCAN = 60_000
+_POSTINGS_A_SET = 1000  # that are read in the time in which one set is compared
 _VERIFY = 4096
 _SPACE = re.compile(r"\s+")
 
@@ -171,15 +171,19 @@ class _Postings:
         rows = sorted((self._postings[bucket] for bucket in buckets if bucket in self._postings), key=len)
         absent = len(query) - len(rows)
         enough = len(query) - math.ceil(threshold * threshold * len(query) - 1e-6) + 1
-        lengths = np.cumsum([len(row) for row in rows], dtype=np.int64)
-        read = max(enough - absent, int(np.searchsorted(lengths, _SCAN)))
-        if enough <= absent or not slots:
+        read = enough - absent
+        if read <= 0 or not slots:
             return np.empty(0, dtype=np.int64)
-        met = np.concatenate([np.frombuffer(row, dtype=np.uintc) for row in rows[:read]])
-        counts = np.bincount(met, minlength=len(self.ids))[:slots]
-        left = max(0, len(rows) - read)
-        needed = (threshold * math.sqrt(len(query)) - 1e-9) * self._roots[:slots]
-        return np.flatnonzero((counts > 0) & (counts + left >= needed - 1e-6))
+        lengths = np.cumsum([len(row) for row in rows], dtype=np.int64)
+        needed = (threshold * math.sqrt(len(query)) - 1e-9) * self._roots[:slots] - 1e-6
+        while True:
+            met = np.concatenate([np.frombuffer(row, dtype=np.uintc) for row in rows[:read]])
+            counts = np.bincount(met, minlength=len(self.ids))[:slots]
+            found = np.flatnonzero((counts > 0) & (counts + (len(rows) - read) >= needed))
+            more = min(len(rows), 2 * read)
+            if more == read or lengths[more - 1] > _POSTINGS_A_SET * len(found):
+                return found
+            read = more
 
 
 class LexicalIndex:

@@ -32,12 +32,14 @@ class _Vectors:
         self.approximate = approximate
         self.removed = 0
 
-    def add(self, id: str, row: FloatMatrix) -> int:
-        self.rows.add(row)
+    def add(self, ids: Sequence[str], rows: FloatMatrix) -> int:
+        """The first one's position."""
+        first = len(self.ids)
+        self.rows.add(rows)
         if self.approximate is not None:
-            self.approximate.add(row)
-        self.ids.append(id)
-        return len(self.ids) - 1
+            self.approximate.add(rows)
+        self.ids.extend(ids)
+        return first
 
     def near(self, query: FloatVector, threshold: float, limit: int) -> list[Near]:
         if self.approximate is None:
@@ -90,12 +92,20 @@ class SemanticIndex:
 
     def add(self, id: str, section: str, vector: FloatVector) -> None:
         """Keep a vector (dimension,); one that was there under this id is replaced. ``ConfigError``: its length."""
-        row = unit_rows(np.asarray(vector, dtype=np.float32)[None, :])
+        self.add_many([id], section, np.asarray(vector, dtype=np.float32)[None, :])
+
+    def add_many(self, ids: Sequence[str], section: str, matrix: FloatMatrix) -> None:
+        """Keep many rows (len(ids), dimension) at once, which is what makes an approximate index quick to build. Of an
+        id that stands there twice the last row counts."""
+        rows = unit_rows(np.ascontiguousarray(matrix, dtype=np.float32))
+        last = {id: place for place, id in enumerate(ids)}
         with self._lock:
-            self.remove(id)
+            for id in last:
+                self.remove(id)
             if section not in self._sections:
                 self._sections[section] = self._new()
-            self._places[id] = (section, self._sections[section].add(id, row))
+            first = self._sections[section].add(list(last), rows[list(last.values())])
+            self._places.update((id, (section, first + place)) for place, id in enumerate(last))
 
     def remove(self, id: str) -> None:
         with self._lock:

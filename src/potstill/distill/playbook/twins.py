@@ -13,6 +13,8 @@ from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Literal
 
+import numpy as np
+
 from potstill.distill.playbook.operations import Bullet
 from potstill.distill.playbook.similar import LexicalIndex, Near, Pair, check_threshold, fingerprint, normalised
 from potstill.distill.playbook.similar_vectors import SemanticIndex
@@ -204,9 +206,12 @@ class BookIndex:
         missing = [bullet for bullet in present if bullet.id not in known]
         rows = self.embed([bullet.content for bullet in missing])
         embedded = {bullet.id: row for bullet, row in zip(missing, rows, strict=True) if row is not None}
+        sections: defaultdict[str, list[str]] = defaultdict(list)
         for bullet in present:
-            row = known[bullet.id] if bullet.id in known else embedded[bullet.id]
-            self._semantic.add(bullet.id, bullet.section, row)
+            sections[bullet.section].append(bullet.id)
+        for section, ids in sections.items():
+            matrix = np.stack([known[id] if id in known else embedded[id] for id in ids])
+            self._semantic.add_many(ids, section, matrix)
 
     def embed(self, texts: Sequence[str]) -> FloatMatrix | tuple[None, ...]:
         """A row for each text; without an embedder None for each."""
