@@ -26,22 +26,22 @@ def batch(*operations: Operation, actor: str = "curator", sources: tuple[str, ..
 def proposal(rng: random.Random, view: Mapping[str, Bullet], worker: str) -> Batch:
     """One to four operations on the bullets as this worker last read them."""
     ids = list(view)
-    count = rng.randint(1, 4)
-    operations = tuple(_operation(rng, view, ids) for _ in range(count))
-    return batch(*operations, actor=worker, sources=(f"trace-{worker}-{rng.randint(0, 3)}",))
+    source = f"trace-{worker}-{rng.randint(0, 3)}"
+    operations = tuple(_operation(rng, view, ids, source) for _ in range(rng.randint(1, 4)))
+    return batch(*operations, actor=worker, sources=(source,))
 
 
-def _operation(rng: random.Random, view: Mapping[str, Bullet], ids: list[str]) -> Operation:
+def _operation(rng: random.Random, view: Mapping[str, Bullet], ids: list[str], source: str) -> Operation:
     kind = rng.choice(("add", "tag", "tag", "update", "merge", "remove", "restore", "quarantine", "pin", "stage"))
     if not ids or kind == "add":
-        return add(f"lesson {rng.randint(0, 30)}", rng.choice(SECTIONS))
+        return add(f"{source} lesson {rng.randint(0, 30)}", rng.choice(SECTIONS))
     id = rng.choice(ids)
     if kind == "merge" and len(ids) > 2:
         into, *others = rng.sample(ids, rng.randint(2, 3))
         revisions = tuple(view[one].revision for one in (into, *others))
-        return Merge(into=into, ids=tuple(others), content=f"merged {rng.randint(0, 9)}", revisions=revisions)
+        return Merge(into=into, ids=tuple(others), content=f"{source} merged {rng.randint(0, 9)}", revisions=revisions)
     return {
-        "update": Update(id=id, content=f"better {rng.randint(0, 9)}", revision=view[id].revision),
+        "update": Update(id=id, content=f"{source} better {rng.randint(0, 9)}", revision=view[id].revision),
         "remove": ops.Remove(id=id, reason="wrong"),
         "restore": ops.Restore(id=id),
         "quarantine": ops.Quarantine(id=id),

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playbook_workers import SECTIONS, add, batch, proposal
 
-from potstill.distill.playbook.apply import Entry, Refused, Why, apply, free_hash, gathered, replay, state_hash
+from potstill.distill.playbook.apply import Entry, Refused, Why, apply, erase, free_hash, gathered, replay, state_hash
 from potstill.distill.playbook.book import Playbook
 from potstill.distill.playbook.operations import Applied, Batch, Bullet, Tag
 from potstill.trajectories import Store
@@ -103,6 +103,25 @@ def without_merged(bullets: dict[str, Bullet]) -> dict[str, Bullet]:
         )
         assert sorted(bullet.lineage) == sorted(one.id for one in bullets.values() if one.merged_into == id)
     return own
+
+
+@given(STEPS, RANDOM)
+@settings(max_examples=150)
+def test_a_log_of_which_a_source_was_erased_can_be_replayed_and_holds_nothing_of_it(steps, rng):
+    book = Memory()
+    interleaved(book, steps, rng)
+    sources = sorted({source for entry in book.log() for source in entry.batch.sources})
+    for source in sources[:3]:
+        entries = [erase(entry, ()) if source in entry.batch.sources else entry for entry in book.log()]
+        left = replay(entries)
+        assert source not in repr((left, entries))
+        assert left.keys() <= book.bullets().keys()
+        for bullet in left.values():
+            seen = {bullet.id}
+            while (into := bullet.merged_into) in left:
+                assert into not in seen, "merged into itself through others"
+                seen.add(into)
+                bullet = left[into]
 
 
 OPERATION = st.one_of(
