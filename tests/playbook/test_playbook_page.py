@@ -96,8 +96,8 @@ def test_updates_merges_and_removals_wait_for_the_next_epoch(book):
     book.do(ops.Tag(id="b-3", helpful=5, harmful=2), ops.Pin(id="b-3"))
     page = book.after(page)
     assert text_of(page) == before
-    # lines out of date, with their line ends: "[b-2] two\n" and "[b-1] one\n", 10 bytes = 3 tokens each
-    assert page.pending == 6
+    # out of date, with their line ends: "[b-2] two, better\n" to come, 18 bytes = 5 tokens; "[b-1] one\n" to go, 3
+    assert page.pending == 8
     assert text_of(book.compacted()) == "## STRATEGIES & HARD RULES\n[b-2] two, better\n\n## OTHERS\n[b-3] three"
     merged = ops.Merge(into="b-3", ids=("b-2",), content="both", revisions=(2, 2))
     assert text_of(book.do(merged).after(page)) == before
@@ -266,7 +266,7 @@ def curated(rng, book):
     made = [add(lesson(rng), rng.choice(SECTIONS)) for _ in range(rng.choice((0, 1, 1, 2, 3, 5)))]
     drawn = rng.sample(live, min(len(live), 8))
     for one in drawn[4:]:
-        made.append(ops.Tag(id=one.id, helpful=rng.random() < 0.6, harmful=rng.random() < 0.2))
+        made.append(ops.Tag(id=one.id, helpful=int(rng.random() < 0.6), harmful=int(rng.random() < 0.2)))
     if len(drawn) > 0 and rng.random() < 0.25:
         made.append(ops.Update(id=drawn[0].id, content=lesson(rng), revision=drawn[0].revision))
     if len(drawn) > 1 and rng.random() < 0.1:

@@ -240,7 +240,7 @@ def _still_waiting(
 
 def _pending(entries: Sequence[Entry], waiting: Sequence[str], present: Mapping[str, Bullet], setting: Setting) -> int:
     count = setting.counter.count
-    stale = sum(count(f"{one.line}\n") for one in entries if _out_of_date(one, present[one.id]))
+    stale = sum(_amiss(one, present[one.id], setting) for one in entries)
     wanting = sum(count(f"{entry(present[id]).line}\n") for id in waiting)
     keys = [one.section for one in entries]
     starts = [key for before, key in zip([None, *keys], keys, strict=False) if key != before]
@@ -248,6 +248,10 @@ def _pending(entries: Sequence[Entry], waiting: Sequence[str], present: Mapping[
     return stale + wanting + again
 
 
-def _out_of_date(standing: Entry, now: Bullet) -> bool:
+def _amiss(standing: Entry, now: Bullet, setting: Setting) -> int:
+    """Tokens of a line that is out of date: its own, or those that it does not say yet where they are more."""
     fresh = entry(now)
-    return now.removed or (fresh.line, fresh.section) != (standing.line, standing.section)
+    if not now.removed and (fresh.line, fresh.section) == (standing.line, standing.section):
+        return 0
+    lines = (standing.line,) if now.removed else (standing.line, fresh.line)
+    return max(setting.counter.count(f"{line}\n") for line in lines)
