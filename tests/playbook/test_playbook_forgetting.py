@@ -14,10 +14,13 @@ from playbook_logs import Log, add, logs
 from potstill.distill.playbook import operations as ops
 from potstill.distill.playbook.apply import Entry, replay
 from potstill.distill.playbook.blame import blame
-from potstill.distill.playbook.forgetting import Forgotten, forget
+from potstill.distill.playbook.book import Forgotten as Decided
+from potstill.distill.playbook.book import Playbook
+from potstill.distill.playbook.forgetting import Forgotten, forget, source_digest
 from potstill.distill.playbook.operations import Batch, Bullet, Stage
 from potstill.distill.playbook.traces import TraceKind, fold, traces
 from potstill.distill.playbook.undo import undo
+from potstill.trajectories import Store
 
 SECRET = "Ada Lovelace's invoice 4711 must be paid before Friday, she said on the phone"
 
@@ -368,3 +371,33 @@ def test_any_long_piece_is_found_however_often_it_is_escaped(text, start, length
 )
 def test_a_source_is_found_as_a_word(text, found):
     assert [trace.kind for trace in traces([], "t-1", [("here", text)])] == [TraceKind.SOURCE] * found
+
+
+# --- in a store -----------------------------------------------------------------------------------------------------
+
+
+def test_a_store_forgets_every_trace_and_goes_on(tmp_path):
+    def decide(entries: list[Entry], bullets: dict[str, Bullet]) -> Decided | None:
+        forgotten = forget(entries, "t-1")
+        answers.append(forgotten)
+        row = Batch(operations=(), actor="admin", reason="asked by its owner")
+        return Decided(row, source_digest("t-1"), forgotten.rows, forgotten.bullets) if forgotten.erased else None
+
+    answers: list[Forgotten] = []
+    with Store.open(tmp_path / "s.db") as store:
+        book = Playbook(store, "default", "support")
+        taught = Batch(operations=(add(SECRET), add("call first")), actor="ada", sources=("t-1",), key="t-1:0")
+        book.apply(taught)
+        book.apply(Batch(operations=(ops.Update(id="b-2", content="write", revision=1),), actor="x", sources=("t-2",)))
+        book.apply(Batch(operations=(ops.Remove(id="b-1", reason=SECRET),), actor="admin"))
+        assert traces([SECRET, "call first"], "t-1", book.texts())
+        assert book.forget(decide) == 4
+        assert traces(answers[0].texts, "t-1", book.texts()) == ()
+        assert book.check() == []
+        assert {id: bullet.content for id, bullet in book.bullets().items()} == {"b-2": "write"}
+        assert book.forget(decide) is None
+        assert book.apply(taught).repeated  # sent again, it teaches nothing again
+        assert book.apply(Batch(operations=(add("new"),), actor="x")).ids == ("b-3",)
+        assert book.check() == []
+    for file in tmp_path.iterdir():
+        assert SECRET.encode() not in file.read_bytes()

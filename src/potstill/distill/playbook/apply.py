@@ -137,6 +137,13 @@ def check_batch(batch: Batch) -> None:
         raise _invalid(None, f"it has {len(batch.operations)} operations; 1 to {MAX_OPERATIONS} are allowed.")
     if len(batch.sources) > MAX_SOURCES:
         raise _invalid(None, f"it names {len(batch.sources)} sources; at most {MAX_SOURCES} are allowed.")
+    check_texts(batch)
+    for index, operation in enumerate(batch.operations):
+        _check_alone(index, operation)
+
+
+def check_texts(batch: Batch) -> None:
+    """The batch's own: who, from what, why. Raises ``Refused``."""
     _text(None, "actor", batch.actor, MAX_NAME_CHARACTERS)
     for source in batch.sources:
         _text(None, "source", source, MAX_NAME_CHARACTERS)
@@ -144,8 +151,6 @@ def check_batch(batch: Batch) -> None:
         _text(None, "key", batch.key, MAX_NAME_CHARACTERS)
     if batch.reason:
         _text(None, "reason", batch.reason, MAX_REASON_CHARACTERS)
-    for index, operation in enumerate(batch.operations):
-        _check_alone(index, operation)
 
 
 def _check_alone(index: int, operation: Operation) -> None:
@@ -283,6 +288,9 @@ def _erased(index: int, operation: Operation, given: Iterable[str], kept: set[st
 
 def steps(entry: Entry) -> Iterator[Operation | Erased]:
     """The operations of a row, and what is left of erased ones, in the order in which they were."""
+    if not entry.erased:
+        yield from entry.batch.operations
+        return
     erased = {one.index: one for one in entry.erased}
     left = iter(entry.batch.operations)
     for index in range(len(erased) + len(entry.batch.operations)):

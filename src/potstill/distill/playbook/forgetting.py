@@ -82,8 +82,8 @@ def forget(entries: Sequence[Entry], source: str) -> Forgotten:
     texts = search.lost()
     bare = [_erase(entry, marks, source) for entry, marks in zip(entries, verdicts, strict=True)]
     scrubbed = _without_reasons(bare, texts, source)
-    log = _without_sections(scrubbed, set(replay(scrubbed)))
-    before, after = replay(entries), replay(log)
+    before, after = search.book(), replay(scrubbed)
+    log = _without_sections(scrubbed, set(after))
     return Forgotten(
         entries=log,
         bullets=after,
@@ -155,6 +155,10 @@ class _Search:
             self._erased.setdefault(_words_of(content), content)
         else:
             self._said.add(_words_of(content))
+
+    def book(self) -> dict[str, Bullet]:
+        """As it was before anything was erased."""
+        return {bullet.id: bullet for bullet in self._book if bullet.content}
 
     def texts(self) -> tuple[str, ...]:
         return tuple(self._erased.values())

@@ -67,18 +67,20 @@ def traces(
     if fragment < 8:
         raise ValueError(f"fragment is {fragment} characters; allowed is 8 or more: shorter pieces stand everywhere.")
     texts = tuple(texts)
-    wanted = tuple(dict.fromkeys(folded for text in texts for folded in map(fold, _unescaped(text)) if folded))
+    wanted = _padded(folded for text in texts for folded in map(fold, _unescaped(text)))
+    name = _padded([fold(source)])
     signs = tuple(text.strip() for text in texts if text.strip() and not fold(text))
-    pieces = _pieces(wanted, (fragment + 1) // 2)
+    bare = tuple(text.strip() for text in wanted)
+    pieces = _pieces(bare, (fragment + 1) // 2)
     found: list[Trace] = []
     for place, text in haystack:
         plain = tuple(_unescaped(text))
-        forms = tuple(dict.fromkeys(map(fold, plain)))
-        found += _whole(place, TraceKind.SOURCE, (fold(source),), forms)
+        forms = _padded(map(fold, plain))
+        found += _whole(place, TraceKind.SOURCE, name, forms)
         found += (
             _whole(place, TraceKind.TEXT, wanted, forms)
             or _signs(place, signs, plain)
-            or _fragment(place, wanted, pieces, forms, fragment)
+            or _fragment(place, bare, pieces, forms, fragment)
         )
     return tuple(found)
 
@@ -87,6 +89,8 @@ def _unescaped(text: str) -> Iterator[str]:
     """The text, and what it is when it is read as escaped once, twice, ..."""
     yield text
     for _ in range(MAX_ESCAPED):
+        if "\\" not in text and "&" not in text:
+            return
         plain = html.unescape(_ESCAPE.sub(_unescape, text))
         if plain == text:
             return
@@ -102,15 +106,16 @@ def _unescape(match: re.Match[str]) -> str:
     return units.decode("utf-16-be", errors="replace")
 
 
-def _within(needle: str, text: str) -> bool:
-    """Whether it stands there between word boundaries."""
-    return bool(needle) and f" {needle} " in f" {text} "
+def _padded(texts: Iterable[str]) -> tuple[str, ...]:
+    """With a word boundary at either end; each once, and none for a text without words."""
+    return tuple(dict.fromkeys(f" {text} " for text in texts if text))
 
 
 def _whole(place: str, kind: TraceKind, wanted: tuple[str, ...], forms: tuple[str, ...]) -> list[Trace]:
-    for text in wanted:
-        if any(_within(text, form) for form in forms):
-            return [Trace(place=place, kind=kind, excerpt=text[:EXCERPT_CHARACTERS])]
+    for form in forms:
+        for text in wanted:
+            if text in form:
+                return [Trace(place=place, kind=kind, excerpt=text.strip()[:EXCERPT_CHARACTERS])]
     return []
 
 

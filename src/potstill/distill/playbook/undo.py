@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from potstill.distill.playbook.apply import Entry, replay
+from potstill.distill.playbook.apply import Entry, advance, steps
 from potstill.distill.playbook.effects import Book, effect
 from potstill.distill.playbook.history import as_of
 from potstill.distill.playbook.operations import (
@@ -37,8 +37,7 @@ def undo(entries: Sequence[Entry], to_revision: int, *, actor: str = "admin", re
     has to be done. Raises ``ConfigError`` for a revision that the log does not reach, and where the way back takes
     more operations than a batch may have.
     """
-    past = as_of(entries, to_revision)
-    operations = _way_back(replay(past), replay(entries))
+    operations = _way_back(*_then_and_now(entries, to_revision))
     if len(operations) > MAX_OPERATIONS:
         nearer = _nearest(entries, to_revision)
         raise ConfigError(
@@ -56,12 +55,28 @@ def undo(entries: Sequence[Entry], to_revision: int, *, actor: str = "admin", re
 
 def _nearest(entries: Sequence[Entry], revision: int) -> int:
     """A revision after this one that one batch reaches: the earliest where the way grows with the distance."""
-    now, far, near = replay(entries), revision, entries[-1].revision
+    far, near = revision, entries[-1].revision
     while near - far > 1:
         middle = (near + far) // 2
-        fits = len(_way_back(replay(as_of(entries, middle)), now)) <= MAX_OPERATIONS
+        fits = len(_way_back(*_then_and_now(entries, middle))) <= MAX_OPERATIONS
         far, near = (far, middle) if fits else (middle, near)
     return near
+
+
+def _then_and_now(entries: Sequence[Entry], revision: int) -> tuple[dict[str, Bullet], dict[str, Bullet]]:
+    """Both by one replay."""
+    before = as_of(entries, revision)
+    book = Book({}, 1)
+    _play(book, before)
+    past = {bullet.id: bullet for bullet in book if bullet.content}
+    _play(book, entries[len(before) :])
+    return past, {bullet.id: bullet for bullet in book if bullet.content}
+
+
+def _play(book: Book, entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        for step in steps(entry):
+            advance(book, step, entry)
 
 
 def _way_back(past: Mapping[str, Bullet], now: Mapping[str, Bullet]) -> tuple[Operation, ...]:
