@@ -75,7 +75,7 @@ def test_our_own_file_loses_nothing(bullets, data):
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)
-@settings(max_examples=30)
+@settings(max_examples=8)
 @given(bullets=books())
 def test_a_written_file_is_recognised(name, bullets):
     bullets = [msgspec.structs.replace(bullet, quarantined=False, removed=False) for bullet in bullets]
@@ -139,7 +139,7 @@ def test_any_bytes_are_read_or_refused(name, data):
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(bullets=books(), data=st.data())
 def test_a_file_cut_anywhere_forges_nothing(name, bullets, data):
     whole = formats.write(name, bullets, shadow=True)

@@ -96,6 +96,8 @@ def _between(text: str, section: str) -> tuple[str, int]:
     """The section that holds after this text between items, and how many lines of it are nothing that we know."""
     if damaged := _NO_COUNT.search(text):
         refuse(f"A count is damaged: {damaged[0].strip()[:60]!r}.", "Write it as '** Count: 3' behind its item.")
+    if "memory_item>" in text:
+        refuse("A </memory_item> stands before its <memory_item>.", "Close each item behind its beginning.")
     text = _WRAPPER.sub("", text)
     names = [match["name"].strip() for match in _HEADING.finditer(text)]
     stray = sum(1 for line in _HEADING.sub("", text).split("\n") if line.strip() and line.strip() != "(empty)")

@@ -73,6 +73,7 @@ def read_book(data: bytes) -> Book:
     except NOT_JSON as error:
         refuse(f"The file is damaged: {error}.", "Export the playbook anew.")
     _check(book)
+    _check_fields(text)
     return book
 
 
@@ -99,6 +100,14 @@ def read(data: bytes) -> Imported:
     return imported(items, "json", [f"{removed} removed bullets are left out."] if removed else [])
 
 
+def _check_fields(text: str) -> None:
+    """A field that this version does not know would be lost."""
+    known = set(Bullet.__struct_fields__)
+    for bullet in msgspec.json.decode(text)["bullets"]:
+        if unknown := sorted(bullet.keys() - known):
+            refuse(f"A bullet has the unknown field {unknown[0]!r}.", "Take it out of the file, or upgrade potstill.")
+
+
 def _check(book: Book) -> None:
     for what, values in (
         ("id", [bullet.id for bullet in book.bullets]),
@@ -114,4 +123,7 @@ def _check(book: Book) -> None:
         for name, value in counts.items():
             counter(value, name, bullet.id)
         if not 1 <= bullet.number <= MAX_COUNTER or bullet.revision < 1:
-            refuse(f"{bullet.id} has number {bullet.number} and revision {bullet.revision}; both begin at 1.", "")
+            refuse(
+                f"{bullet.id} has number {bullet.number} and revision {bullet.revision}; both begin at 1.",
+                "Export the playbook anew.",
+            )

@@ -11,8 +11,9 @@ import json
 import re
 from collections.abc import Sequence
 
+from potstill.distill.playbook import neutral
 from potstill.distill.playbook.formats import markdown
-from potstill.distill.playbook.formats.imported import Imported, one_line, refuse, text_of
+from potstill.distill.playbook.formats.imported import Imported, refuse, text_of
 from potstill.distill.playbook.operations import Bullet
 from potstill.distill.playbook.sections import Sections
 
@@ -39,7 +40,7 @@ def write_skill(
 ) -> bytes:
     """A skill that an agent loads by its description. ``name`` becomes lower case with hyphens."""
     name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_MAX_NAME].rstrip("-") or "playbook"
-    description = json.dumps(one_line(description)[:_MAX_DESCRIPTION].rstrip(), ensure_ascii=False)
+    description = json.dumps(neutral.line(description)[:_MAX_DESCRIPTION].rstrip(), ensure_ascii=False)
     head = f"---\nname: {name}\ndescription: {description}\n---\n\n# {name}\n"
     return "\n".join(filter(None, [head, _body(bullets, sections)])).encode()
 
