@@ -1,6 +1,7 @@
 """A playbook as a context, on a real book in a real store."""
 
 import asyncio
+import pickle
 from collections import Counter
 
 import pytest
@@ -8,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.distill.playbook import operations as ops
-from potstill.distill.playbook.book import Playbook
+from potstill.distill.playbook.book import Forgotten, Playbook
 from potstill.distill.playbook.budget import Budget
 from potstill.distill.playbook.context import Both, Exposure, PlaybookConfig, PlaybookContext, draws
+from potstill.distill.playbook.forgetting import forget, source_digest
 from potstill.distill.playbook.operations import Batch, Bullet, Stage
 from potstill.distill.playbook.shortlist import Shortlist
 from potstill.errors import ConfigError, UnknownName
@@ -72,6 +74,32 @@ def test_the_next_episode_sees_what_is_new_behind_the_same_bytes_and_nothing_of_
     assert run(context.for_task(query())).bullets == ("b-1", "b-3")
     context.compact()
     assert run(context.for_task(query())).text == "## OTHERS\n[b-1] one, better\n[b-3] three"
+
+
+def test_what_a_source_taught_is_nowhere_once_it_is_forgotten(book):
+    book.apply(Batch(operations=(add("the red key"), add("ask first")), actor="curator", sources=("s1",)))
+    book.apply(
+        Batch(
+            operations=(ops.Update(id="b-2", content="ask the red key", revision=1),), actor="curator", sources=("s2",)
+        )
+    )
+    book.apply(Batch(operations=(add("red things " * 20),), actor="curator", sources=("s2",)))
+    context = PlaybookContext(book, PlaybookConfig(budget=Budget(tokens=20), top_k=5))
+    assert run(context.for_task(query())).text == "## OTHERS\n[b-1] the red key\n[b-2] ask the red key"
+    assert run(context.for_step(query(observation="red"))).bullets == ("b-3",)
+
+    def decide(entries, bullets):
+        left = forget(entries, "s2")
+        row = Batch(operations=(), actor="admin", reason="forgotten")
+        return Forgotten(batch=row, digest=source_digest("s2"), entries=left.rows, bullets=left.bullets)
+
+    book.forget(decide)
+    assert run(context.for_task(query())).text == "## OTHERS\n[b-1] the red key\n[b-2] ask first"
+    assert run(context.for_step(query(observation="red"))).bullets == ()
+    held = pickle.dumps((context._looked, context._shortlist._texts, context._shortlist._ranker._vocabulary))
+    assert b"red things" not in held
+    assert b"things" not in held
+    assert b"the red key" in held
 
 
 def test_a_compaction_comes_by_itself_when_it_is_due(book):

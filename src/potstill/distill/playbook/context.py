@@ -201,7 +201,8 @@ class PlaybookContext:
             page = page or self._begin(bullets, news.revision)
             if self._shortlist is not None:
                 standing = frozenset(page.ids)
-                self._shortlist.hold(one for one in bullets.values() if everybody_sees(one) and one.id not in standing)
+                others = (one for one in bullets.values() if everybody_sees(one) and one.id not in standing)
+                self._shortlist.hold(others, anew=erased)
             self._looked = _Looked(news.revision, news.erasures, bullets, page)
             return self._looked
 

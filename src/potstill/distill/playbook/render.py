@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 from potstill.distill.playbook.neutral import INDENT, content
 from potstill.distill.playbook.operations import Bullet
@@ -57,11 +56,7 @@ def bullet_line(bullet: Bullet) -> str:
     >>> bullet_line(Bullet(id="b-2", number=2, section="tools", content="See [b-9]: sum first."))
     '[b-2] See [b - 9]: sum first.'
     """
-    return f"[b-{bullet.number}] {_content(bullet.content)}".rstrip()
-
-
-_content = lru_cache(maxsize=4096)(content)
-"""The same bullets are rendered again at every look."""
+    return f"[b-{bullet.number}] {content(bullet.content)}".rstrip()
 
 
 def header(section: str, sections: Sections = DEFAULT) -> str:

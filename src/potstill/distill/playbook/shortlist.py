@@ -39,13 +39,16 @@ class Shortlist:
         """Of the bullets that can be found."""
         return tuple(self._found)
 
-    def hold(self, bullets: Iterable[Bullet]) -> None:
-        """From now on these can be found, as they are now, and no others. Only new contents are given to the ranker."""
+    def hold(self, bullets: Iterable[Bullet], *, anew: bool = False) -> None:
+        """From now on these can be found, as they are now, and no others. Only new contents are given to the ranker.
+
+        ``anew``: something was erased; nothing that was held before is kept, also not where nobody finds it.
+        """
         with self._lock:
             places = {text: place for place, text in enumerate(self._texts)}
             wanted = {one.id: one for one in bullets}
             missing = [key for key in map(_text, wanted.values()) if key not in places]
-            if len(self._texts) + len(missing) > 2 * len(wanted) + _LOST_BEFORE_REBUILDING:
+            if anew or len(self._texts) + len(missing) > 2 * len(wanted) + _LOST_BEFORE_REBUILDING:
                 self._ranker, self._texts = self._make(), []
                 missing = [_text(one) for one in wanted.values()]
             self._ranker.add([content for _, content in missing])
