@@ -12,8 +12,10 @@ import pytest
 from playbook_workers import add, batch
 
 from engines import raw
-from potstill.distill.playbook.apply import Entry, Refused, Why, erase, replay
-from potstill.distill.playbook.book import Forgotten, Playbook
+from potstill.distill.playbook import book as book_module
+from potstill.distill.playbook.apply import Entry, Refused, Why
+from potstill.distill.playbook.book import Playbook
+from potstill.distill.playbook.forgetting import Forgotten, source_digest
 from potstill.distill.playbook.operations import Applied, Bullet, Merge, Tag, Update
 from potstill.errors import DiskFull, StoreError
 from potstill.trajectories import Store
@@ -43,6 +45,7 @@ def test_a_book_that_is_not_there_is_empty(book):
     assert (book.revision, book.bullets(), book.log(), book.check()) == (0, {}, [], [])
     assert book.store.playbooks(None) == []
     assert book.forget(lambda entries, bullets: pytest.fail("there is nothing to forget")) is None
+    assert book.forget_source("t-1", actor="admin") == (Forgotten(entries=(), bullets={}), ())
 
 
 def test_bullets_and_log_come_back_as_they_went_in(book):
@@ -243,15 +246,6 @@ def test_a_bullet_that_the_log_does_not_explain_is_found(book):
 SECRET = 'Meet "Zoltan Quux" at\nthe pier'
 
 
-def forgetting(source: str):
-    def decide(entries: list[Entry], bullets: dict[str, Bullet]) -> Forgotten | None:
-        of_source = {entry.revision: erase(entry, {"b-2"}) for entry in entries if source in entry.batch.sources}
-        left = replay([of_source.get(entry.revision, entry) for entry in entries])
-        return Forgotten(batch(actor="admin"), "0" * 64, of_source, left) if of_source else None
-
-    return decide
-
-
 def told(book: Playbook) -> None:
     book.apply(batch(add(SECRET), add("secret two"), sources=("t-secret", "t-2"), key="t-secret"))
     book.apply(batch(add("mine"), sources=("t-3",)))
@@ -264,7 +258,8 @@ def test_forgetting_rewrites_log_and_bullets_at_once(book):
         "playbook_log.body of 1", "playbook_bullets.body of b-1"
     }  # fmt: skip
     assert ("playbook_sources.source of 1", "t-secret") in book.scan(["t-secret"])
-    assert book.forget(forgetting("t-secret")) == 4
+    forgotten, left = book.forget_source("t-secret", actor="admin")
+    assert (forgotten.erased, forgotten.gone, forgotten.kept, left) == ((1,), ("b-1",), ("b-2",), ())
     assert book.scan([SECRET, "secret two", "t-secret"]) == []
     assert {id: bullet.content for id, bullet in book.bullets().items()} == {"b-2": "rewritten", "b-3": "mine"}
     assert book.check() == []
@@ -272,15 +267,27 @@ def test_forgetting_rewrites_log_and_bullets_at_once(book):
     assert book.store.playbooks_of_source("default", "t-2") == {}
     assert book.store.playbooks_of_source("default", "t-3") == {"support": [2, 3]}
     entry = book.log()[3]
-    assert (entry.forgot, entry.batch.operations, entry.batch.actor) == ("0" * 64, (), "admin")
-    assert book.since(0).erasures == 1
-    assert book.forget(forgetting("t-secret")) is None
+    assert (entry.forgot, entry.batch.operations, entry.batch.actor) == (source_digest("t-secret"), (), "admin")
+    assert (book.since(0).erasures, book.revision) == (1, 4)
+    again, left = book.forget_source("t-secret", actor="admin")
+    assert (again.erased, left, book.revision, book.since(0).erasures) == ((), (), 4, 1)
     assert book.apply(batch(add("later"))) == Applied(revision=5, ids=("b-4",))
+
+
+def test_a_row_that_is_erased_in_part_is_found_by_its_other_source(book):
+    told(book)
+    bullets = book.bullets()
+    merge = Merge(into="b-3", ids=("b-1",), content=SECRET, revisions=(1, bullets["b-1"].revision))
+    book.apply(batch(merge, add("mine too"), sources=("t-4",)))
+    forgotten, left = book.forget_source("t-secret", actor="admin")
+    assert (forgotten.erased, left, book.check()) == ((1, 4), (), [])
+    assert book.store.playbooks_of_source("default", "t-4") == {"support": [4]}
+    assert [bullet.content for bullet in book.bullets().values()] == ["rewritten", "mine", "mine too"]
 
 
 def test_what_was_forgotten_is_not_learnt_again_by_a_late_repetition(book):
     told(book)
-    book.forget(forgetting("t-secret"))
+    book.forget_source("t-secret", actor="admin")
     again = book.apply(batch(add(SECRET), sources=("t-secret",), key="t-secret"))
     assert (again.repeated, again.revision, again.ids) == (True, 1, ("b-1", "b-2"))
     assert book.scan([SECRET]) == []
@@ -290,11 +297,13 @@ def test_a_forgetting_that_fails_changes_nothing(book):
     told(book)
     before = book.state_hash()
 
-    def refused(entries: list[Entry], bullets: dict[str, Bullet]) -> Forgotten | None:
+    def refused(entries: list[Entry], bullets: dict[str, Bullet]) -> book_module.Forgotten | None:
         raise Refused(None, Why.INVALID, "the source is not named")
 
     with pytest.raises(Refused, match="the source is not named"):
         book.forget(refused)
+    with pytest.raises(Refused, match="its actor is empty"):
+        book.forget_source("t-secret", actor="")
     assert (book.state_hash(), book.revision, book.check()) == (before, 3, [])
 
 
@@ -309,7 +318,7 @@ def test_no_byte_of_what_was_forgotten_is_left_in_the_file(tmp_path):
         ids = list(book.bullets())
         for id in ids[200:202]:
             book.apply(batch(*(Tag(id=id, helpful=1),) * 3))
-        assert book.forget(forgetting("t-secret")) is not None
+        assert book.forget_source("t-secret", actor="admin")[1] == ()
         for file in (path, Path(f"{path}-wal")):
             held = file.read_bytes() if file.exists() else b""
             for words in (b"Zoltan Quux", b"secret two", b"ZOLTANQUUX", b"t-secret"):

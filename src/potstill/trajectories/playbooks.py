@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -59,8 +59,9 @@ class Rewritten(NamedTuple):
 
     written: Written
     """The row that says so; its bullets are all of the book's."""
-    bodies: dict[int, str]
-    """Rows of the log that have another body, by revision. Their batches are found by no source any more."""
+    rows: Mapping[int, tuple[str, Collection[str]]]
+    """Rows of the log that have another body, by revision: it, and the sources by which the batch is found from now
+    on."""
 
 
 class Changed(NamedTuple):
@@ -330,9 +331,13 @@ def _append(connection: Connection, namespace: str, name: str, key: str, row: Lo
         "INSERT INTO playbook_log(namespace, name, revision, at, key, body) VALUES (?, ?, ?, ?, ?, ?)",
         (namespace, name, row.revision, row.at, _digest(key) if key else None, row.body),
     )
-    sources = [(namespace, source, name, row.revision) for source in dict.fromkeys(written.sources)]
-    insert_rows(connection, "INSERT INTO playbook_sources(namespace, source, name, revision) VALUES ", sources)
+    _put_sources(connection, namespace, name, row.revision, written.sources)
     _put(connection, namespace, name, row.revision, written.bullets)
+
+
+def _put_sources(connection: Connection, namespace: str, name: str, revision: int, sources: Iterable[str]) -> None:
+    rows = [(namespace, source, name, revision) for source in dict.fromkeys(sources)]
+    insert_rows(connection, "INSERT INTO playbook_sources(namespace, source, name, revision) VALUES ", rows)
 
 
 def _put(connection: Connection, namespace: str, name: str, revision: int, bullets: Iterable[BulletRow]) -> None:
@@ -348,10 +353,11 @@ def _rewrite(
     connection: Connection, namespace: str, name: str, row: LogRow, rewritten: Rewritten, held: PlaybookState
 ) -> None:
     of_revision = f"{_NAMED} AND revision = ?"
-    for revision, body in rewritten.bodies.items():
+    for revision, (body, sources) in rewritten.rows.items():
         place = (namespace, name, revision)
         connection.execute(f"UPDATE playbook_log SET body = ? WHERE {of_revision}", (body, *place))
         connection.execute(f"DELETE FROM playbook_sources WHERE {of_revision}", place)
+        _put_sources(connection, namespace, name, revision, sources)
     before, now = {one.id: one for one in held.bullets}, rewritten.written.bullets
     gone = before.keys() - {one.id for one in now}
     gone_rows = [(namespace, name, id) for id in sorted(gone)]

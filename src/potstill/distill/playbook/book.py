@@ -11,8 +11,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from potstill.distill.playbook.apply import Entry, apply, check_batch, free_hash, gathered, replay, state_hash
+from potstill.distill.playbook import forgetting
+from potstill.distill.playbook.apply import (
+    Entry,
+    apply,
+    check_batch,
+    check_texts,
+    free_hash,
+    gathered,
+    replay,
+    state_hash,
+)
 from potstill.distill.playbook.operations import Applied, Batch, Bullet
+from potstill.distill.playbook.traces import Trace, traces
 from potstill.errors import NOT_JSON, StoreError
 from potstill.trajectories import Store
 from potstill.trajectories.playbooks import BulletRow, LogRow, PlaybookState, Read, Rewritten, Written
@@ -34,10 +45,10 @@ class Since(NamedTuple):
 
 
 class Forgotten(NamedTuple):
-    """What a book is without what it is to forget."""
+    """What a book is from now on, without what it is to forget."""
 
     batch: Batch
-    """The row that says so: who and why. It has no operations."""
+    """The row that says so: who. It has no operations."""
     digest: str
     """SHA-256 of what was forgotten."""
     entries: Mapping[int, Entry]
@@ -81,10 +92,31 @@ class Playbook:
         changed = self.store.playbook_change(self.namespace, self.name, batch.key, work)
         return Applied(revision=changed.row.revision, ids=self._read(changed.row).ids, repeated=changed.repeated)
 
+    def forget_source(self, source: str, *, actor: str) -> tuple[forgetting.Forgotten, tuple[Trace, ...]]:
+        """Erase what a trajectory taught from the log and the bullets, and look through all rows for what is left.
+
+        Returns what was done (nothing where the book knows no such source) and every place that still holds a trace:
+        none is the proof. Backups and exported files are not the book's to erase. Raises ``Refused`` for an actor that
+        is none.
+        """
+        done: list[forgetting.Forgotten] = []
+        saying = Batch(operations=(), actor=actor)
+        check_texts(saying)
+
+        def decide(entries: list[Entry], bullets: dict[str, Bullet]) -> Forgotten | None:
+            done[:] = [forgotten := forgetting.forget(entries, source)]
+            if not forgotten.erased:
+                return None
+            return Forgotten(saying, forgetting.source_digest(source), forgotten.rows, forgotten.bullets)
+
+        self.forget(decide)
+        forgotten = done[0] if done else forgetting.Forgotten(entries=(), bullets={})
+        return forgotten, traces(forgotten.texts, source, self.texts())
+
     def forget(self, decide: Callable[[list[Entry], dict[str, Bullet]], Forgotten | None]) -> int | None:
         """Replace rows of the log and the bullets in one transaction, in which ``decide`` is given both.
 
-        Returns the book's revision then; None: ``decide`` found nothing to forget. It may be asked more than once.
+        Returns the book's revision then; None: ``decide`` wants nothing erased. It may be asked more than once.
         """
 
         def work(rows: list[LogRow], held: PlaybookState) -> Rewritten | None:
@@ -92,9 +124,9 @@ class Playbook:
             if decided is None:
                 return None
             entry = Entry(revision=held.revision + 1, at=0.0, batch=decided.batch, forgot=decided.digest)
-            rewritten = [_row(bullet) for bullet in decided.bullets.values()]
-            bodies = {revision: _text(one) for revision, one in decided.entries.items()}
-            return Rewritten(Written(_text(entry), rewritten, held.next_number), bodies)
+            bullets = [_row(bullet) for bullet in decided.bullets.values()]
+            replaced = {revision: (_text(one), one.batch.sources) for revision, one in decided.entries.items()}
+            return Rewritten(Written(_text(entry), bullets, held.next_number), replaced)
 
         row = self.store.playbook_rewrite(self.namespace, self.name, work)
         return None if row is None else row.revision
