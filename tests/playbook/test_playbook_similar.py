@@ -150,12 +150,12 @@ def test_the_order_of_insertion_does_not_matter_for_pairs(texts: list[str], rng,
     assert {(pair.a, pair.b): pair.similarity for pair in found[0]} == right
 
 
-def test_every_planted_near_duplicate_is_found_among_thousands() -> None:
+def test_every_planted_near_duplicate_is_found_among_hundreds() -> None:
     rng, index = random.Random(5), LexicalIndex()
-    texts = [text_of(rng, 25) for _ in range(2000)]
+    texts = [text_of(rng, 25) for _ in range(800)]
     for number, text in enumerate(texts):
         index.add(f"b-{number}", "s", text)
-    for number in range(0, 2000, 10):
+    for number in range(0, 800, 10):
         copy = edited(rng, texts[number])
         assert [near.id for near in index.nearest("s", copy, 0.8)] == [f"b-{number}"]
 
@@ -172,6 +172,26 @@ def test_what_was_removed_is_not_found_and_the_rest_is_after_the_index_was_rewri
     assert "b-250" in index
     assert index.nearest("s", texts[3], 0.8) == []
     assert all(index.nearest("s", texts[number], 1.0)[0].id == f"b-{number}" for number in range(250, 300))
+
+
+def test_a_text_that_is_written_anew_again_and_again_takes_no_more_room() -> None:
+    letters, vectors = LexicalIndex(), SemanticIndex(2)
+    for number in range(1000):
+        letters.add("b-1", "s", f"the text number {number}")
+        vectors.add("b-1", "s", np.array([1, 0], dtype=np.float32))
+    assert len(letters._sections["s"].ids) < 150
+    assert len(vectors._sections["s"].ids) < 150
+    assert [near.id for near in letters.nearest("s", "the text number 999", 1.0)] == ["b-1"]
+    assert [near.id for near in vectors.nearest("s", np.array([1, 0], dtype=np.float32), 1.0)] == ["b-1"]
+
+
+def test_vectors_that_do_not_fit_leave_what_is_there() -> None:
+    index, row = SemanticIndex(2), np.array([1, 0], dtype=np.float32)
+    index.add("b-1", "s", row)
+    for wrong in (np.zeros((1, 3)), np.array([[np.nan, 0]]), np.array([[3, 0]]), np.eye(2)):
+        with pytest.raises(ConfigError):
+            index.add_many(["b-1"], "s", wrong)
+    assert [near.id for near in index.nearest("s", row, 0.9)] == ["b-1"]
 
 
 def test_a_bullet_that_moved_to_another_section_is_there_only() -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from potstill.distill.playbook.similar import MOST_PAIRS, Near, Pair, best, check_count, check_threshold, make_pair
 from potstill.errors import ConfigError
 from potstill.protocols import FloatMatrix
-from potstill.retrieval.vectors import ExactIndex, FloatVector, VectorIndex
+from potstill.retrieval.vectors import ExactIndex, FloatVector, VectorIndex, checked_rows
 
 BLOCK = 2048
 """Rows of one side of the products that ``vector_pairs`` makes at a time."""
@@ -97,7 +97,9 @@ class SemanticIndex:
     def add_many(self, ids: Sequence[str], section: str, matrix: FloatMatrix) -> None:
         """Keep many rows (len(ids), dimension) at once, which is what makes an approximate index quick to build. Of an
         id that stands there twice the last row counts."""
-        rows = unit_rows(np.ascontiguousarray(matrix, dtype=np.float32))
+        rows = unit_rows(checked_rows(matrix, self.dimension))
+        if len(rows) != len(ids):
+            raise ConfigError(f"{len(ids)} ids do not fit {len(rows)} vectors.")
         last = {id: place for place, id in enumerate(ids)}
         with self._lock:
             for id in last:

@@ -17,10 +17,10 @@ import numpy as np
 
 from potstill.distill.playbook.operations import Bullet
 from potstill.distill.playbook.similar import LexicalIndex, Near, Pair, check_threshold, fingerprint, normalised
-from potstill.distill.playbook.similar_vectors import SemanticIndex
+from potstill.distill.playbook.similar_vectors import SemanticIndex, unit_rows
 from potstill.errors import ConfigError
 from potstill.protocols import Embedder, FloatMatrix
-from potstill.retrieval.vectors import FloatVector, VectorIndex
+from potstill.retrieval.vectors import FloatVector, VectorIndex, checked_rows
 from potstill.types import Struct
 
 Kept = AbstractSet[tuple[str, str]]
@@ -146,7 +146,7 @@ class BookIndex:
     locked up does not come back as a new bullet). Sections are compared as they are written.
 
     With an ``embedder`` meanings are compared as well; ``approximate`` makes its index (``FaissIndex``), exact without.
-    It is a cache: ``put`` it whatever a batch changed.
+    It is a cache: ``put`` it whatever a batch changed. Not for several threads at once.
     """
 
     def __init__(
@@ -179,39 +179,37 @@ class BookIndex:
 
     def put(self, bullets: Iterable[Bullet], *, vectors: Mapping[str, FloatVector] | None = None) -> None:
         """The present state of these bullets: new, changed or removed. Only new contents are embedded, and of these
-        only the ones that ``vectors`` does not give."""
-        fresh: list[Bullet] = []
-        for bullet in bullets:
-            old = self._bullets.get(bullet.id)
-            if bullet.removed:
-                self.drop(bullet.id)
-            elif old is not None and (old.section, old.content) == (bullet.section, bullet.content):
-                self._bullets[bullet.id] = bullet
-            else:
-                self._replace(bullet)
-                fresh.append(bullet)
+        only the ones that ``vectors`` does not give. Where the embedder fails nothing is changed."""
+        last = {bullet.id: bullet for bullet in bullets}
+        fresh = {id: bullet for id, bullet in last.items() if not bullet.removed and self._has_new_text(bullet)}
         self._put_vectors(fresh, vectors or {})
+        for id, bullet in last.items():
+            if bullet.removed:
+                self.drop(id)
+                continue
+            if id in fresh:
+                self._drop_text(id)
+                self._prints[id] = print_ = fingerprint(bullet.content)
+                self._same[print_].add(id)
+                self._lexical.add(id, bullet.section, bullet.content)
+            self._bullets[id] = bullet
 
-    def _replace(self, bullet: Bullet) -> None:
-        self.drop(bullet.id)
-        self._bullets[bullet.id] = bullet
-        self._prints[bullet.id] = print_ = fingerprint(bullet.content)
-        self._same[print_].add(bullet.id)
-        self._lexical.add(bullet.id, bullet.section, bullet.content)
+    def _has_new_text(self, bullet: Bullet) -> bool:
+        old = self._bullets.get(bullet.id)
+        return old is None or (old.section, old.content) != (bullet.section, bullet.content)
 
-    def _put_vectors(self, fresh: Sequence[Bullet], known: Mapping[str, FloatVector]) -> None:
-        if self._semantic is None:
+    def _put_vectors(self, fresh: Mapping[str, Bullet], known: Mapping[str, FloatVector]) -> None:
+        if self._semantic is None or not fresh:
             return
-        present = [bullet for bullet in fresh if self._bullets.get(bullet.id) is bullet]
-        missing = [bullet for bullet in present if bullet.id not in known]
-        rows = self.embed([bullet.content for bullet in missing])
-        embedded = {bullet.id: row for bullet, row in zip(missing, rows, strict=True) if row is not None}
+        missing = [id for id in fresh if id not in known]
+        embedded = dict(zip(missing, self.embed([fresh[id].content for id in missing]), strict=True))
+        matrix = np.stack([known[id] if id in known else embedded[id] for id in fresh]).astype(np.float32)
+        checked = dict(zip(fresh, unit_rows(checked_rows(matrix, self._semantic.dimension)), strict=True))
         sections: defaultdict[str, list[str]] = defaultdict(list)
-        for bullet in present:
-            sections[bullet.section].append(bullet.id)
+        for id, bullet in fresh.items():
+            sections[bullet.section].append(id)
         for section, ids in sections.items():
-            matrix = np.stack([known[id] if id in known else embedded[id] for id in ids])
-            self._semantic.add_many(ids, section, matrix)
+            self._semantic.add_many(ids, section, np.stack([checked[id] for id in ids]))
 
     def embed(self, texts: Sequence[str]) -> FloatMatrix | tuple[None, ...]:
         """A row for each text; without an embedder None for each."""
@@ -221,15 +219,19 @@ class BookIndex:
 
     def drop(self, id: str) -> None:
         """Forget a bullet; nothing happens where there is none."""
-        if self._bullets.pop(id, None) is None:
+        self._bullets.pop(id, None)
+        self._drop_text(id)
+        if self._semantic is not None:
+            self._semantic.remove(id)
+
+    def _drop_text(self, id: str) -> None:
+        print_ = self._prints.pop(id, None)
+        if print_ is None:
             return
-        print_ = self._prints.pop(id)
         self._same[print_].discard(id)
         if not self._same[print_]:
             del self._same[print_]
         self._lexical.remove(id)
-        if self._semantic is not None:
-            self._semantic.remove(id)
 
     def twin(
         self,
