@@ -204,6 +204,10 @@ def test_a_twin_of_a_lower_stage_is_named_to_whoever_decides_on_stages_and_not_p
         ("Do retry when the server is busy now.", "Don't retry when the server is busy now.", True),
         ("Heat the egg before you slice it here.", "Heat the egg after you slice it here.", True),
         ("Use API v2.1 for all the orders.", "Use API v2.10 for all the orders.", True),
+        ("Call list_orders before you look for it.", "Call list_users before you look for it.", True),
+        ("Call getUser before you look for it.", "Call setUser before you look for it.", True),
+        ("Type `look` before you leave the room.", "Type `cook` before you leave the room.", True),
+        ("Type `look` before you leave the room.", "Type look before you leave the room", False),
         ("Check the drawer, then the shelf.", "check the drawer; then the shelf", False),
     ],
 )

@@ -57,7 +57,7 @@ class Gate(Struct, frozen=True, kw_only=True):
     """An ``ADD`` of more than this many times its twin's characters says more than the twin: it is let in and left to
     ``refine``, instead of being thrown away."""
     careful: bool = True
-    """Bullets that ``differ`` in a number, a negation or one of some opposites are not near-duplicates."""
+    """Bullets that ``differ`` in a number, a name from code, a negation or an opposite are not near-duplicates."""
 
     def __post_init__(self) -> None:
         if not self.longer >= 1:
@@ -92,6 +92,7 @@ def keep_both(first: str, second: str) -> tuple[str, str]:
 
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019]t\b)?")
+_CODE = re.compile(r"`([^`\n]{1,80})`|\b([^\W_]+(?:[_./]+[^\W_]+)+)|\b([a-z]+[A-Z][^\W_]*)")
 _NEGATIONS = frozenset({"not", "no", "never", "none", "nothing", "nor", "neither", "without", "cannot"})
 _OPPOSITES = (
     ("before", "after"),
@@ -117,7 +118,8 @@ _TURNS = tuple(word for two in _OPPOSITES for word in two if word not in ("on", 
 
 
 def differ(first: str, second: str, how: How = How.LEXICAL) -> bool:
-    """Whether two near texts differ in their numbers, or in words that turn a lesson into another one (English).
+    """Whether two near texts differ in their numbers, in names from code (``get_user``, ``getUser``, ``a.b``, whatever
+    stands in backticks), or in words that turn a lesson into another one (English).
 
     Texts that are near by their letters share nearly every word, so a negation or one word of a pair of opposites more
     or less is enough. Near by their meaning they may be put in other words: there the numbers and negations must be
@@ -127,6 +129,8 @@ def differ(first: str, second: str, how: How = How.LEXICAL) -> bool:
     (True, False)
     """
     a, b = normalised(first), normalised(second)
+    if any(name not in b for name in _names(first)) or any(name not in a for name in _names(second)):
+        return True
     if Counter(_NUMBER.findall(a)) != Counter(_NUMBER.findall(b)):
         return True
     one, other = Counter(_WORD.findall(a)), Counter(_WORD.findall(b))
@@ -135,6 +139,10 @@ def differ(first: str, second: str, how: How = How.LEXICAL) -> bool:
     if how is not How.SEMANTIC:
         return any(one[word] != other[word] for word in _TURNS)
     return any((one[x] - one[y]) * (other[x] - other[y]) < 0 for x, y in _OPPOSITES)
+
+
+def _names(text: str) -> set[str]:
+    return {normalised(next(filter(None, found))) for found in _CODE.findall(text)}
 
 
 def _negations(words: Mapping[str, int]) -> int:
