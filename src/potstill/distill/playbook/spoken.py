@@ -22,8 +22,9 @@ from potstill.types import Struct
 
 MAX_ANSWER_CHARACTERS = 2_000_000
 """Of a model's answer; longer ones are not read at all."""
-MAX_REPAIRED_CHARACTERS = 50_000
-MAX_REPAIRED_MARKS = 2_000
+MAX_DEPTH = 100
+MAX_REPAIRED_CHARACTERS = 40_000
+MAX_REPAIRED_MARKS = 1_500
 """Quotes and opening brackets in a text to be repaired."""
 MAX_REPAIRED_DEPTH = 32
 
@@ -81,31 +82,35 @@ def find(text: str, keys: Collection[str], *, half: bool = False) -> Found | Ref
     """
     if len(text) > MAX_ANSWER_CHARACTERS:
         return _refusal(Why.TOO_LONG, f"It has {len(text):,} characters; at most {MAX_ANSWER_CHARACTERS:,} are read.")
-    text = text.rpartition("</think>")[2]
-    whole: list[dict[str, Any]] = []
+    if text.lstrip().startswith("<think>"):
+        text = text.partition("</think>")[2]
+    answer: dict[str, Any] | None = None
     seen = False
-    for start, value in _objects(text, keys):
+    for start, end, value in _objects(text, keys):
         seen = True
-        if isinstance(value, RecursionError):
+        if isinstance(value, RecursionError) or (isinstance(value, dict) and _depth(value) > MAX_DEPTH):
             return _refusal(Why.TOO_DEEP, "Its JSON is nested too deeply. Write one flat object.")
-        if isinstance(value, dict):
-            whole += [value] if any(key in value for key in keys) and value not in whole else []
-        elif not whole:
-            return _repaired(text[start:], keys, half)
-        elif any(_times(text[start:], key) for key in keys):
-            return _refusal(Why.AMBIGUOUS, "It holds a second answer, which cannot be read. Write one JSON object.")
-    if len(whole) > 1:
-        return _refusal(Why.AMBIGUOUS, f"It holds {len(whole)} different answers. Write one JSON object.")
-    if whole:
-        return Found(value=whole[0])
+        if not isinstance(value, dict):
+            if answer is None:
+                return _repaired(text[start:], keys, half)
+            return _refusal(Why.AMBIGUOUS, "It holds a second object, which cannot be read. Write one JSON object.")
+        if any(key in value for key in keys):
+            if answer not in (None, value):
+                return _refusal(Why.AMBIGUOUS, "It holds different answers. Write one JSON object.")
+            if _goes_on(text[end : end + 100]):
+                return _refusal(Why.BROKEN, _NO_GUESSING)
+            answer = value
+    if answer is not None:
+        return Found(value=answer)
     if seen:
         return _refusal(Why.SHAPE, f"No JSON object in it has {_either(keys)}.")
     return _refusal(Why.NO_JSON, f"It is prose. Write a JSON object with {_either(keys)}.")
 
 
-def _objects(text: str, keys: Collection[str]) -> Iterator[tuple[int, Any]]:
-    """Each object that begins in prose, with where; the error instead of one that cannot be read, and then no more:
-    what stands inside a broken object is somebody's text, not an answer. Braces in prose are passed over."""
+def _objects(text: str, keys: Collection[str]) -> Iterator[tuple[int, int, Any]]:
+    """Each object that begins in prose, with where it begins and ends; the error instead of one that cannot be read,
+    and then no more: what stands inside a broken object is somebody's text, not an answer. Braces in prose are passed
+    over."""
     names = "|".join(map(re.escape, keys))
     opening = re.compile(r"\{\s*(?:[\"'“}]|(?:" + names + r")\b)")
     decoder = json.JSONDecoder(strict=False)
@@ -119,14 +124,35 @@ def _objects(text: str, keys: Collection[str]) -> Iterator[tuple[int, Any]]:
             end = _extent(text[start:])[0]
             passed += 1
             if end is None or passed > _BRACES_IN_PROSE or any(key in text[start : start + end] for key in keys):
-                yield start, error
+                if end is None and not any(key in text[start:] for key in keys):
+                    return
+                yield start, len(text), error
                 return
             place = start + end
         else:
-            yield start, value
+            yield start, place, value
+
+
+def _depth(value: dict[str, Any]) -> int:
+    """How deep lists and objects are nested, counted no further than ``MAX_DEPTH`` and one."""
+    depth = 0
+    level: list[Any] = [value]
+    while level and depth <= MAX_DEPTH:
+        depth += 1
+        inner = (part for each in level for part in (each.values() if isinstance(each, dict) else each))
+        level = [part for part in inner if isinstance(part, dict | list)]
+    return depth
 
 
 # --- repair ---------------------------------------------------------------------------------------------------------
+
+
+_NO_GUESSING = "Its JSON is too broken to be repaired without guessing. Write it once more."
+
+
+def _goes_on(behind: str) -> bool:
+    """Whether a quote within a string ended an object early: JSON goes on behind it."""
+    return behind.lstrip().startswith(('"', ",", "}"))
 
 
 _MORE = re.compile(r"\{\s*[\"'“]|[\"']\s*[,:\]}]")
@@ -142,7 +168,7 @@ def _repaired(text: str, keys: Collection[str], half: bool) -> Found | Refusal:
     if end is not None:
         text, behind = text[:end], text[end:]
         if not behind.lstrip().startswith("```") and _MORE.search(behind):
-            return _refusal(Why.BROKEN, "Its JSON is too broken to be repaired without guessing. Write it once more.")
+            return _refusal(Why.BROKEN, _NO_GUESSING)
     broken_off = end is None and not _complete(text, in_string, depth)
     if broken_off and not half:
         return _refusal(Why.HALF, "Its JSON breaks off before its end. Write it once more, shorter.")
@@ -211,7 +237,7 @@ def _by_library(text: str, keys: Collection[str], broken_off: bool) -> Found | R
     if not isinstance(value, dict) or not any(key in value for key in keys):
         return _refusal(Why.BROKEN, f"It is not JSON, and repaired it has no {_either(keys)}. Write it once more.")
     if not broken_off and any(_DEBRIS.search(string) for string in _strings(value)):
-        return _refusal(Why.BROKEN, "Its JSON is too broken to be repaired without guessing. Write it once more.")
+        return _refusal(Why.BROKEN, _NO_GUESSING)
     return Found(value=value, half=broken_off)
 
 
