@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from potstill.distill.playbook.formats import ace, cheatsheet, kayba, markdown, own, skill
-from potstill.distill.playbook.formats.batches import batches, follow_up
+from potstill.distill.playbook.formats.batches import batches, became, follow_up
 from potstill.distill.playbook.formats.imported import BadPlaybookFile, Imported, ImportedBullet
 from potstill.distill.playbook.formats.own import Book, read_book
 from potstill.distill.playbook.formats.sniff import sniff
@@ -33,6 +33,7 @@ __all__ = [
     "Imported",
     "ImportedBullet",
     "batches",
+    "became",
     "exported",
     "follow_up",
     "format_named",

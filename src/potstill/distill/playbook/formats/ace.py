@@ -29,7 +29,6 @@ from potstill.distill.playbook.operations import Bullet
 from potstill.distill.playbook.sections import OTHERS, Sections
 from potstill.types import Struct
 
-_HEADING = re.compile(r"[ \t]*##+[ \t]*(?P<name>.*?)[ \t]*:?[ \t]*$")
 _COUNTED = re.compile(
     r"[ \t]*(?:[-*][ \t]+)?\[(?P<id>[^\]\n]{1,80})\][ \t]*helpful=(?P<helpful>[0-9]+)[ \t,]*harmful=(?P<harmful>[0-9]+)"
     r"(?:[ \t,]*neutral=(?P<neutral>[0-9]+))?[ \t]*::[ \t]*(?P<text>.*)$"
@@ -88,8 +87,8 @@ def read(data: bytes) -> Imported:
             guessed += not section
             found.append((opened, [opened.first]))
             fence_ends = -1
-        elif number > fence_ends and (heading := _HEADING.match(line)) and heading["name"]:
-            section, headings = heading["name"], headings + 1
+        elif number > fence_ends and (heading := _heading(line)):
+            section, headings = heading, headings + 1
             continue
         elif found and found[-1][0].section == (section or found[-1][0].section):
             found[-1][1].append(line)
@@ -156,6 +155,12 @@ def _bullet(line: str, number: int, section: str) -> _Open | None:
     return _Open(id=match["id"], section=section, helpful=0, harmful=0, neutral=0, first=match["text"])
 
 
+def _heading(line: str) -> str:
+    """The name behind ``##``, empty for any other line."""
+    line = line.strip()
+    return line.lstrip("#").strip().rstrip(":").rstrip() if line.startswith("##") else ""
+
+
 def _number(digits: str | None) -> int:
     """More digits than a counter can have stay too many."""
     return int((digits or "").lstrip("0")[:19] or "0")
@@ -167,11 +172,11 @@ def _guess(id: str) -> str:
 
 def _fence_end(lines: Sequence[str], opened: int) -> int:
     """The number of the line that closes the fence opened on line ``opened``; -1 where a bullet comes first."""
-    for number, line in enumerate(lines[opened:], start=opened + 1):
-        if _COUNTED.match(line) or _PLAIN.match(line):
+    for index in range(opened, len(lines)):
+        if _COUNTED.match(lines[index]) or _PLAIN.match(lines[index]):
             return -1
-        if _FENCE.match(line):
-            return number
+        if _FENCE.match(lines[index]):
+            return index + 1
     return -1
 
 

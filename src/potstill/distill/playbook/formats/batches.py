@@ -1,7 +1,7 @@
 """Imported bullets as batches of operations: first their texts, then, once the book has given ids, all else.
 
 What it knows: which operation carries which field, how many fit a batch, keys that make a repeated import harmless.
-What it does not do: apply them, or look for near-duplicates: whoever applies them does.
+What it does not do: apply them, or look for near-duplicates (``gate`` does, ``became`` reads what it decided).
 
     imported = formats.read(data)
     ids = [id for batch in batches(imported) for id in apply(batch).ids]
@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from potstill.distill.playbook.apply import MAX_TAG
 from potstill.distill.playbook.formats.imported import Imported, ImportedBullet
 from potstill.distill.playbook.operations import (
     MAX_OPERATIONS,
     Add,
+    Applied,
     Batch,
     Operation,
     Pin,
@@ -30,6 +32,9 @@ from potstill.distill.playbook.operations import (
     Tag,
 )
 from potstill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from potstill.distill.playbook.gate import Decision
 
 
 def batches(
@@ -80,6 +85,16 @@ def follow_up(
     ]
     chunks = enumerate(_chunks(operations))
     return tuple(_batch(chunk, actor, imported, key, f"tag-{index}", ()) for index, chunk in chunks)
+
+
+def became(decisions: Sequence[Decision], applied: Applied) -> tuple[tuple[str, ...], frozenset[str]]:
+    """For a batch that went through ``gate.gated``: the id that each of its items became, and the twins among them.
+
+    Both are for ``follow_up``. A batch that is applied again finds its own bullets as twins: they are not.
+    """
+    ids = tuple(one.id if one.place is None else applied.ids[one.place] for one in decisions)
+    twins = {one.id for one in decisions if one.place is None}
+    return ids, frozenset(twins - set(applied.ids))
 
 
 def _first_stage(item: ImportedBullet, stage: Stage | None) -> Stage:

@@ -16,6 +16,7 @@ does not do: split free text into bullets. Neutral texts hold no tags, so none c
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from potstill.distill.playbook.formats.imported import (
@@ -31,11 +32,9 @@ from potstill.distill.playbook.operations import Bullet
 from potstill.distill.playbook.sections import OTHERS, Sections
 
 _ITEM = re.compile(r"<memory_item>(?P<inside>.*?)</memory_item>(?:\s*\**[ \t]*Count:\**[ \t]*(?P<count>[0-9]+))?", re.S)
-_PART = re.compile(r"\s*<(?P<name>[a-z_]{1,40})>(?P<text>.*?)</(?P=name)>\s*", re.S)
-_WRAPPER = re.compile(r"^\s*</?cheatsheet>\s*$|^\s*(?:\*\*)?Version:.*$", re.M | re.I)
-_HEADING = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|\*\*)(?P<name>[^\n]*?)[ \t]*:?(?:\*\*)?:?[ \t]*$", re.M)
-
-_NO_COUNT = re.compile(r"^[ \t]*\**[ \t]*Count:.*$", re.M)
+_TAG = re.compile(r"<(?P<end>/?)(?P<name>[a-z_]{1,40})>")
+_COUNT = re.compile(r"\**[ \t]*Count:")
+_AROUND = re.compile(r"</?cheatsheet>$|(?:\*\*)?Version:|\(empty\)$", re.I)
 
 
 def read(data: bytes) -> Imported:
@@ -81,24 +80,46 @@ def _item(match: re.Match[str], section: str, number: int) -> ImportedBullet:
     inside = match["inside"]
     if "<memory_item>" in inside:
         refuse(f"{place} begins inside of another one.", "Close the item before it.")
-    parts = [(part["name"], part["text"].strip()) for part in _PART.finditer(inside)]
-    rest = _PART.sub("", inside).strip()
-    texts = [text if name == "description" else f"{name.capitalize()}: {text}" for name, text in parts if text]
+    texts = [text if name in ("", "description") else f"{name.capitalize()}: {text}" for name, text in _parts(inside)]
     return ImportedBullet(
         section=section,
-        content="\n".join([*texts, *([rest] if rest else [])]),
+        content="\n".join(texts),
         helpful=counter(int((match["count"] or "0").lstrip("0")[:19] or "0"), "the count", place),
         foreign_id=f"item {number}",
     )
 
 
+def _parts(inside: str) -> list[tuple[str, str]]:
+    """Name and text of each ``<name>text</name>``, and without a name the text outside of them; in one pass."""
+    tags = list(_TAG.finditer(inside))
+    ends: dict[str, list[int]] = {}
+    for tag in tags:
+        if tag["end"]:
+            ends.setdefault(tag["name"], []).append(tag.start())
+    parts, place = [], 0
+    for tag in tags:
+        closers = ends.get(tag["name"], [])
+        found = bisect_left(closers, tag.end())
+        if tag["end"] or tag.start() < place or found == len(closers):
+            continue
+        parts += [("", inside[place : tag.start()]), (tag["name"], inside[tag.end() : closers[found]])]
+        place = closers[found] + len(tag["name"]) + 3
+    parts.append(("", inside[place:]))
+    return [(name, text.strip()) for name, text in parts if text.strip()]
+
+
 def _between(text: str, section: str) -> tuple[str, int]:
     """The section that holds after this text between items, and how many lines of it are nothing that we know."""
-    if damaged := _NO_COUNT.search(text):
-        refuse(f"A count is damaged: {damaged[0].strip()[:60]!r}.", "Write it as '** Count: 3' behind its item.")
-    if "memory_item>" in text:
-        refuse("A </memory_item> stands before its <memory_item>.", "Close each item behind its beginning.")
-    text = _WRAPPER.sub("", text)
-    names = [match["name"].strip() for match in _HEADING.finditer(text)]
-    stray = sum(1 for line in _HEADING.sub("", text).split("\n") if line.strip() and line.strip() != "(empty)")
-    return next((name for name in reversed(names) if name), section), stray
+    stray = 0
+    for line in filter(None, map(str.strip, text.split("\n"))):
+        if "memory_item>" in line:
+            refuse("A </memory_item> stands before its <memory_item>.", "Close each item behind its beginning.")
+        if _COUNT.match(line):
+            refuse(f"A count is damaged: {line[:60]!r}.", "Write it as '** Count: 3' behind its item.")
+        if _AROUND.match(line):
+            continue
+        if line.startswith(("#", "**")):
+            section = line.lstrip("#*").rstrip("*: \t").strip() or section
+        else:
+            stray += 1
+    return section, stray

@@ -77,9 +77,10 @@ _NOT_TAKEN = frozenset({"paragraph_open", "table_open", "fence", "code_block", "
 
 
 def _tokens(text: str) -> list[Token]:
+    """Blocks only: what stands in a line is text to us, and its parser takes quadratic time for some lines."""
     from markdown_it import MarkdownIt
 
-    return MarkdownIt("commonmark", {"maxNesting": 20}).enable("table").parse(text)
+    return MarkdownIt("commonmark", {"maxNesting": 20}).enable("table").disable("inline").parse(text)
 
 
 def _item(lines: Sequence[str]) -> str:
