@@ -147,6 +147,24 @@ def test_only_the_copying_operation_of_a_batch_goes(log):
     assert blame(again.entries, "b-4").lines[0].erased
 
 
+def test_a_row_of_which_nothing_is_left_still_loses_its_sources(log):
+    log.do(add(SECRET), sources=("t-1",))
+    log.do(add("pay invoices"), sources=("t-2",))
+    merge(log, "b-2", "b-1", content=SECRET, sources=("t-3",), reason="alike")
+    once = forget(log.entries, "t-1")
+    assert once.entries[2].batch.sources == ("t-3",)
+    again = forget(once.entries, "t-3")
+    assert (again.erased, again.entries[2].batch) == ((3,), Batch(operations=(), actor="curator"))
+
+
+def test_what_nobody_is_left_to_have_taught_goes_in_any_order(log):
+    log.do(add("one"), sources=("t-1",))
+    log.do(add("two"), sources=("t-1", "t-2"))
+    merge(log, "b-2", "b-1", content="both in a few words", actor="refine")
+    for first, second in (("t-1", "t-2"), ("t-2", "t-1")):
+        assert forget(forget(log.entries, first).entries, second).bullets == {}
+
+
 def test_a_merge_in_others_words_stays_without_the_sources_votes(log):
     log.do(add(SECRET), sources=("t-1",))
     log.do(add("pay invoices"), sources=("t-2",))
@@ -234,6 +252,16 @@ def test_nothing_of_the_source_is_left(log):
     for id in forgotten.bullets:
         answer = blame(forgotten.entries, id)
         assert all("t-1" not in votes.sources for votes in answer.votes)
+
+
+@given(logs())
+def test_nothing_is_left_of_two_sources_and_their_order_does_not_matter(log):
+    one, other = forget(log.entries, "t-1"), forget(log.entries, "t-2")
+    both, as_well = forget(one.entries, "t-2"), forget(other.entries, "t-1")
+    assert not any(f"t-{number}" in str(both.entries) + str(both.bullets) for number in (1, 2))
+    assert {id: bullet.content for id, bullet in both.bullets.items()} == {
+        id: bullet.content for id, bullet in as_well.bullets.items()
+    }
 
 
 @given(logs())

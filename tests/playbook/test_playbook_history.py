@@ -204,6 +204,25 @@ def test_the_way_back_by_hand(log):
     assert votes == {"b-1": (2, 0), "b-2": (1, 1), "b-3": (0, 0)}  # the vote of revision 6 stays
 
 
+def merged(log: Log, into: str, *ids: str, content: str) -> None:
+    revisions = tuple(log.bullets[id].revision for id in (into, *ids))
+    log.do(ops.Merge(into=into, ids=ids, content=content, revisions=revisions))
+
+
+def test_a_chain_of_merges_is_put_together_again_from_its_end(log):
+    log.do(*(add(f"rule {number}") for number in range(5)))  # b-3 to b-7
+    merged(log, "b-4", "b-3", "b-5", content="four")
+    merged(log, "b-7", "b-4", "b-6", content="seven")
+    log.do(ops.Quarantine(id="b-7"), ops.Pin(id="b-3"))
+    past, revision = dict(log.bullets), len(log.entries)
+    log.do(ops.Restore(id="b-3"))
+    merged(log, "b-1", "b-3", content="elsewhere")
+    log.do(ops.Update(id="b-1", content="and on", revision=log.bullets["b-1"].revision))
+    log.append(undo(log.entries, revision))
+    same(past, log.bullets)
+    assert [log.bullets[id].lineage for id in ("b-1", "b-4", "b-7")] == [("b-2",), ("b-3", "b-5"), ("b-4", "b-6")]
+
+
 def test_nothing_to_undo_is_a_batch_without_operations(log):
     assert undo(log.entries, 5).operations == ()  # since then there were votes only
     assert undo([], 0).operations == ()

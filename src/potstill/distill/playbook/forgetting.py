@@ -11,8 +11,8 @@ Whose a text is:
 
 - A text of an ``ADD`` or ``UPDATE`` is its batch's sources'.
 - A ``MERGE``, and any text of a batch without sources (an edit by hand, a way back, a compaction), may only have moved
-  what was there. It goes where it says what an erased text said; and, without sources, where all that the bullets in it
-  were learnt from is the source, or a piece of an erased text is in it.
+  what was there. It goes where it says what an erased text said; and, without sources, where the bullets in it were
+  learnt from the source and now from nothing else, or a piece of an erased text is in it.
 - A text that somebody else wrote first, or learnt from another source, stays.
 
 Where an erased ``UPDATE`` without sources had taken the place of a text that stays (a way back, for one), this text
@@ -23,11 +23,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import msgspec
 
-from potstill.distill.playbook.apply import Entry, Erased, advance, erase, named, replay, steps
+from potstill.distill.playbook.apply import Entry, Erased, advance, erase, named, steps
 from potstill.distill.playbook.blame import step_ids
 from potstill.distill.playbook.effects import Book
 from potstill.distill.playbook.operations import Add, Batch, Bullet, Merge, Operation, Update
@@ -78,12 +77,10 @@ def forget(entries: Sequence[Entry], source: str) -> Forgotten:
     To be written as it is, over every row in ``erased`` and all bullets; the next number stays what it was.
     """
     search = _Search(source)
-    verdicts = [tuple(search.judge(entry)) for entry in entries]
+    bare = [search.erase(entry) for entry in entries]
     texts = search.lost()
-    bare = [_erase(entry, marks, source) for entry, marks in zip(entries, verdicts, strict=True)]
-    scrubbed = _without_reasons(bare, texts, source)
-    before, after = search.book(), replay(scrubbed)
-    log = _without_sections(scrubbed, set(after))
+    before, after = search.before(), search.after()
+    log = _without_sections(_without_reasons(bare, texts, source), set(after))
     return Forgotten(
         entries=log,
         bullets=after,
@@ -97,57 +94,66 @@ def forget(entries: Sequence[Entry], source: str) -> Forgotten:
     )
 
 
-class _Mark(NamedTuple):
-    """What happens to one step of a row."""
-
-    goes: bool
-    blank: bool = False
-
-
 class _Search:
-    """Goes through the log once, from its beginning, with the book beside it as it was."""
+    """Goes through the log once, from its beginning, with two books beside it: as it was, and as it is without."""
 
     def __init__(self, source: str) -> None:
         self.taught: set[str] = set()
         """Bullets that ever had a text of the source."""
         self._source = source
-        self._book = Book({}, 1)
+        self._before, self._after = Book({}, 1), Book({}, 1)
         self._erased: dict[str, str] = {}
         """Folded -> as it stood."""
         self._said: set[str] = set()
         """Texts that stay, folded."""
 
-    def judge(self, entry: Entry) -> Iterator[_Mark]:
+    def erase(self, entry: Entry) -> Entry:
+        """The row as it will be, with the sections of ``ADD``s, until it is known which bullets stay."""
         given = iter(entry.ids)
-        for step in steps(entry):
-            ids = step_ids(step, given)
-            mark = self._mark(step, entry.batch)
-            if isinstance(step, Add | Update | Merge):
-                self._note(step.content, ids[0], mark.goes)
-            advance(self._book, step, entry)
-            yield mark
+        left = [self._left(entry, index, step, step_ids(step, given)) for index, step in enumerate(steps(entry))]
+        erased = tuple(step for step in left if isinstance(step, Erased))
+        whole = self._names(entry.batch)
+        if len(erased) == len(entry.erased) and not whole:
+            return entry
+        operations = tuple(step for step in left if not isinstance(step, Erased))
+        batch = _bare(entry.batch) if whole else msgspec.structs.replace(entry.batch, operations=operations)
+        return msgspec.structs.replace(entry, batch=batch, erased=erased)
 
-    def _mark(self, step: Operation | Erased, batch: Batch) -> _Mark:
-        if isinstance(step, Erased):
-            return _Mark(goes=False)
-        if self._source in batch.sources:
-            return _Mark(goes=True)
-        moved = isinstance(step, Merge) or (isinstance(step, Add | Update) and not batch.sources)
-        goes = moved and isinstance(step, Add | Update | Merge) and self._is_theirs(step, batch)
-        return _Mark(goes=goes, blank=goes and isinstance(step, Update) and self._replaces_kept(step))
+    def _left(self, entry: Entry, index: int, step: Operation | Erased, ids: tuple[str, ...]) -> Operation | Erased:
+        """What is left of a step, once both books have taken it."""
+        left = step
+        if not isinstance(step, Erased):
+            if goes := self._goes(step, entry.batch):
+                blank = isinstance(step, Update) and not self._names(entry.batch) and self._replaces_kept(step)
+                left = _tombstone(entry, step, ids, index, blank)
+            if isinstance(step, Add | Update | Merge):
+                self._note(step.content, ids[0], goes)
+        advance(self._before, step, entry)
+        advance(self._after, left, entry)
+        return left
+
+    def _names(self, batch: Batch) -> bool:
+        return self._source in batch.sources
+
+    def _goes(self, step: Operation, batch: Batch) -> bool:
+        if self._names(batch):
+            return True
+        if isinstance(step, Merge):
+            return self._is_theirs(step, batch)
+        return isinstance(step, Add | Update) and not batch.sources and self._is_theirs(step, batch)
 
     def _is_theirs(self, step: Add | Update | Merge, batch: Batch) -> bool:
         if (folded := _words_of(step.content)) in self._said:
             return False
         if folded in self._erased:
             return True
-        learnt = {one for id in named(step) if id in self._book for one in self._book[id].sources}
-        if batch.sources or self._source not in learnt:
+        if batch.sources or self._source not in _learnt(self._before, step):
             return False
-        return learnt == {self._source} or bool(traces(self._erased.values(), self._source, [("", step.content)]))
+        pieces = traces(self._erased.values(), self._source, [("", step.content)])
+        return bool(pieces) or not _learnt(self._after, step)
 
     def _replaces_kept(self, step: Update) -> bool:
-        return step.id in self._book and _words_of(self._book[step.id].content) in self._said
+        return step.id in self._before and _words_of(self._before[step.id].content) in self._said
 
     def _note(self, content: str, id: str, goes: bool) -> None:
         if goes:
@@ -156,9 +162,11 @@ class _Search:
         else:
             self._said.add(_words_of(content))
 
-    def book(self) -> dict[str, Bullet]:
-        """As it was before anything was erased."""
-        return {bullet.id: bullet for bullet in self._book if bullet.content}
+    def before(self) -> dict[str, Bullet]:
+        return _with_text(self._before)
+
+    def after(self) -> dict[str, Bullet]:
+        return _with_text(self._after)
 
     def texts(self) -> tuple[str, ...]:
         return tuple(self._erased.values())
@@ -166,6 +174,15 @@ class _Search:
     def lost(self) -> tuple[str, ...]:
         """Texts that only the source's batches, and copies of them, held."""
         return tuple(text for folded, text in self._erased.items() if folded not in self._said)
+
+
+def _learnt(book: Book, step: Operation) -> set[str]:
+    """Sources of the bullets that a step names."""
+    return {source for id in named(step) if id in book for source in book[id].sources}
+
+
+def _with_text(book: Book) -> dict[str, Bullet]:
+    return {bullet.id: bullet for bullet in book if bullet.content}
 
 
 def _words_of(text: str) -> str:
@@ -176,28 +193,7 @@ def _words_of(text: str) -> str:
 # --- erasing --------------------------------------------------------------------------------------------------------
 
 
-def _erase(entry: Entry, marks: tuple[_Mark, ...], source: str) -> Entry:
-    if not any(mark.goes for mark in marks):
-        return entry
-    everything = [*entry.erased]
-    left: list[Operation] = []
-    given = iter(entry.ids)
-    for index, (step, mark) in enumerate(zip(steps(entry), marks, strict=True)):
-        ids = step_ids(step, given)
-        if isinstance(step, Erased):
-            continue
-        if mark.goes:
-            everything.append(_tombstone(entry, step, ids, index, mark.blank))
-        else:
-            left.append(step)
-    whole = source in entry.batch.sources
-    batch = _bare(entry.batch) if whole else msgspec.structs.replace(entry.batch, operations=tuple(left))
-    erased = tuple(sorted(everything, key=lambda one: one.index))
-    return msgspec.structs.replace(entry, batch=batch, erased=erased)
-
-
 def _tombstone(entry: Entry, operation: Operation, ids: tuple[str, ...], index: int, blank: bool) -> Erased:
-    """With its section, until it is known which bullets stay."""
     alone = msgspec.structs.replace(entry.batch, operations=(operation,))
     row = msgspec.structs.replace(entry, batch=alone, ids=ids, erased=())
     return msgspec.structs.replace(erase(row, ids).erased[0], index=index, blank=blank)
