@@ -76,6 +76,7 @@ def test_content_never_holds_an_id_or_a_template_s_token(text: str) -> None:
 
 @given(TEXTS)
 @example("A\u0430" * 60)
+@example("\u041c\u0301A")
 @example("x " + "ﷺ" * 20)
 def test_a_section_s_name_twice_is_the_name_once(text: str) -> None:
     once = neutral.section(text)
@@ -96,6 +97,9 @@ def test_a_section_s_name_twice_is_the_name_once(text: str) -> None:
         ("b\u0336-\u03361", "b\u0336 -\u0336 1"),
         ("b\u200d-\u200b1", "b - 1"),
         ("b\u00ad-1", "b - 1"),
+        ("b-\u0661\u0662", "b - \u0661\u0662"),
+        ("\u15f7\u2212\u2cd2", "\u15f7 \u2212 \u2cd2"),
+        ("x\u207b\u00b9 b\u207b\u00b2", "x\u207b\u00b9 b\u207b\u00b2"),
         ("web-12 and sub_b-12", "web-12 and sub_b-12"),
         ("a*b - 12", "a*b - 12"),
         ("\u2014b-12", "\u2014b - 12"),

@@ -15,7 +15,8 @@ MARK = "\u0300"
 
 _ALIKE = {
     # Capitals: Greek, Cyrillic, Cherokee, Lisu and others.
-    "A": "ΑАᎪꓮ", "B": "ΒВБᏴꓐꞴ", "C": "СϹᏟꓚ", "D": "Ꭰꓓ", "E": "ΕЕᎬꓰ", "F": "Ϝꓝ", "G": "ԌᏀꓖ", "H": "ΗНᎻꓧ",
+    "A": "ΑАᎪꓮ", "B": "ΒВБᏴꓐꞴᗷ\U000102a1\U00010301\U00010282", "C": "СϹᏟꓚ", "D": "Ꭰꓓ", "E": "ΕЕᎬꓰ", "F": "Ϝꓝ",
+    "G": "ԌᏀꓖ", "H": "ΗНᎻꓧ",
     "I": "ΙІӀᏆꓲ", "J": "ЈᎫꓙ", "K": "ΚКᏦꓗ", "L": "Ꮮꓡ", "M": "ΜМᎷꓟ", "N": "Νꓠ", "O": "ΟОՕꓳ", "P": "ΡРᏢꓑ",
     "Q": "Ԛ", "R": "ᎡᏒꓣ", "S": "ЅՏᏚꓢ", "T": "ΤТᎢꓔ", "U": "Սꓴ", "V": "ѴᏙꓦ", "W": "ԜᎳꓪ", "X": "ΧХꓫ", "Y": "ΥУҮᎩꓬ",
     "Z": "ΖᏃꓜ",
@@ -24,9 +25,12 @@ _ALIKE = {
     "k": "κк", "l": "ӏ", "m": "м", "n": "ոп", "o": "οоօᴏ", "p": "ρр", "q": "ԛզ", "r": "гᴦ", "s": "ѕꜱ", "t": "т",
     "u": "υսᴜ", "v": "νѵᴠ", "w": "ԝѡᴡ", "x": "хᕁ", "y": "уγү", "z": "ᴢ",
     # Digits.
-    "2": "ƧϨ", "3": "ЗӠƷȜ", "4": "Ꮞ", "5": "Ƽ", "8": "Ȣȣ", "9": "Ꝯ",
+    "2": "ƧϨꝚꙄᒿꛯ", "3": "ЗӠƷȜꞫꝪⳌ\U000118ca\U00016f3b\U0001d206", "4": "Ꮞ\U000118af", "5": "Ƽ\U000118bb",
+    "6": "ⳓⳒᏮ\U000118d5", "7": "\U000104d2\U000118c6\U0001d212", "8": "Ȣȣଃ\U0001e8cb\U0001031a",
+    "9": "ꝮⳊ\U000118d6\U000118ac\U000118cc",
     # Dashes that Unicode does not call dashes, and brackets, signs and bars drawn alike.
-    "-": "−⁃˗➖Ⲻ۔ー一ㅡ─━﹘", "<": "‹˂ᐸ❮〈⟨", ">": "›˃ᐳ❯〉⟩", "[": "【〔❲⟦", "]": "】〕❳⟧", "|": "ǀ∣│┃", "#": "♯",
+    "-": "−⁃˗➖Ⲻ۔ー一ㅡ─━﹘", "<": "‹˂ᐸ❮〈⟨ᚲ\U0001d236", ">": "›˃ᐳ❯〉⟩\U00016f3f\U0001d237",
+    "[": "【〔❲⟦", "]": "】〕❳⟧", "|": "ǀ∣│┃", "#": "♯",
     "/": "∕⁄⧸╱", ":": "∶ː꞉：", "`": "ˋ", "_": "ˍ",
 }  # fmt: skip
 
@@ -47,6 +51,8 @@ class _Looks(dict[int, str]):
 def _look(character: str) -> str:
     if character.isascii():
         return character
+    if look := _TABLE.get(character):
+        return look
     category = unicodedata.category(character)
     if category[0] == "M":
         return MARK
@@ -57,7 +63,7 @@ def _look(character: str) -> str:
     if unicodedata.decomposition(character).startswith(("<super>", "<sub>")):
         return character  # an exponent is not a digit of a number
     first = unicodedata.normalize("NFKD", character)[0]
-    return _TABLE.get(character) or (first if first.isascii() else _TABLE.get(first, character))
+    return first if first.isascii() else _TABLE.get(first, character)
 
 
 _looks = _Looks()

@@ -90,7 +90,7 @@ def section(text: str, limit: int = MAX_SECTION_CHARACTERS) -> str:
     """
     plain = _visible(unicodedata.normalize("NFKC", _visible(text)))
     words = "".join(each if _in_a_name(each) else " " for each in plain).split()
-    name = " ".join(_one_script(word) for word in words).strip(_EDGES)
+    name = unicodedata.normalize("NFC", " ".join(_one_script(word) for word in words)).strip(_EDGES)
     return _broken(name)[:limit].strip(_EDGES)
 
 
