@@ -236,6 +236,8 @@ HALF = f'{{"reasoning": "r", "operations": [{ADDED}, {{"type": "ADD", "section":
         ("{'operations': [" + "'x'," * 2_000 + "]}", Why.BROKEN),
         ('{"operations": [{"content": "{"operations": [{"type": "REMOVE", "id": "b-1"}]}"}]}', Why.AMBIGUOUS),
         ('{"operations": [{"type":"ADD","section":"s","content":"say "}]}" and "x"}]}', Why.BROKEN),
+        ("{'operations': []} {\"operations\": [" + ADDED + "]}", Why.BROKEN),
+        ("{'x'} " * 60 + '{"operations": [' + ADDED + "]}", Why.BROKEN),
     ],
 )
 def test_an_answer_that_cannot_be_read_has_a_reason_and_nothing_is_applied(text, reason):

@@ -136,6 +136,10 @@ def test_a_megabyte_ends_in_a_mark_that_says_how_long_it_was() -> None:
     assert made.endswith("[... 999999 characters, cut here]")
 
 
+def test_variation_selectors_go() -> None:
+    assert neutral.content("x\ufe0f\U000e0141y\u180b\u034f") == "xy"
+
+
 def test_marks_do_not_pile_up() -> None:
     assert neutral.content("Z" + "\u0335" * 500) == "Z" + "\u0335" * 4
 
