@@ -265,7 +265,7 @@ def _said(value: object) -> Said:
     try:
         said: Said = msgspec.convert({**value, "type": kind.strip().upper()}, Said)
     except msgspec.ValidationError as error:
-        raise _Unfit(Why.SHAPE, f"has another shape than it must: {error}.") from None
+        raise _Unfit(Why.SHAPE, f"has another shape than it must: {neutral.line(str(error)[:300], 200)}.") from None
     return said
 
 
@@ -327,7 +327,7 @@ def _tag(value: object, known_ids: Collection[str]) -> BulletTag:
     try:
         said = msgspec.convert(value, BulletTag)
     except msgspec.ValidationError as error:
-        raise _Unfit(Why.SHAPE, f"has another shape than it must: {error}.") from None
+        raise _Unfit(Why.SHAPE, f"has another shape than it must: {neutral.line(str(error)[:300], 200)}.") from None
     return BulletTag(id=_known_id(said.id, known_ids), tag=said.tag)
 
 
