@@ -76,8 +76,11 @@ def test_it_serves_records_and_stops_on_a_signal(upstream: str, tmp_path: Path, 
 
 
 @pytest.mark.llm
-def test_a_student_on_this_machine(upstream: str, tmp_path: Path, smollm2: Path) -> None:
-    flags = ["--teacher", f"{upstream}#big", "--student", "local:smollm2-135m", "--mode", "student"]
+@pytest.mark.parametrize("both", [False, True])
+def test_a_model_on_this_machine(upstream: str, tmp_path: Path, smollm2: Path, both: bool) -> None:
+    """Its answers tell its name, not where its file lies, and cost no money."""
+    teacher = "local:smollm2-135m" if both else f"{upstream}#big"
+    flags = ["--teacher", teacher, "--student", "local:smollm2-135m", "--mode", "student"]
     more = ["--port", "0", "--db", str(tmp_path / "s.db")]
     process = subprocess.Popen(command(*flags, *more), stderr=subprocess.PIPE, text=True)
     try:
@@ -88,10 +91,23 @@ def test_a_student_on_this_machine(upstream: str, tmp_path: Path, smollm2: Path)
         asked = urllib.request.Request(f"{url}/chat/completions", body, {"content-type": "application/json"})
         with urllib.request.urlopen(asked, timeout=60) as answer:
             assert answer.headers["x-potstill-answerer"] == "student"
-            assert json.load(answer)["choices"][0]["message"]["content"]
+            told = json.load(answer)
+            assert told["choices"][0]["message"]["content"]
+            assert told["model"] == "smollm2-135m"
     finally:
         process.terminate()
         process.wait(30)
+    shown = [sys.executable, "-m", "potstill", "measure", "--db", str(tmp_path / "s.db"), "--json"]
+    (row,) = json.loads(subprocess.run(shown, capture_output=True, text=True, check=True).stdout)["arms"]
+    assert row["cost_per_episode_usd"] in (0.0, None)
+
+
+@pytest.mark.parametrize(("spec", "word"), [("local:smollm", "Did you mean"), ("local:no.gguf", "There is no file")])
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_check_refuses_a_local_model_that_is_not_there(role: str, spec: str, word: str) -> None:
+    flags = {"teacher": "http://h/v1#big"} | {role: spec}
+    done = run(*(part for name, value in flags.items() for part in (f"--{name}", value)), "--check")
+    assert (done.returncode, word in done.stderr) == (2, True), done.stderr
 
 
 def test_check_prints_the_routes() -> None:

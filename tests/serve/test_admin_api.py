@@ -37,7 +37,8 @@ BEARER = {"authorization": f"Bearer {ADMIN_KEY}"}
 SETTINGS = Gateway(
     models=(Model(name="big", upstream="up", model="big"), Model(name="small", upstream="up", model="small")),
     routes=(
-        Route(name="potstill/auto", teacher="big", student="small", mode=Mode.SHADOW),
+        Route(name="potstill/auto", teacher="big", student="small", mode=Mode.CASCADE),
+        Route(name="told", teacher="big", student="small", mode=Mode.CASCADE, rollout=False),
         Route(name="plain", teacher="big"),
     ),
     tenants=(Tenant(name="team", budget_usd_per_day=5.0),),
@@ -252,6 +253,18 @@ async def test_a_route_whose_name_has_a_slash_is_frozen_killed_and_released(worl
     assert (await world.ask("POST", "routes/nope/kill")).status == 404
     assert (await world.ask("POST", "routes/potstill/auto/begin")).status == 404
     assert (await world.ask("GET", "routes/potstill/auto/kill")).status == 405
+
+
+async def test_a_route_that_does_not_roll_out_is_shown_where_its_mode_puts_it(world: World) -> None:
+    await world.stages.refresh()
+    rows = {row["name"]: row for row in (await world.ask("GET", "routes")).json["routes"]}
+    shown = rows["told"]["rollout"]
+    assert (shown["stage"], shown["serving"], rows["told"]["rolls_out"]) == ("live", "live", False)
+    for act in ("freeze", "unfreeze"):
+        answer = await world.ask("POST", f"routes/told/{act}")
+        assert (answer.status, "does not roll out" in answer.json["error"]["message"]) == (409, True)
+    for act, stage in (("kill", "killed"), ("release", "live")):
+        assert (await world.ask("POST", f"routes/told/{act}")).json["rollout"]["stage"] == stage
 
 
 @BOTH

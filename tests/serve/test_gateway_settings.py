@@ -85,6 +85,8 @@ GOOD = {"upstreams": UPSTREAM, "models": MODEL, "routes": ROUTE}
         ({**GOOD, "upstreams": {"u": {"base_url": "h/v1"}}}, "must look like https://HOST/v1"),
         ({**GOOD, "upstreams": {"u": {"base_url": "http://a:b@h/v1"}}}, "holds a key"),
         ({**GOOD, "upstreams": {"u": {"base_url": "http://h/v1", "dialect": "openai"}}}, "No dialect"),
+        ({**GOOD, "upstreams": {"u": {"base_url": "http://h/v1", "key_env": "sk-proj-1"}}}, "name of an environment"),
+        ({**GOOD, "gateway": {"admin_key_env": "my key"}}, "admin_key_env must be the name of"),
         ({**GOOD, "gateway": {"port": "8000"}}, "Expected `int`"),
         ({**GOOD, "gateway": {"default_route": "s"}}, "No route"),
         ({**GOOD, "limits": {"max_inflight": 0}}, "must be above 0"),
@@ -105,6 +107,7 @@ def test_mistakes_are_told_with_what_is_allowed(tables, word: str) -> None:
     with pytest.raises(ConfigError, match=r"here|gateway") as caught:
         parse(tables, "here")
     assert word in str(caught.value)
+    assert "sk-proj-1" not in str(caught.value)
 
 
 def test_flags_make_a_route_for_every_name() -> None:

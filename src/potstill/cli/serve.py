@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 COLUMNS = ("route", "mode", "teacher", "teacher_at", "student", "student_at")
 MODES = ("record", "shadow", "cascade", "student")
+LOCAL = "local:"
+ROLES = ("teacher", "student")
 DIALECTS = ("openai-chat", "openai-responses", "anthropic")
 
 
 @click.command()
 @click.option("--teacher", metavar="URL#MODEL", help="The strong model: http://HOST/v1#MODEL. Every name leads to it.")
-@click.option("--student", metavar="URL#MODEL", help="The cheap model, also local:NAME for one on this machine.")
+@click.option("--student", metavar="URL#MODEL", help="The cheap model. Either may be local:NAME, on this machine.")
 @click.option(
     "--dialect",
     type=click.Choice(DIALECTS),
@@ -140,55 +142,85 @@ def _settings(ctx: click.Context, file: str | None, flags: dict[str, Any], local
         if ctx.get_parameter_source("db") is click.core.ParameterSource.DEFAULT_MAP:
             changed["db"] = None
     else:
-        teacher = flags.pop("teacher")
-        if teacher is None:
+        if flags["teacher"] is None:
             raise ConfigError("Nobody to ask. Type: potstill serve --teacher http://HOST/v1#MODEL, or --config FILE")
         mode = flags.pop("mode")
-        student = flags.pop("student")
-        headers: dict[str, str] = {}
-        if student is not None and student.startswith("local:"):
-            student, headers = ("http://127.0.0.1:0/v1#local", {}) if local is None else local.start(student)
-        settings = settings_file.from_flags(teacher, student, mode=Mode(mode) if mode else None, **flags)
-        if headers:
-            settings = _with_headers(settings, headers)
+        ours: dict[str, dict[str, str]] = {}
+        for role in ROLES:
+            spec = flags[role]
+            if spec is not None and spec.startswith(LOCAL):
+                flags[role], ours[role] = local.start(spec) if local is not None else checked_local(spec)
+        settings = settings_file.from_flags(mode=Mode(mode) if mode else None, **flags)
+        settings = _of_ours(settings, ours)
     settings = msgspec.structs.replace(
         settings, **{name: value for name, value in changed.items() if value is not None}
     )
     return settings_file.checked(settings, file or "the command line")
 
 
-def _with_headers(settings: Gateway, headers: dict[str, str]) -> Gateway:
-    """The student's upstream is our own llama.cpp: its port wants a key, and its samples share one prompt."""
+def _of_ours(settings: Gateway, headers: dict[str, dict[str, str]]) -> Gateway:
+    """Upstreams that are our own llama.cpp, by role: its port wants a key of its own, its samples share one prompt, and
+    what it answers costs no money."""
     import msgspec
 
+    replace = msgspec.structs.replace
     upstreams = tuple(
-        msgspec.structs.replace(one, headers=headers, n_shares_prompt=True) if one.name == "student" else one
+        replace(one, headers=headers[one.name], n_shares_prompt=True, pass_key=False) if one.name in headers else one
         for one in settings.upstreams
     )
-    return msgspec.structs.replace(settings, upstreams=upstreams)
+    models = tuple(replace(one, price_as="free") if one.upstream in headers else one for one in settings.models)
+    return replace(settings, upstreams=upstreams, models=models)
+
+
+def checked_local(spec: str) -> tuple[str, dict[str, str]]:
+    """What stands for a local model that is not started. Raises ``UnknownName`` or ``ConfigError`` for one that cannot
+    be, ``MissingExtra`` without llama.cpp."""
+    from potstill.models import packages
+    from potstill.models.llama_server import needs_llama_cpp
+
+    name = spec.removeprefix(LOCAL)
+    if name.endswith(".gguf"):
+        if not Path(name).is_file():
+            raise ConfigError(f"There is no file {name}. Type: {LOCAL}NAME ('potstill models list' shows names)")
+    else:
+        packages.path_of(name)
+    needs_llama_cpp()
+    return f"http://127.0.0.1:0/v1#{_shown(name)}", {}
+
+
+def _shown(name: str) -> str:
+    """What clients are told of a model: never where its file lies."""
+    return Path(name).stem if name.endswith(".gguf") else name
 
 
 class _Local:
-    """A llama.cpp server of our own, for as long as the gateway runs."""
+    """llama.cpp servers of our own, one for each model, for as long as the gateway runs."""
 
     SLOTS = 4
     CONTEXT_TOKENS = 8192
 
     def __init__(self) -> None:
-        self._server: Any = None
+        self._servers: dict[str, Any] = {}
 
     def start(self, spec: str) -> tuple[str, dict[str, str]]:
         """Address of the model and the headers that it wants. Raises as ``models.packages.get``."""
+        name = spec.removeprefix(LOCAL)
+        if name not in self._servers:
+            self._servers[name] = self._started(name)
+        server = self._servers[name]
+        return f"{server.url}/v1#{_shown(name)}", server.headers
+
+    def _started(self, name: str) -> Any:
         from potstill.models import packages
         from potstill.models.llama_server import LlamaServer
 
-        name = spec.removeprefix("local:")
         path = Path(name) if name.endswith(".gguf") else packages.get(name)
         threads = max(1, (os.cpu_count() or 2) - 1)
         note(f"loading {path.name}")
-        self._server = LlamaServer(path, threads=threads, context_tokens=self.CONTEXT_TOKENS, slots=self.SLOTS)
-        return f"{self._server.url}/v1#{name}", self._server.headers
+        return LlamaServer(
+            path, threads=threads, context_tokens=self.CONTEXT_TOKENS, slots=self.SLOTS, alias=_shown(name)
+        )
 
     def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers.values():
+            server.close()

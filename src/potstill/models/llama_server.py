@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import http.client
 import importlib
+import importlib.util
 import json
 import os
 import secrets
@@ -42,11 +43,12 @@ PROMPT_CACHE_MIB = 512
 class LlamaServer:
     """A running server for one model file. Safe to use from several tasks and event loops; close it when done."""
 
-    def __init__(self, path: Path, *, threads: int, context_tokens: int, slots: int) -> None:
+    def __init__(self, path: Path, *, threads: int, context_tokens: int, slots: int, alias: str = "") -> None:
+        """``alias``: what answers call the model; without it they tell the file's path."""
         self.path = path
         self.slots = slots
         self._key = secrets.token_hex(16)
-        self._server: Any = _start(path, threads, context_tokens, slots, self._key)
+        self._server: Any = _start(path, threads, context_tokens, slots, self._key, alias)
         self.url: str = self._server.listening_address
         self._sync_lock = threading.Lock()
         self._sync: http.client.HTTPConnection | None = None
@@ -179,7 +181,13 @@ async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         yield rest
 
 
-def _start(path: Path, threads: int, context_tokens: int, slots: int, key: str) -> Any:
+def needs_llama_cpp() -> None:
+    """Raises ``MissingExtra`` where its package is not installed."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise MissingExtra("A local model", "local")
+
+
+def _start(path: Path, threads: int, context_tokens: int, slots: int, key: str, alias: str) -> Any:
     # Read when the OpenMP runtime loads: waiting threads sleep. Spinning, they cost 45 times the speed when busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
@@ -198,6 +206,8 @@ def _start(path: Path, threads: int, context_tokens: int, slots: int, key: str) 
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.api_keys = [key]
+    if alias:
+        params.model_alias = {alias}
     params.ui = False
     params.sse_ping_interval = 1
     params.verbosity = -1

@@ -80,7 +80,9 @@ def tell_decider(metrics: Metrics, decider: GatewayDecider) -> None:
         "1 for the stage that a route is in.",
         ("route", "stage"),
         lambda: {
-            (name, stage.value): float(decider.stages.row(name).rollout.stage is stage)
+            (name, stage.value): float(
+                (decider.stages.placed_by_mode(name) or decider.stages.row(name).rollout.stage) is stage
+            )
             for name in decider.stages.staged
             for stage in Stage
         },

@@ -214,7 +214,7 @@ class Forwarder:
         work.status = status
         work.chunks = [body]
         if self._strict:
-            headers = [*headers, *_seq_headers(await self._durable(work))]
+            headers = [*headers, *_seq_headers(work, await self._durable(work))]
         await work.client.whole(status, [*headers, answerer_header(work)], body)
 
     async def _end(self, work: Work, last: bytes) -> None:
@@ -244,5 +244,8 @@ class Forwarder:
         return durable
 
 
-def _seq_headers(seq: int | None) -> Headers:
-    return [(b"x-potstill-recording", b"failed")] if seq is None else [(b"x-potstill-seq", str(seq).encode())]
+def _seq_headers(work: Work, seq: int | None) -> Headers:
+    """What was dropped is told by a header that every answer of it has (``app``)."""
+    if seq is not None:
+        return [(b"x-potstill-seq", str(seq).encode())]
+    return [(b"x-potstill-recording", b"failed")] if work.ticket.accepted else []

@@ -6,6 +6,7 @@ files. Every mistake is told with the place, what is allowed and the nearest nam
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ _FRAMING = frozenset(
     | {"proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 """Headers that say how a message is sent, and to whom."""
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 ANY = "any"
 """Name of the route that flags make: every model's name leads to it."""
 
@@ -136,6 +138,7 @@ def checked(settings: Gateway, where: str) -> Gateway:
                     f"{where}: models of the tenant '{tenant.name}' hold '{name}'; allowed: a name that clients ask "
                     "for, or the beginning of such names and '*'."
                 )
+    _check_variable(settings.admin_key_env, "admin_key_env", where)
     _check_numbers(settings, where)
     _check_otel(settings, where)
     return settings
@@ -162,8 +165,18 @@ def _check_upstream(upstream: Upstream, settings: Gateway, where: str) -> None:
             raise ConfigError(
                 f"{where}: '{name}' of '{upstream.name}' belongs to one connection and cannot be set. Leave it out."
             )
+    _check_variable(upstream.key_env, f"key_env of the upstream '{upstream.name}'", where)
     if upstream.retries < 0:
         raise ConfigError(f"{where}: retries of '{upstream.name}' is {upstream.retries}; allowed is 0 and more.")
+
+
+def _check_variable(name: str | None, what: str, where: str) -> None:
+    """What is no name of a variable is not repeated: it may be a key."""
+    if name is not None and not _VARIABLE.fullmatch(name):
+        raise ConfigError(
+            f"{where}: {what} must be the name of an environment variable: letters, digits and '_'. If it is the key "
+            "itself, take it out, put it into a variable and name that."
+        )
 
 
 def _check_fields(told: Upstream | Model, upstream: Upstream | None, where: str) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from potstill.decide.rollout import Stage
 from potstill.errors import ConfigError
 from potstill.serve.admin import outcomes
 from potstill.serve.admin.parts import AdminStore, Blocking, RouteActs
@@ -148,7 +149,7 @@ class Acts:
     async def route(self, call: Call, body: bytes, receive: Receive, *, name: str, act: str) -> Answer:
         by = json_http.decode(call, body, By) if body else By()
         row = await self._acting().act(name, act, self._redact(by.by))
-        return 200, {"route": name, "rollout": rollout(row)}
+        return 200, {"route": name, "rollout": rollout(row, self._acting().placed_by_mode(name))}
 
     async def kill_switch(self, call: Call, body: bytes, receive: Receive) -> Answer:
         wanted = json_http.decode(call, body, Kill)
@@ -207,18 +208,18 @@ def shown_switch(killed: bool, at: float, by: str) -> dict[str, object]:
     return {"killed": killed, "at": moment(at), "by": by}
 
 
-def rollout(row: StageRow) -> dict[str, object]:
-    """A route's stage and what led to it."""
+def rollout(row: StageRow, placed: Stage | None) -> dict[str, object]:
+    """A route's stage and what led to it. ``placed``: where its mode puts it, if it does not roll out."""
     state = row.rollout
     return {
-        "stage": state.stage,
-        "serving": state.serving,
+        "stage": placed or state.stage,
+        "serving": placed or state.serving,
         "rung": state.rung,
         "entered_at": moment(state.entered_at),
         "step_backs": state.step_backs,
         "needs_calibration": state.needs_calibration,
-        "reason": row.reason,
-        "sentence": row.sentence,
+        "reason": row.reason if placed is None else "",
+        "sentence": row.sentence if placed is None else "The route does not roll out: its mode says who answers.",
         "counts": msgspec.to_builtins(row.counts),
         "changes": [
             {"at": moment(change.at), "what": change.what, "sentence": change.sentence}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar, Unpack
 
+from potstill.decide.rollout import Stage
 from potstill.serve.rollout.rows import StageRow
 from potstill.serve.rollout.stages import Switch
 from potstill.serve.tenants.key_rows import KeyStore
@@ -49,6 +50,8 @@ class RouteActs(Protocol):
     """``stages.Stages``: the stages of all routes."""
 
     def row(self, name: str) -> StageRow: ...
+
+    def placed_by_mode(self, name: str) -> Stage | None: ...
 
     @property
     def switch(self) -> Switch: ...

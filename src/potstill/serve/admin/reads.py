@@ -99,7 +99,9 @@ class Reads:
                     "rolls_out": route.mode is Mode.CASCADE and route.rollout,
                     "teacher": route.teacher,
                     "student": route.student,
-                    "rollout": None if stages is None else rollout(stages.row(route.name)),
+                    "rollout": None
+                    if stages is None
+                    else rollout(stages.row(route.name), stages.placed_by_mode(route.name)),
                 }
             )
         return 200, {"routes": rows}

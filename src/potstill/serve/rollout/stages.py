@@ -66,6 +66,13 @@ ACTS: Mapping[str, Callable[[rollout.RolloutState, float], rollout.RolloutState]
     "release": rollout.release,
     "recalibrated": rollout.recalibrated,
 }
+ROLLING_ONLY = frozenset({"freeze", "unfreeze", "recalibrated"})
+"""Acts that change nothing where evidence does not move a route."""
+_BY_MODE = {
+    Mode.SHADOW: rollout.Stage.SHADOW,
+    Mode.CASCADE: rollout.Stage.LIVE,
+    Mode.STUDENT: rollout.Stage.LIVE,
+}
 
 
 class StateStore(Protocol):
@@ -192,6 +199,13 @@ class Stages:
         """A route's row as it was last read, for pages and tests."""
         return self._rows.get(name, StageRow())
 
+    def placed_by_mode(self, name: str) -> rollout.Stage | None:
+        """The stage of a route that does not roll out; None where evidence or a kill says it."""
+        trust = self._trusts[name]
+        if trust.rolls_out or self.row(name).rollout.stage is rollout.Stage.KILLED:
+            return None
+        return _BY_MODE.get(trust.route.mode, rollout.Stage.OFF)
+
     @property
     def switch(self) -> Switch:
         return self._switch
@@ -267,6 +281,8 @@ class Stages:
             raise UnknownName("route with a student", name, self.staged)
         if what not in ACTS:
             raise UnknownName("act", what, ACTS)
+        if what in ROLLING_ONLY and not self._trusts[name].rolls_out:
+            raise ConfigError(f"The route '{name}' does not roll out, so nothing can {what} it; kill and release can.")
         change = ACTS[what]
 
         def acted(row: StageRow) -> StageRow:
@@ -321,7 +337,7 @@ class Stages:
         count = len(waiting)
         taken = [waiting[index] for index in range(count)]
         plan = self._trusts[name].plan
-        rolled = self._trusts[name].route.mode is Mode.CASCADE and self._trusts[name].route.rollout
+        rolled = self._trusts[name].rolls_out
 
         def changed(row: StageRow) -> StageRow:
             row = with_events(row, taken)

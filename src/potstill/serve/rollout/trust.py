@@ -56,6 +56,11 @@ class Trust(Struct, frozen=True, kw_only=True):
     escalation: float = HALF
     warnings: tuple[str, ...] = ()
 
+    @property
+    def rolls_out(self) -> bool:
+        """Whether evidence moves it; else it is where its mode puts it, and can only be killed and released."""
+        return self.route.mode is Mode.CASCADE and self.route.rollout
+
 
 def trust_of(route: Route, settings: Gateway) -> Trust:
     """Raises ``ConfigError`` for what cannot be served, and ``UnknownName`` for a model or rule that there is not."""
