@@ -1,8 +1,8 @@
 """What can be done to a playbook: the operations, and a batch of them with who says so and why.
 
 What it knows: their fields and limits. What it does not do: apply them (``apply``), read what a model wrote
-(``border``). Names of operations are the paper's where it has them (arXiv 2510.04618, section 3); ``UPDATE``, ``MERGE`` and the
-counters are applied here, which the paper's release parses and ignores.
+(``border``). Names of operations are the paper's where it has them (arXiv 2510.04618, section 3); ``UPDATE``,
+``MERGE`` and the counters are applied here, which the paper's release parses and ignores.
 """
 
 from __future__ import annotations
