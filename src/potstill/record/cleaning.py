@@ -78,7 +78,7 @@ class Cleaner:
         unclean: set[Key] = set()
         for exchange, part in zip(exchanges, news, strict=True):
             key = exchange.namespace, exchange.episode_id
-            if key in unclean or part is None or self._may_hold(part):
+            if len(news) == 1 or key in unclean or part is None or self._may_hold(part):
                 clean = self._clean(exchange)
                 (unclean.discard if clean.request == exchange.request else unclean.add)(key)
                 exchange = clean

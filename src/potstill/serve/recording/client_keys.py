@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from potstill.record.cleaning import EDGE, Cleaner
+from potstill.record.pieces import holds, holds_any
 from potstill.record.sse_text import interleaved, is_stream, redact_stream, streamed_text
 from potstill.serve.recording.own_secrets import OwnSecrets
 from potstill.trajectories.exchange import Exchange
@@ -70,7 +71,7 @@ class _Keys(OwnSecrets):
         self.cleaner = Cleaner(self._holds, self.exchange, edge=max(EDGE, *map(len, self._found)))
 
     def _holds(self, data: bytes) -> bool:
-        return any(secret in data for secret in self._found)
+        return holds_any(data, self._found)
 
     def body(self, data: bytes) -> bytes:
         clean = self._masked(data)
@@ -80,7 +81,7 @@ class _Keys(OwnSecrets):
 
     def _masked(self, data: bytes) -> bytes:
         for secret in self._found:
-            if secret in data:
+            if holds(data, secret):
                 data = data.replace(secret, MASK)
         return data
 
