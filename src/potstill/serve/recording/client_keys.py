@@ -54,6 +54,11 @@ class ClientKeys:
         keys = self._keys
         return self._then.exchanges(exchanges if keys is None else keys.cleaner(exchanges))
 
+    def each(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
+        """Exchanges without secrets, each looked at from its beginning to its end. From any thread."""
+        keys = self._keys
+        return [self._then.exchange(one if keys is None else keys.exchange(one)) for one in exchanges]
+
     def text(self, text: str) -> str:
         keys = self._keys
         return self._then.text(text if keys is None else keys.text(text))
