@@ -125,6 +125,21 @@ async def test_answers_that_wait_for_each_other_go_one_by_one() -> None:
     await recorder.aclose()
 
 
+async def test_small_exchanges_pass_while_large_answers_wait() -> None:
+    recorder = Recorder(Journal(), max_bytes=BOUND, metrics=Metrics(), linger_s=0.0)
+    first, second = [await recorder.reserve(10) for _ in range(2)]
+    async with asyncio.timeout(20):
+        await recorder.room(first, 3 * BOUND)
+        waits = asyncio.ensure_future(recorder.room(second, BOUND))
+        small = await recorder.reserve(1000)
+        assert recorder.grown(small, 1000)
+        assert not recorder.grown(await recorder.reserve(10), BOUND)
+        assert not waits.done()
+        recorder.cancel(first)
+        await waits
+    await recorder.aclose()
+
+
 async def test_an_answer_whose_client_leaves_while_it_waits_holds_up_nobody() -> None:
     recorder = Recorder(Journal(), max_bytes=100, metrics=Metrics(), linger_s=0.0)
     first, second, third = [await recorder.reserve(30) for _ in range(3)]

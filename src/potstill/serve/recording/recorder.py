@@ -33,6 +33,8 @@ BATCH_BYTES = 1024 * 1024
 """A batch that holds so much takes no more."""
 HUGE = 1024 * 1024
 """Bytes of an exchange from which on it is recorded apart."""
+SMALL = 64 * 1024
+"""Bytes of an exchange up to which it takes the room that is there, whoever waits."""
 LINGER_S = 0.02
 """How long an exchange waits for others to share its commit, where no client waits for it. Longer saves commits and
 makes batches that hold up the event loop: with 50 ms the slowest hundredth of requests took half as long again."""
@@ -86,8 +88,9 @@ class Recorder:
     finds none waits too, and its upstream is not read meanwhile, but for one: the answer that has waited for longest
     goes through, whatever the bound says, and so do the bytes that still come of it until it is written. It waits for
     nobody here, so it ends (by the upstream's and the client's time-outs at the latest), its bytes come back, and the
-    next one goes through: no number of answers that share the bound can wait for each other. Answers go before
-    requests, because they hold bytes already. So at most the bound and one exchange are held, and what upstreams'
+    next one goes through: no number of answers that share the bound can wait for each other. An eighth of the bound is
+    for requests and the first ``SMALL`` bytes of their exchanges, and what goes through does not count against them:
+    small exchanges pass while large answers wait. So at most the bound and one exchange are held, and what upstreams'
     sockets buffer. (A student's answers and those to several questions are counted when they are recorded.)
     With ``Overflow.DROP`` nothing waits: what finds no room is not recorded, and what is held of a stream goes.
 
@@ -137,7 +140,7 @@ class Recorder:
     async def reserve(self, size: int) -> Ticket:
         """Room for a request of ``size`` bytes: at once where there is some. Else waits for it, or gives a ticket that
         is not accepted, as the overflow policy says."""
-        if self._fits(size) and not self._room and not self._growing:
+        if self._fits(size) and not self._room:
             self.waiting_bytes += size
             return Ticket(size)
         if self._overflow is Overflow.DROP:
@@ -157,7 +160,8 @@ class Recorder:
         """Count ``size`` more bytes of an answer. False: there is no room, see ``room``."""
         if not ticket.accepted:
             return True
-        if ticket is not self._through and (self._growing or not self._fits(size)):
+        small = ticket.size + size <= SMALL and self._fits(size)
+        if not small and ticket is not self._through and (self._growing or not self._grows(size)):
             return False
         ticket.size += size
         self.waiting_bytes += size
@@ -232,7 +236,13 @@ class Recorder:
         await asyncio.sleep(0)  # what the thread handed over last
 
     def _fits(self, size: int) -> bool:
-        return self.waiting_bytes == 0 or self.waiting_bytes + size <= self._max_bytes
+        """Of a request."""
+        held = self.waiting_bytes - (0 if self._through is None else self._through.size)
+        return held == 0 or held + size <= self._max_bytes
+
+    def _grows(self, size: int) -> bool:
+        """Whether more of an answer fits."""
+        return self.waiting_bytes == 0 or self.waiting_bytes + size <= self._max_bytes * 7 // 8
 
     def _give_back(self, size: int) -> None:
         self.waiting_bytes -= size
@@ -243,13 +253,13 @@ class Recorder:
             self._through = None
 
     def _let_in(self) -> None:
-        """Answers first, then requests, each in the order in which they came."""
+        """Answers and requests, each in the order in which they came."""
         while self._growing:
             ticket, more, grows = self._growing[0]
             if not grows.cancelled():
-                if not self._fits(more):
+                if not self._grows(more):
                     if self._through is not None:
-                        return
+                        break
                     self._through = ticket
                 ticket.size += more
                 self.waiting_bytes += more
