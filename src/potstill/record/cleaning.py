@@ -6,6 +6,7 @@ not do: say what may be a secret, or take one out (functions that are handed in)
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -31,13 +32,14 @@ _encode = msgspec.json.encode
 class CleanRequests:
     """The last clean request of the episodes that were met lately, bounded in bytes.
 
-    Nobody says when an episode is over: the bound is what a day's traffic fills.
+    Safe to use from several threads. Nobody says when an episode is over: the bound is what a day's traffic fills.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES, edge: int = EDGE) -> None:
         self._most, self._edge = max_bytes, edge
         self.bytes = 0
         self._held: OrderedDict[Key, bytes] = OrderedDict()
+        self._lock = threading.Lock()
 
     def news(self, key: Key, data: bytes) -> bytes:
         """What the request before did not hold, with so much around it that no match hides at the edges."""
@@ -49,14 +51,15 @@ class CleanRequests:
         return data[max(0, head - self._edge) : len(data) - max(0, tail - self._edge)]
 
     def keep(self, key: Key, data: bytes) -> None:
-        before = self._held.pop(key, None)
-        if before is not None:
-            self.bytes -= len(before) + _OVERHEAD_BYTES
-        if data:
-            self._held[key] = data
-            self.bytes += len(data) + _OVERHEAD_BYTES
-        while self.bytes > self._most:
-            self.bytes -= len(self._held.popitem(last=False)[1]) + _OVERHEAD_BYTES
+        with self._lock:
+            before = self._held.pop(key, None)
+            if before is not None:
+                self.bytes -= len(before) + _OVERHEAD_BYTES
+            if data:
+                self._held[key] = data
+                self.bytes += len(data) + _OVERHEAD_BYTES
+            while self.bytes > self._most:
+                self.bytes -= len(self._held.popitem(last=False)[1]) + _OVERHEAD_BYTES
 
 
 class Cleaner:
@@ -78,7 +81,7 @@ class Cleaner:
         unclean: set[Key] = set()
         for exchange, part in zip(exchanges, news, strict=True):
             key = exchange.namespace, exchange.episode_id
-            if key in unclean or part is None or self._may_hold(part):
+            if len(news) == 1 or key in unclean or part is None or self._may_hold(part):
                 clean = self._clean(exchange)
                 (unclean.discard if clean.request == exchange.request else unclean.add)(key)
                 exchange = clean

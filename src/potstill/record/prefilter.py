@@ -7,19 +7,26 @@ beside. It may say yes to a clean body (which then costs a parse), and says no o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from typing import Any
 
+from potstill.record.pieces import holds, holds_any, within
 from potstill.record.secrets_rules import luhn
 
 _WORD = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 _CLASSES = bytes(1 if byte in _WORD else 0 for byte in range(256))
-_FIRST = frozenset(
-    b"sk- sk_ rk_ AKI ASI ABI ACC ghp gho ghu ghs ghr git glp xox AIz hf_ npm gsk xai ppl r8_ dck eyJ".split()
+_BEGINS = re.compile(
+    rb"sk[-_]|rk_|(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|AIza|hf_|npm_|gsk_"
+    rb"|xai-|pplx-|r8_|dckr_pat_|eyJ[A-Za-z0-9_-]{17,4000}\.eyJ"
 )
+_THREE = b"sk- sk_ rk_ AKI ASI ABI ACC ghp gho ghu ghs ghr git glp xox AIz hf_ npm gsk xai ppl r8_ dck eyJ"
+_FIRST = sorted(int.from_bytes(first, "big") for first in _THREE.split())
+"""What ``_BEGINS`` may begin with, as numbers of three bytes."""
 _INNER = re.compile(rb"[_-]sk-")
 _HEAD = 48
 """So far into a run a key may begin, behind a name (and an escape's letters)."""
 _BETWEEN = b" \t\r\n\\\"':="
+_BEFORE_RUN = bytes(1 if byte in _BETWEEN + b"." else 0 for byte in range(256))
+"""What may stand between a word for a key and the key."""
 _BESIDE = (b"key", b"secret", b"token", b"bearer", b"sg.", b"ya29.")
 _BEFORE, _URL = 20, 310
 _WORDS = (b"-----BEGIN", b"uthorization", b"ookie")
@@ -40,12 +47,19 @@ _ESCAPED_CARD = re.compile(rb"\\[nrtbf](?:[0-9][ -]?){14}|\\u[0-9a-f]{4}(?:[0-9]
 _CARD_DIGITS = 14
 _GROUP = 8
 _ONES = 0x0101010101010101
+_REACH = 512
+"""More than any shape here reads before or behind the place that it is known by; a JWT's second part is looked for
+wherever it is."""
+_SIZE = 256 * 1024
+"""Bytes that are looked at in one go: what numpy holds beside them is a few times as much."""
 
 
 def may_hold_secret(data: bytes) -> bool:
     """False: no built-in rule matches (a text that is written in ASCII escapes counts as one that may)."""
-    if any(word in data for word in _WORDS):
-        return True
+    return holds_any(data, _WORDS) or within(data, _may_hold, _REACH, _SIZE) or _jwt_over_edges(data)
+
+
+def _may_hold(data: bytes) -> bool:
     if b"\\" in data and b"\\u00" in data and _ESCAPED.search(data):
         return True
     at = data.find(b"@")
@@ -56,37 +70,60 @@ def may_hold_secret(data: bytes) -> bool:
     return _key(data) or _card(data)
 
 
+def _jwt_over_edges(data: bytes) -> bool:
+    """Whether a JWT may stand where the data were cut: its first part is longer than the cuts reach."""
+    return len(data) > _SIZE and holds(data, b".eyJ")
+
+
 def _key(data: bytes) -> bool:
     """Whether a long run of word characters begins as a key does, or stands beside a word for one."""
-    for start in _long_runs(data):
-        if data[start : start + 3] in _FIRST or _INNER.search(data, start, start + _HEAD):
-            return True
-        if data[start - 1 : start] == b"\\" and _behind_escape(data, start) in _FIRST:
-            return True
-        if data[max(0, start - _BEFORE) : start].rstrip(_BETWEEN).lower().endswith(_BESIDE):
-            return True
-    return False
+    import numpy as np
+
+    starts = _long_runs(data)
+    if not len(starts):
+        return False
+    bytes_ = np.frombuffer(data + b"\x00\x00", np.uint8)
+    first = (bytes_[starts].astype(np.uint32) << 16) | (bytes_[starts + 1].astype(np.uint32) << 8) | bytes_[starts + 2]
+    if any(_BEGINS.match(data, start) for start in starts[np.isin(first, _FIRST)].tolist()):
+        return True
+    if any(_INNER.search(data, start, start + _HEAD) for start in _inner(data, starts)):
+        return True
+    before = np.where(starts > 0, bytes_[starts - 1], 0)
+    return any(_beside(data, start) for start in starts[np.frombuffer(_BEFORE_RUN, np.uint8)[before] == 1].tolist())
 
 
-def _behind_escape(data: bytes, start: int) -> bytes:
-    r"""What a run begins with, without the letter (and the digits) of an escape such as ``\n`` or ``\u00e9``."""
+def _inner(data: bytes, starts: Any) -> list[int]:
+    """The runs that may have a key behind a name: none where nothing looks like it."""
+    found: list[int] = starts.tolist() if b"-sk-" in data or b"_sk-" in data else []
+    return found
+
+
+def _beside(data: bytes, start: int) -> bool:
+    if data[start - 1 : start] == b"\\" and _begins_behind_escape(data, start):
+        return True
+    return data[max(0, start - _BEFORE) : start].rstrip(_BETWEEN).lower().endswith(_BESIDE)
+
+
+def _begins_behind_escape(data: bytes, start: int) -> bool:
+    r"""Whether a run begins as a key does, without the letter (and the digits) of an escape such as ``\n`` or
+    ``\u00e9``."""
     skip = 5 if data[start : start + 1] == b"u" else 1
-    return data[start + skip : start + skip + 3]
+    return _BEGINS.match(data, start + skip) is not None
 
 
-def _long_runs(data: bytes) -> Iterator[int]:
+def _long_runs(data: bytes) -> Any:
     """Where runs of at least 20 word characters begin: each fills four aligned groups of four bytes."""
     import numpy as np
 
     classes = data.translate(_CLASSES) + bytes(-len(data) % 4 + 4)
     full = np.frombuffer(classes, np.uint32) == 0x01010101
-    inside = full[:-3] & full[1:-2] & full[2:-1] & full[3:]
-    end = 0
-    for group in np.flatnonzero(inside).tolist():
-        at = 4 * group
-        if at >= end:
-            end = classes.find(b"\x00", at)
-            yield classes.rfind(b"\x00", 0, at) + 1
+    inside = np.flatnonzero(full[:-3] & full[1:-2] & full[2:-1] & full[3:])
+    if not len(inside):
+        return inside
+    others = np.flatnonzero(np.frombuffer(classes, np.uint8) == 0)  # the padding is among them
+    behind = np.searchsorted(others, 4 * inside)
+    behind = behind[np.flatnonzero(np.diff(behind, prepend=-1))]
+    return np.where(behind > 0, others[behind - 1] + 1, 0)
 
 
 def _card(data: bytes) -> bool:

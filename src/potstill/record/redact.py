@@ -20,6 +20,7 @@ import msgspec
 
 from potstill.errors import NOT_JSON
 from potstill.record.cleaning import CleanRequests
+from potstill.record.pieces import holds_any, substituted
 from potstill.record.prefilter import may_hold_secret
 from potstill.record.secrets_rules import BUILT_IN, EMAIL, PHONE, SECRET_FIELDS, Rule, luhn, user_rule
 from potstill.record.sse_text import interleaved, is_stream, redact_stream, streamed_text
@@ -78,9 +79,9 @@ class Redactor:
         """A text without its secrets."""
         held = Masks() if masks is None else masks
         for rule in self._rules:
-            if rule.needs and not any(needed in text for needed in rule.needs):
+            if rule.needs and not holds_any(text, rule.needs):
                 continue
-            text = rule.pattern.sub(partial(_masked, rule=rule, masks=held), text)
+            text = substituted(rule, text, partial(_masked, rule=rule, masks=held))
         return text
 
     def body(self, data: bytes) -> bytes:

@@ -26,13 +26,22 @@ _IS = rf"{_QUOTE}\s{{0,3}}[:=]\s{{0,3}}{_QUOTE}"
 class Rule(NamedTuple):
     """Matches are replaced; where the pattern has a group ``secret``, only that group is. ``check`` may acquit.
 
-    ``needs``: a text without any of these holds no match; none given: any may.
+    ``needs``: a text without any of these holds no match; none given: any may. For rules whose matches are bounded,
+    ``reach`` is more characters than a match and what it looks at behind itself can have, and every match has one of
+    ``needs`` (without regard to case where the pattern has none) that begins within its first ``lead`` characters or
+    right behind them. ``reach`` 0: nothing is known.
     """
 
     name: str
     pattern: re.Pattern[str]
     check: Callable[[str], bool] | None = None
     needs: tuple[str, ...] = ()
+    reach: int = 0
+    lead: int = 0
+
+    @property
+    def longest_need(self) -> int:
+        return max(map(len, self.needs), default=0)
 
 
 def luhn(text: str) -> bool:
@@ -57,8 +66,10 @@ _ISSUERS = re.compile(
 )
 
 
-def _rule(name: str, pattern: str, *needs: str, check: Callable[[str], bool] | None = None) -> Rule:
-    return Rule(name, re.compile(pattern), check, needs)
+def _rule(
+    name: str, pattern: str, *needs: str, reach: int, lead: int = 0, check: Callable[[str], bool] | None = None
+) -> Rule:
+    return Rule(name, re.compile(pattern), check, needs, reach, lead)
 
 
 BUILT_IN = (
@@ -67,18 +78,21 @@ BUILT_IN = (
         r"(?s)-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----.{0,20000}?"
         r"(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
         "-----BEGIN",
+        reach=20_300,
     ),
     _rule(
         "jwt",
         r"eyJ(?<![A-Za-z0-9_-]eyJ)[A-Za-z0-9_-]{17,4000}\.eyJ[A-Za-z0-9_-]{6,8000}(?:\.[A-Za-z0-9_-]{1,4000})?",
         "eyJ",
+        reach=16_200,
     ),
-    _rule("api-key", r"sk-(?<![A-Za-z0-9_-]sk-)[A-Za-z0-9_-]{20,300}", "sk-"),
+    _rule("api-key", r"sk-(?<![A-Za-z0-9_-]sk-)[A-Za-z0-9_-]{20,300}", "sk-", reach=400),
     _rule(  # within a name, as in t-sk-proj-...; not within a long run, such as an encrypted field
         "api-key",
         r"sk-(?<=[_-]sk-)(?<![A-Za-z0-9_-]{40}sk-)"
         r"(?:(?:proj|ant|svcacct|admin|or)-[A-Za-z0-9_-]{16,300}|(?=[A-Za-z_-]{0,80}[0-9])[A-Za-z0-9_-]{20,300})",
         "sk-",
+        reach=400,
     ),
     _rule(
         "aws-key",
@@ -87,12 +101,14 @@ BUILT_IN = (
         "ASIA",
         "ABIA",
         "ACCA",
+        reach=64,
     ),
     _rule(
         "github-token",
         r"(?<![A-Za-z0-9_-])(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})",
         "gh",
         "github_pat_",
+        reach=400,
     ),
     _rule(
         "token",
@@ -102,36 +118,51 @@ BUILT_IN = (
         r"|SG\.[A-Za-z0-9_-]{20,64}\.[A-Za-z0-9_-]{20,64}|ya29\.[A-Za-z0-9_-]{20,400}|dckr_pat_[A-Za-z0-9_-]{20,100})",
         *("glpat-", "xox", "AIza", "hf_", "npm_", "gsk_", "xai-", "pplx-", "r8_", "k_live_", "k_test_", "SG.", "ya29."),
         "dckr_pat_",
+        reach=600,
+        lead=1,
     ),
     _rule(
         "authorization",
         rf"\b[Aa]uthorization{_IS}(?:(?i:bearer|basic|token|digest)\s{{1,3}})?(?P<secret>[^\s'\",;\\]{{4,8000}})",
         "uthorization",
+        reach=8_200,
+        lead=1,
     ),
     _rule(
         "authorization",
         r"\b(?:[Bb]earer|BEARER)\s{1,3}(?P<secret>[A-Za-z0-9_-]{20,4000}(?:[.~+/=][\w.~+/=-]{0,8000})?)",
         *("earer", "BEARER"),
+        reach=12_200,
+        lead=1,
     ),
     _rule(
-        "cookie", rf"\b(?:[Ss]et-)?[Cc]ookie{_IS}(?P<secret>[\w.!#$%&*+^`|~-]{{1,128}}=[^\r\n'\"\\]{{1,8000}})", "ookie"
+        "cookie",
+        rf"\b(?:[Ss]et-)?[Cc]ookie{_IS}(?P<secret>[\w.!#$%&*+^`|~-]{{1,128}}=[^\r\n'\"\\]{{1,8000}})",
+        "ookie",
+        reach=8_400,
+        lead=5,
     ),
     _rule(
         "api-key",
         rf"(?i)\b(?:(?:x-)?(?:goog-)?api[-_ ]?key|client_secret|(?:access|refresh)_token|secret_access_key){_IS}"
         r"(?P<secret>[A-Za-z0-9_-]{20,512})",
         *("key", "Key", "KEY", "secret", "SECRET", "token", "Token", "TOKEN"),
+        reach=700,
+        lead=12,
     ),
-    _rule("password", r"://[^/\s:@'\"]{1,100}:(?P<secret>[^/\s@'\"]{3,200})@", "://"),
+    _rule("password", r"://[^/\s:@'\"]{1,100}:(?P<secret>[^/\s@'\"]{3,200})@", "://", reach=400),
     _rule(
         "card",
         r"[0-9](?<![\w.-][0-9])(?:[0-9]{3}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{2,4}(?:[ -]?[0-9]{3})?"
         r"|[0-9]{3}[ -]?[0-9]{6}[ -]?[0-9]{4,5})(?![\w-])",
+        reach=64,
         check=luhn,
     ),
 )
-EMAIL = _rule("email", r"(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,4}")
-PHONE = _rule("phone", r"(?<![\w.-])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)[ .-]?|\d{2,4}[ .-])\d{3,4}[ .-]\d{3,4}(?![\w-])")
+EMAIL = _rule("email", r"(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,4}", reach=500)
+PHONE = _rule(
+    "phone", r"(?<![\w.-])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)[ .-]?|\d{2,4}[ .-])\d{3,4}[ .-]\d{3,4}(?![\w-])", reach=64
+)
 
 SECRET_FIELDS = frozenset(
     {

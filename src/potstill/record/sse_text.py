@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from potstill.errors import NOT_JSON
+from potstill.record.pieces import segments
 
 PIECES = (
     *("content", "text", "delta", "arguments", "partial_json"),
@@ -31,12 +32,12 @@ def is_stream(data: bytes) -> bool:
 
 def interleaved(data: bytes) -> bool:
     """Whether pieces of several choices or parts may stand between each other."""
-    return _FURTHER.search(data) is not None
+    return any(_FURTHER.search(part) is not None for part in segments(data))
 
 
 def streamed_text(data: bytes) -> bytes:
     """All pieces behind each other, still escaped: enough to see that no secret can be among them."""
-    return b"".join(_PIECE.findall(data))
+    return b"".join(piece for part in segments(data) for piece in _PIECE.findall(part))
 
 
 def redact_stream(data: bytes, text: Callable[[str], str], line: Callable[[bytes], bytes]) -> bytes:

@@ -92,6 +92,7 @@ async def opened(settings: Gateway, admin_key: str | None = None, *, fold_at_end
             metrics=metrics,
             overflow=told.overflow,
             redact=redactor.exchanges,
+            redact_huge=redactor.each,
             linger_s=0.0 if told.strict else LINGER_S,
             recorded=None if spans is None else spans.exchange,
         )

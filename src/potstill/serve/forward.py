@@ -23,6 +23,7 @@ from potstill.serve.clients.problems import (
     problem_of,
     translated,
 )
+from potstill.serve.kept import Kept
 from potstill.serve.parts import CutShort, Decided, Decider
 from potstill.serve.recording.recorder import Recorder
 from potstill.serve.settings import Limits, Mode, Model
@@ -185,6 +186,7 @@ class Forwarder:
                 self._adapter(work, model, prompt),
                 max_bytes=self._limits.max_answer_bytes,
                 hold=self._strict,
+                grow=self._grow,
                 end=self._end,
                 whole=self._whole,
             )
@@ -212,18 +214,25 @@ class Forwarder:
 
     async def _whole(self, work: Work, status: int, headers: Headers, body: bytes) -> None:
         work.status = status
-        work.chunks = [body]
-        if self._strict:
+        work.chunks = Kept([body])
+        if work.ticket.lost:
+            headers = [*headers, (b"x-potstill-recording", b"dropped")]
+        elif self._strict:
             headers = [*headers, *_seq_headers(work, await self._durable(work))]
         await work.client.whole(status, [*headers, answerer_header(work)], body)
 
     async def _end(self, work: Work, last: bytes) -> None:
         """``last`` is among the chunks already. Strict: it waits for the disk, and a comment tells the number."""
-        if self._strict:
-            seq = await self._durable(work)
-            said = f"x-potstill-seq: {seq}" if seq is not None else "x-potstill-recording: failed"
-            last = f": {said}\n\n".encode() + last
+        if work.ticket.lost:
+            last = b": x-potstill-recording: dropped\n\n" + last
+        elif self._strict:
+            said = _seq_headers(work, await self._durable(work))
+            last = b"".join(b": %b: %b\n\n" % pair for pair in said) + last
         await work.client.end(last)
+
+    async def _grow(self, work: Work, size: int) -> None:
+        if not self._recorder.grown(work.ticket, size):
+            await self._recorder.room(work.ticket, size)
 
     async def _durable(self, work: Work) -> int | None:
         durable = self._record(work, wait=True)

@@ -142,7 +142,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Requests that are served at a time, and as many whose bodies are still coming; more are answered with 503 and
     ``retry-after``."""
     max_queue_bytes: int = 128 * 1024 * 1024
-    """Of exchanges that wait to be recorded; and, apart, of bodies that are still coming."""
+    """Of exchanges that are served or wait to be recorded, answers as they come; and, apart, of bodies that are still
+    coming."""
     header_timeout_s: float = 15.0
     """For a request's head, and for the silence before it on a new connection."""
     body_timeout_s: float = 60.0

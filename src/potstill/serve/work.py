@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from potstill.serve.clients.client import Client
 from potstill.serve.clients.outline import Outline
 from potstill.serve.clients.problems import Headers
+from potstill.serve.kept import Kept
 from potstill.serve.parts import Admission, Decided, Placement
 from potstill.serve.recording.recorder import Ticket
 from potstill.serve.routes import Target
@@ -52,7 +53,7 @@ class Work:
     calls: list[Upstream] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     status: int = 0
-    chunks: list[bytes] = field(default_factory=list)
+    chunks: Kept = field(default_factory=Kept)
     """The answer as the client got it."""
     streamed: bool = False
     complete: bool = True
@@ -84,7 +85,7 @@ class Work:
             streamed=self.streamed,
             complete=self.complete,
             request=incoming.body,
-            response=b"".join(self.chunks),
+            response=self.chunks.joined(),
             answerer=self.answerer,
             decision=self.decided.decision,
             calls=(*self.decided.calls, *self.calls),

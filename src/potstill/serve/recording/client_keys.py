@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from potstill.record.cleaning import EDGE, Cleaner
+from potstill.record.pieces import holds, holds_any
 from potstill.record.sse_text import interleaved, is_stream, redact_stream, streamed_text
 from potstill.serve.recording.own_secrets import OwnSecrets
 from potstill.trajectories.exchange import Exchange
@@ -53,6 +54,11 @@ class ClientKeys:
         keys = self._keys
         return self._then.exchanges(exchanges if keys is None else keys.cleaner(exchanges))
 
+    def each(self, exchanges: Sequence[Exchange]) -> list[Exchange]:
+        """Exchanges without secrets, each looked at from its beginning to its end. From any thread."""
+        keys = self._keys
+        return [self._then.exchange(one if keys is None else keys.exchange(one)) for one in exchanges]
+
     def text(self, text: str) -> str:
         keys = self._keys
         return self._then.text(text if keys is None else keys.text(text))
@@ -70,7 +76,7 @@ class _Keys(OwnSecrets):
         self.cleaner = Cleaner(self._holds, self.exchange, edge=max(EDGE, *map(len, self._found)))
 
     def _holds(self, data: bytes) -> bool:
-        return any(secret in data for secret in self._found)
+        return holds_any(data, self._found)
 
     def body(self, data: bytes) -> bytes:
         clean = self._masked(data)
@@ -80,7 +86,7 @@ class _Keys(OwnSecrets):
 
     def _masked(self, data: bytes) -> bytes:
         for secret in self._found:
-            if secret in data:
+            if holds(data, secret):
                 data = data.replace(secret, MASK)
         return data
 

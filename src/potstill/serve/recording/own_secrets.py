@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from potstill.record.cleaning import EDGE, Cleaner
+from potstill.record.pieces import holds, holds_any
 from potstill.serve.tenants.keys import ID_LENGTH, PREFIX, SECRET_LENGTH
 from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import ErrorRecord
@@ -47,9 +48,9 @@ class OwnSecrets:
 
     def body(self, data: bytes) -> bytes:
         for secret in self._secrets:
-            if secret in data:
+            if holds(data, secret):
                 data = data.replace(secret, MASK)
-        return _VIRTUAL.sub(rb"\1[redacted]", data) if _PREFIX in data else data
+        return _VIRTUAL.sub(rb"\1[redacted]", data) if holds(data, _PREFIX) else data
 
     def text(self, text: str) -> str:
         own = self._text(text)
@@ -65,7 +66,7 @@ class OwnSecrets:
         return own if self._then is None else self._then.exchange(own)
 
     def _may_hold(self, data: bytes) -> bool:
-        if _PREFIX in data or any(secret in data for secret in self._secrets):
+        if holds(data, _PREFIX) or holds_any(data, self._secrets):
             return True
         return self._then is not None and self._then.may_hold(data)
 

@@ -4,7 +4,9 @@ What it knows: the queue, its bound and what happens beyond it, batches, which s
 not do: SQL (``trajectories.journal``), redaction's rules (a function that is handed in), what an exchange means.
 
 One thread takes what has gathered, redacts it and hands it to the journal; it waits for the commit, and meanwhile the
-next batch gathers: however fast exchanges come, there is one batch under way and one fsync for all of it.
+next batch gathers: however fast exchanges come, there is one batch under way and one fsync for all of it. Huge
+exchanges go through a thread of their own, one by one, so that nobody else's record waits for them: an episode's huge
+exchange may get a later sequence number than the one that followed it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,12 @@ from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.writer import CommitUnknown, Unreachable
 
 BATCH = 256
+BATCH_BYTES = 1024 * 1024
+"""A batch that holds so much takes no more."""
+HUGE = 1024 * 1024
+"""Bytes of an exchange from which on it is recorded apart."""
+SMALL = 64 * 1024
+"""Bytes of an exchange up to which it takes the room that is there, whoever waits."""
 LINGER_S = 0.02
 """How long an exchange waits for others to share its commit, where no client waits for it. Longer saves commits and
 makes batches that hold up the event loop: with 50 ms the slowest hundredth of requests took half as long again."""
@@ -50,8 +58,10 @@ class Ticket(msgspec.Struct):
     """A place in the queue that was reserved when the request came."""
 
     size: int
-    """Bytes that count against the bound."""
+    """Bytes that count against the bound: of the request, and of what is there of the answer."""
     accepted: bool = True
+    lost: bool = False
+    """It was accepted, and then the answer found no room."""
 
 
 class _Job(msgspec.Struct, frozen=True):
@@ -61,10 +71,31 @@ class _Job(msgspec.Struct, frozen=True):
     """Resolved with the sequence number, or None where the store did not take the exchange."""
 
 
+class _Lane:
+    """Jobs of one thread, and how many of them were put and written."""
+
+    def __init__(self, run: Callable[[_Lane], None], name: str) -> None:
+        self.taken = self.written = 0
+        self.queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=run, args=(self,), name=name, daemon=True)
+        self.thread.start()
+
+
 class Recorder:
     """Made and used on the gateway's event loop; ``aclose`` writes what waits.
 
-    ``recorded`` is told each exchange as the store has it, in the recorder's thread; it must be quick and never raise.
+    The bound counts requests, and answers as they come. A request waits for room before it is served. An answer that
+    finds none waits too, and its upstream is not read meanwhile, but for one: the answer that has waited for longest
+    goes through, whatever the bound says, and so do the bytes that still come of it until it is written. It waits for
+    nobody here, so it ends (by the upstream's and the client's time-outs at the latest), its bytes come back, and the
+    next one goes through: no number of answers that share the bound can wait for each other. An eighth of the bound is
+    for requests and the first ``SMALL`` bytes of their exchanges, and what goes through does not count against them:
+    small exchanges pass while large answers wait. So at most the bound and one exchange are held, and what upstreams'
+    sockets buffer. (A student's answers and those to several questions are counted when they are recorded.)
+    With ``Overflow.DROP`` nothing waits: what finds no room is not recorded, and what is held of a stream goes.
+
+    ``recorded`` is told each exchange as the store has it, in one of the recorder's threads, by one at a time; it must
+    be quick and never raise. ``redact`` is called from one thread, ``redact_huge`` from another (default: ``redact``).
     """
 
     def __init__(
@@ -75,6 +106,7 @@ class Recorder:
         metrics: Metrics,
         overflow: Overflow = Overflow.WAIT,
         redact: Callable[[Sequence[Exchange]], Sequence[Exchange]] | None = None,
+        redact_huge: Callable[[Sequence[Exchange]], Sequence[Exchange]] | None = None,
         linger_s: float = LINGER_S,
         recorded: Callable[[Exchange], None] | None = None,
     ) -> None:
@@ -82,21 +114,23 @@ class Recorder:
         """The last sequence number that is durable."""
         self.waiting_bytes = 0
         self.waiting = 0
-        self._taken = self._written = 0
-        self._catching: list[tuple[int, asyncio.Future[None]]] = []
+        self._catching: list[tuple[tuple[int, ...], asyncio.Future[None]]] = []
         self._journal = journal
         self._max_bytes = max_bytes
         self._overflow = overflow
         self._redact = redact
+        self._redact_huge = redact if redact_huge is None else redact_huge
+        self._telling = threading.Lock()
         self._linger_s = linger_s
         self._recorded = recorded
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._room: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._growing: deque[tuple[Ticket, int, asyncio.Future[bool]]] = deque()
+        self._through: Ticket | None = None
+        """Of the answer that needs no room."""
         self._seqs: OrderedDict[str, int] = OrderedDict()
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="potstill-recorder", daemon=True)
-        self._thread.start()
+        self._lanes = (_Lane(self._run, "potstill-recorder"), _Lane(self._run, "potstill-recorder-huge"))
         metrics.gauge("potstill_queue_bytes", "Bytes that wait to be recorded.", lambda: self.waiting_bytes)
         metrics.gauge("potstill_queue_exchanges", "Exchanges that wait to be recorded.", lambda: self.waiting)
         metrics.gauge("potstill_acknowledged_seq", "Last durable sequence number.", lambda: self.acknowledged)
@@ -122,27 +156,52 @@ class Recorder:
             raise
         return Ticket(size)
 
+    def grown(self, ticket: Ticket, size: int) -> bool:
+        """Count ``size`` more bytes of an answer. False: there is no room, see ``room``."""
+        if not ticket.accepted:
+            return True
+        small = ticket.size + size <= SMALL and self._fits(size)
+        if not small and ticket is not self._through and (self._growing or not self._grows(size)):
+            return False
+        ticket.size += size
+        self.waiting_bytes += size
+        return True
+
+    async def room(self, ticket: Ticket, size: int) -> None:
+        """Wait until ``grown``, or give the place up, as the overflow policy says: the ticket is ``lost`` then."""
+        if self._overflow is Overflow.DROP:
+            ticket.accepted, ticket.lost = False, True
+            self._metrics.dropped.add()
+            self.cancel(ticket)
+            return
+        turn: asyncio.Future[bool] = self._loop.create_future()
+        self._growing.append((ticket, size, turn))
+        self._let_in()
+        await turn  # whoever is cancelled gives back what was counted with the exchange that comes of it
+
     def cancel(self, ticket: Ticket) -> None:
         """Nothing came of the request: it is not recorded."""
-        self._give_back(ticket.size)
-        ticket.size = 0
+        size, ticket.size = ticket.size, 0
+        self._left(ticket)
+        self._give_back(size)
 
     def put(self, ticket: Ticket, exchange: Exchange, *, wait: bool = False) -> asyncio.Future[int | None] | None:
         """Queue an exchange. ``wait``: the future resolves when it is durable; cancel it freely."""
         if not ticket.accepted:
             return None
-        extra = len(exchange.response)
-        ticket.size += extra
-        self.waiting_bytes += extra
+        size = _size(exchange)
+        extra, ticket.size = size - ticket.size, size
         self.waiting += 1
-        self._taken += 1
         durable = self._loop.create_future() if wait else None
-        self._queue.put(_Job(exchange, ticket, durable))
+        lane = self._lanes[size >= HUGE]
+        lane.taken += 1
+        lane.queue.put(_Job(exchange, ticket, durable))
+        self._give_back(-extra)
         return durable
 
     def add(self, exchange: Exchange) -> None:
         """Queue an exchange that no client waits for (shadow); beyond the bound it is dropped and counted."""
-        size = len(exchange.request)
+        size = _size(exchange)
         if not self._fits(size):
             self._metrics.dropped.add()
             return
@@ -156,7 +215,7 @@ class Recorder:
     async def caught_up(self, within_s: float) -> bool:
         """Wait until all that was put by now is written; False if that takes longer than ``within_s``."""
         done: asyncio.Future[None] = self._loop.create_future()
-        waiter = (self._taken, done)
+        waiter = (tuple(lane.taken for lane in self._lanes), done)
         self._catching.append(waiter)
         self._told_caught_up()
         try:
@@ -170,15 +229,42 @@ class Recorder:
 
     async def aclose(self) -> None:
         """Record what waits, then stop."""
-        self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        for lane in self._lanes:
+            lane.queue.put(None)
+        for lane in self._lanes:
+            await asyncio.to_thread(lane.thread.join)
         await asyncio.sleep(0)  # what the thread handed over last
 
     def _fits(self, size: int) -> bool:
-        return self.waiting_bytes == 0 or self.waiting_bytes + size <= self._max_bytes
+        """Of a request."""
+        held = self.waiting_bytes - (0 if self._through is None else self._through.size)
+        return held == 0 or held + size <= self._max_bytes
+
+    def _grows(self, size: int) -> bool:
+        """Whether more of an answer fits."""
+        return self.waiting_bytes == 0 or self.waiting_bytes + size <= self._max_bytes * 7 // 8
 
     def _give_back(self, size: int) -> None:
         self.waiting_bytes -= size
+        self._let_in()
+
+    def _left(self, ticket: Ticket) -> None:
+        if ticket is self._through:
+            self._through = None
+
+    def _let_in(self) -> None:
+        """Answers and requests, each in the order in which they came."""
+        while self._growing:
+            ticket, more, grows = self._growing[0]
+            if not grows.cancelled():
+                if not self._grows(more):
+                    if self._through is not None:
+                        break
+                    self._through = ticket
+                ticket.size += more
+                self.waiting_bytes += more
+                grows.set_result(True)
+            self._growing.popleft()
         while self._room:
             wanted, turn = self._room[0]
             if turn.cancelled():
@@ -190,7 +276,7 @@ class Recorder:
             self.waiting_bytes += wanted
             turn.set_result(None)
 
-    def _done(self, jobs: Sequence[_Job], seqs: Sequence[int | None]) -> None:
+    def _done(self, lane: _Lane, jobs: Sequence[_Job], seqs: Sequence[int | None]) -> None:
         for job, seq in zip(jobs, seqs, strict=True):
             if seq is None:
                 self._metrics.unrecorded.add()
@@ -198,42 +284,46 @@ class Recorder:
                 self._metrics.recorded.add()
                 self.acknowledged = max(self.acknowledged, seq)
                 self._seqs[job.exchange.request_id] = seq
+            self._left(job.ticket)
             if job.durable is not None and not job.durable.done():
                 job.durable.set_result(seq)
         while len(self._seqs) > REMEMBERED:
             self._seqs.popitem(last=False)
         self._metrics.commits.add()
         self.waiting -= len(jobs)
-        self._written += len(jobs)
+        lane.written += len(jobs)
         self._told_caught_up()
         self._give_back(sum(job.ticket.size for job in jobs))
 
     def _told_caught_up(self) -> None:
         for wanted, done in self._catching:
-            if self._written >= wanted and not done.done():
+            written = all(lane.written >= number for lane, number in zip(self._lanes, wanted, strict=True))
+            if written and not done.done():
                 done.set_result(None)
 
     # --- in the thread ------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, lane: _Lane) -> None:
         stop = False
         while not stop:
-            job = self._queue.get()
+            job = lane.queue.get()
             jobs: list[_Job] = []
+            size = 0
             if job is not None and job.durable is None and self._linger_s:
                 time.sleep(self._linger_s)
             while job is not None:
                 jobs.append(job)
-                if len(jobs) >= BATCH:
+                size += job.ticket.size
+                if len(jobs) >= BATCH or size >= BATCH_BYTES:
                     break
                 try:
-                    job = self._queue.get_nowait()
+                    job = lane.queue.get_nowait()
                 except queue.Empty:
                     break
             stop = job is None
             if jobs:
                 seqs = self._write(jobs)
-                self._loop.call_soon_threadsafe(self._done, jobs, seqs)
+                self._loop.call_soon_threadsafe(self._done, lane, jobs, seqs)
 
     def _write(self, jobs: Sequence[_Job]) -> list[int | None]:
         """Their sequence numbers; a member that the store refuses does not take the others with it."""
@@ -246,8 +336,9 @@ class Recorder:
                 return [None] * len(jobs)
             return [seq for job in jobs for seq in self._write([job])]
         if self._recorded is not None:
-            for exchange in exchanges:
-                self._recorded(exchange)
+            with self._telling:
+                for exchange in exchanges:
+                    self._recorded(exchange)
         return seqs
 
     def _appended(self, exchanges: Sequence[Exchange]) -> list[int]:
@@ -270,4 +361,11 @@ class Recorder:
         raise unknown
 
     def _clean(self, exchanges: Sequence[Exchange]) -> Sequence[Exchange]:
-        return exchanges if self._redact is None else self._redact(exchanges)
+        huge = len(exchanges) == 1 and _size(exchanges[0]) >= HUGE
+        redact = self._redact_huge if huge else self._redact
+        return exchanges if redact is None else redact(exchanges)
+
+
+def _size(exchange: Exchange) -> int:
+    calls = sum(len(call.request or b"") + len(call.response or b"") for call in exchange.calls)
+    return len(exchange.request) + len(exchange.response) + calls

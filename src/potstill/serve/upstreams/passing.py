@@ -27,6 +27,8 @@ class Adapter(Protocol):
     """What the upstream is sent."""
     foreign: bool
     """The upstream's bytes are not the client's: they are recorded apart."""
+    usage_told: bytes
+    """The events with the usage that the client did not ask for and does not get."""
     put_in: frozenset[str]
     """Fields that the gateway put in or named: an upstream that refuses one gets the request again without."""
 
@@ -35,6 +37,9 @@ class Adapter(Protocol):
 
     def feed(self, chunk: bytes) -> bytes:
         """More of a stream, for the client."""
+
+    def rest(self) -> bytes:
+        """What came and is not fed on yet, as it came; empty where that is not the client's."""
 
     def ended(self, body: bytes) -> bool:
         """Whether the stream, ``body`` so far, has said that it is complete: what breaks afterwards breaks nothing."""
@@ -48,6 +53,7 @@ class Adapter(Protocol):
 
 class Passing:
     foreign = False
+    usage_told = b""
 
     def __init__(self, body: bytes, outline: Outline, dialect: str, model: str, *, ask_usage: bool) -> None:
         self._dialect = dialect
@@ -68,7 +74,15 @@ class Passing:
 
     def feed(self, chunk: bytes) -> bytes:
         events = self._events.feed(chunk)
-        return events if self._filter is None else self._filter.apply(events)
+        if self._filter is None:
+            return events
+        out = self._filter.apply(events)
+        if len(out) != len(events):
+            self.usage_told = events
+        return out
+
+    def rest(self) -> bytes:
+        return self._events.rest()
 
     def ended(self, body: bytes) -> bool:
         return stream_ended(body, self._dialect)

@@ -15,6 +15,7 @@ import msgspec
 from potstill.errors import NOT_JSON, BadResponse
 from potstill.models.limits import parse_retry_after
 from potstill.serve.clients.problems import Headers, Refused, refused, translated
+from potstill.serve.kept import Kept
 from potstill.serve.settings import Model
 from potstill.serve.tenants.guesses import may_be_billed
 from potstill.serve.upstreams.answers import END_MARKS, usage_of, usage_of_stream
@@ -30,6 +31,7 @@ OWN_HEADERS = frozenset((b"content-type", b"retry-after", b"retry-after-ms", b"x
 """Those of an error that the gateway writes itself."""
 EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
+Grow = Callable[[Work, int], Awaitable[None]]
 End = Callable[[Work, bytes], Awaitable[None]]
 Whole = Callable[[Work, int, Headers, bytes], Awaitable[None]]
 
@@ -37,7 +39,8 @@ Whole = Callable[[Work, int, Headers, bytes], Awaitable[None]]
 class Transfer:
     """``end`` and ``whole`` write the end of an answer, or all of it, and see to the record.
 
-    ``hold``: the event that ends a stream is not written before ``end`` does it (strict recording).
+    ``grow``: asked for room before bytes are kept; as long as it waits, the upstream is not read. ``hold``: the event
+    that ends a stream is not written before ``end`` does it (strict recording).
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Transfer:
         *,
         max_bytes: int,
         hold: bool,
+        grow: Grow,
         end: End,
         whole: Whole,
     ) -> None:
@@ -61,13 +65,15 @@ class Transfer:
         self._adapter = adapter
         self._max_bytes = max_bytes
         self._marks = END_MARKS[work.incoming.dialect] if hold else ()
+        self._grow = grow
         self._end = end
         self._whole = whole
         self._at = time.time()
         self._asked = time.perf_counter()
         self._first: float | None = None
         self._status = 0
-        self._received: list[bytes] = []
+        self._received = Kept()
+        """What came, where that is not what the client gets."""
         self._streams = False
         self._error: ErrorRecord | None = None
         self._problem: Problem | None = None
@@ -125,13 +131,14 @@ class Transfer:
             if response.content.at_eof():  # read already, to see whether asking again would help
                 self._received.append(await response.read())
             while chunk := await response.content.readany():
+                await self._grow(self._work, len(chunk))
                 self._received.append(chunk)
                 limit -= len(chunk)
                 if limit < 0:
                     raise self._too_long()
         except READ_ERRORS as error:
             raise read_failure(self._endpoint, error) from None
-        return b"".join(self._received)
+        return self._received.joined()
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> bool:
         """An upstream's own error: as it came where the client can read it, else as a problem."""
@@ -161,7 +168,11 @@ class Transfer:
         failure: Refused | None = None
         try:
             while chunk := await content.readany():
-                self._received.append(chunk)
+                await self._grow(work, len(chunk))
+                if adapter.foreign:
+                    self._received.append(chunk)
+                    if not work.ticket.accepted:
+                        self._received.cut()
                 size += len(chunk)
                 if size > self._max_bytes:
                     raise self._too_long()
@@ -170,15 +181,18 @@ class Transfer:
                     continue
                 if not client.started:
                     await self._begin(response)
-                work.chunks.append(out)
+                if adapter.foreign:
+                    await self._grow(work, len(out))
+                self._keep(out)
                 if held or content.at_eof() or any(mark in out for mark in self._marks):
                     held.append(out)
                 else:
                     await client.write(out)
         except (*READ_ERRORS, Refused) as error:
             failure = error if isinstance(error, Refused) else read_failure(self._endpoint, error)
-        if failure is None or adapter.ended(b"".join(self._received)):
-            last, problem = adapter.close(b"".join(self._received))
+        came = self._came()
+        if failure is None or adapter.ended(came):
+            last, problem = adapter.close(came)
         else:
             last, problem = adapter.broken(failure.problem), failure.problem
         if problem is None:
@@ -191,9 +205,21 @@ class Transfer:
                 raise failure or Refused(problem)
             finally:
                 del failure  # which holds this frame, and with it the bodies, until the garbage collector comes
+        self._note(came)
         work.chunks.append(last)
-        self._note()
+        del came
         await self._end(work, b"".join((*held, last)))
+
+    def _keep(self, out: bytes) -> None:
+        self._work.chunks.append(out)
+        if not self._work.ticket.accepted:
+            self._work.chunks.cut()
+
+    def _came(self) -> bytes:
+        """The upstream's bytes: held apart where the client gets others, else taken from what the client got."""
+        if self._adapter.foreign or not self._streams:
+            return self._received.joined()
+        return self._work.chunks.joined() + self._adapter.rest()
 
     async def _begin(self, response: aiohttp.ClientResponse) -> None:
         work = self._work
@@ -210,12 +236,12 @@ class Transfer:
         message = f"The upstream '{self._endpoint.name}' answered more than {self._max_bytes} bytes (max_answer_bytes)."
         return refused(502, "upstream", message, code="too_long")
 
-    def _note(self) -> None:
-        """Put the call among those of the exchange, once."""
+    def _note(self, came: bytes | None = None) -> None:
+        """Put the call among those of the exchange, once. ``came``: what the upstream sent, where that is known."""
         if self._noted:
             return
         self._noted = True
-        model, received = self._model, b"".join(self._received)
+        model, received = self._model, self._came() if came is None else came
         foreign = self._adapter.foreign or self._status >= 300
         took = time.perf_counter() - self._asked
         self._work.calls.append(
@@ -240,6 +266,9 @@ class Transfer:
 
     def _usage(self, received: bytes) -> dict[str, object] | None:
         try:
-            return usage_of_stream(received, self._endpoint.dialect) if self._streams else usage_of(received)
+            if not self._streams:
+                return usage_of(received)
+            apart = usage_of_stream(self._adapter.usage_told, self._endpoint.dialect)
+            return apart or usage_of_stream(received, self._endpoint.dialect)
         except NOT_JSON:
             return None

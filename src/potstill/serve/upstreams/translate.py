@@ -25,6 +25,7 @@ MARK = b"potstill"
 
 class Translating:
     foreign = True
+    usage_told = b""
 
     def __init__(
         self, prompt: Prompt, client: Dialect, upstream: Dialect, model: str, shape: Shape = SHAPELESS
@@ -52,6 +53,9 @@ class Translating:
 
     def feed(self, chunk: bytes) -> bytes:
         return self._encoded(self._decoder.feed(chunk))
+
+    def rest(self) -> bytes:
+        return b""
 
     def ended(self, body: bytes) -> bool:
         return self._done
