@@ -17,8 +17,9 @@ from potstill.record.secrets_rules import BUILT_IN, EMAIL, PHONE, Rule
 
 LONG = "aB3dE5fG7hI9jK1lM3nO5pQ7rS9tU1vW3xY5z"
 JWT = f"eyJhbGciOiJIUzI1NiJ9{LONG}.eyJzdWIiOiIxIn0{LONG}.{LONG}"
+BEGIN = "-----BEGIN"
 PARTS = (
-    *(f"sk-{LONG}", f"t-sk-proj-{LONG}", "AKIAIOSFODNN7EXAMPLE", f"ghp_{LONG}", f"github_pat_{LONG}", JWT),
+    *(f"sk-{LONG}", f"t-sk-proj-{LONG}", "AKIA" + "IOSFODNN7EXAMPLE", f"ghp_{LONG}", f"github_pat_{LONG}", JWT),
     *(
         f"sk_live_{LONG}",
         f"dckr_pat_{LONG}",
@@ -29,7 +30,7 @@ PARTS = (
     *("Authorization: Bearer " + LONG, f"bearer {LONG}.x/y", "Set-Cookie: sid=31337; Path=/", "cookie=a=b"),
     *(f"X-Goog-API_KEY: '{LONG}'", f"client_secret={LONG}", f"refresh_token: {LONG}", f"api_\u212aey={LONG}"),
     *(f"\u017fecret_acce\u017fs_key={LONG}", "postgres://app:hunter2@db/x", "a.b@example.org", "+1 (202) 555-0143"),
-    *("-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----\ncut"),
+    *(f"{BEGIN} RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----", f"{BEGIN} PRIVATE KEY-----\ncut"),
     *("sk-", "key", "eyJ", "gh", "://", " ", "\n", "é", "ß", "İ", "=", "_", "-", "x" * 45, "7" * 13, LONG),
 )
 TEXTS = st.lists(st.sampled_from(PARTS), max_size=24).map("".join)
@@ -56,8 +57,8 @@ def test_the_longest_matches_are_whole_across_pieces(rule: Rule) -> None:
     fill = LONG * 600
     texts = (
         *(
-            f"-----BEGIN PRIVATE KEY-----{'a ' * 9990}-----END PRIVATE KEY-----",
-            f"-----BEGIN PRIVATE KEY-----{'a ' * 30000}",
+            f"{BEGIN} PRIVATE KEY-----{'a ' * 9990}-----END PRIVATE KEY-----",
+            f"{BEGIN} PRIVATE KEY-----{'a ' * 30000}",
         ),
         *(f"eyJ{fill[:4000]}.eyJ{fill[:8000]}.{fill[:4000]}", f"authorization: {fill}", f"Cookie: a={fill}"),
         *(f"Bearer {fill[:4000]}.{fill}", f"sk-{fill}", f"a://{'u' * 100}:{'p' * 200}@h", f"api_key={fill}"),
