@@ -108,7 +108,7 @@ def _value(draw: st.DrawFn, frames: list[bytes], at: int) -> None:
     name, _, data = frames[at].partition(b"data: ")
     try:
         event = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     found = _places(event)
     if not found:

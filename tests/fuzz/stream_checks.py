@@ -262,7 +262,7 @@ def _ends(name: str, data: str, dialect: str) -> bool:
         return True
     try:
         event = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     if not isinstance(event, dict):
         return False
@@ -277,6 +277,6 @@ def _ends(name: str, data: str, dialect: str) -> bool:
 def _fails(data: str) -> bool:
     try:
         event = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(event, dict) and ("error" in event or event.get("type") == "error")
