@@ -131,3 +131,19 @@ def _unpack(archive: Path, target: Path) -> Path:
             subprocess.run(["tar", "xf", "-", "-C", str(partial)], stdin=zstd.stdout, check=True)
         partial.rename(target)
     return target
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 2 MB."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(where)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("needs root and mount(8) to make a small disk: type sudo make test-all")
+    yield where
+    subprocess.run(["umount", "-l", str(where)], check=True)

@@ -117,22 +117,6 @@ def test_who_was_too_late_reads_again_and_counts_on(tmp_path):
         assert book.bullets()["b-1"].content == "3"
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path):
-    """A real file system of 2 MB."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(where)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("needs root and mount(8) to make a small disk: type sudo make test-all")
-    yield where
-    subprocess.run(["umount", "-l", str(where)], check=True)
-
-
 def fill(book: Playbook) -> dict[str, Applied]:
     told: dict[str, Applied] = {}
     for number in range(100_000):

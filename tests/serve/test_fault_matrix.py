@@ -13,7 +13,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -167,22 +166,6 @@ def test_a_store_that_another_process_locks_delays_the_record_and_not_the_answer
         other.close()
         wait_for(lambda: gateway.get("/v1/potstill/acknowledged").json["seq"] == 3)
     assert len(gateway.exchanges()) == 3
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 2 MB."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(where)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("needs root and mount(8) to make a small disk")
-    yield where
-    subprocess.run(["umount", "-l", str(where)], check=True)
 
 
 def test_a_full_disk_costs_records_until_there_is_room_again(start, small_disk: Path) -> None:

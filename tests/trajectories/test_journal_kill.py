@@ -103,22 +103,6 @@ def test_two_processes_record_at_once(tmp_path):
         assert store.check() == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path):
-    """A real file system of 2 MB."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(where)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("needs root and mount(8) to make a small disk: type sudo make test-all")
-    yield where
-    subprocess.run(["umount", "-l", str(where)], check=True)
-
-
 def fill(store: Store, kept: dict[int, tuple[str, int]]) -> None:
     for turn in range(10_000):
         seqs = store.record([exchange(f"e{turn}-{i}", i, grow=2000) for i in range(3)])

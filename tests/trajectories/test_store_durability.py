@@ -105,22 +105,6 @@ def test_a_store_is_read_and_written_while_another_process_writes(tmp_path):
         assert len(store.ids(limit=None)) > 10
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path):
-    """A real file system of 2 MB."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(where)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("needs root and mount(8) to make a small disk: type sudo make test-all")
-    yield where
-    subprocess.run(["umount", "-l", str(where)], check=True)
-
-
 def fill(store: Store, kept: list[str]) -> None:
     for i in range(5000):
         store.append(episode(f"e{i}", steps=8, words=str(i)))

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from potstill.locks import exclusive
 from potstill.trajectories import connection as connections
+from potstill.trajectories import retention
 from potstill.trajectories.sql import Connection
 from potstill.trajectories.writer import NoWriter, Writer
 
@@ -59,6 +60,10 @@ class Access:
     def _write(self, work: Callable[[Connection], T]) -> T:
         result: T = self._writer.submit(work).result()
         return result
+
+    def _give_back(self) -> None:
+        """Give the space of what was removed back to the system."""
+        self._writer.submit(retention.give_back, alone=True).result()
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Connection]:

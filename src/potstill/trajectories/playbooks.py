@@ -233,10 +233,6 @@ class PlaybookMethods(Access):
             if any(one in held for one in spelt)
         ]
 
-    def _give_back(self) -> None:
-        """Give the space of what was removed back; the store's own."""
-        raise NotImplementedError
-
 
 COLUMNS = {
     "playbooks": ("namespace", "name"),

@@ -203,9 +203,6 @@ class Store(JournalMethods, PlaybookMethods, StateMethods, TraceMethods):
         """What the store takes on disk."""
         return connections.files_bytes(Path(self.path))
 
-    def _give_back(self) -> None:
-        self._writer.submit(retention.give_back, alone=True).result()
-
     def _remove_chunk(self, ids: Sequence[str]) -> int:
         now = self._clock()
         return self._write(lambda connection: retention.remove_chunk(connection, ids, now))
