@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from _results import write
-from potstill.serve.parts import Admission
+from potstill.serve.seams import Admission
 from potstill.serve.settings import Tenant
 from potstill.serve.tenants import keys
 from potstill.serve.tenants.gate import TenantGate

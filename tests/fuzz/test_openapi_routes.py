@@ -11,7 +11,7 @@ from watched_gateway import Watched
 from potstill.serve import dashboard
 from potstill.serve.admin.api import OUTCOME, PREFIX
 from potstill.serve.app import MODEL, described
-from potstill.serve.upstreams import kept
+from potstill.serve.upstreams import stored
 
 DOCUMENT = json.loads(described())
 _GROUP = re.compile(r"\(\?P<(\w+)>[^()]*\)")
@@ -31,7 +31,7 @@ def served(watched: Watched) -> set[tuple[str, str]]:
     app = watched.server.app
     assert app is not None
     found = {("GET", path) for path in app._get} | {("POST", path) for path in app._post}
-    found |= {(method, path) for method, path, _ in kept.PLACES} | {("GET", f"{MODEL}{{model}}")}
+    found |= {(method, path) for method, path, _ in stored.PLACES} | {("GET", f"{MODEL}{{model}}")}
     found |= {(method, PREFIX + template(pattern.pattern)) for method, pattern, _ in app._admin._table}
     found |= {("POST", template(OUTCOME.pattern))}
     return found | {("GET", "/" if path == "/" else "/dashboard/{file}") for path in dashboard.PATHS}

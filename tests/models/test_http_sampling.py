@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from misbehaving import Endpoint
 
@@ -11,7 +13,7 @@ from potstill.errors import ConfigError, ModelError
 from potstill.models.http import HttpModel
 from potstill.models.limits import RetryPolicy
 from potstill.protocols import Model
-from potstill.types import Answerer, Blob, Message, Purpose, Request, Usage
+from potstill.types import Answerer, Blob, Message, Past, Purpose, Request, Situation, Usage
 
 REQUEST = Request(messages=(Message(role="user", content="one two three"),), seed=10, purpose=Purpose.PLAN)
 QUICK = RetryPolicy(base_s=0.001)
@@ -129,3 +131,16 @@ def test_names_say_provider_address_and_model() -> None:
     assert HttpModel("gpt-6-luna", provider="openai").name == "openai:gpt-6-luna"
     assert HttpModel("q", base_url="http://h/v1/").name == "http:http://h/v1#q"
     assert HttpModel("q", provider="vllm", base_url="http://h/v1/chat/completions").name == "vllm:http://h/v1#q"
+
+
+async def test_a_situation_is_never_sent_or_kept(endpoint: Endpoint) -> None:
+    """It is for policies that read no chat; an endpoint gets the same bytes with and without it."""
+    model = opened(endpoint, "ok-situation")
+    situation = Situation(goal="SECRET-GOAL", observation="SECRET-SIGHT", past=(Past(observation="a", action="b"),))
+    first = await model.sample(REQUEST)
+    second = await model.sample(msgspec.structs.replace(REQUEST, situation=situation))
+    await model.aclose()
+    plain, told = endpoint.stats()["bodies"]["ok-situation"]
+    assert plain == told
+    assert "SECRET" not in json.dumps(endpoint.stats())
+    assert b"SECRET" not in msgspec.json.encode((first, second))

@@ -90,7 +90,7 @@ def test_a_suspicion_that_proved_false_is_not_looked_into_again() -> None:
         asked.append(one.request.count(b"role"))
         return rules.exchange(one)
 
-    said = ["hello", "Authorization is a word", *["x. " * 200] * 4]
+    said = ["hello", "-----BEGIN of a song", *["x. " * 200] * 4]
     grown = [exchange(0, said[:count], "nothing", "") for count in range(1, 7)]
     one_by_one = Cleaner(rules.may_hold, clean)
     for one in grown:

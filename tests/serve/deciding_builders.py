@@ -10,8 +10,8 @@ from typing import Any
 
 from potstill.serve.deciding.decider import GatewayDecider
 from potstill.serve.deciding.verdicts import Verdicts
-from potstill.serve.parts import Admission, Asked, Decided, Placement
 from potstill.serve.rollout.stages import MemoryState
+from potstill.serve.seams import Admission, Asked, Decided, Placement
 from potstill.serve.settings import Cascade, Context, Gateway, Mode, Model, Route, Upstream
 from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.exchange import Upstream as Called

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upstream_double import DONE, END, STREAM, Upstream, chat_event, chunk
 
-from potstill.serve.kept import EDGE, Kept
-from potstill.serve.recording.recorder import HUGE, Recorder
+from potstill.serve.answer_bytes import EDGE, Kept
+from potstill.serve.recording.recorder import HUGE, Fate, Recorder
 from potstill.serve.settings import Limits, Overflow, Recording
 from potstill.serve.telemetry.metrics import Metrics
 from potstill.trajectories.exchange import Exchange
@@ -179,7 +179,8 @@ async def test_small_exchanges_are_durable_while_a_huge_one_is_cleaned() -> None
         let.set()
     assert await huge == 2
     assert await recorder.caught_up(10)
-    assert (recorder.seq_of("small"), recorder.seq_of("huge"), recorder.acknowledged) == (1, 2, 2)
+    assert (recorder.fate("small"), recorder.fate("huge")) == ((Fate.RECORDED, 1), (Fate.RECORDED, 2))
+    assert recorder.acknowledged == 2
     await recorder.aclose()
 
 

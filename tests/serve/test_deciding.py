@@ -276,6 +276,15 @@ async def test_student_mode_keeps_the_clients_temperature_and_takes_one_answer()
     assert (ask.asked[0][2], ask.asked[0][1].temperature) == (1, 0.3)
 
 
+async def test_student_mode_hands_out_nothing_that_the_request_does_not_allow() -> None:
+    asked = prompt(tool_choice=ToolChoice(mode=ChoiceMode.REQUIRED))
+    decided = await Rig(FakeAsk(text("Sunny")), route(Mode.STUDENT)).decide(asked)
+    assert decided.answer is None
+    assert decided.decision is not None
+    assert decided.decision.reason is Reason.INVALID
+    assert "cannot be used" in decided.notes[0]
+
+
 async def test_sticky_keeps_the_next_steps_with_the_teacher() -> None:
     ask = FakeAsk(call("look"), call(city="Oslo"), call("look"))
     rig = Rig(ask, route(cascade=Cascade(mode="sticky", keep_steps=2)))

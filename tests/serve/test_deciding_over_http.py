@@ -11,8 +11,8 @@ from deciding_builders import Clock, prompt, route, turn_call, turn_output, turn
 from upstream_double import Request, Upstream, chat_answer, reply
 
 from potstill.serve.deciding.decider import GatewayDecider
-from potstill.serve.parts import Admission, Decided, Placement
 from potstill.serve.rollout.stages import MemoryState
+from potstill.serve.seams import Admission, Decided, Placement
 from potstill.serve.settings import Cascade, Gateway, Model, Route
 from potstill.serve.settings import Upstream as Told
 from potstill.serve.telemetry.metrics import Metrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 
 from potstill.serve.figures.episode import EpisodeFigures, Spent
-from potstill.serve.figures.kept import KeptFigures
+from potstill.serve.figures.remembered import KeptFigures
 from potstill.types import TrajectoryKind
 
 DAY = 20_000

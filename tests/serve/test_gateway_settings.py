@@ -139,8 +139,8 @@ def test_a_key_that_is_not_set_is_told_at_the_start(start) -> None:
 
 def test_every_setting_is_in_the_reference(repository: Path) -> None:
     page = (repository / "docs" / "reference" / "gateway-settings.md").read_text()
-    structs = (told.Gateway, told.Upstream, told.Model, told.Route, told.Cascade, told.Context, told.Tenant)
-    for struct in (*structs, told.Limits, told.Recording):
+    structs = (told.Gateway, told.Upstream, told.Model, told.Route, told.Cascade, told.Context, told.Playbook)
+    for struct in (*structs, told.Tenant, told.Limits, told.Recording):
         for name in struct.__struct_fields__:
             if name != "name" and f"[{name}" not in page and f".{name}]" not in page:
                 assert f"`{name}`" in page, f"{struct.__name__}.{name} is not described"

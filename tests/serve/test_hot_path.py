@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from upstream_double import DONE, USAGE_EVENT, chat_stream
 
 from potstill.errors import NOT_JSON, BadRequest
-from potstill.serve.clients.outline import asks_for_usage, outline_of, with_fields, with_usage_asked
+from potstill.serve.clients.request_fields import asks_for_usage, outline_of, with_fields, with_usage_asked
 from potstill.serve.recording.recorder import Recorder
 from potstill.serve.settings import Overflow
 from potstill.serve.telemetry.metrics import Metrics

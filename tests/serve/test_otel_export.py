@@ -26,7 +26,7 @@ from potstill.serve.telemetry.metrics import Metrics
 from potstill.serve.telemetry.spans import Span, Teller, episode_place, parent_of
 from potstill.trajectories.exchange import Exchange
 from potstill.trajectories.exchange import Upstream as Called
-from potstill.types import Answerer, Decision, ErrorRecord, Reason, Vote
+from potstill.types import Answerer, Decision, ErrorRecord, PlaybookUse, Reason, Vote
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs pip install 'potstill[otel]'")
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -223,6 +223,14 @@ def test_a_step_that_was_escalated_tells_both_models_and_the_votes() -> None:
     said = json.dumps([student.attributes, teacher.attributes])
     assert '"hi"' not in said
     assert "stay" not in said
+
+
+def test_a_step_with_a_playbook_tells_which_bullets_and_not_what_they_say() -> None:
+    use = PlaybookUse(name="support", revision=4, shown=("b-2", "b-1"), withheld=("b-3",), trial=True)
+    for span in teller().calls(escalated(playbook=use)):
+        assert span.attributes["potstill.playbook"] == "support"
+        assert span.attributes["potstill.bullets"] == ["b-2", "b-1"]
+    assert all("potstill.playbook" not in span.attributes for span in teller().calls(escalated()))
 
 
 def test_a_request_that_no_upstream_was_asked_for_is_a_call_that_failed() -> None:

@@ -138,7 +138,9 @@ def test_strict_mode_answers_with_a_durable_number(start) -> None:
         assert second.body.endswith(DONE)
         told = gateway.get(f"/v1/potstill/acknowledged?request_id={second.headers['x-potstill-request-id']}").json
         assert told["seq"] == seqs[1]
-        assert told["request"]["seq"] == seqs[1]
+        assert told["request"] | {"id": ""} == {"id": "", "state": "recorded", "seq": seqs[1]}
+        never = gateway.get("/v1/potstill/acknowledged?request_id=never").json["request"]
+        assert never == {"id": "never", "state": "unknown", "seq": None}
 
 
 def test_health_readiness_and_metrics(start) -> None:
@@ -151,5 +153,7 @@ def test_health_readiness_and_metrics(start) -> None:
         assert 'potstill_requests_total{route="any",dialect="openai-chat",status="200",answerer="teacher"} 1' in page
         assert 'potstill_tokens_total{route="any",kind="output"} 3' in page
         assert "from-a-client" not in page
-        assert gateway.get("/nowhere").status == 404
+        nowhere = gateway.get("/nowhere")
+        assert nowhere.status == 404
+        assert "/v1/episodes/ID/outcome" in nowhere.json["error"]["message"]
         assert gateway.get("/v1/chat/completions").status == 405

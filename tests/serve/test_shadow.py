@@ -12,7 +12,7 @@ from deciding_builders import FakeAsk, Rig, answered, call, prompt, route, text,
 
 from potstill.errors import ModelTimeout
 from potstill.serve.deciding.shadow import Job, ShadowQueue, teachers_reply
-from potstill.serve.parts import Asked, Decided
+from potstill.serve.seams import Asked, Decided
 from potstill.serve.settings import Mode, Model
 from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import Answerer, FinishReason

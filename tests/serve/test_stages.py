@@ -17,7 +17,7 @@ from potstill.decide import drift
 from potstill.decide.assignment import Route as Served
 from potstill.decide.evidence import Arm
 from potstill.decide.rollout import RolloutPlan, RolloutState, Stage
-from potstill.errors import ConfigError, UnknownName
+from potstill.errors import ConfigError, StoreError, UnknownName
 from potstill.serve.deciding.verdicts import Ending
 from potstill.serve.rollout.rows import (
     BASELINE,
@@ -200,6 +200,37 @@ async def test_the_kill_switch_of_one_process_acts_in_the_other(store: Any) -> N
     await second.tick()
     assert second.assigned("auto", "e").label == "killed/teacher"
     assert second.switch.by == "ann"
+    await second.kill_all(killed=False)
+    await first.tick()
+    assert first.assigned("auto", "e").served is Served.CASCADE
+
+
+async def test_the_kill_switch_counts_at_once_where_the_store_is_away_and_is_written_later(
+    store: Any, monkeypatch
+) -> None:
+    clock = Clock()
+    first, second = stages(store, clock, rollout=False), stages(store, clock, rollout=False)
+    await first.refresh(60)
+    await second.refresh(60)
+
+    def away(*_told: Any) -> Any:
+        raise StoreError("the disk is gone")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "put_state", away)
+        switch = await first.kill_all(by="ann")
+        assert (switch.killed, first.unwritten) == (True, True)
+        assert first.assigned("auto", "e").label == "killed/teacher"
+        assert await first.refresh(60)
+        assert first.assigned("auto", "e").label == "killed/teacher"
+        with pytest.raises(StoreError, match="try again"):
+            await first.kill_all(killed=False)
+        assert first.switch.killed
+        assert not await first.tick()
+    assert await first.tick()
+    assert not first.unwritten
+    await second.tick()
+    assert second.assigned("auto", "e").label == "killed/teacher"
     await second.kill_all(killed=False)
     await first.tick()
     assert first.assigned("auto", "e").served is Served.CASCADE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from hypothesis import strategies as st
 from tenant_rows import MemoryRows
 
 from potstill.errors import ConfigError
-from potstill.serve.parts import Admission
+from potstill.serve.seams import Admission
 from potstill.serve.settings import Tenant
-from potstill.serve.tenants import keys
+from potstill.serve.tenants import key_cache, keys
 from potstill.serve.tenants.gate import LOST_S, TenantGate
 from potstill.serve.tenants.key_cache import ABSENT_S, FRESH_S, GRACE_S
 from potstill.serve.tenants.key_rows import StoreRows
+from potstill.serve.tenants.keys import VirtualKey
 from potstill.serve.tenants.limits import Amount, day_of
 from potstill.trajectories.opening import open_store
 from potstill.wire.dialect import Problem
@@ -274,6 +276,35 @@ async def test_keys_in_use_stay_good_while_the_store_fails_and_others_stay_out(
     assert (await refused(memory_gate, text, at=NOON + GRACE_S + 10.0)).kind == "overloaded"
     memory.broken = False
     await admitted(memory_gate, unseen, at=clock.now)
+
+
+async def test_only_the_first_request_waits_for_a_store_that_hangs(
+    memory_gate: TenantGate, memory: MemoryRows, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_cache, "LOOKUP_S", 0.05)
+    _, text = new_key(memory)
+    await admitted(memory_gate, text)
+    free, asked = threading.Event(), threading.Event()
+    answer = memory.virtual_key
+
+    def hanging(id: str) -> VirtualKey | None:
+        asked.set()
+        free.wait(20)
+        return answer(id)
+
+    monkeypatch.setattr(memory, "virtual_key", hanging)
+    clock.now += FRESH_S + 1.0
+    await admitted(memory_gate, text, at=clock.now)
+    assert asked.is_set()
+    monkeypatch.setattr(key_cache, "LOOKUP_S", 1e6)  # whoever waits from here on does not come back
+    for _ in range(3):
+        await asyncio.wait_for(admitted(memory_gate, text, at=clock.now), 10)
+    monkeypatch.undo()
+    free.set()
+    memory.revoke(text.split("_")[1])
+    clock.now += FRESH_S + 1.0
+    await memory_gate.sync()
+    assert "revoked" in (await refused(memory_gate, text, at=clock.now)).message
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError("gone"), sqlite3.ProgrammingError("closed")])

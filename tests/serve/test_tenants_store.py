@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from potstill.errors import StoreError
-from potstill.serve.parts import Admission
+from potstill.serve.seams import Admission
 from potstill.serve.settings import Tenant
 from potstill.serve.tenants import keys
 from potstill.serve.tenants.gate import TenantGate

@@ -22,6 +22,7 @@ from potstill.record.identity import trajectory_id
 from potstill.record.messages import PutBlob, Translator, replies, same_calls
 from potstill.record.parsing import Situation, action_of, parse, reasoning_of
 from potstill.record.reading import FAILED_STATUS, Read, read_call, read_exchange
+from potstill.record.uses import joined
 from potstill.trajectories.exchange import Exchange, Recorded, Upstream
 from potstill.types import (
     Action,
@@ -157,6 +158,7 @@ def _step(index: int, group: _Group, following: _Group | None, translator: Trans
         decision=exchange.decision,
         calls=(*calls, *_shadow_calls(group, read, translator)),
         demonstrations=exchange.demonstrations,
+        bullets=exchange.bullets,
         latency_s=_latency(group),
         error=read.problem,
     )
@@ -302,6 +304,7 @@ def _made(
         goal=goal,
         plan=said.get("plan") or situation.plan,
         steps=steps,
+        playbook=joined(one.playbook for one in exchanges if not is_shadow(one)),
         error=_broke(groups),
         started_at=started,
         duration_s=max((one.started_at + one.latency_s for one in exchanges), default=started) - started,
@@ -321,6 +324,7 @@ def _continued(before: Trajectory, made: Trajectory) -> Trajectory:
         student=before.student or made.student,
         plan=before.plan or made.plan,
         outcome=made.outcome or before.outcome,
+        playbook=joined((before.playbook, made.playbook)),
         error=made.error,
         duration_s=made.started_at + made.duration_s - before.started_at,
         metadata=_joined(before.metadata, made.metadata),

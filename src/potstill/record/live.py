@@ -44,7 +44,7 @@ class _Pending(Struct, frozen=True):
 
 
 class LiveEpisodes:
-    """Finds the episode of each request as it arrives (``serve.parts.Episodes``). One event loop, no locks.
+    """Finds the episode of each request as it arrives (``serve.seams.Episodes``). One event loop, no locks.
 
     ``idle_s``: seconds without a call after which a stitched episode is closed, and what is remembered of any is
     forgotten. ``max_episodes``: open at a time, about 5 KB each. ``max_bytes``: of conversations that are remembered

@@ -19,6 +19,9 @@ WINDOW = 1024 * 1024
 """Characters that one plain ``find`` looks at: well under 1 ms."""
 SEGMENT = 64 * 1024
 """Bytes of a stream that one pattern of JSON looks at: about 1 ms."""
+LONGEST_NEED = 64
+SHORT = 1024
+"""Characters of a text that is searched as a whole."""
 SPARSE = 8
 """Up to so many places of a piece where a match may begin are tried one by one; beyond, the piece is searched."""
 
@@ -33,6 +36,33 @@ def holds(data: AnyStr, needle: AnyStr) -> bool:
 
 def holds_any(data: AnyStr, needles: Iterable[AnyStr]) -> bool:
     return any(holds(data, needle) for needle in needles)
+
+
+class Needs:
+    """What of the needs of rules a text holds; each is looked for once."""
+
+    def __init__(self, text: str) -> None:
+        reach = WINDOW + LONGEST_NEED
+        self._windows = [text] if len(text) <= WINDOW else [text[at : at + reach] for at in range(0, len(text), WINDOW)]
+        self._folded: list[str] | None = None
+        self._known: dict[tuple[bool, str], bool] = {}
+
+    def met(self, rule: Rule) -> bool:
+        """Whether the text holds any of what a match of this rule needs."""
+        return not rule.needs or any(self._holds(rule.folds, need) for need in rule.needs)
+
+    def _holds(self, folds: bool, need: str) -> bool:
+        known = self._known.get((folds, need))
+        if known is None:
+            known = self._known[folds, need] = any(need in window for window in self._texts(folds))
+        return known
+
+    def _texts(self, folds: bool) -> list[str]:
+        if not folds:
+            return self._windows
+        if self._folded is None:
+            self._folded = [window.lower() for window in self._windows]
+        return self._folded
 
 
 def within(data: bytes, looks: Callable[[bytes], bool], reach: int, size: int = WINDOW) -> bool:
@@ -53,7 +83,7 @@ def segments(data: bytes, size: int = SEGMENT) -> Iterator[bytes]:
 
 def substituted(rule: Rule, text: str, masked: Callable[[re.Match[str]], str], piece: int = PIECE) -> str:
     """``rule.pattern.sub(masked, text)``, a piece at a time where the rule says how far it looks."""
-    if not rule.reach or len(text) <= piece:
+    if not rule.reach or len(text) <= min(piece, SHORT if rule.needs else piece):
         return rule.pattern.sub(masked, text)
     out, end = [], 0
     for found in _matches(rule, text, piece):
@@ -93,7 +123,7 @@ def _begun(rule: Rule, text: str, at: int, end: int) -> Iterator[re.Match[str]]:
 def _places(rule: Rule, text: str, at: int, end: int) -> list[int] | None:
     """Where in a piece something stands that a match needs; None: at too many places to try each."""
     part = text[at : end + rule.lead + rule.longest_need]
-    if rule.pattern.flags & re.IGNORECASE:
+    if rule.folds:
         folded = part.casefold()
         if len(folded) != len(part):
             return None

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from potstill.record.pieces import holds, holds_any, within
+from potstill.record.pieces import holds, within
+from potstill.record.prefilter_names import among, holds_named
 from potstill.record.secrets_rules import luhn
 
 _WORD = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -24,12 +25,14 @@ _FIRST = sorted(int.from_bytes(first, "big") for first in _THREE.split())
 _INNER = re.compile(rb"[_-]sk-")
 _HEAD = 48
 """So far into a run a key may begin, behind a name (and an escape's letters)."""
-_BETWEEN = b" \t\r\n\\\"':="
-_BEFORE_RUN = bytes(1 if byte in _BETWEEN + b"." else 0 for byte in range(256))
-"""What may stand between a word for a key and the key."""
-_BESIDE = (b"key", b"secret", b"token", b"bearer", b"sg.", b"ya29.")
-_BEFORE, _URL = 20, 310
-_WORDS = (b"-----BEGIN", b"uthorization", b"ookie")
+_BEFORE_RUN = bytes(1 if byte in b" \t\r\n\\." else 0 for byte in range(256))
+"""What may stand between a word that announces a key and the key: the end of an escape, too."""
+_BESIDE = re.compile(rb"(?i)(?:bearer(?:[ \t\r\n]|\\[tnr]){0,3}\\?|\bsg\.|\bya29\.|\\[nrt](?:sg|ya29)\.)\Z")
+_BEFORE = 20
+_BEGIN = b"-----BEGIN"
+_TO_SLASHES = re.compile(rb":\\{0,9}/\\{0,9}/\Z")
+_USER = re.compile(rb"[^\s:@'\"]{1,1200}:[^\s@'\"]{3,2400}")
+_URL = 3700
 _ESCAPED = re.compile(rb"\\u00[2-7]")
 _CARD = re.compile(
     rb"(?<![0-9A-Za-z.])(?=[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{2}|[0-9]{4}[ -]?[0-9]{6}[ -]?[0-9]{4})"
@@ -47,7 +50,7 @@ _ESCAPED_CARD = re.compile(rb"\\[nrtbf](?:[0-9][ -]?){14}|\\u[0-9a-f]{4}(?:[0-9]
 _CARD_DIGITS = 14
 _GROUP = 8
 _ONES = 0x0101010101010101
-_REACH = 512
+_REACH = 4096
 """More than any shape here reads before or behind the place that it is known by; a JWT's second part is looked for
 wherever it is."""
 _SIZE = 256 * 1024
@@ -56,18 +59,25 @@ _SIZE = 256 * 1024
 
 def may_hold_secret(data: bytes) -> bool:
     """False: no built-in rule matches (a text that is written in ASCII escapes counts as one that may)."""
-    return holds_any(data, _WORDS) or within(data, _may_hold, _REACH, _SIZE) or _jwt_over_edges(data)
+    return holds(data, _BEGIN) or within(data, _may_hold, _REACH, _SIZE) or _jwt_over_edges(data)
 
 
 def _may_hold(data: bytes) -> bool:
     if b"\\" in data and b"\\u00" in data and _ESCAPED.search(data):
         return True
+    return _url(data) or _key(data) or holds_named(data) or _card(data)
+
+
+def _url(data: bytes) -> bool:
+    """Whether a name and a password stand before an ``@``, behind the last slash there is."""
     at = data.find(b"@")
     while at >= 0:
-        if b"://" in data[max(0, at - _URL) : at]:
+        slash = data.rfind(b"/", max(0, at - _URL), at)
+        after_slashes = slash >= 0 and _TO_SLASHES.search(data[max(0, slash - 20) : slash + 1])
+        if after_slashes and _USER.fullmatch(data, slash + 1, at):
             return True
         at = data.find(b"@", at + 1)
-    return _key(data) or _card(data)
+    return False
 
 
 def _jwt_over_edges(data: bytes) -> bool:
@@ -84,7 +94,7 @@ def _key(data: bytes) -> bool:
         return False
     bytes_ = np.frombuffer(data + b"\x00\x00", np.uint8)
     first = (bytes_[starts].astype(np.uint32) << 16) | (bytes_[starts + 1].astype(np.uint32) << 8) | bytes_[starts + 2]
-    if any(_BEGINS.match(data, start) for start in starts[np.isin(first, _FIRST)].tolist()):
+    if any(_BEGINS.match(data, start) for start in starts[among(first, _FIRST)].tolist()):
         return True
     if any(_INNER.search(data, start, start + _HEAD) for start in _inner(data, starts)):
         return True
@@ -101,7 +111,7 @@ def _inner(data: bytes, starts: Any) -> list[int]:
 def _beside(data: bytes, start: int) -> bool:
     if data[start - 1 : start] == b"\\" and _begins_behind_escape(data, start):
         return True
-    return data[max(0, start - _BEFORE) : start].rstrip(_BETWEEN).lower().endswith(_BESIDE)
+    return _BESIDE.search(data[max(0, start - _BEFORE) : start]) is not None
 
 
 def _begins_behind_escape(data: bytes, start: int) -> bool:

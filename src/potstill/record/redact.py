@@ -10,7 +10,6 @@ equal within a body. A number that is a card's becomes 0. Names and places of fi
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from functools import partial
@@ -20,15 +19,16 @@ import msgspec
 
 from potstill.errors import NOT_JSON
 from potstill.record.cleaning import CleanRequests
-from potstill.record.pieces import holds_any, substituted
+from potstill.record.json_texts import Token, decoded, encoded, tokens
+from potstill.record.pieces import Needs, substituted
 from potstill.record.prefilter import may_hold_secret
-from potstill.record.secrets_rules import BUILT_IN, EMAIL, PHONE, SECRET_FIELDS, Rule, luhn, user_rule
+from potstill.record.secrets_rules import BUILT_IN, EMAIL, PHONE, Rule, is_secret_field, luhn, user_rule
 from potstill.record.sse_text import interleaved, is_stream, redact_stream, streamed_text
 from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import Decision, ErrorRecord, Struct
 
-_TOKEN = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"(\s*+:)?|-?[0-9][0-9.eE+-]*+', re.DOTALL)
 _CARD_NUMBER = re.compile(rb"[0-9]{14,19}")
+LONGEST_FIELD = 256
 
 
 class Masks:
@@ -54,22 +54,30 @@ class Redactor:
 
     ``patterns``: a user's own regular expressions, matched against decoded texts; raises ``ConfigError`` for one that
     can take forever. ``builtin`` False leaves the built-in rules out. ``email`` and ``phone`` add theirs (they match
-    much that is no secret, and a body with an ``@`` or many digits is then always parsed).
+    much that is no secret, and a body with an ``@`` or many digits is then always parsed). ``prose`` adds passwords in
+    plain words (``secrets_prose``), for texts that models are shown: a body is then always parsed.
 
     >>> Redactor().body(b'{"content": "use sk-proj-abcdefghijklmnopqrstuvwxyz"}')
     b'{"content": "use [redacted:api-key]"}'
     """
 
     def __init__(
-        self, patterns: Iterable[str] = (), *, builtin: bool = True, email: bool = False, phone: bool = False
+        self,
+        patterns: Iterable[str] = (),
+        *,
+        builtin: bool = True,
+        email: bool = False,
+        phone: bool = False,
+        prose: bool = False,
     ) -> None:
         rules = list(BUILT_IN) if builtin else []
         rules += [EMAIL] if email else []
         rules += [PHONE] if phone else []
+        rules += _prose() if prose else []
         own = [user_rule(pattern, number) for number, pattern in enumerate(patterns, 1)]
         self._rules: tuple[Rule, ...] = (*own, *rules)
         self._builtin = builtin
-        self._always = bool(own) or phone
+        self._always = bool(own) or phone or prose
         self._email = email
         self._clean = CleanRequests()
 
@@ -78,10 +86,11 @@ class Redactor:
     def text(self, text: str, masks: Masks | None = None) -> str:
         """A text without its secrets."""
         held = Masks() if masks is None else masks
+        needs = Needs(text)
         for rule in self._rules:
-            if rule.needs and not holds_any(text, rule.needs):
-                continue
-            text = substituted(rule, text, partial(_masked, rule=rule, masks=held))
+            if needs.met(rule):
+                changed = substituted(rule, text, partial(_masked, rule=rule, masks=held))
+                text, needs = changed, needs if changed is text else Needs(changed)
         return text
 
     def body(self, data: bytes) -> bytes:
@@ -116,35 +125,32 @@ class Redactor:
             data = self._plain(data, masks)
         except NOT_JSON:
             return self._plain(data, masks)
-        secret_next = False
-
-        def token(found: re.Match[bytes]) -> bytes:
-            nonlocal secret_next
-            raw, is_field = found[1], found[2]
-            if raw is None:
-                secret_next = False
-                return b"0" if self._builtin and _is_card(found[0]) else found[0]
-            text = _unescaped(raw)
-            changed = text
-            if text is not None:
-                whole = secret_next and not is_field and bool(text) and self._builtin
-                changed = masks.mask("field", text) if whole else self.text(text, masks)
-            secret_next = bool(is_field) and text is not None and text.lower() in SECRET_FIELDS
-            if changed is None or changed == text:
-                return found[0]
-            return _escaped(changed) + (is_field or b"")
-
-        out, end = [], 0
-        for found in _TOKEN.finditer(data):
-            if secret_next and _opens(data, end, found.start()):
-                secret_next = False
-            new = token(found)
-            if new is not found[0]:
-                out += [data[end : found.start()], new]
+        out: list[bytes] = []
+        end, secret_next = 0, False
+        for token in tokens(data):
+            whole = secret_next and not _opens(data, end, token.start)
+            new, secret_next = self._token(data, token, whole, masks)
+            if new is not None:
+                out += [data[end : token.start], new]
             else:
-                out.append(data[end : found.end()])
-            end = found.end()
+                out.append(data[end : token.end])
+            end = token.end
         return b"".join([*out, data[end:]])
+
+    def _token(self, data: bytes, token: Token, whole: bool, masks: Masks) -> tuple[bytes | None, bool]:
+        """What replaces a text or a number, None: it stays; and whether it is a field whose text is a secret."""
+        if token.parts is None:
+            is_card = self._builtin and _is_card(data[token.start : token.end])
+            return b"0" if is_card else None, False
+        text = decoded(token.parts)
+        if whole and not token.sign and text and self._builtin:
+            changed = masks.mask("field", text)
+        else:
+            changed = self.text(text, masks)
+        secret_next = bool(token.sign) and len(text) <= LONGEST_FIELD and is_secret_field(text)
+        if changed is text or changed == text:
+            return None, secret_next
+        return encoded(changed, token.parts) + (token.sign or b""), secret_next
 
     def _plain(self, data: bytes, masks: Masks) -> bytes:
         text = data.decode("utf-8", "surrogateescape")
@@ -200,6 +206,12 @@ class Redactor:
         return value if clean == encoded else msgspec.json.decode(clean, type=dict[str, Any])
 
 
+def _prose() -> tuple[Rule, ...]:
+    from potstill.record.secrets_prose import PROSE
+
+    return PROSE
+
+
 def _masked(found: re.Match[str], rule: Rule, masks: Masks) -> str:
     named = "secret" in rule.pattern.groupindex
     secret = found["secret"] if named else found[0]
@@ -220,21 +232,3 @@ def _opens(data: bytes, start: int, end: int) -> bool:
     """Whether an object or a list begins between two tokens: the field's value is no text then."""
     between = data[start:end]
     return b"{" in between or b"[" in between or b"," in between or b"}" in between
-
-
-def _unescaped(raw: bytes) -> str | None:
-    """The text of a JSON string; None for one that is no valid text (it stays as it is)."""
-    try:
-        if b"\\" not in raw:
-            return raw.decode()
-        text: str = json.loads(b'"%b"' % raw, strict=False)
-        return text
-    except ValueError:
-        return None
-
-
-def _escaped(text: str) -> bytes:
-    try:
-        return json.dumps(text, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return json.dumps(text).encode()

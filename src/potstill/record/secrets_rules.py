@@ -20,7 +20,37 @@ sre_parser: Any = import_module("re._parser")
 sre_compiler: Any = import_module("re._compiler")
 
 _QUOTE = r"['\"\\]{0,4}"
-_IS = rf"{_QUOTE}\s{{0,3}}[:=]\s{{0,3}}{_QUOTE}"
+_IS = rf"{_QUOTE} {{0,3}}[:=][ \t\r\n]{{0,3}}{_QUOTE}"
+_ALONE = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt]))"
+"""Behind no name; a text within a text has its ends of lines as two characters."""
+
+SECRET_FIELDS = frozenset(
+    {
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "x-api-key",
+        "x-goog-api-key",
+        "api-key",
+        "api_key",
+        "apikey",
+        "access_token",
+        "refresh_token",
+        "client_secret",
+        "aws_secret_access_key",
+        "private_key",
+    }
+)
+"""Fields of JSON objects whose text is a secret, whatever it looks like."""
+
+_FIELDS = "|".join(sorted(map(re.escape, SECRET_FIELDS), key=len, reverse=True))
+_KEY_NAME = r"(?:(?:api|private)[-_ ]?key|client[-_]?secret|(?:access|refresh)[-_]?token|secret[-_]?access[-_]?key)"
+_VARIABLE = r"(?:API_?KEY|(?:ACCESS|SECRET|PRIVATE)_KEY|(?<=[A-Z0-9]_)(?:SECRET|TOKEN|PASSWORD|PASSWD))"
+"""How a variable of the environment that holds a secret ends, as providers and servers name them."""
+_ASSIGNED = r"(?![:=]|\$[{(A-Z_]|<[^>\r\n]{0,60}>|\{|[A-Za-z_][\w.]{0,100}[(\[])"
+"""No reference to a variable, no place to fill in, no call."""
+_NO_VALUES = frozenset({"true", "false", "none", "null", "undefined", "required", "optional", "string"})
 
 
 class Rule(NamedTuple):
@@ -28,8 +58,8 @@ class Rule(NamedTuple):
 
     ``needs``: a text without any of these holds no match; none given: any may. For rules whose matches are bounded,
     ``reach`` is more characters than a match and what it looks at behind itself can have, and every match has one of
-    ``needs`` (without regard to case where the pattern has none) that begins within its first ``lead`` characters or
-    right behind them. ``reach`` 0: nothing is known.
+    ``needs`` (small letters where the pattern is without regard to case) that begins within its first ``lead``
+    characters or right behind them. ``reach`` 0: nothing is known.
     """
 
     name: str
@@ -38,6 +68,9 @@ class Rule(NamedTuple):
     needs: tuple[str, ...] = ()
     reach: int = 0
     lead: int = 0
+
+    folds: bool = False
+    """Whether the pattern, and so ``needs``, are without regard to case."""
 
     @property
     def longest_need(self) -> int:
@@ -69,7 +102,33 @@ _ISSUERS = re.compile(
 def _rule(
     name: str, pattern: str, *needs: str, reach: int, lead: int = 0, check: Callable[[str], bool] | None = None
 ) -> Rule:
-    return Rule(name, re.compile(pattern), check, needs, reach, lead)
+    compiled = re.compile(pattern)
+    return Rule(name, compiled, check, needs, reach, lead, bool(compiled.flags & re.IGNORECASE))
+
+
+def is_secret_field(name: str) -> bool:
+    """Whether the text of a JSON field of this name is a secret, whatever it looks like.
+
+    >>> is_secret_field("Api_Key"), is_secret_field("OPENAI_API_KEY"), is_secret_field("max_tokens")
+    (True, True, False)
+    """
+    return name.lower() in SECRET_FIELDS or _VARIABLE_FIELD.fullmatch(name) is not None
+
+
+_VARIABLE_FIELD = re.compile(rf"[A-Z0-9_]{{0,200}}{_VARIABLE}")
+
+
+def _assigned(text: str) -> bool:
+    return not (text.isdigit() and len(text) < 6) and text.lower() not in _NO_VALUES
+
+
+def _key_like(text: str) -> bool:
+    """Whether it is no path of words: those have separators and no digit."""
+    return any(letter.isdigit() for letter in text) or re.match(r"[A-Za-z0-9_-]{20}", text) is not None
+
+
+def _unmasked(text: str) -> bool:
+    return "[redacted:" not in text
 
 
 BUILT_IN = (
@@ -82,11 +141,11 @@ BUILT_IN = (
     ),
     _rule(
         "jwt",
-        r"eyJ(?<![A-Za-z0-9_-]eyJ)[A-Za-z0-9_-]{17,4000}\.eyJ[A-Za-z0-9_-]{6,8000}(?:\.[A-Za-z0-9_-]{1,4000})?",
+        r"eyJ(?:(?<![A-Za-z0-9_-]eyJ)|(?<=\\[nrt]eyJ))[A-Za-z0-9_-]{17,4000}\.eyJ[A-Za-z0-9_-]{6,8000}(?:\.[A-Za-z0-9_-]{1,4000})?",
         "eyJ",
         reach=16_200,
     ),
-    _rule("api-key", r"sk-(?<![A-Za-z0-9_-]sk-)[A-Za-z0-9_-]{20,300}", "sk-", reach=400),
+    _rule("api-key", r"sk-(?:(?<![A-Za-z0-9_-]sk-)|(?<=\\[nrt]sk-))[A-Za-z0-9_-]{20,300}", "sk-", reach=400),
     _rule(  # within a name, as in t-sk-proj-...; not within a long run, such as an encrypted field
         "api-key",
         r"sk-(?<=[_-]sk-)(?<![A-Za-z0-9_-]{40}sk-)"
@@ -96,7 +155,7 @@ BUILT_IN = (
     ),
     _rule(
         "aws-key",
-        r"(?<![A-Za-z0-9_-])(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])",
+        _ALONE + r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])",
         "AKIA",
         "ASIA",
         "ABIA",
@@ -105,14 +164,14 @@ BUILT_IN = (
     ),
     _rule(
         "github-token",
-        r"(?<![A-Za-z0-9_-])(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})",
+        _ALONE + r"(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})",
         "gh",
         "github_pat_",
         reach=400,
     ),
     _rule(
         "token",
-        r"(?<![A-Za-z0-9_-])(?:glpat-[A-Za-z0-9_-]{20,100}|xox[abeoprs]-[A-Za-z0-9-]{16,250}|AIza[A-Za-z0-9_-]{35}"
+        _ALONE + r"(?:glpat-[A-Za-z0-9_-]{20,100}|xox[abeoprs]-[A-Za-z0-9-]{16,250}|AIza[A-Za-z0-9_-]{35}"
         r"|hf_[A-Za-z0-9]{30,100}|npm_[A-Za-z0-9]{36}|gsk_[A-Za-z0-9]{20,200}|xai-[A-Za-z0-9]{20,200}"
         r"|pplx-[A-Za-z0-9]{20,200}|r8_[A-Za-z0-9]{30,100}|[sr]k_(?:live|test)_[A-Za-z0-9]{16,200}"
         r"|SG\.[A-Za-z0-9_-]{20,64}\.[A-Za-z0-9_-]{20,64}|ya29\.[A-Za-z0-9_-]{20,400}|dckr_pat_[A-Za-z0-9_-]{20,100})",
@@ -123,34 +182,68 @@ BUILT_IN = (
     ),
     _rule(
         "authorization",
-        rf"\b[Aa]uthorization{_IS}(?:(?i:bearer|basic|token|digest)\s{{1,3}})?(?P<secret>[^\s'\",;\\]{{4,8000}})",
-        "uthorization",
+        rf"(?ai)(?:(?<![A-Z0-9])|(?<=\\[nrt]))authorization{_IS}"
+        r"(?:(?:bearer|basic|token|digest)[ \t\r\n]{1,3})?(?P<secret>[^\s'\",;\\]{4,8000})",
+        "authorization",
         reach=8_200,
-        lead=1,
     ),
     _rule(
         "authorization",
-        r"\b(?:[Bb]earer|BEARER)\s{1,3}(?P<secret>[A-Za-z0-9_-]{20,4000}(?:[.~+/=][\w.~+/=-]{0,8000})?)",
+        r"(?:\b|(?<=\\[nrt]))(?:[Bb]earer|BEARER)[ \t\r\n]{1,3}"
+        r"(?P<secret>[A-Za-z0-9_-]{20,4000}(?:[.~+/=][\w.~+/=-]{0,8000})?)",
         *("earer", "BEARER"),
         reach=12_200,
         lead=1,
     ),
     _rule(
         "cookie",
-        rf"\b(?:[Ss]et-)?[Cc]ookie{_IS}(?P<secret>[\w.!#$%&*+^`|~-]{{1,128}}=[^\r\n'\"\\]{{1,8000}})",
-        "ookie",
+        rf"(?ai)(?:(?<![A-Z0-9])|(?<=\\[nrt]))(?:set-)?cookie{_IS}"
+        r"(?P<secret>[\w.!#$%&*+^`|~-]{1,128}=[^\r\n'\"\\]{1,8000})",
+        "cookie",
         reach=8_400,
         lead=5,
     ),
     _rule(
         "api-key",
-        rf"(?i)\b(?:(?:x-)?(?:goog-)?api[-_ ]?key|client_secret|(?:access|refresh)_token|secret_access_key){_IS}"
-        r"(?P<secret>[A-Za-z0-9_-]{20,512})",
-        *("key", "Key", "KEY", "secret", "SECRET", "token", "Token", "TOKEN"),
+        rf"(?ai){_KEY_NAME}{_IS}(?P<secret>[A-Z0-9_+/.~-]{{20,512}}={{0,2}})",
+        *("key", "secret", "token"),
         reach=700,
         lead=12,
+        check=_key_like,
     ),
-    _rule("password", r"://[^/\s:@'\"]{1,100}:(?P<secret>[^/\s@'\"]{3,200})@", "://", reach=400),
+    _rule(  # a variable of the environment, as a shell or a file sets it
+        "variable",
+        rf"{_VARIABLE}{_QUOTE} {{0,3}}=[ \t]{{0,3}}{_QUOTE}{_ASSIGNED}(?P<secret>[^\s'\",;\\]{{4,512}})",
+        *("KEY", "SECRET", "TOKEN", "PASSW"),
+        reach=700,
+        lead=10,
+        check=_assigned,
+    ),
+    _rule(  # as YAML or an object does: no sentence goes on behind the value, or the value has a digit
+        "variable",
+        rf"{_VARIABLE}{_QUOTE} {{0,3}}:[ \t]{{0,3}}{_QUOTE}{_ASSIGNED}"
+        r"(?=[^\s'\",;\\0-9]{0,511}[0-9]|[^\s'\",;\\]{4,512}[ \t]{0,3}(?:[\r\n'\",;\\#}]|\Z))"
+        r"(?P<secret>[^\s'\",;\\]{4,512})",
+        *("KEY", "SECRET", "TOKEN", "PASSW"),
+        reach=700,
+        lead=10,
+        check=_assigned,
+    ),
+    _rule(  # of an object written within a text: arguments of a tool, a piece of code; a backslash alone is none
+        "field",
+        rf"(?ai)(?<=['\"])(?:{_FIELDS})\\{{0,3}}['\"] {{0,3}}:[ \t\r\n]{{0,3}}\\{{0,3}}['\"]"
+        r"(?P<secret>(?!\\{1,6}\Z)(?:[^'\"\\\r\n]|\\(?!\\{0,6}['\"])){1,2000})",
+        *("key", "secret", "token", "authorization", "cookie"),
+        reach=2_200,
+        lead=22,
+        check=_unmasked,
+    ),
+    _rule(
+        "password",
+        r":\\{0,4}/\\{0,4}/[^/\s:@'\"]{1,100}:(?P<secret>[^/\s@'\"]{3,200})@",
+        *(":/", ":\\"),
+        reach=400,
+    ),
     _rule(
         "card",
         r"[0-9](?<![\w.-][0-9])(?:[0-9]{3}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{2,4}(?:[ -]?[0-9]{3})?"
@@ -163,26 +256,6 @@ EMAIL = _rule("email", r"(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-
 PHONE = _rule(
     "phone", r"(?<![\w.-])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)[ .-]?|\d{2,4}[ .-])\d{3,4}[ .-]\d{3,4}(?![\w-])", reach=64
 )
-
-SECRET_FIELDS = frozenset(
-    {
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "set-cookie",
-        "x-api-key",
-        "x-goog-api-key",
-        "api-key",
-        "api_key",
-        "apikey",
-        "access_token",
-        "refresh_token",
-        "client_secret",
-        "aws_secret_access_key",
-        "private_key",
-    }
-)
-"""Fields of JSON objects whose text is a secret, whatever it looks like."""
 
 # --- rules that users bring -------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ belong to different texts. What it does not do: rules (``secrets_rules``), frame
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from potstill.errors import NOT_JSON
+from potstill.record.json_texts import decoded, encoded, tokens
 from potstill.record.pieces import segments
 
 PIECES = (
@@ -21,8 +23,11 @@ PIECES = (
 )
 _PIECE = re.compile(rb'"(?:%b)"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"' % "|".join(PIECES).encode())
 _FURTHER = re.compile(rb'index"\s*+:\s*+[1-9]')
+_DIGITS = 20
 _INDEXES = ("index", "item_id", "output_index", "content_index", "summary_index")
 _Place = tuple[dict[str, Any], str]
+_Change = tuple[str, str, str]
+"""A field's name, its text, and the new one."""
 _Pieces = dict[tuple[Any, ...], list[tuple[int, _Place]]]
 
 
@@ -47,26 +52,54 @@ def redact_stream(data: bytes, text: Callable[[str], str], line: Callable[[bytes
     for number, raw in enumerate(lines):
         if raw.startswith(b"data:"):
             try:
-                events[number] = msgspec.json.decode(raw[5:])
-            except NOT_JSON:
+                events[number] = _event(raw[5:])
+            except (*NOT_JSON, ValueError):
                 continue
     pieces: _Pieces = {}
     for number, event in events.items():
         _collect(event, (), number, pieces)
-    changed: set[int] = set()
+    changed: dict[int, list[_Change]] = {}
     for places in pieces.values():
-        changed |= _clean(places, text)
+        _clean(places, text, changed)
     return b"\n".join(_line(raw, number, events, changed, line) for number, raw in enumerate(lines))
 
 
-def _line(raw: bytes, number: int, events: dict[int, Any], changed: set[int], line: Callable[[bytes], bytes]) -> bytes:
-    if number in changed:
-        ending = b"\r" if raw.endswith(b"\r") else b""
-        return b"data: " + line(msgspec.json.encode(events[number])) + ending
+def _event(raw: bytes) -> Any:
+    """An event's JSON. What a strict reader refuses is read too: half a surrogate, a number of any length, bytes that
+    are no UTF-8."""
+    try:
+        return msgspec.json.decode(raw)
+    except NOT_JSON:
+        return json.loads(raw.decode("utf-8", "surrogateescape"), strict=False, parse_int=_number)
+
+
+def _number(digits: str) -> int:
+    """An index as it is; of a longer number only that it is one."""
+    return int(digits) if len(digits) < _DIGITS else 0
+
+
+def _line(
+    raw: bytes, number: int, events: dict[int, Any], changed: dict[int, list[_Change]], line: Callable[[bytes], bytes]
+) -> bytes:
     if number in events:
-        value = raw[5:]
-        return raw[:5] + line(value)
+        return raw[:5] + line(_replaced(raw[5:], changed.get(number, [])))
     return line(raw) if raw else raw
+
+
+def _replaced(raw: bytes, changes: list[_Change]) -> bytes:
+    """The JSON of an event with other texts in its fields; all else stays byte for byte."""
+    if not changes:
+        return raw
+    out, end, field = [], 0, ""
+    for token in tokens(raw):
+        text = None if token.parts is None else decoded(token.parts)
+        change = next((one for one in changes if one[:2] == (field, text)), None)
+        if change is not None and token.parts is not None and not token.sign:
+            changes.remove(change)
+            out += [raw[end : token.start], encoded(change[2], token.parts)]
+            end = token.end
+        field = text if text is not None and token.sign else ""
+    return b"".join([*out, raw[end:]])
 
 
 def _collect(value: Any, path: tuple[Any, ...], number: int, pieces: _Pieces) -> None:
@@ -83,19 +116,19 @@ def _collect(value: Any, path: tuple[Any, ...], number: int, pieces: _Pieces) ->
                 _collect(inner, (*where, name), number, pieces)
 
 
-def _clean(places: list[tuple[int, _Place]], text: Callable[[str], str]) -> set[int]:
-    """Clean a text in pieces: what replaces a stretch stands where that began. Returns the events that changed."""
+def _clean(places: list[tuple[int, _Place]], text: Callable[[str], str], changed: dict[int, list[_Change]]) -> None:
+    """Clean a text in pieces: what replaces a stretch stands where that began. Adds to what changed in which event."""
     parts = [holder[name] for _, (holder, name) in places]
     if len(parts) < 2:
-        return set()
+        return
     whole = "".join(parts)
     clean = text(whole)
     if clean == whole:
-        return set()
+        return
     head = _common(whole, clean)
     tail = _common(whole[head:][::-1], clean[head:][::-1])
     first, last = head, len(whole) - tail
-    changed, at = set(), 0
+    at = 0
     for number, (holder, name) in places:
         piece = holder[name]
         start, end = at, at + len(piece)
@@ -106,9 +139,7 @@ def _clean(places: list[tuple[int, _Place]], text: Callable[[str], str]) -> set[
         new += clean[head : len(clean) - tail] if start <= first < end or (start == first == end) else ""
         new += piece[last - start :] if last < end else ""
         if new != piece:
-            holder[name] = new
-            changed.add(number)
-    return changed
+            changed.setdefault(number, []).append((name, piece, new))
 
 
 def _common(left: str, right: str) -> int:

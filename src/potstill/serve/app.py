@@ -25,7 +25,6 @@ from potstill.serve.clients.bodies import Bodies
 from potstill.serve.clients.call import Call, Scope
 from potstill.serve.clients.client import Client, Receive, Send, Watch
 from potstill.serve.clients.hosts import Hosts
-from potstill.serve.clients.outline import Outline, outline_of
 from potstill.serve.clients.problems import (
     ANTHROPIC,
     CHAT,
@@ -34,16 +33,17 @@ from potstill.serve.clients.problems import (
     problem_of,
     refused,
 )
+from potstill.serve.clients.request_fields import Outline, outline_of
 from potstill.serve.forward import Forwarder
-from potstill.serve.parts import Admission, Episodes, Gate
 from potstill.serve.recording.recorder import Recorder
 from potstill.serve.routes import Routes, Target
+from potstill.serve.seams import Admission, Episodes, Gate
 from potstill.serve.settings import Limits
 from potstill.serve.telemetry.metrics import CONTENT_TYPE, Metrics
 from potstill.serve.upstreams.endpoints import Upstreams
-from potstill.serve.upstreams.kept import MODEL_HEADER, Kept, dialect_at, with_query
 from potstill.serve.upstreams.listing import Listing
 from potstill.serve.upstreams.plain import Plain
+from potstill.serve.upstreams.stored import MODEL_HEADER, PLACES, Kept, dialect_at, with_query
 from potstill.serve.work import Incoming, Work
 from potstill.wire.dialect import Problem
 
@@ -155,6 +155,7 @@ class App:
     def drain(self) -> None:
         """The server is on its way down: whoever only waits for news is answered now."""
         self.draining = True
+        self._recorder.drain()
         self._admin.drain()
 
     async def idle(self) -> None:
@@ -174,7 +175,8 @@ class App:
             return partial(self._stored, method, kept)
         if path in self._get or path in self._post:
             raise refused(405, "invalid_request", f"{path} does not take {method}.")
-        paths = ", ".join(sorted({*self._get, *self._post}))
+        kept_paths = {place.replace("{id}", "ID") for _, place, _ in PLACES}
+        paths = ", ".join(sorted({*self._get, *self._post, *kept_paths, "/v1/episodes/ID/outcome"}))
         raise refused(404, "not_found", f"There is no such path here. There are: {paths}.")
 
     # --- completions --------------------------------------------------------------------------------------------------
@@ -199,7 +201,7 @@ class App:
         names = call.names_of_episode()
         await self._episodes.ready(admission.tenant, names, body, call.at, outline)
         placement = self._episodes.place(admission.tenant, names, call.dialect, body, call.at, outline)
-        ticket = await self._recorder.reserve(len(body))
+        ticket = await self._recorder.reserve(len(body), None if call.connection is None else call.connection.reads)
         ours = call.ours()
         ours.append((b"x-potstill-episode", _in_header(placement.episode_id)))
         if not ticket.accepted:
@@ -278,7 +280,7 @@ class App:
             if path == "/embeddings":
                 target = self._routes.embedding(outline.model, target)
             status, headers, answer = await self._plain.charged(path, target, admission, call.headers, body, outline)
-        await call.reply(status, answer, headers)
+            await call.reply(status, answer, headers)
 
     async def _stored(self, method: str, dialect: str, call: Call) -> None:
         """What the provider keeps."""
@@ -342,7 +344,8 @@ class App:
         told: dict[str, Any] = {"seq": recorder.acknowledged, "waiting": recorder.waiting}
         wanted = dict(part.partition("=")[::2] for part in call.query.decode("latin-1").split("&")).get("request_id")
         if wanted:
-            told["request"] = {"id": wanted, "seq": recorder.seq_of(wanted)}
+            fate, seq = recorder.fate(wanted)
+            told["request"] = {"id": wanted, "state": fate.value, "seq": seq}
         await call.reply(200, msgspec.json.encode(told))
 
 

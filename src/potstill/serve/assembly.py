@@ -117,6 +117,7 @@ async def opened(settings: Gateway, admin_key: str | None = None, *, fold_at_end
                 Questions(upstreams, max_bytes=limits.max_answer_bytes),
                 store,
                 library,
+                books=store,
                 record=partial(_shadowed, recorder, settler),
                 prices=prices,
                 failed=metrics.fail_open.add,

@@ -1,7 +1,7 @@
 """One request from its admission to its record: who is asked, what fails open, and what the client is told.
 
 What it knows: the order in which models are tried. What it does not do: read a request or route it (``app``), talk to
-an upstream (``transfer``), decide between student and teacher (``parts.Decider``).
+an upstream (``transfer``), decide between student and teacher (``seams.Decider``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 
 from potstill.errors import BadRequest, PotstillError
+from potstill.serve.answer_bytes import Kept
 from potstill.serve.clients.client import Watch
 from potstill.serve.clients.problems import (
     JSON,
@@ -23,9 +24,8 @@ from potstill.serve.clients.problems import (
     problem_of,
     translated,
 )
-from potstill.serve.kept import Kept
-from potstill.serve.parts import CutShort, Decided, Decider
 from potstill.serve.recording.recorder import Recorder
+from potstill.serve.seams import CutShort, Decided, Decider
 from potstill.serve.settings import Limits, Mode, Model
 from potstill.serve.telemetry.metrics import Metrics
 from potstill.serve.upstreams.endpoints import Upstreams
@@ -89,6 +89,7 @@ class Forwarder:
         finally:
             watch.stop()
             self._record(work, wait=False)
+            self._recorder.release(work.ticket)
 
     async def _say_farewell(self, work: Work) -> None:
         """The drain time is over: the client hears so in its dialect, where its answer has not begun or is a stream."""
@@ -167,6 +168,7 @@ class Forwarder:
         except PotstillError as error:
             self._fail_open(work, "student", f"the student's answer cannot be told to this client: {error}")
             return False
+        await self._grow(work, len(body))
         work.answerer, work.status, work.streamed = Answerer.STUDENT, 200, prompt.stream
         if not prompt.stream:
             await self._whole(work, 200, JSON, body)
@@ -235,6 +237,7 @@ class Forwarder:
             await self._recorder.room(work.ticket, size)
 
     async def _durable(self, work: Work) -> int | None:
+        self._recorder.hold(work.ticket)
         durable = self._record(work, wait=True)
         return None if durable is None else await durable
 

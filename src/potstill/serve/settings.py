@@ -106,6 +106,25 @@ class Context(Struct, frozen=True, kw_only=True):
     """Seconds that retrieval may take; then the student is asked without demonstrations."""
 
 
+class Playbook(Struct, frozen=True, kw_only=True):
+    """A playbook for the student: the tenant's own of this name, as it is in the gateway's store."""
+
+    name: str = ""
+    """Empty: none."""
+    max_tokens: int = 10_000
+    """Of the page, which stands frozen behind the instructions."""
+    top_k: int = 0
+    """Bullets that the page has no room for, for each request, at the tail; 0: none."""
+    step_tokens: int = 1_000
+    """Of these."""
+    canary_share: float = 0.1
+    """Share of the tasks that are shown a bullet whose stage is canary."""
+    holdout_share: float = 0.1
+    """Share of the episodes that are trials: about half of the bullets are left out, to see what they are worth."""
+    deadline_s: float = 1.0
+    """Seconds that reading it may take; then the student is asked without."""
+
+
 class Route(Struct, frozen=True, kw_only=True):
     """What one model's name that clients ask for stands for."""
 
@@ -116,6 +135,7 @@ class Route(Struct, frozen=True, kw_only=True):
     mode: Mode = Mode.RECORD
     cascade: Cascade = Cascade()
     context: Context = Context()
+    playbook: Playbook = Playbook()
     shadow_share: float = 0.1
     allowed_loss: float = 0.02
     canary: tuple[float, ...] = (0.05, 0.2, 0.5)

@@ -18,7 +18,7 @@ import msgspec
 from potstill.errors import ConfigError, one_of
 from potstill.serve.admin_key import is_loopback
 from potstill.serve.clients.problems import CHAT
-from potstill.serve.settings import Gateway, Mode, Model, Route, Upstream
+from potstill.serve.settings import Gateway, Mode, Model, Playbook, Route, Upstream
 from potstill.serve.upstreams.shaping import NEEDED
 from potstill.wire import dialect
 
@@ -75,12 +75,15 @@ def from_flags(
     dialect: str = "openai-chat",
     mode: Mode | None = None,
     key_env: str | None = None,
+    playbook: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     db: str = "potstill.db",
 ) -> Gateway:
     """A gateway with one route for every model's name. ``teacher`` and ``student``: ``URL#MODEL``; without ``#MODEL``
-    the teacher is asked under the name that the client asks for."""
+    the teacher is asked under the name that the client asks for. ``playbook``: what the student is shown."""
+    if playbook is not None:
+        _check_shown(playbook, student, mode)
     upstream, model = _spec("teacher", teacher, dialect, key_env)
     upstreams, models = [upstream], [Model(name="teacher", upstream="teacher", model=model)] if model else []
     if student is not None:
@@ -95,7 +98,8 @@ def from_flags(
         settings = Gateway(host=host, port=port, db=db, upstreams=tuple(upstreams), passthrough="teacher")
     else:
         mode = mode or (Mode.RECORD if student is None else Mode.SHADOW)
-        route = Route(name=ANY, teacher="teacher", student="student" if student else None, mode=mode)
+        shown = Playbook(name=playbook or "")
+        route = Route(name=ANY, teacher="teacher", student="student" if student else None, mode=mode, playbook=shown)
         settings = Gateway(
             host=host,
             port=port,
@@ -106,6 +110,21 @@ def from_flags(
             default_route=ANY,
         )
     return checked(settings, "the command line")
+
+
+def _check_shown(playbook: str, student: str | None, mode: Mode | None) -> None:
+    """Raises ``ConfigError`` for a playbook that nobody would be shown."""
+    if not playbook.strip():
+        raise ConfigError(f"--playbook {playbook!r} is no name. Type: potstill playbook list")
+    if student is None:
+        raise ConfigError(
+            f"--playbook {playbook}: students are shown playbooks, and there is none. Type: --student URL#MODEL"
+        )
+    if mode is Mode.RECORD:
+        raise ConfigError(
+            f"--playbook {playbook}: in mode record the student is never asked, so nobody would be shown it. Type: "
+            "--mode shadow, cascade or student"
+        )
 
 
 def checked(settings: Gateway, where: str) -> Gateway:

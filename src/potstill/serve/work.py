@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from potstill.serve.answer_bytes import Kept
 from potstill.serve.clients.client import Client
-from potstill.serve.clients.outline import Outline
 from potstill.serve.clients.problems import Headers
-from potstill.serve.kept import Kept
-from potstill.serve.parts import Admission, Decided, Placement
-from potstill.serve.recording.recorder import Ticket
+from potstill.serve.clients.request_fields import Outline
+from potstill.serve.recording.room import Ticket
 from potstill.serve.routes import Target
+from potstill.serve.seams import Admission, Decided, Placement
 from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import Answerer, ErrorRecord
 from potstill.wire.dialect import Problem
@@ -90,6 +90,8 @@ class Work:
             decision=self.decided.decision,
             calls=(*self.decided.calls, *self.calls),
             demonstrations=self.decided.demonstrations,
+            playbook=self.decided.playbook,
+            bullets=self.decided.bullets,
             stage=self.decided.stage,
             notes=(*_noted(self.placement.note), *self.decided.notes, *self.notes),
             error=self.error,

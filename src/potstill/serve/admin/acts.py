@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from potstill.decide.rollout import Stage
 from potstill.errors import ConfigError
 from potstill.serve.admin import outcomes
-from potstill.serve.admin.parts import AdminStore, Blocking, RouteActs
+from potstill.serve.admin.seams import AdminStore, Blocking, RouteActs
 from potstill.serve.clients import json_http
 from potstill.serve.clients.json_http import Call, Receive, Refusal
 from potstill.serve.rollout.rows import StageRow
@@ -149,7 +149,7 @@ class Acts:
     async def route(self, call: Call, body: bytes, receive: Receive, *, name: str, act: str) -> Answer:
         by = json_http.decode(call, body, By) if body else By()
         row = await self._acting().act(name, act, self._redact(by.by))
-        return 200, {"route": name, "rollout": rollout(row, self._acting().placed_by_mode(name))}
+        return 200, {"route": name, "rollout": rollout(self._acting(), name, row)}
 
     async def kill_switch(self, call: Call, body: bytes, receive: Receive) -> Answer:
         wanted = json_http.decode(call, body, Kill)
@@ -157,7 +157,10 @@ class Acts:
             told = "No route has a student: all of them are at their teachers."
             return 200, {"kill_switch": shown_switch(False, 0.0, ""), "note": told}
         switch = await self._acting().kill_all(wanted.killed, self._redact(wanted.by))
-        return 200, {"kill_switch": shown_switch(switch.killed, switch.at, switch.by)}
+        answer: dict[str, object] = {"kill_switch": shown_switch(switch.killed, switch.at, switch.by)}
+        if self._acting().unwritten:
+            answer["note"] = UNWRITTEN
+        return 200, answer
 
     def _acting(self) -> RouteActs:
         if self._stages is None:
@@ -208,21 +211,33 @@ def shown_switch(killed: bool, at: float, by: str) -> dict[str, object]:
     return {"killed": killed, "at": moment(at), "by": by}
 
 
-def rollout(row: StageRow, placed: Stage | None) -> dict[str, object]:
-    """A route's stage and what led to it. ``placed``: where its mode puts it, if it does not roll out."""
-    state = row.rollout
+NOT_ROLLING = "The route does not roll out: its mode says who answers."
+UNWRITTEN = (
+    "Teachers answer everything at this gateway. The store does not answer, so other gateways and a restart do not know"
+    " of it yet; it is written as soon as the store takes it."
+)
+SWITCHED = "The kill switch is on: the teacher answers."
+BY_PEOPLE = ("kill", "release")
+"""All that changes a route that does not roll out."""
+
+
+def rollout(stages: RouteActs, name: str, row: StageRow) -> dict[str, object]:
+    """A route's stage and what led to it; ``serving`` is who answers now, whatever the stage."""
+    state, placed, rolls = row.rollout, stages.placed_by_mode(name), stages.rolls_out(name)
+    sentence, killed = row.sentence if placed is None else NOT_ROLLING, stages.switch.killed
     return {
         "stage": placed or state.stage,
-        "serving": placed or state.serving,
+        "serving": Stage.KILLED if killed else placed or state.serving,
         "rung": state.rung,
         "entered_at": moment(state.entered_at),
         "step_backs": state.step_backs,
         "needs_calibration": state.needs_calibration,
         "reason": row.reason if placed is None else "",
-        "sentence": row.sentence if placed is None else "The route does not roll out: its mode says who answers.",
+        "sentence": SWITCHED if killed else sentence,
         "counts": msgspec.to_builtins(row.counts),
         "changes": [
             {"at": moment(change.at), "what": change.what, "sentence": change.sentence}
             for change in reversed(row.changes)
+            if rolls or change.what in BY_PEOPLE
         ],
     }

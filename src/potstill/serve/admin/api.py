@@ -18,14 +18,15 @@ from typing import Any
 from potstill.errors import ConfigError, StoreError, UnknownName
 from potstill.serve import dashboard
 from potstill.serve.admin.acts import Acts
-from potstill.serve.admin.figures import Figures
+from potstill.serve.admin.books import Books
+from potstill.serve.admin.figures_api import Figures
 from potstill.serve.admin.guard import AdminKey, Guesses
 from potstill.serve.admin.outcomes import Outcomes, Tell
-from potstill.serve.admin.parts import AdminStore, Blocking, RouteActs
 from potstill.serve.admin.reads import Reads
+from potstill.serve.admin.seams import AdminStore, Blocking, RouteActs
 from potstill.serve.clients import json_http
 from potstill.serve.clients.json_http import Call, Disconnected, Receive, Refusal, Scope, Send
-from potstill.serve.parts import Gate
+from potstill.serve.seams import Gate
 from potstill.serve.settings import Gateway
 from potstill.serve.tenants.gate import TenantGate
 
@@ -65,6 +66,7 @@ class Admin:
         acts = Acts(store, blocking, stages, tenants, redact, clock, tell)
         self._reads = reads
         figures = Figures(settings, store, blocking, clock)
+        books = Books(settings, store, blocking)
         self._outcomes = Outcomes(store, gate, blocking, redact, clock, tell)
         self._table: list[tuple[str, re.Pattern[str], Handler]] = [
             (method, re.compile(pattern, re.DOTALL), handler)
@@ -80,6 +82,8 @@ class Admin:
                 ("GET", "figures", figures.overview),
                 ("GET", "figures/episodes", figures.episodes),
                 ("GET", r"figures/episodes/(?P<tenant>[^/]+)/(?P<episode>.+)", figures.episode),
+                ("GET", "playbooks", books.books),
+                ("GET", r"playbooks/(?P<tenant>[^/]+)/(?P<name>.+)", books.book),
                 ("GET", "tenants", reads.tenants),
                 ("GET", "keys", acts.keys),
                 ("POST", "keys", acts.create_key),
@@ -171,10 +175,11 @@ class Admin:
         """Raises ``Refusal``."""
         if call.key is None:
             raise Refusal(401, "authentication", "Send the admin key as 'Authorization: Bearer ...'.")
+        if self._admin_key is not None and self._admin_key.matches(call.key):
+            return  # whatever others tried from the same address: nobody can lock the kill switch away
         at = self._clock()
         if (wait_s := self._guesses.wait_s(call.address, at)) > 0.0:
-            message = "Too many wrong admin keys from this address. Wait a little."
+            message = "Too many wrong admin keys from this address, and this one is wrong too. Wait a little."
             raise Refusal(429, "rate_limit", message, retry_after_s=wait_s)
-        if self._admin_key is None or not self._admin_key.matches(call.key):
-            self._guesses.was_wrong(call.address, at)
-            raise Refusal(401, "authentication", "The admin key is not this gateway's.")
+        self._guesses.was_wrong(call.address, at)
+        raise Refusal(401, "authentication", "The admin key is not this gateway's.")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from potstill.serve.admin.parts import AdminStore
+from potstill.serve.admin.seams import AdminStore
 from potstill.serve.clients.json_http import Refusal
 from potstill.serve.tenants.key_rows import moment
 from potstill.trajectories.exchange import OpenEpisode

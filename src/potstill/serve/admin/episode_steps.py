@@ -1,6 +1,6 @@
 """An episode step by step as JSON for people: who answered, votes, demonstrations, dollars, cache, time.
 
-What it knows: which fields are shown, how much of a long text. What it does not do: fetch (``figures``), HTML, or
+What it knows: which fields are shown, how much of a long text. What it does not do: fetch (``figures_api``), HTML, or
 send prompts that nobody asked for: each repeats the history.
 """
 

@@ -13,7 +13,9 @@ from collections import OrderedDict
 from potstill.serve.tenants.limits import Bucket
 
 GUESSES_PER_MINUTE = 10
-"""Wrong keys from one address. Further ones are refused unread, right or wrong, until some time has passed."""
+"""Wrong keys from one address. Further wrong ones are told to wait. The right one always passes: it has 50 bits at the
+least (``admin_key``), so what protects it is not the limit, and a limit on it would let anybody behind the same proxy
+keep the owner from the kill switch."""
 ADDRESSES = 10_000
 
 

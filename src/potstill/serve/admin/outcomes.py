@@ -14,10 +14,10 @@ from msgspec import Meta
 
 from potstill.errors import StoreError
 from potstill.record.identity import episode_of
-from potstill.serve.admin.parts import AdminStore, Blocking
+from potstill.serve.admin.seams import AdminStore, Blocking
 from potstill.serve.clients import json_http
 from potstill.serve.clients.json_http import Call, Refusal
-from potstill.serve.parts import Gate
+from potstill.serve.seams import Gate
 from potstill.types import Outcome, OutcomeSource, Struct
 from potstill.wire.dialect import Problem
 

@@ -17,7 +17,7 @@ from potstill.errors import StoreError
 from potstill.serve.admin import views
 from potstill.serve.admin.acts import rollout, shown, shown_switch
 from potstill.serve.admin.episode_pages import EpisodePages, Wanted
-from potstill.serve.admin.parts import AdminStore, Blocking, RouteActs
+from potstill.serve.admin.seams import AdminStore, Blocking, RouteActs
 from potstill.serve.clients import json_http
 from potstill.serve.clients.json_http import Call, Receive, Refusal
 from potstill.serve.settings import Gateway, Mode, Tenant
@@ -99,9 +99,7 @@ class Reads:
                     "rolls_out": route.mode is Mode.CASCADE and route.rollout,
                     "teacher": route.teacher,
                     "student": route.student,
-                    "rollout": None
-                    if stages is None
-                    else rollout(stages.row(route.name), stages.placed_by_mode(route.name)),
+                    "rollout": None if stages is None else rollout(stages, route.name, stages.row(route.name)),
                 }
             )
         return 200, {"routes": rows}

@@ -54,6 +54,7 @@ def whole(recorded: Recorded) -> dict[str, Any]:
         "response": readable(exchange.response),
         "decision": _plain(exchange.decision),
         "demonstrations": _plain(exchange.demonstrations),
+        "playbook": _plain(exchange.playbook),
         "metadata": _plain(exchange.metadata),
         "calls": [_upstream(call) for call in exchange.calls],
     }

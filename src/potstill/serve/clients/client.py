@@ -7,14 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
 from potstill.serve.clients.problems import Headers
 
+PIECE = 64 * 1024
+"""Bytes that are written at once: behind each it is waited until the connection has room again."""
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+
+def _pieces(chunk: bytes) -> Iterable[bytes | memoryview]:
+    if len(chunk) <= PIECE:
+        return (chunk,)
+    view = memoryview(chunk)
+    return (view[at : at + PIECE] for at in range(0, len(chunk), PIECE))
 
 
 class Client:
@@ -34,16 +44,22 @@ class Client:
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         length = (b"content-length", b"%d" % len(body))
         await self._start(status, [*headers, length], joined=True)
-        await self._send({"type": "http.response.body", "body": body})
+        await self.end(body)
 
     async def begin(self, status: int, headers: Headers, *, joined: bool = False) -> None:
         """``joined``: the first bytes of the body follow at once."""
         await self._start(status, headers, joined=joined)
 
     async def write(self, chunk: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        """Returns when the client has all but ``PIECE`` bytes or so, which are the connection's."""
+        for piece in _pieces(chunk):
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self, chunk: bytes = b"") -> None:
+        """As ``write``: a client that reads slowly holds one body, the caller's, and no copy in its connection."""
+        if len(chunk) > PIECE:
+            await self.write(chunk)
+            chunk = b""
         await self._send({"type": "http.response.body", "body": chunk})
 
     async def _start(self, status: int, headers: Headers, *, joined: bool) -> None:
@@ -64,6 +80,9 @@ class Connection(Protocol):
     @property
     def whole(self) -> bool:
         """Whether the request's body is there to its end: ``receive`` gives it at once."""
+
+    def reads(self) -> bool:
+        """False: for ``STALLED_S`` there was too much that the client had not taken."""
 
     def hold_head(self) -> None:
         """What is written next waits for what is written after it."""

@@ -107,7 +107,7 @@ async def _parts_of(receive: Receive, limit: int) -> bytes:
 def decode(call: Call, body: bytes, shape: type[T]) -> T:
     """The body as ``shape``, strictly. Raises ``Refusal`` saying what is wrong with it."""
     content_type = call.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/json":
+    if content_type not in ("application/json", ""):
         raise Refusal(415, "invalid_request", "Send JSON, with 'Content-Type: application/json'.")
     try:
         return msgspec.json.decode(body, type=shape)

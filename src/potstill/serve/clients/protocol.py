@@ -1,8 +1,8 @@
 """uvicorn's HTTP protocol with bounds on how long a client may take to send a head and to read an answer.
 
-What it knows: when the head of a request is being read, when nothing of an answer is taken, when the connection is lost
-(``client.Watch`` asks), and which writes go out together. What it does not do: bodies of requests (``bodies`` bounds
-those).
+What it knows: when the head of a request is being read, when nothing or little of an answer is taken, when the
+connection is lost (``client.Watch`` asks), and which writes go out together. What it does not do: bodies of requests
+(``bodies`` bounds those).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from potstill.serve.clients.client import CONNECTION
 
 MAX_HEAD_BYTES = 64 * 1024
+STALLED_S = 1.0
+"""A client whose connection is full for so long does not read, or so slowly that others need not wait for it."""
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: application/json\r\n"
     b'content-length: 71\r\n\r\n{"error":{"message":"The head of the request is longer than 64 KiB."}}\n'
@@ -72,6 +74,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._unread = 0
+        self._paused_at: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -134,10 +137,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client reads more slowly than it is written to."""
         super().pause_writing()
+        self._paused_at = self.loop.time()
         if self._stalled is None:
             self._expect_reading()
 
+    def reads(self) -> bool:
+        """Whether the client takes what is written, or has not for less than ``STALLED_S``."""
+        return self._paused_at is None or self.loop.time() - self._paused_at < STALLED_S
+
     def resume_writing(self) -> None:
+        self._paused_at = None
         self._taken()
         super().resume_writing()
 

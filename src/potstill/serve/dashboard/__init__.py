@@ -21,7 +21,7 @@ TYPES = {
 }
 NAMES = (
     "index.html", "style.css", "icon.svg", "theme.js", "app.js", "api.js", "dom.js", "format.js", "keys.js",
-    "overview.js", "plot.js", "routes.js", "episodes.js", "episode.js", "steps.js", "tenants.js", "live.js",
+    "overview.js", "plot.js", "routes.js", "episodes.js", "episode.js", "steps.js", "books.js", "tenants.js", "live.js",
 )  # fmt: skip
 PATHS = {"/": "index.html", **{f"/dashboard/{name}": name for name in NAMES if name != "index.html"}}
 POLICY = (

@@ -1,6 +1,7 @@
 // Pages by hash, and logging in. Each page is a function that fills the content and ends with its signal.
 
 import { logIn, logOut, Refused, resume } from "./api.js";
+import { playbooksPage } from "./books.js";
 import { h, say, show } from "./dom.js";
 import { episodePage } from "./episode.js";
 import { episodesPage } from "./episodes.js";
@@ -14,6 +15,7 @@ const PAGES = {
   episodes: { title: "Episodes", show: episodesPage },
   episode: { title: "Episode", show: episodePage },
   live: { title: "Live", show: livePage },
+  playbooks: { title: "Playbooks", show: playbooksPage },
   tenants: { title: "Tenants", show: tenantsPage },
 };
 const main = document.getElementById("main");

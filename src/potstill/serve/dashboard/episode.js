@@ -47,7 +47,7 @@ function summary(told) {
 function label(told) {
   const known = told.trajectory.outcome;
   const comment = h("input", { type: "text", id: "comment", maxlength: 4000, placeholder: "why, if it helps others", autocomplete: "off" });
-  comment.value = known?.detail ?? "";
+  comment.value = known?.source === "human" ? known.detail ?? "" : "";
   const said = h("p", { class: "quiet", id: "outcome-said" });
   const buttons = LABELS.map(([success, word, tone]) => h("button", { type: "button", class: `label ${tone}`, "data-success": String(success), click: () => put(success, word) }, word));
   const mark = (outcome) => {

@@ -2,7 +2,7 @@
 
 import { say } from "./dom.js";
 
-const PAGES = { o: "overview", e: "episodes", l: "live", t: "tenants" };
+const PAGES = { o: "overview", e: "episodes", l: "live", b: "playbooks", t: "tenants" };
 const LOOKS = { "": ["Theme: system", "as the system is"], light: ["Theme: light", "light"], dark: ["Theme: dark", "dark"] };
 const help = document.getElementById("help");
 const theme = document.getElementById("theme");

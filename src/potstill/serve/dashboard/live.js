@@ -12,7 +12,7 @@ export async function livePage(content, { signal, failed }) {
   const state = { paused: false, after: null, wake: null };
   const word = h("span", { id: "live-state", class: "state on" }, "listening");
   const pause = h("button", { type: "button", id: "pause", "aria-pressed": "false" }, "Pause");
-  const list = h("div", { id: "live-rows" }, h("p", { class: "empty" }, "No call is recorded yet. The next one appears here by itself."));
+  const list = h("div", { id: "live-rows" }, h("p", { class: "empty" }, "No call since this page was opened. The next one appears here by itself; earlier ones are under Episodes."));
   pause.addEventListener("click", () => {
     state.paused = !state.paused;
     pause.textContent = state.paused ? "Go on" : "Pause";

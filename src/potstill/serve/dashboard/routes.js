@@ -89,8 +89,8 @@ export function killSwitch(state, changed) {
     const text = killed ? "All routes go on in the stages that they are in." : "No student is asked any more, on all routes and in every process, within about a second.";
     if (!(await confirmed(title, text, killed ? "Release" : "Kill", !killed))) return;
     try {
-      await post("kill-switch", { killed: !killed, by: "dashboard" });
-      say(killed ? "Students may answer again." : "Everything goes to the teachers.");
+      const answer = await post("kill-switch", { killed: !killed, by: "dashboard" });
+      say(answer.note ?? (killed ? "Students may answer again." : "Everything goes to the teachers."));
       changed();
     } catch (error) {
       say(error.message);

@@ -18,10 +18,10 @@ from potstill.decide import AskStudent, AskTeacher, CascadeState, Failed, Policy
 from potstill.decide.cascade import Answer as Replies
 from potstill.serve.deciding.student import Sample, samples_of, student_prompt
 from potstill.serve.deciding.validity import ValidAnswers
-from potstill.serve.parts import CUT, Ask, CutShort
+from potstill.serve.seams import CUT, Ask, CutShort
 from potstill.serve.settings import Model
 from potstill.trajectories.exchange import Upstream
-from potstill.types import Answerer, ErrorRecord, EscalationMode, Reason, Reply
+from potstill.types import Answerer, ErrorRecord, EscalationMode, FinishReason, Reason, Reply
 from potstill.wire.neutral import Prompt
 
 
@@ -116,10 +116,18 @@ class _Asking:
         return self._judged(samples)
 
     def _judged(self, samples: list[Sample]) -> Replies:
-        """An answer without a vote is executed by the agent as it is, so one that it cannot use is no answer."""
-        if self._policy.kind is PolicyKind.CASCADE and self._alone:
+        """An answer without a vote is executed by the agent as it is, so one that it cannot use is no answer.
+
+        Where the student answers all (``student``), one that the client's own limit of tokens cut off is what it asked
+        for.
+        """
+        by_itself = self._policy.kind is PolicyKind.STUDENT
+        if by_itself and samples[0].reply.finish_reason is FinishReason.LENGTH:
+            return [sample.reply for sample in samples]
+        if by_itself or (self._policy.kind is PolicyKind.CASCADE and self._alone):
             wrong = self._rule.why_not(samples[0].reply)
             if wrong is not None:
+                self._notes.append(f"student: its answer cannot be used: {wrong}")
                 return Failed(reason=Reason.INVALID)
         return [sample.reply for sample in samples]
 

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from potstill.decide.assignment import Route as Served
-from potstill.serve.parts import Placement
 from potstill.serve.rollout.stages import Assigned
+from potstill.serve.seams import Placement
 from potstill.wire.neutral import Prompt
 
 Began = Callable[[str, str], str | None]

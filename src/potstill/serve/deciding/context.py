@@ -76,7 +76,7 @@ class Injector:
         if not block.text:
             return Shown(prompt=prompt)
         placed = behind_instructions if settings.per == "task" else at_the_tail
-        return Shown(prompt=placed(prompt, block.text), demonstrations=block.demonstrations)
+        return Shown(prompt=placed(prompt, block_of(block.text)), demonstrations=block.demonstrations)
 
     async def _block(self, query: ContextQuery, settings: Context, where: Where) -> ContextBlock:
         context = self._context(settings)
@@ -85,7 +85,7 @@ class Injector:
         key = (where.namespace, where.episode_id, settings)
         found = self._frozen.get(key)
         if found is None:
-            found = self._frozen.setdefault(key, await context.for_task(_first(query)))
+            found = self._frozen.setdefault(key, await context.for_task(first_of(query)))
         self._frozen.move_to_end(key)
         while len(self._frozen) > _EPISODES:
             self._frozen.popitem(last=False)
@@ -127,10 +127,11 @@ def query_of(situation: Situation, where: Where, environment: str = ENVIRONMENT)
         step_index=situation.step_index,
         history=tuple(action_text(step.action) for step in situation.past),
         namespace=where.namespace,
+        episode=where.episode_id,
     )
 
 
-def _first(query: ContextQuery) -> ContextQuery:
+def first_of(query: ContextQuery) -> ContextQuery:
     """What stays the same during an episode: the frozen block must not depend on the step at which it is made."""
     return msgspec.structs.replace(query, plan="", observation="", history=(), step_index=0)
 
@@ -144,7 +145,7 @@ def block_of(text: str) -> str:
     return f"{DEMONSTRATIONS_HEADING}\n\n{text}\n\n{END}"
 
 
-def behind_instructions(prompt: Prompt, text: str) -> Prompt:
+def behind_instructions(prompt: Prompt, block: str) -> Prompt:
     """Behind the leading instructions, as part of the last of them: many chat templates take one system message only,
     and many want user and assistant to alternate. A cache breakpoint at the end of the instructions moves behind the
     block, which is as frozen as they are."""
@@ -153,24 +154,24 @@ def behind_instructions(prompt: Prompt, text: str) -> Prompt:
         leading += 1
     turns = list(prompt.turns)
     if leading == 0:
-        turns.insert(0, Turn(role="system", parts=(Text(text=block_of(text)),)))
+        turns.insert(0, Turn(role="system", parts=(Text(text=block),)))
         return msgspec.structs.replace(prompt, turns=tuple(turns))
     parts = list(turns[leading - 1].parts)
     mark = parts[-1].cache if parts and isinstance(parts[-1], Text) else None
     if mark is not None:
         parts[-1] = msgspec.structs.replace(parts[-1], cache=None)
-    parts.append(Text(text=block_of(text), cache=mark))
+    parts.append(Text(text=block, cache=mark))
     turns[leading - 1] = msgspec.structs.replace(turns[leading - 1], parts=tuple(parts))
     return msgspec.structs.replace(prompt, turns=tuple(turns))
 
 
-def at_the_tail(prompt: Prompt, text: str) -> Prompt:
+def at_the_tail(prompt: Prompt, block: str) -> Prompt:
     """In the last user or tool turn, so that everything before it stays a cached prefix: before the user's words, or
     behind the last result of a tool."""
     if not prompt.turns:
         return prompt
     *before, last = prompt.turns
-    part = Text(text=block_of(text))
+    part = Text(text=block)
     output = last.parts[-1] if last.parts else None
     if last.role == "tool" and isinstance(output, ToolOutput):
         held = msgspec.structs.replace(output, parts=(*output.parts, part))
@@ -179,4 +180,4 @@ def at_the_tail(prompt: Prompt, text: str) -> Prompt:
     if last.role == "user":
         changed = msgspec.structs.replace(last, parts=(part, *last.parts))
         return msgspec.structs.replace(prompt, turns=(*before, changed))
-    return behind_instructions(prompt, text)
+    return behind_instructions(prompt, block)

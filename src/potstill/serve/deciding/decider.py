@@ -2,7 +2,7 @@
 
 What it knows: the order of the questions (may the student be asked, how is this episode served, what would a switch
 cost, do the samples agree) and that every failure on the way is the teacher's turn. What it does not do: decide by
-itself (``decide.decide_step``), send to upstreams (``parts.Ask``), keep stages (``rollout.stages``), execute tools.
+itself (``decide.decide_step``), send to upstreams (``seams.Ask``), keep stages (``rollout.stages``), execute tools.
 
     decider = GatewayDecider(settings, ask, store, library, record=recorder.add)
     await decider.start()
@@ -17,7 +17,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,15 +30,17 @@ from potstill.record.fold import ENVIRONMENT
 from potstill.record.parsing import Situation, parse, tried
 from potstill.serve.deciding.asking import Student, Weighed, weigh
 from potstill.serve.deciding.beginnings import Began, Beginnings
-from potstill.serve.deciding.context import Injector, Shown, Where
+from potstill.serve.deciding.books import Books, load
+from potstill.serve.deciding.context import Injector, Where
 from potstill.serve.deciding.costs import Costs
 from potstill.serve.deciding.episodes_held import KEPT, Held, HeldEpisodes, KeptStates, digest_of, key_of, served_now
 from potstill.serve.deciding.shadow import Compared, Job, ShadowQueue, compare, teachers_reply
+from potstill.serve.deciding.showing import Showed, Showing, nothing
 from potstill.serve.deciding.student import answer_of, not_for_student
 from potstill.serve.deciding.validity import ValidAnswers
-from potstill.serve.parts import Admission, Ask, CutShort, Decided, Placement
 from potstill.serve.rollout.stages import POLL_S, Assigned, Stages, StateStore
 from potstill.serve.rollout.trust import Trust, trust_of
+from potstill.serve.seams import Admission, Ask, CutShort, Decided, Placement
 from potstill.serve.settings import Gateway, Route
 from potstill.trajectories.exchange import Exchange, Upstream
 from potstill.types import Answerer, Decision, EscalationMode, Reply
@@ -47,6 +49,7 @@ from potstill.wire.neutral import Prompt
 if TYPE_CHECKING:
     from potstill.distill.context.library import DemonstrationLibrary
     from potstill.measure.prices.table import PriceTable
+    from potstill.trajectories.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +58,13 @@ NOT_ASKED = ("stage", "state", "request", "failed")
 
 
 class GatewayDecider:
-    """``parts.Decider`` over one event loop. Raises ``ConfigError`` for routes that cannot be served.
+    """``seams.Decider`` over one event loop. Raises ``ConfigError`` for routes that cannot be served.
 
     ``record`` takes a shadowed exchange as one more record of its episode: no client's bytes, calls with
     ``shadow=True``, and in ``metadata`` ``shadow_of`` (the request), ``acted`` and ``agreed``. ``prices`` None: costs
-    are not known and change nothing. ``warnings`` are for the operator, at start. ``failed`` is told what the teacher
-    made up for, ``may_spend`` tells whether a tenant's key has budget left for shadow work, ``began`` how an episode
-    that this process has not seen began.
+    are not known and change nothing. ``books``: the store with the tenants' playbooks. ``warnings`` are for the
+    operator, at start. ``failed`` is told what the teacher made up for, ``may_spend`` tells whether a tenant's key has
+    budget left for shadow work, ``began`` how an episode that this process has not seen began.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class GatewayDecider:
         state_store: StateStore,
         library: DemonstrationLibrary | None = None,
         *,
+        books: Store | None = None,
         record: Callable[[Exchange], None] | None = None,
         prices: PriceTable | None = None,
         clock: Callable[[], float] = time.time,
@@ -94,7 +98,7 @@ class GatewayDecider:
         self._ask, self._record, self._clock = ask, record, clock
         self._dialects = {upstream.name: upstream.dialect for upstream in settings.upstreams}
         self._drain_s = settings.limits.drain_s
-        self._context = Injector(library, environment)
+        self._showing = Showing(Injector(library, environment), Books(books, environment))
         self._held = HeldEpisodes(idle_s=settings.limits.idle_episode_s, clock=clock)
         self.kept = KeptStates(state_store, clock)
         self.beginnings = Beginnings(began)
@@ -104,7 +108,11 @@ class GatewayDecider:
 
     async def start(self) -> None:
         """Read the stages, and look at them every second from now on. Nothing fails if the store is away."""
+        if any(trust.student is not None and trust.route.playbook.name for trust in self.trusts.values()):
+            await asyncio.to_thread(load)
         await self.stages.refresh()
+        if self.stages.switch.killed:
+            log.warning("the kill switch is on: teachers answer everything until it is released")
         self._watch = asyncio.get_running_loop().create_task(self._look(), name="potstill-stages")
 
     async def _look(self) -> None:
@@ -210,27 +218,24 @@ class GatewayDecider:
         unread = await self._state(trust, key, held, prompt, situation)
         state, staying = self._staying(trust, held, prompt)
         policy = _widened(trust.policy, now)
-        shown = Shown(prompt=prompt)
+        shown = nothing(prompt)
         if _asks(policy, state):
-            shown = await self._context.inject(prompt, trust.route.context, situation, where)
+            shown = await self._showing.show(prompt, trust.route, situation, where)
         weighed = await self._weigh(trust, policy, state, shown, prompt, situation)
         self._after(trust, key, held, weighed)
         self._count(trust, unread, shown, weighed)
-        notes = tuple(filter(None, (unread, shown.note, staying, *weighed.notes)))
-        decided = Decided(
-            decision=weighed.resolution.decision,
-            calls=weighed.calls,
-            demonstrations=shown.demonstrations if weighed.samples else (),
-            notes=notes,
-        )
+        notes = tuple(filter(None, (unread, *shown.notes, staying, *weighed.notes)))
+        decision, calls = weighed.resolution.decision, weighed.calls
+        told = shown.fields(one.reply for one in weighed.samples) if weighed.calls else {}
+        decided = Decided(decision=decision, calls=calls, notes=notes, **told)
         if weighed.sample is not None:
             return msgspec.structs.replace(decided, answer=answer_of(weighed.sample))
         return self._to_teacher(trust, held, prompt, situation, decided)
 
-    def _count(self, trust: Trust, unread: str, shown: Shown, weighed: Weighed) -> None:
+    def _count(self, trust: Trust, unread: str, shown: Showed, weighed: Weighed) -> None:
         if weighed.calls:
             self.asked[trust.route.name, weighed.resolution.decision.answerer.value] += 1
-        for what, failed in (("state", unread), ("retrieval", shown.note), ("student", weighed.notes)):
+        for what, failed in (("state", unread), *shown.failed, ("student", weighed.notes)):
             if failed:
                 self._failed(what)
 
@@ -250,7 +255,7 @@ class GatewayDecider:
         trust: Trust,
         policy: Policy,
         state: CascadeState,
-        shown: Shown,
+        shown: Showed,
         prompt: Prompt,
         situation: Situation,
         teacher: Reply | None = None,
@@ -316,27 +321,29 @@ class GatewayDecider:
             return
         situation = parse(prompt)
         where = Where(namespace=exchange.namespace, episode_id=exchange.episode_id, said=exchange.metadata)
-        shown = await self._context.inject(prompt, trust.route.context, situation, where)
+        shown = await self._showing.show(prompt, trust.route, situation, where)
         policy = msgspec.structs.replace(trust.policy, kind=PolicyKind.CASCADE, mode=EscalationMode.STEP)
         started = self._clock()
         state = CascadeState(step=situation.step_index)
         try:
             weighed = await self._weigh(trust, policy, state, shown, prompt, situation, teacher)
         except CutShort as cut:  # the gateway stops; what was asked may be billed all the same
-            self._beside(exchange, started, shown, calls=cut.calls, notes=("shadow: cut off",))
+            self._beside(exchange, started, shown, (), calls=cut.calls, notes=("shadow: cut off",))
             raise
         found = compare(teacher, weighed.samples, weighed.resolution.decision, ValidAnswers(policy.rule, prompt))
         if found is not None:
             self.stages.shadowed(name, acted=found.acted, agreed=found.agreed)
             self.shadowed[name, *_named(found)] += 1
-        decision, notes = weighed.resolution.decision, weighed.notes
-        self._beside(exchange, started, shown, calls=weighed.calls, notes=notes, decision=decision, found=found)
+        decision, said = weighed.resolution.decision, [one.reply for one in weighed.samples]
+        calls, notes = weighed.calls, weighed.notes
+        self._beside(exchange, started, shown, said, calls=calls, notes=notes, decision=decision, found=found)
 
     def _beside(
         self,
         exchange: Exchange,
         started: float,
-        shown: Shown,
+        shown: Showed,
+        said: Iterable[Reply],
         *,
         calls: tuple[Upstream, ...],
         notes: tuple[str, ...],
@@ -360,11 +367,11 @@ class GatewayDecider:
                 answerer=exchange.answerer,
                 decision=decision,
                 calls=calls,
-                demonstrations=shown.demonstrations,
                 stage=exchange.stage,
-                notes=tuple(filter(None, (shown.note, *notes))),
+                notes=(*shown.notes, *notes),
                 key_id=exchange.key_id,
                 metadata=told,
+                **shown.fields(said),
             )
         )
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from potstill.record.parsing import action_of, reasoning_of
-from potstill.serve.parts import Asked
+from potstill.serve.seams import Asked
 from potstill.types import FinishReason, Reply, Struct
 from potstill.wire.neutral import (
     Answer,

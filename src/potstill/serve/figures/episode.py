@@ -1,8 +1,8 @@
 """What one recorded episode says about money and trust: dollars by who answered, and what the teacher alone would cost.
 
 What it knows: a trajectory's calls, steps and shadow records; prices and caches are those of ``measure``. What it does
-not do: read a store (``admin.figures``), add episodes up (``overview``), or guess: a call without a known price leaves
-its episode's dollars unknown.
+not do: read a store (``admin.figures_api``), add episodes up (``overview``), or guess: a call without a known price
+leaves its episode's dollars unknown.
 
 The teacher alone, with its cache (``alone_usd``): where the teacher answered every step, what its calls cost as billed.
 Elsewhere every answered step is asked of the teacher, in order, through the simulated cache of its provider: with the

@@ -16,13 +16,15 @@ import logging
 import queue
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
+from potstill.serve.recording.room import Room, Ticket
 from potstill.serve.settings import Overflow
 from potstill.serve.telemetry.metrics import Metrics
 from potstill.trajectories.exchange import Exchange
@@ -33,8 +35,6 @@ BATCH_BYTES = 1024 * 1024
 """A batch that holds so much takes no more."""
 HUGE = 1024 * 1024
 """Bytes of an exchange from which on it is recorded apart."""
-SMALL = 64 * 1024
-"""Bytes of an exchange up to which it takes the room that is there, whoever waits."""
 LINGER_S = 0.02
 """How long an exchange waits for others to share its commit, where no client waits for it. Longer saves commits and
 makes batches that hold up the event loop: with 50 ms the slowest hundredth of requests took half as long again."""
@@ -43,7 +43,9 @@ UNKNOWN_S = 30.0
 not recorded, and may be there; it is never written twice."""
 ASK_EVERY_S = 0.5
 REMEMBERED = 8192
-"""Of how many of the latest requests the sequence number can be asked for by the request's id."""
+"""Of how many of the latest requests the fate can be asked for by the request's id."""
+WAITING, LOST = 0, -1
+"""In place of a sequence number, which is 1 or more."""
 
 _log = logging.getLogger("potstill.gateway")
 
@@ -54,14 +56,17 @@ class Journal(Protocol):
     def record_nowait(self, exchanges: Sequence[Exchange]) -> Future[list[int]]: ...
 
 
-class Ticket(msgspec.Struct):
-    """A place in the queue that was reserved when the request came."""
+class Fate(StrEnum):
+    """What became of an exchange."""
 
-    size: int
-    """Bytes that count against the bound: of the request, and of what is there of the answer."""
-    accepted: bool = True
-    lost: bool = False
-    """It was accepted, and then the answer found no room."""
+    RECORDED = "recorded"
+    """It is durable."""
+    WAITING = "waiting"
+    """It is answered, and will be written."""
+    LOST = "lost"
+    """It is not in the store and will not be: no room, or the store refused it."""
+    UNKNOWN = "unknown"
+    """Still being answered, by another process, never seen, or too long ago to be remembered."""
 
 
 class _Job(msgspec.Struct, frozen=True):
@@ -84,15 +89,14 @@ class _Lane:
 class Recorder:
     """Made and used on the gateway's event loop; ``aclose`` writes what waits.
 
-    The bound counts requests, and answers as they come. A request waits for room before it is served. An answer that
-    finds none waits too, and its upstream is not read meanwhile, but for one: the answer that has waited for longest
-    goes through, whatever the bound says, and so do the bytes that still come of it until it is written. It waits for
-    nobody here, so it ends (by the upstream's and the client's time-outs at the latest), its bytes come back, and the
-    next one goes through: no number of answers that share the bound can wait for each other. An eighth of the bound is
-    for requests and the first ``SMALL`` bytes of their exchanges, and what goes through does not count against them:
-    small exchanges pass while large answers wait. So at most the bound and one exchange are held, and what upstreams'
-    sockets buffer. (A student's answers and those to several questions are counted when they are recorded.)
-    With ``Overflow.DROP`` nothing waits: what finds no room is not recorded, and what is held of a stream goes.
+    The bound counts requests, and answers as they come, until they are recorded and their clients have them (but for
+    the last 64 KiB or so, in the connection's buffer). What finds no room waits, and its upstream is not read
+    meanwhile; who waits for whom, and why nobody waits for ever, stands at ``room.Room``: what is small passes, the
+    first that waits goes through whatever the bound says, and steps aside for the next one when its client does not
+    read. At most twice the bound and two exchanges are held, and what upstreams' sockets buffer. (A student's answers
+    to several questions are counted when they are recorded.) With ``Overflow.DROP`` nothing waits: what finds no room
+    is not recorded, and what is held of a stream goes; a whole answer stays until its client has it, and its request
+    counts among those in flight.
 
     ``recorded`` is told each exchange as the store has it, in one of the recorder's threads, by one at a time; it must
     be quick and never raise. ``redact`` is called from one thread, ``redact_huge`` from another (default: ``redact``).
@@ -112,11 +116,9 @@ class Recorder:
     ) -> None:
         self.acknowledged = 0
         """The last sequence number that is durable."""
-        self.waiting_bytes = 0
         self.waiting = 0
         self._catching: list[tuple[tuple[int, ...], asyncio.Future[None]]] = []
         self._journal = journal
-        self._max_bytes = max_bytes
         self._overflow = overflow
         self._redact = redact
         self._redact_huge = redact if redact_huge is None else redact_huge
@@ -125,47 +127,44 @@ class Recorder:
         self._recorded = recorded
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._room: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._growing: deque[tuple[Ticket, int, asyncio.Future[bool]]] = deque()
-        self._through: Ticket | None = None
-        """Of the answer that needs no room."""
-        self._seqs: OrderedDict[str, int] = OrderedDict()
+        self._room = Room(max_bytes, self._loop)
+        self._fates: OrderedDict[str, int] = OrderedDict()
+        """Sequence numbers of the latest requests by id, ``WAITING`` or ``LOST``."""
         self._lanes = (_Lane(self._run, "potstill-recorder"), _Lane(self._run, "potstill-recorder-huge"))
-        metrics.gauge("potstill_queue_bytes", "Bytes that wait to be recorded.", lambda: self.waiting_bytes)
+        metrics.gauge(
+            "potstill_queue_bytes",
+            "Bytes of exchanges that are served or wait to be recorded.",
+            lambda: self.waiting_bytes,
+        )
         metrics.gauge("potstill_queue_exchanges", "Exchanges that wait to be recorded.", lambda: self.waiting)
         metrics.gauge("potstill_acknowledged_seq", "Last durable sequence number.", lambda: self.acknowledged)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Of requests that are served, of their answers as far as they came, and of what waits to be recorded."""
+        return self._room.bytes
+
     # --- on the event loop --------------------------------------------------------------------------------------------
 
-    async def reserve(self, size: int) -> Ticket:
+    async def reserve(self, size: int, reads: Callable[[], bool] | None = None) -> Ticket:
         """Room for a request of ``size`` bytes: at once where there is some. Else waits for it, or gives a ticket that
-        is not accepted, as the overflow policy says."""
-        if self._fits(size) and not self._room:
-            self.waiting_bytes += size
-            return Ticket(size)
-        if self._overflow is Overflow.DROP:
+        is not accepted, as the overflow policy says. ``reads``: whether its client takes what is written to it."""
+        ticket = Ticket(0) if reads is None else Ticket(0, reads=reads)
+        if self._room.enters(ticket, size):
+            return ticket
+        if self._overflow is Overflow.DROP and self._room.bytes:
             self._metrics.dropped.add()
             return Ticket(0, accepted=False)
-        turn: asyncio.Future[None] = self._loop.create_future()
-        self._room.append((size, turn))
         try:
-            await turn
+            await self._room.turn(ticket, size)
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._give_back(size)
+            self.cancel(ticket)
             raise
-        return Ticket(size)
+        return ticket
 
     def grown(self, ticket: Ticket, size: int) -> bool:
         """Count ``size`` more bytes of an answer. False: there is no room, see ``room``."""
-        if not ticket.accepted:
-            return True
-        small = ticket.size + size <= SMALL and self._fits(size)
-        if not small and ticket is not self._through and (self._growing or not self._grows(size)):
-            return False
-        ticket.size += size
-        self.waiting_bytes += size
-        return True
+        return not ticket.accepted or self._room.grows(ticket, size)
 
     async def room(self, ticket: Ticket, size: int) -> None:
         """Wait until ``grown``, or give the place up, as the overflow policy says: the ticket is ``lost`` then."""
@@ -174,43 +173,57 @@ class Recorder:
             self._metrics.dropped.add()
             self.cancel(ticket)
             return
-        turn: asyncio.Future[bool] = self._loop.create_future()
-        self._growing.append((ticket, size, turn))
-        self._let_in()
-        await turn  # whoever is cancelled gives back what was counted with the exchange that comes of it
+        await self._room.turn(ticket, size, of_answer=True)
 
     def cancel(self, ticket: Ticket) -> None:
         """Nothing came of the request: it is not recorded."""
-        size, ticket.size = ticket.size, 0
-        self._left(ticket)
-        self._give_back(size)
+        self._room.left(ticket)
+
+    def hold(self, ticket: Ticket) -> None:
+        """Its bytes count until ``release``, though they be recorded before: the client does not have them yet."""
+        ticket.held = True
+
+    def release(self, ticket: Ticket) -> None:
+        """The client has its answer."""
+        ticket.held = False
+        if ticket.written:
+            self._room.left(ticket)
+
+    def drain(self) -> None:
+        """The gateway stops: nobody waits for room any more."""
+        self._room.stop()
 
     def put(self, ticket: Ticket, exchange: Exchange, *, wait: bool = False) -> asyncio.Future[int | None] | None:
         """Queue an exchange. ``wait``: the future resolves when it is durable; cancel it freely."""
         if not ticket.accepted:
+            self._ended(exchange.request_id, LOST)
             return None
+        self._ended(exchange.request_id, WAITING)
         size = _size(exchange)
-        extra, ticket.size = size - ticket.size, size
+        self._room.resize(ticket, size)
         self.waiting += 1
         durable = self._loop.create_future() if wait else None
         lane = self._lanes[size >= HUGE]
         lane.taken += 1
         lane.queue.put(_Job(exchange, ticket, durable))
-        self._give_back(-extra)
         return durable
 
     def add(self, exchange: Exchange) -> None:
         """Queue an exchange that no client waits for (shadow); beyond the bound it is dropped and counted."""
         size = _size(exchange)
-        if not self._fits(size):
+        if not self._room.fits(size):
             self._metrics.dropped.add()
             return
-        self.waiting_bytes += size
-        self.put(Ticket(size), exchange)
+        self.put(Ticket(0), exchange)
 
-    def seq_of(self, request_id: str) -> int | None:
-        """The durable sequence number of one of the latest requests."""
-        return self._seqs.get(request_id)
+    def fate(self, request_id: str) -> tuple[Fate, int | None]:
+        """What became of one of the latest requests that this process answered, and its durable sequence number."""
+        found = self._fates.get(request_id)
+        if found is None:
+            return Fate.UNKNOWN, None
+        if found > 0:
+            return Fate.RECORDED, found
+        return (Fate.WAITING if found == WAITING else Fate.LOST), None
 
     async def caught_up(self, within_s: float) -> bool:
         """Wait until all that was put by now is written; False if that takes longer than ``within_s``."""
@@ -235,65 +248,31 @@ class Recorder:
             await asyncio.to_thread(lane.thread.join)
         await asyncio.sleep(0)  # what the thread handed over last
 
-    def _fits(self, size: int) -> bool:
-        """Of a request."""
-        held = self.waiting_bytes - (0 if self._through is None else self._through.size)
-        return held == 0 or held + size <= self._max_bytes
-
-    def _grows(self, size: int) -> bool:
-        """Whether more of an answer fits."""
-        return self.waiting_bytes == 0 or self.waiting_bytes + size <= self._max_bytes * 7 // 8
-
-    def _give_back(self, size: int) -> None:
-        self.waiting_bytes -= size
-        self._let_in()
-
-    def _left(self, ticket: Ticket) -> None:
-        if ticket is self._through:
-            self._through = None
-
-    def _let_in(self) -> None:
-        """Answers and requests, each in the order in which they came."""
-        while self._growing:
-            ticket, more, grows = self._growing[0]
-            if not grows.cancelled():
-                if not self._grows(more):
-                    if self._through is not None:
-                        break
-                    self._through = ticket
-                ticket.size += more
-                self.waiting_bytes += more
-                grows.set_result(True)
-            self._growing.popleft()
-        while self._room:
-            wanted, turn = self._room[0]
-            if turn.cancelled():
-                self._room.popleft()
-                continue
-            if not self._fits(wanted):
-                return
-            self._room.popleft()
-            self.waiting_bytes += wanted
-            turn.set_result(None)
+    def _ended(self, request_id: str, fate: int) -> None:
+        if not request_id:  # a question of ours: no client can ask for it
+            return
+        self._fates[request_id] = fate
+        if len(self._fates) > REMEMBERED:
+            self._fates.popitem(last=False)
 
     def _done(self, lane: _Lane, jobs: Sequence[_Job], seqs: Sequence[int | None]) -> None:
         for job, seq in zip(jobs, seqs, strict=True):
+            self._ended(job.exchange.request_id, LOST if seq is None else seq)
             if seq is None:
                 self._metrics.unrecorded.add()
             else:
                 self._metrics.recorded.add()
                 self.acknowledged = max(self.acknowledged, seq)
-                self._seqs[job.exchange.request_id] = seq
-            self._left(job.ticket)
+            job.ticket.written = True
             if job.durable is not None and not job.durable.done():
                 job.durable.set_result(seq)
-        while len(self._seqs) > REMEMBERED:
-            self._seqs.popitem(last=False)
         self._metrics.commits.add()
         self.waiting -= len(jobs)
         lane.written += len(jobs)
         self._told_caught_up()
-        self._give_back(sum(job.ticket.size for job in jobs))
+        for job in jobs:
+            if not job.ticket.held:
+                self._room.left(job.ticket)
 
     def _told_caught_up(self) -> None:
         for wanted, done in self._catching:

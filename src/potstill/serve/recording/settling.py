@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from potstill.errors import UnknownPrice
 from potstill.measure.ledger import price_usage
-from potstill.serve.parts import Admission, Episodes, Gate
+from potstill.serve.seams import Admission, Episodes, Gate
 from potstill.serve.telemetry.metrics import Metrics
 from potstill.serve.tenants.guesses import Guesses, Whose
 from potstill.serve.work import Work

@@ -51,6 +51,8 @@ STALE_S = 3.0
 """A state that was last read longer ago is not served by: the teacher answers."""
 PATIENCE_S = 0.25
 """How long a request waits for the state to be read."""
+KILL_S = 5.0
+"""How long whoever throws the kill switch waits for the store."""
 UNHURRIED_S = 10.0
 """How long work that nobody waits for gives the store."""
 STEP_S = 10.0
@@ -147,6 +149,8 @@ class Stages:
         self._adopted: set[str] = set()
         self._rows: dict[str, StageRow] = {}
         self._switch = Switch()
+        self._unwritten: Switch | None = None
+        """Thrown here, and not known to the store yet."""
         self._events: dict[str, deque[Event]] = {name: deque(maxlen=_WAITING) for name in self.staged}
         self._read_at = float("-inf")
         self._stepped_at = float("-inf")
@@ -206,6 +210,10 @@ class Stages:
             return None
         return _BY_MODE.get(trust.route.mode, rollout.Stage.OFF)
 
+    def rolls_out(self, name: str) -> bool:
+        """Whether evidence moves the route."""
+        return self._trusts[name].rolls_out
+
     @property
     def switch(self) -> Switch:
         return self._switch
@@ -257,7 +265,7 @@ class Stages:
             log.exception("the rollout's state could not be read")
             self.failures += 1
             return False
-        self._switch, self._rows, self._read_at = switch, rows, self._clock()
+        self._switch, self._rows, self._read_at = self._unwritten or switch, rows, self._clock()
         return True
 
     async def tick(self, now: float | None = None) -> bool:
@@ -266,6 +274,8 @@ class Stages:
             at = self._clock() if now is None else now
             look = at - self._stepped_at >= STEP_S
             try:
+                if self._unwritten is not None:
+                    await self._written(self._unwritten)
                 for name in self.staged:
                     if look or self._events[name]:
                         await self._run(self._flush, name, at)
@@ -294,9 +304,32 @@ class Stages:
         return row
 
     async def kill_all(self, killed: bool = True, by: str = "") -> Switch:
-        """Everything to the teacher, on all routes and in every process within ``POLL_S``; or end that."""
-        self._switch = await self._run(self._throw, Switch(killed=killed, at=self._clock(), by=by))
+        """Everything to the teacher, on all routes and in every process within ``POLL_S``; or end that.
+
+        Killing counts here at once. Where the store does not take it in time it is written as soon as it does
+        (``unwritten``). Ending it needs the store: raises ``StoreError``.
+        """
+        wanted = Switch(killed=killed, at=self._clock(), by=by)
+        if killed:
+            self._switch = self._unwritten = wanted
+        try:
+            async with asyncio.timeout(KILL_S):
+                await self._written(wanted)
+        except Exception as error:
+            self.failures += 1
+            if not killed:
+                raise StoreError("The store did not take it, so the kill switch stays as it is; try again.") from error
+            log.warning("the kill switch is on here, and not written: the store does not answer (%s)", error)
         return self._switch
+
+    @property
+    def unwritten(self) -> bool:
+        """The switch is on here, and neither a restart nor other gateways know of it."""
+        return self._unwritten is not None
+
+    async def _written(self, switch: Switch) -> None:
+        await self._run(self._throw, switch)
+        self._switch, self._unwritten = switch, None
 
     def _read(self) -> tuple[Switch, dict[str, StageRow]]:
         found = self._store.get_state(*SWITCH)

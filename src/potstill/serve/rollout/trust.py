@@ -92,8 +92,21 @@ def _check_context(route: Route) -> None:
     one_of("place of demonstrations (per)", context.per, ("task", "step"))
     if context.k < 0:
         raise ConfigError(f"context.k of route '{route.name}' is {context.k}; allowed: 0 or more. 0 shows none.")
+    _check_playbook(route)
     if context.k and context.max_tokens < 1:
         raise ConfigError(f"context.max_tokens of route '{route.name}' is {context.max_tokens}; allowed: 1 or more.")
+
+
+def _check_playbook(route: Route) -> None:
+    told = route.playbook
+    for name, number in (("max_tokens", told.max_tokens), ("top_k", told.top_k), ("step_tokens", told.step_tokens)):
+        if number < 0:
+            raise ConfigError(f"playbook.{name} of route '{route.name}' is {number}; allowed: 0 or more.")
+    for name, share in (("canary_share", told.canary_share), ("holdout_share", told.holdout_share)):
+        if not 0.0 <= share <= 1.0:
+            raise ConfigError(f"playbook.{name} of route '{route.name}' is {share:g}; allowed: 0 to 1.")
+    if not told.deadline_s > 0:
+        raise ConfigError(f"playbook.deadline_s of route '{route.name}' is {told.deadline_s:g}; it must be above 0.")
 
 
 def _policy(route: Route, found: Calibrated | None) -> Policy:
@@ -161,6 +174,8 @@ def _calibrated(route: Route) -> Calibrated:
 def _warnings(route: Route, student: Model | None, found: Calibrated | None) -> tuple[str, ...]:
     """What an operator should know, though it can be served."""
     told = []
+    if route.playbook.name and student is None:
+        told.append(f"route '{route.name}' has a playbook and no student: nobody is shown it")
     if found is None and route.mode is Mode.CASCADE:
         told.append(f"route '{route.name}' has no calibration: nothing proves its threshold")
     if found is not None and not found.certified:

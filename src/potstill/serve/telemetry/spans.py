@@ -303,6 +303,7 @@ def _content(exchange: Exchange, call: Upstream, answer: Answer | None) -> Attri
 
 def _of_exchange(exchange: Exchange, content: bool) -> Attributes:
     """What all calls of an exchange have in common."""
+    use = exchange.playbook
     return {
         "gen_ai.conversation.id": exchange.episode_id,
         "potstill.tenant": exchange.namespace,
@@ -311,6 +312,8 @@ def _of_exchange(exchange: Exchange, content: bool) -> Attributes:
         "potstill.task.id": _text(exchange.metadata.get("task")),
         "potstill.stage": exchange.stage or None,
         "potstill.demonstrations": len(exchange.demonstrations) or None,
+        "potstill.playbook": None if use is None else use.name,
+        "potstill.bullets": None if use is None else list(use.shown) or None,
         **({} if exchange.decision is None else _of_decision(exchange.decision, content)),
     }
 

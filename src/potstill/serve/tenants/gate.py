@@ -21,7 +21,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from potstill.errors import StoreError
-from potstill.serve.parts import Admission
+from potstill.serve.seams import Admission
 from potstill.serve.settings import Tenant
 from potstill.serve.tenants import keys
 from potstill.serve.tenants.accounts import NO_KEY, UNLIMITED, Account, Accounts, Limit, SpendRows
@@ -78,7 +78,7 @@ _ASK = _Ask.ASK
 
 
 class TenantGate:
-    """A ``parts.Gate`` for one event loop. ``start`` keeps it in step with the store, ``aclose`` writes the rest."""
+    """A ``seams.Gate`` for one event loop. ``start`` keeps it in step with the store, ``aclose`` writes the rest."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class TenantGate:
     # --- who may ask ------------------------------------------------------------------------------------------------
 
     async def admit(self, key: str | None, route: str, at: float) -> Admission | Problem:
-        """See ``parts.Gate``. Waits for the store only where the key or its account is new here.
+        """See ``seams.Gate``. Waits for the store only where the key or its account is new here.
 
         An empty route: whose key is this? For requests that ask no model; no limit is looked at, nothing is counted.
         """
@@ -217,7 +217,7 @@ class TenantGate:
         unknown: bool = False,
         guessed: bool = False,
     ) -> None:
-        """See ``parts.Gate``. Sums that are no number count as unknown; negative ones as nothing."""
+        """See ``seams.Gate``. Sums that are no number count as unknown; negative ones as nothing."""
         ticket = self._let_go(admission.ticket)
         key_id = admission.key_id or NO_KEY
         known = usd if usd is not None and math.isfinite(usd) else None

@@ -3,8 +3,9 @@
 What it knows: how old an answer of the store may be. What it does not do: compare secrets (``keys``), limits, tables.
 
 Every second the keys in use are read again off the event loop, so that a revocation takes effect within seconds in
-every process. While the store does not answer, keys that it confirmed within ``GRACE_S`` stay good (agents go on), and
-keys that are not known here are refused as "cannot be checked" (nobody gets in by breaking the store).
+every process. While the store does not answer, keys that it confirmed within ``GRACE_S`` stay good and, once a request
+found it so, wait for nothing (agents go on); keys that are not known here are refused as "cannot be checked": nobody
+gets in by breaking the store.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class KeyCache:
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._absent: OrderedDict[str, float] = OrderedDict()
         self._asking: dict[str, asyncio.Task[VirtualKey | None]] = {}
+        self._failing = False
+        """The store did not answer when it was last asked: nobody waits for it whose key is good without."""
         self.failures = 0
         """How often the store did not answer."""
 
@@ -77,13 +80,23 @@ class KeyCache:
         if abs(at - self._absent.get(id, -ABSENT_S)) < ABSENT_S:
             return None
         try:
+            if self._failing and (key := self._good_still(id, at)) is not None:
+                self._ask(id, at)  # its answer, once there is one, ends the failing
+                return key
             return await asyncio.wait_for(asyncio.shield(self._ask(id, at)), LOOKUP_S)
         except Exception as error:  # whatever the store raises, keys that it confirmed lately stay good
-            seen = self._seen.get(id)
-            if seen is None or abs(at - seen.asked_at) > GRACE_S:
+            self._failing = True
+            if (key := self._good_still(id, at)) is None:
                 raise StoreError(f"the key cannot be looked up: {error}") from error
-            seen.used_at = at
-            return seen.key
+            return key
+
+    def _good_still(self, id: str, at: float) -> VirtualKey | None:
+        """A key that the store confirmed within ``GRACE_S``, for as long as it fails."""
+        seen = self._seen.get(id)
+        if seen is None or abs(at - seen.asked_at) > GRACE_S:
+            return None
+        seen.used_at = at
+        return seen.key
 
     def forget(self, id: str) -> None:
         """Something about this key was changed here: ask the store at the next use."""
@@ -102,6 +115,7 @@ class KeyCache:
             found = await loop.run_in_executor(self._executor, self._read, due)
         except Exception:
             self.failures += 1
+            self._failing = True
             return
         for id, key in found:
             self._keep(id, key, at)
@@ -132,6 +146,7 @@ class KeyCache:
         return key
 
     def _keep(self, id: str, key: VirtualKey | None, at: float) -> None:
+        self._failing = False
         if key is None:
             self._seen.pop(id, None)
             self._absent[id] = at

@@ -30,7 +30,7 @@ _LAST = (b"\n\ndata: [DONE]\n\n", b"\n\ndata:[DONE]\n\n")
 """How nearly every stream of chat completions ends."""
 _BLANK = re.compile(rb"\n[\r\n]|\r\r")
 """Of whichever of the three line ends: the end of a line, and of an empty one."""
-_ENDS = {
+ENDS = {
     ANTHROPIC: ("message_stop",),
     RESPONSES: ("response.completed", "response.incomplete", "response.failed"),
 }
@@ -80,7 +80,7 @@ def stream_ended(body: bytes, dialect: str) -> bool:
         said = (data for block in _blocks_with(body, END_MARKS[CHAT]) for data in events_of(block))
         return any(data.strip() == b"[DONE]" for data in said) or _finished(body)
     return any(
-        _event(data).type in _ENDS[dialect]
+        event_in(data).type in ENDS[dialect]
         for block in _blocks_with(body, END_MARKS[dialect])
         for data in events_of(block)
     )
@@ -92,24 +92,24 @@ def stream_told_error(body: bytes) -> bool:
     for _ in range(TRIES):  # behind it may be comments
         begin = _begin(body, end)
         if data := events_of(body[begin:end]):
-            return _is_error(data[-1])
+            return is_error(data[-1])
         end = begin - 2
         if end <= 0:
             return False
-    return _is_error(next(reversed(events_of(body)), b""))
+    return is_error(next(reversed(events_of(body)), b""))
 
 
-def _is_error(data: bytes) -> bool:
-    event = _event(data)
+def is_error(data: bytes) -> bool:
+    event = event_in(data)
     return event.type == "error" or event.error is not None
 
 
 def is_said(data: bytes) -> bool:
     """Whether an event's data are whole."""
-    return data.strip() == b"[DONE]" or _event(data) is not _NOTHING
+    return data.strip() == b"[DONE]" or event_in(data) is not _NOTHING
 
 
-class _Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True):
     """What an event says of the stream it stands in."""
 
     type: Any = None
@@ -117,11 +117,11 @@ class _Event(msgspec.Struct, frozen=True):
     choices: Any = None
 
 
-_NOTHING = _Event()
-_events = msgspec.json.Decoder(_Event)
+_NOTHING = Event()
+_events = msgspec.json.Decoder(Event)
 
 
-def _event(data: bytes) -> _Event:
+def event_in(data: bytes) -> Event:
     """``_NOTHING`` for what is no JSON object."""
     try:
         return _events.decode(data)
@@ -160,10 +160,10 @@ def _finished(body: bytes) -> bool:
     if not _has_other(body, b'"finish_reason"', b"null"):
         return False
     if _has_other(body, b'"index"', b"0"):  # of a choice, or of a call of a tool
-        reasons = _reasons(events_of(body))
+        reasons = reasons_of(events_of(body))
         return bool(reasons) and all(reasons.values())
     blocks = _blocks_with(body, (b'"finish_reason"',))
-    return any(any(_reasons(events_of(block)).values()) for block in blocks)
+    return any(any(reasons_of(events_of(block)).values()) for block in blocks)
 
 
 def _has_other(body: bytes, name: bytes, value: bytes) -> bool:
@@ -171,11 +171,11 @@ def _has_other(body: bytes, name: bytes, value: bytes) -> bool:
     return body.count(name) > body.count(name + b":" + value) + body.count(name + b": " + value)
 
 
-def _reasons(said: Iterable[bytes]) -> dict[int, bool]:
+def reasons_of(said: Iterable[bytes]) -> dict[int, bool]:
     """Of each choice, whether an event gave a reason why it ended."""
     finished: dict[int, bool] = {}
     for data in said:
-        choices = _event(data).choices
+        choices = event_in(data).choices
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and isinstance(index := choice.get("index", 0), int):
                 finished[index] = finished.get(index, False) or isinstance(choice.get("finish_reason"), str)

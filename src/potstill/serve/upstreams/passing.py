@@ -6,15 +6,16 @@ when an answer is none. What it does not do: sockets, or another dialect (``tran
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from potstill.errors import NOT_JSON, BadResponse
-from potstill.serve.clients.outline import Outline, asks_for_usage, with_fields, with_usage_asked
 from potstill.serve.clients.problems import CHAT, event_of
-from potstill.serve.upstreams.answers import stream_ended, stream_told_error, usage_of
+from potstill.serve.clients.request_fields import Outline, asks_for_usage, with_fields, with_usage_asked
+from potstill.serve.upstreams.answers import usage_of
 from potstill.serve.upstreams.relay import UsageFilter, WholeEvents, completed
+from potstill.serve.upstreams.told import Told
 from potstill.wire.dialect import Problem
 
 CUT_OFF = Problem(status=502, kind="upstream", message="The upstream ended its stream too early.", code="cut_off")
@@ -29,6 +30,8 @@ class Adapter(Protocol):
     """The upstream's bytes are not the client's: they are recorded apart."""
     usage_told: bytes
     """The events with the usage that the client did not ask for and does not get."""
+    usage: dict[str, Any] | None
+    """What the whole answer said that it used, where that is known already."""
     put_in: frozenset[str]
     """Fields that the gateway put in or named: an upstream that refuses one gets the request again without."""
 
@@ -41,11 +44,11 @@ class Adapter(Protocol):
     def rest(self) -> bytes:
         """What came and is not fed on yet, as it came; empty where that is not the client's."""
 
-    def ended(self, body: bytes) -> bool:
-        """Whether the stream, ``body`` so far, has said that it is complete: what breaks afterwards breaks nothing."""
+    def ended(self, told: Told) -> bool:
+        """Whether the stream has said that it is complete: what breaks afterwards breaks nothing."""
 
-    def close(self, body: bytes) -> tuple[bytes, Problem | None]:
-        """The upstream's stream is at its end and was ``body`` in all: the last bytes, and what was wrong with it."""
+    def close(self, told: Told) -> tuple[bytes, Problem | None]:
+        """The upstream's stream is at its end: the last bytes, and what was wrong with it."""
 
     def broken(self, problem: Problem) -> bytes:
         """The stream ends with this."""
@@ -54,6 +57,7 @@ class Adapter(Protocol):
 class Passing:
     foreign = False
     usage_told = b""
+    usage: dict[str, Any] | None = None
 
     def __init__(self, body: bytes, outline: Outline, dialect: str, model: str, *, ask_usage: bool) -> None:
         self._dialect = dialect
@@ -67,7 +71,7 @@ class Passing:
 
     def whole(self, body: bytes, *, streamed: bool) -> bytes:
         try:
-            usage_of(body)
+            self.usage = usage_of(body)
         except NOT_JSON as error:
             raise BadResponse(f"The upstream's answer is not JSON of its dialect: {error}.") from None
         return body
@@ -84,14 +88,14 @@ class Passing:
     def rest(self) -> bytes:
         return self._events.rest()
 
-    def ended(self, body: bytes) -> bool:
-        return stream_ended(body, self._dialect)
+    def ended(self, told: Told) -> bool:
+        return told.ended
 
-    def close(self, body: bytes) -> tuple[bytes, Problem | None]:
-        if stream_ended(body, self._dialect):
+    def close(self, told: Told) -> tuple[bytes, Problem | None]:
+        if told.ended:
             rest = completed(self._events.rest())
             return (rest if self._filter is None else self._filter.apply(rest)), None
-        if stream_told_error(body):
+        if told.error:
             return completed(self._events.rest()), CUT_OFF
         return self.broken(CUT_OFF), CUT_OFF
 

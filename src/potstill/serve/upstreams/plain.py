@@ -15,11 +15,11 @@ from multidict import CIMultiDict
 
 from potstill.errors import NOT_JSON, ModelError
 from potstill.serve.clients.client import Client
-from potstill.serve.clients.outline import Outline, with_fields
 from potstill.serve.clients.problems import ANTHROPIC, Headers, Refused, event_of, refused
-from potstill.serve.parts import Admission
+from potstill.serve.clients.request_fields import Outline, with_fields
 from potstill.serve.recording.settling import Settler
 from potstill.serve.routes import Target
+from potstill.serve.seams import Admission
 from potstill.serve.settings import Limits, Model
 from potstill.serve.tenants.guesses import may_be_billed
 from potstill.serve.upstreams.answers import usage_of

@@ -1,4 +1,4 @@
-"""``parts.Ask``: a neutral prompt to a model, whichever dialect its upstream speaks, and its choices back.
+"""``seams.Ask``: a neutral prompt to a model, whichever dialect its upstream speaks, and its choices back.
 
 What it knows: one request for ``n`` samples or ``n`` requests, and what each cost. What it does not do: choose models,
 weigh answers, or talk to clients.
@@ -24,7 +24,7 @@ from potstill.errors import (
     RateLimited,
 )
 from potstill.serve.clients.problems import CHAT, Refused
-from potstill.serve.parts import CUT, Asked
+from potstill.serve.seams import CUT, Asked
 from potstill.serve.settings import Model
 from potstill.serve.tenants.guesses import may_be_billed
 from potstill.serve.upstreams.answers import usage_of
@@ -63,7 +63,7 @@ class Questions:
 
     async def ask(self, model: Model, prompt: Prompt, *, n: int = 1, told: Told = lambda call: None) -> list[Asked]:
         """``n`` choices in all. Where they are asked for apart and only some fail, the failed ones have no choices and
-        a call with its error; raises ``ModelError`` where all fail. ``told``: see ``parts.Ask``."""
+        a call with its error; raises ``ModelError`` where all fail. ``told``: see ``seams.Ask``."""
         endpoint = self._upstreams.endpoints[model.upstream]
         shares = endpoint.upstream.n_shares_prompt and endpoint.dialect == CHAT
         asked = msgspec.structs.replace(prompt, model=model.model, stream=False, stream_usage=False, n=1)

@@ -6,6 +6,7 @@ choose the upstream or fail over (``forward``), or dialects (an ``Adapter`` stan
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -14,19 +15,22 @@ import msgspec
 
 from potstill.errors import NOT_JSON, BadResponse
 from potstill.models.limits import parse_retry_after
+from potstill.serve.answer_bytes import Kept
 from potstill.serve.clients.problems import Headers, Refused, refused, translated
-from potstill.serve.kept import Kept
 from potstill.serve.settings import Model
 from potstill.serve.tenants.guesses import may_be_billed
 from potstill.serve.upstreams.answers import END_MARKS, usage_of, usage_of_stream
 from potstill.serve.upstreams.endpoints import READ_ERRORS, Endpoint, Upstreams, answer_headers, read_failure
 from potstill.serve.upstreams.passing import Adapter
+from potstill.serve.upstreams.told import Heard, Read, Told
 from potstill.serve.work import Work, answerer_header
 from potstill.trajectories.exchange import Upstream
 from potstill.types import Answerer, ErrorRecord
 from potstill.wire.dialect import Problem, dialect
 
 MAX_REFUSAL_BYTES = 1 << 20
+LONG = 256 * 1024
+"""Bytes of an answer beyond which its translation takes longer than others should wait."""
 OWN_HEADERS = frozenset((b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry"))
 """Those of an error that the gateway writes itself."""
 EVENTS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
@@ -75,6 +79,8 @@ class Transfer:
         self._received = Kept()
         """What came, where that is not what the client gets."""
         self._streams = False
+        self._heard: Heard | None = None
+        """Of a stream that is not kept whole."""
         self._error: ErrorRecord | None = None
         self._problem: Problem | None = None
         self._noted = False
@@ -103,6 +109,12 @@ class Transfer:
         finally:
             self._note()
 
+    async def _for_the_client(self, body: bytes) -> bytes:
+        """A long answer is translated on a thread, where others get their turn in between. Raises ``BadResponse``."""
+        if self._adapter.foreign and len(body) > LONG:
+            return await asyncio.to_thread(self._adapter.whole, body, streamed=self._streams)
+        return self._adapter.whole(body, streamed=self._streams)
+
     async def _answered(self, response: aiohttp.ClientResponse) -> bool:
         if response.status >= 300:
             return await self._refusal(response)
@@ -112,7 +124,7 @@ class Transfer:
             return True
         body = await self._read(response, self._max_bytes)
         try:
-            answer = self._adapter.whole(body, streamed=self._streams)
+            answer = await self._for_the_client(body)
         except BadResponse as error:
             raise refused(502, "upstream", f"Upstream '{self._endpoint.name}': {error}", code="bad_answer") from None
         self._work.answerer = self._answerer
@@ -170,9 +182,7 @@ class Transfer:
             while chunk := await content.readany():
                 await self._grow(work, len(chunk))
                 if adapter.foreign:
-                    self._received.append(chunk)
-                    if not work.ticket.accepted:
-                        self._received.cut()
+                    self._keep(self._received, chunk, heard=True)
                 size += len(chunk)
                 if size > self._max_bytes:
                     raise self._too_long()
@@ -183,7 +193,7 @@ class Transfer:
                     await self._begin(response)
                 if adapter.foreign:
                     await self._grow(work, len(out))
-                self._keep(out)
+                self._keep(work.chunks, out, heard=not adapter.foreign)
                 if held or content.at_eof() or any(mark in out for mark in self._marks):
                     held.append(out)
                 else:
@@ -191,8 +201,9 @@ class Transfer:
         except (*READ_ERRORS, Refused) as error:
             failure = error if isinstance(error, Refused) else read_failure(self._endpoint, error)
         came = self._came()
-        if failure is None or adapter.ended(came):
-            last, problem = adapter.close(came)
+        told = self._told(came)
+        if failure is None or adapter.ended(told):
+            last, problem = adapter.close(told)
         else:
             last, problem = adapter.broken(failure.problem), failure.problem
         if problem is None:
@@ -207,13 +218,27 @@ class Transfer:
                 del failure  # which holds this frame, and with it the bodies, until the garbage collector comes
         self._note(came)
         work.chunks.append(last)
-        del came
+        del came, told
         await self._end(work, b"".join((*held, last)))
 
-    def _keep(self, out: bytes) -> None:
-        self._work.chunks.append(out)
-        if not self._work.ticket.accepted:
-            self._work.chunks.cut()
+    def _keep(self, kept: Kept, more: bytes, *, heard: bool) -> None:
+        """``heard``: these are the upstream's own words. Where only their ends stay, they are read as they pass."""
+        kept.append(more)
+        if self._work.ticket.accepted:
+            return
+        if heard and self._heard is None:
+            self._heard = Heard(self._endpoint.dialect)
+            self._heard.hear(kept.joined())
+        elif heard and self._heard is not None:
+            self._heard.hear(more)
+        kept.cut()
+
+    def _told(self, came: bytes) -> Told:
+        if self._heard is None:
+            return Read(came, self._endpoint.dialect)
+        self._heard.hear(self._adapter.rest())
+        self._heard.close()
+        return self._heard
 
     def _came(self) -> bytes:
         """The upstream's bytes: held apart where the client gets others, else taken from what the client got."""
@@ -267,8 +292,10 @@ class Transfer:
     def _usage(self, received: bytes) -> dict[str, object] | None:
         try:
             if not self._streams:
-                return usage_of(received)
+                return self._adapter.usage or usage_of(received)
             apart = usage_of_stream(self._adapter.usage_told, self._endpoint.dialect)
+            if apart is None and self._heard is not None:
+                return self._heard.usage
             return apart or usage_of_stream(received, self._endpoint.dialect)
         except NOT_JSON:
             return None

@@ -6,6 +6,7 @@ What it knows: the two dialects' codecs, put one behind the other. What it does 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -14,6 +15,7 @@ from potstill.serve.clients.problems import ANTHROPIC, CHAT, RESPONSES
 from potstill.serve.deciding.student import images_of
 from potstill.serve.upstreams.passing import CUT_OFF
 from potstill.serve.upstreams.shaping import NAMES, SHAPELESS, Shape, shaped
+from potstill.serve.upstreams.told import Told
 from potstill.wire.assemble import Assembler, events_of
 from potstill.wire.dialect import Dialect, Problem
 from potstill.wire.events import Begin, Broken, Done, Event, Ping
@@ -26,6 +28,7 @@ MARK = b"potstill"
 class Translating:
     foreign = True
     usage_told = b""
+    usage: dict[str, Any] | None = None
 
     def __init__(
         self, prompt: Prompt, client: Dialect, upstream: Dialect, model: str, shape: Shape = SHAPELESS
@@ -57,10 +60,10 @@ class Translating:
     def rest(self) -> bytes:
         return b""
 
-    def ended(self, body: bytes) -> bool:
+    def ended(self, told: Told) -> bool:
         return self._done
 
-    def close(self, body: bytes) -> tuple[bytes, Problem | None]:
+    def close(self, told: Told) -> tuple[bytes, Problem | None]:
         return self._encoded(self._decoder.close()), self._broken
 
     def broken(self, problem: Problem) -> bytes:

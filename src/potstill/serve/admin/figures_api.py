@@ -23,12 +23,12 @@ from potstill.measure.prices.table import PriceTable
 from potstill.record.fold import trajectory_of
 from potstill.serve.admin import episode_steps
 from potstill.serve.admin.episode_pages import EpisodePages, Wanted
-from potstill.serve.admin.parts import AdminStore, Blocking
+from potstill.serve.admin.seams import AdminStore, Blocking
 from potstill.serve.clients import json_http
 from potstill.serve.clients.json_http import Call, Receive, Refusal
 from potstill.serve.figures.episode import DAY_S, EpisodeFigures, episode_figures, plain
-from potstill.serve.figures.kept import KeptFigures, Key
 from potstill.serve.figures.overview import overview
+from potstill.serve.figures.remembered import KeptFigures, Key
 from potstill.serve.settings import Gateway
 from potstill.serve.tenants.key_rows import iso_day, moment
 from potstill.serve.tenants.limits import day_of

@@ -15,8 +15,8 @@ import re
 
 from potstill.errors import UnknownName
 from potstill.serve.clients.problems import CHAT, RESPONSES, Refused, refused
-from potstill.serve.parts import Admission, Gate
 from potstill.serve.routes import PASSED, Routes, Target
+from potstill.serve.seams import Admission, Gate
 from potstill.serve.upstreams.endpoints import Endpoint, Upstreams
 from potstill.wire.dialect import Problem
 

@@ -13,7 +13,7 @@ from potstill.record.outline import Outline
 from potstill.record.placement import Placement as Placement
 from potstill.serve.settings import Model, Route
 from potstill.trajectories.exchange import Exchange, Upstream
-from potstill.types import Decision, DemonstrationRef, Struct
+from potstill.types import Decision, DemonstrationRef, PlaybookUse, Struct
 from potstill.wire.dialect import Problem
 from potstill.wire.events import Event
 from potstill.wire.neutral import Answer, Prompt
@@ -134,6 +134,8 @@ class Decided(Struct, frozen=True, kw_only=True):
     decision: Decision | None = None
     calls: tuple[Upstream, ...] = ()
     demonstrations: tuple[DemonstrationRef, ...] = ()
+    playbook: PlaybookUse | None = None
+    bullets: tuple[str, ...] = ()
     stage: str = ""
     notes: tuple[str, ...] = ()
 

@@ -1,7 +1,7 @@
 """What episodes' figures were when they were read, until the episodes change: light enough for a day of thousands.
 
 What it knows: which figures still hold, what of them a day's overview needs, how many are kept. What it does not do:
-read episodes (``admin.figures``), arithmetic.
+read episodes (``admin.figures_api``), arithmetic.
 """
 
 from __future__ import annotations
