@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from potstill.errors import EnvCrashed
+from potstill.protocols import Capabilities
 from potstill.types import (
     Action,
     Answerer,
@@ -63,6 +64,8 @@ class ToyEnvironment:
 
 class ToyModel:
     """Says what ``answers`` say in order (cycling), or asks the expert's handle; counts one token a word."""
+
+    capabilities = Capabilities()
 
     def __init__(self, name: str, answers: Iterable[str] = (), delay_s: float = 0.0) -> None:
         self.name = name

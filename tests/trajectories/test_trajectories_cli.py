@@ -14,7 +14,7 @@ from potstill.cli.main import main
 from potstill.cli.trajectories import trajectories
 from potstill.errors import ConfigError, StoreError
 from potstill.trajectories import Store
-from potstill.types import Decision, DemonstrationRef, ErrorRecord, Outcome, Reason, Vote
+from potstill.types import Decision, DemonstrationRef, ErrorRecord, Outcome, PlaybookUse, Reason, Vote
 
 
 @pytest.fixture
@@ -100,6 +100,23 @@ def test_show_says_who_answered_and_why(tmp_path):
     assert "\x1b" not in out
     assert "system: You are in a house" in call("show", "x", "--prompts", "--db", str(tmp_path / "s.db")).stdout
     assert json.loads(call("show", "x", "--json", "--db", str(tmp_path / "s.db")).stdout)["id"] == "x"
+
+
+def test_show_says_which_bullets_of_a_playbook_were_shown(tmp_path):
+    import msgspec
+
+    base = episode("x", steps=1)
+    use = PlaybookUse(name="support\x1b[31m", revision=4, shown=("b-2", "b-1"), withheld=("b-3",), trial=True)
+    step = msgspec.structs.replace(base.steps[0], bullets=("b-1",))
+    with Store.open(tmp_path / "s.db") as store:
+        store.append(msgspec.structs.replace(base, steps=(step,), playbook=use))
+        store.append(episode("y", steps=1))
+    out = call("show", "x", "--db", str(tmp_path / "s.db")).stdout
+    for expected in ("revision 4, a trial", "shown: b-2, b-1", "withheld: b-3", "bullets: b-1"):
+        assert expected in out
+    assert "\x1b" not in out
+    assert "cited" not in out
+    assert "playbook" not in call("show", "y", "--db", str(tmp_path / "s.db")).stdout
 
 
 def test_export_then_import_then_rm(db, tmp_path):

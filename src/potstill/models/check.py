@@ -11,12 +11,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
+import msgspec
+
 from potstill.errors import BadResponse, ModelError
 from potstill.protocols import Capabilities, Model
-from potstill.types import Answerer, Call, Completion, Message, Request, Struct, ToolSpec
+from potstill.types import Answerer, Call, Completion, Message, Request, Situation, Struct, ToolSpec
 
 ADMISSIBLE = ("open the door", "go to the kitchen", "take the lamp")
 _QUESTION = Message(role="user", content="You are in a hall. Answer with one of: " + ", ".join(ADMISSIBLE) + ".")
+_SITUATION = Situation(goal="find the lamp", observation="You are in a hall.")
+"""The same for a policy, which reads no messages."""
 _PROMPT_TOKENS = 200
 """More than any of the prompts below has in any tokenizer, the tool's description included."""
 _TOOL_ANSWER_TOKENS = 128
@@ -127,7 +131,14 @@ class _Probe:
         self._model = model
         self._claims = model.capabilities
         self._n = n
-        self._base = Request(messages=(_QUESTION,), temperature=1.0, max_tokens=max_tokens)
+        admissible = ADMISSIBLE if model.capabilities.actions_only else ()
+        self._base = Request(
+            messages=(_QUESTION,),
+            situation=_SITUATION,
+            admissible=admissible,
+            temperature=1.0,
+            max_tokens=max_tokens,
+        )
         self._calls: list[Call] = []
         self._first: Call | None = None
         self._several: Completion | None = None
@@ -215,9 +226,7 @@ class _Probe:
         return _found("usage", not empty, detail if not empty else "a prompt of 0 tokens")
 
     async def admissible_actions(self) -> Finding:
-        request = Request(
-            messages=self._base.messages, admissible=ADMISSIBLE, temperature=1.0, max_tokens=self._base.max_tokens
-        )
+        request = msgspec.structs.replace(self._base, admissible=ADMISSIBLE)
         replies = (await self._sample(request, self._n)).replies
         inside = sum(reply.text in ADMISSIBLE for reply in replies)
         detail = f"{inside} of {len(replies)} answers were admissible"
@@ -234,7 +243,7 @@ class _Probe:
         return _claimed("log-probabilities", self._claims.logprobs, there, detail)
 
     async def candidate_scores(self) -> Finding:
-        request = Request(messages=self._base.messages, admissible=ADMISSIBLE, max_tokens=self._base.max_tokens)
+        request = msgspec.structs.replace(self._base, admissible=ADMISSIBLE, temperature=0.0)
         candidates = (await self._sample(request)).replies[0].candidates
         scores = [score for _, score in candidates]
         complete = {action for action, _ in candidates} == set(ADMISSIBLE) and len(candidates) == len(ADMISSIBLE)

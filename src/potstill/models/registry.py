@@ -43,6 +43,7 @@ def open_model(spec: str, **options: Any) -> Model:
     ``PROVIDER:URL#MODEL``      that provider's facts at another address
     ``local:NAME_OR_PATH``      llama.cpp in this process: a known name or a GGUF file
     ``torch:NAME_OR_PATH``      the same weights in PyTorch, fast at scoring actions (extra ``lm``)
+    ``policy:FILE``             a small trained policy, run with numpy; chooses among admissible actions only
     ``expert``                  the environment's own expert (options ``counter``, ``priced_as``)
     ``replay:FILE[#MODEL]``     recorded answers
     ``python:MODULE:FUNC#NAME`` what a function of yours opens: ``FUNC(NAME, **options)``
@@ -84,6 +85,8 @@ def list_models() -> list[ModelKind]:
     models.append(ModelKind(spec="local:FILE.gguf", kind="local", description="any GGUF file"))
     torch = "a local model by name, file or folder in PyTorch: fast at scoring actions (extra lm)"
     models.append(ModelKind(spec="torch:NAME_OR_PATH", kind="local", description=torch))
+    policy = "a small trained policy, run with numpy: chooses among admissible actions only"
+    models.append(ModelKind(spec="policy:FILE", kind="local", description=policy))
     models += [_provider_row(name) for name in PROVIDERS]
     models.append(
         ModelKind(spec="expert", kind="expert", description="the environment's own expert, priced as a named model")
@@ -159,6 +162,11 @@ def _open_torch(rest: str, **options: Any) -> Model:
     return _with_options(f"torch:{rest}", opener, (rest,), options)
 
 
+def _open_policy(rest: str, **options: Any) -> Model:
+    opener: Opener = importlib.import_module("potstill.models.policy").open_policy
+    return _with_options(f"policy:{rest}", opener, (rest,), options)
+
+
 def _open_expert(rest: str, **options: Any) -> Model:
     from potstill.models.expert import EstimateCounter, ExpertModel
 
@@ -195,6 +203,7 @@ def _open_python(rest: str, **options: Any) -> Model:
 _KINDS: dict[str, Opener] = {
     "local": _open_local,
     "torch": _open_torch,
+    "policy": _open_policy,
     "expert": _open_expert,
     "replay": _open_replay,
     "python": _open_python,
@@ -202,6 +211,7 @@ _KINDS: dict[str, Opener] = {
 _EXAMPLES = {
     "local": "local:smollm2-135m",
     "torch": "torch:smollm2-135m",
+    "policy": "policy:student.safetensors",
     "replay": "replay:episodes.jsonl",
     "python": "python:own_model:open_matcher#words",
 }

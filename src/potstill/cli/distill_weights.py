@@ -1,0 +1,149 @@
+"""``potstill distill weights``: a teacher's recorded episodes become a small policy in one file. Parses, prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from potstill.cli.output import emit_json, emit_table, json_option, note
+from potstill.cli.run_options import Decorator, apply, typed_options
+from potstill.cli.store_option import db_option
+
+if TYPE_CHECKING:
+    from potstill.cli.weights_session import Made, WeightsPlan
+
+episode_options: tuple[Decorator, ...] = (
+    db_option,
+    click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it."),
+    click.option("--env", "environment", help="Environment of the episodes. [default: the only one there is]"),
+    click.option("--split", default="train", show_default=True, help="Of the tasks: never those that will be tested."),
+    click.option("--run", "run_id", metavar="RUN", help="Only this run's episodes."),
+    click.option(
+        "--held-out",
+        type=click.FloatRange(0, 0.9, min_open=True),
+        default=0.1,
+        show_default=True,
+        help="Share of the tasks that is not learnt from: it says when to stop, and judges the file.",
+    ),
+)
+
+train_options: tuple[Decorator, ...] = (
+    click.option("--student", default="ranker", show_default=True, help="What is trained: ranker."),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and batches."),
+    click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="How often, at most."),
+    click.option("--steps", type=click.IntRange(1), help="Gradient steps at most, instead of --epochs."),
+    click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Decisions of a step."),
+    click.option("--width", type=int, default=64, show_default=True, help="Of a text's vector: 4 to 512."),
+    click.option("--learning-rate", type=float, default=2e-3, show_default=True, help="The highest (AdamW)."),
+    click.option("--schedule", default="cosine", show_default=True, help="cosine or constant."),
+    click.option(
+        "--patience",
+        type=click.IntRange(0),
+        default=8,
+        show_default=True,
+        help="Looks at held-out tasks without a better one that end the training; 0: none does.",
+    ),
+    click.option(
+        "--loss",
+        "loss_options",
+        multiple=True,
+        help="KEY=VALUE of the loss: kind=soft, temperature=2, direction=reverse, ...; repeatable. "
+        "[default: kind=hard]",
+    ),
+    click.option("--look-every", type=click.IntRange(1), help="Steps between two looks at held-out tasks; an epoch's."),
+    click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of PyTorch."),
+)
+
+play_options: tuple[Decorator, ...] = (
+    click.option(
+        "--play",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Play so many held-out tasks at each look: successes, not agreement, say when to stop, and the file must "
+        "do as many as what was trained.",
+    ),
+    click.option("--tasks", "directory", type=click.Path(), help="With --play: folder with the games."),
+    click.option("--option", "environment_options", multiple=True, help="With --play: KEY=VALUE for the environment."),
+    click.option("--max-steps", type=click.IntRange(1), help="With --play: steps. [default: the environment's]"),
+    click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time."),
+)
+
+
+@click.command()
+@apply(episode_options)
+@apply(train_options)
+@apply(play_options)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The file to write, such as student.policy."
+)
+@click.option(
+    "--sign",
+    "key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Ed25519 key (PEM) to sign with.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint of the same training.")
+@click.option("--dry-run", is_flag=True, help="Say what would be trained and how long it takes, and stop.")
+@json_option
+def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
+    """Train a small policy on a teacher's recorded, successful episodes, and write it as one file that any arm can use.
+
+    \b
+    potstill distill context --env minigrid --split train --n 300 --teacher expert
+    potstill distill weights --out student.policy
+    potstill run --env minigrid --student policy:student.policy --arm zero-shot --n 40
+
+    The file is written only if, read back from the disk, it decides as what was trained. Beside it, in
+    student.policy.training, are the data and the checkpoint from which --resume goes on after Ctrl-C or a kill: it
+    ends with the same weights. A policy chooses among the actions that an environment lists; it writes no text.
+    """
+    from potstill.cli import weights_session as session
+
+    plan = session.planned(_chosen(options))
+    if dry_run:
+        print_estimate(plan, json_mode)
+        return
+    print_made(session.make(plan), plan, json_mode)
+
+
+def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+    """Settings are about models and worlds to play: which student is trained, and on what, is what was typed."""
+    typed = typed_options()
+    if "student" not in typed:
+        options["student"] = "ranker"
+    if "environment" not in typed:
+        options["environment"] = None
+    if not options["play"] and "directory" not in typed:
+        options["directory"] = None
+    return options
+
+
+def print_estimate(plan: WeightsPlan, json_mode: bool) -> None:
+    """What ``--dry-run`` prints."""
+    from potstill.cli import weights_session as session
+
+    row = session.estimate(plan)
+    emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
+
+
+def print_made(made: Made, plan: WeightsPlan, json_mode: bool) -> None:
+    if json_mode:
+        emit_json(made._asdict())
+        return
+    shown = {name: value for name, value in made._asdict().items() if name not in ("parity", "data", "manifest_sha256")}
+    emit_table(list(shown), [list(shown.values())], json_mode=False, title=str(plan.out))
+    parity = made.parity
+    note(
+        f"The file decides as what was trained: agreement {parity['agreement']:.4g}, largest difference "
+        f"{parity['difference']:.2g} on {parity['questions']} held-out questions in {parity['shapes']} shapes."
+    )
+    if made.success is not None:
+        note(f"It did {made.success:.1%} of the {parity['success']['episodes']} held-out tasks that were played.")
+    note(
+        f"Next: potstill run --env {plan.environment} --student policy:{plan.out} --arm zero-shot ; it chooses among "
+        "admissible actions."
+    )

@@ -1,0 +1,321 @@
+"""Makes a policy: episodes out of the store, data into a folder, training with progress, gate, file with its lineage.
+
+What it knows: where the parts of a training lie. What it does not do: parse or print (``distill_weights``), learn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.util
+import shutil
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+import msgspec
+
+from potstill.cli.output import note, progress
+from potstill.cli.run_plan import pairs
+from potstill.distill.weights import gate
+from potstill.distill.weights.data import Equal, Labelled, digest_of, read, write
+from potstill.distill.weights.data.manifest import Manifest as DataManifest
+from potstill.distill.weights.lineage import Dataset, Manifest, Teacher
+from potstill.distill.weights.losses.config import build
+from potstill.distill.weights.train.config import TrainConfig
+from potstill.distill.weights.train.recipe import STUDENTS, RankerRecipe
+from potstill.envs.registry import open_source
+from potstill.errors import ConfigError, MissingExtra, one_of
+from potstill.run.runner import choose_tasks
+from potstill.trajectories.opening import read_store, shown
+from potstill.types import TrajectoryKind
+
+if TYPE_CHECKING:
+    from potstill.distill.weights.train.loop import Trained
+    from potstill.distill.weights.train.playing import Player
+    from potstill.distill.weights.train.ranker import Prepared
+
+TRAINING = ".training"
+"""Behind the file's name: the folder with the data and the checkpoint."""
+CHECKPOINT = "checkpoint.pt"
+LEARN, HELD_OUT = "train", "valid"
+
+
+class WeightsPlan(NamedTuple):
+    """A policy that is ready to be made."""
+
+    out: Path
+    recipe: RankerRecipe
+    db: str
+    filters: dict[str, Any]
+    environment: str
+    held_out: float
+    resume: bool
+    key: Path | None
+    play: int
+    """Held-out tasks to play at each look; 0: none."""
+    playing: dict[str, Any]
+    """How: the environment's options, steps, episodes at a time."""
+
+    @property
+    def folder(self) -> Path:
+        return self.out.with_name(self.out.name + TRAINING)
+
+
+class Made(NamedTuple):
+    """What was trained and written."""
+
+    file: str
+    size_bytes: int
+    parameters: int
+    episodes: int
+    decisions: int
+    held_out: int
+    steps: int
+    best_step: int
+    agreement: float
+    success: float | None
+    """In the held-out tasks that were played."""
+    ended: str
+    cpu_s: float
+    data: str
+    manifest_sha256: str
+    parity: dict[str, Any]
+
+
+def planned(options: dict[str, Any]) -> WeightsPlan:
+    """Everything that can be refused without reading an episode. Raises ``ConfigError``, ``MissingExtra``."""
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtra("Training a policy", "weights")
+    one_of("kind of student", options["student"], STUDENTS)
+    out = options["out"]
+    if out is None:
+        raise ConfigError("Nothing says where the policy goes. Type for example: --out student.policy")
+    if not out.parent.is_dir():
+        raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    names = ("seed", "epochs", "steps", "batch", "learning_rate", "schedule", "patience", "threads")
+    given = {name: options[name] for name in names}
+    if options["loss_options"]:
+        given["loss"] = build(pairs(options["loss_options"], "--loss temperature=2"))
+    recipe = RankerRecipe(width=options["width"], train=TrainConfig(**given, evaluate_every=options["look_every"]))
+    filters = {
+        "kind": TrajectoryKind.TEACHER,
+        "split": options["split"],
+        "namespace": options["namespace"],
+        "run_id": options["run_id"],
+        "success": True,
+    }
+    environment = _environment(options["db"], filters, options["environment"])
+    return WeightsPlan(
+        out=out,
+        recipe=recipe,
+        db=options["db"],
+        filters={**filters, "environment": environment},
+        environment=environment,
+        held_out=options["held_out"],
+        resume=options["resume"],
+        key=options["key"],
+        play=options["play"],
+        playing=_playing(options),
+    )
+
+
+def _playing(options: dict[str, Any]) -> dict[str, Any]:
+    world = pairs(options["environment_options"], "--option level=GoToLocal")
+    if options["directory"]:
+        world["directory"] = options["directory"]
+    if not options["play"] and (world or options["max_steps"]):
+        raise ConfigError("--tasks, --option and --max-steps are for --play, which is 0. Type for example: --play 20")
+    return {**world, "max_steps": options["max_steps"], "jobs": options["jobs"]}
+
+
+def _environment(db: str, filters: dict[str, Any], named: str | None) -> str:
+    """The environment to learn: the named one, or the only one of which there are episodes."""
+    with read_store(db) as store:
+        counts = Counter(one.environment for one in store.summaries(**filters))
+    found = {named: counts[named]} if named is not None else counts
+    if not any(found.values()):
+        of = f" of '{named}'" if named is not None else ""
+        raise ConfigError(
+            f"The store {shown(db)} holds no successful teacher episode{of} in the split '{filters['split']}'. Type: "
+            f"potstill distill context --env {named or 'minigrid'} --split {filters['split']} --n 300 "
+            f"--teacher expert --db {shown(db)}"
+        )
+    if len(found) > 1:
+        told = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+        raise ConfigError(f"The store holds episodes of several environments: {told}. Name one: --env NAME")
+    return next(iter(found))
+
+
+# --- making ---------------------------------------------------------------------------------------------------------
+
+
+def estimate(plan: WeightsPlan) -> dict[str, Any]:
+    """What would be trained, and the CPU seconds that a few steps of it say it takes. Leaves nothing behind."""
+    from potstill.distill.weights.train import ranker
+
+    with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
+        manifest, decisions = _data(plan, Path(folder))
+    prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    steps = plan.recipe.train.total(len(prepared.data))
+    return {
+        "environment": plan.environment,
+        "episodes": manifest.report.episodes,
+        "decisions": len(prepared.data),
+        "held_out": len(prepared.held_out),
+        "vocabulary": len(prepared.network.shape.vocabulary),
+        "parameters": prepared.parameters,
+        "steps": steps,
+        "cpu_s": steps * ranker.seconds_a_step(prepared, plan.recipe),
+    }
+
+
+def make(plan: WeightsPlan) -> Made:
+    """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
+    from potstill.distill.weights.train import ranker
+
+    manifest, decisions = _data(plan, plan.folder)
+    prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    with contextlib.ExitStack() as stack:
+        player = _player(plan, decisions[HELD_OUT])
+        if player is not None:
+            stack.enter_context(player)
+        trained, cpu_s = _train(plan, prepared, player)
+        return _exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player)
+
+
+def _train(plan: WeightsPlan, prepared: Prepared, player: Player | None) -> tuple[Trained, float]:
+    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train.loop import Keeping
+
+    keeping = Keeping(plan.folder / CHECKPOINT, resume=plan.resume)
+    if keeping.path.exists() and not plan.resume:
+        note(f"{keeping.path} is there and is replaced. To go on from it instead, stop and type --resume.")
+    started = time.process_time()
+    try:
+        with progress(plan.out.name, plan.recipe.train.total(len(prepared.data)), unit="steps") as bar:
+            trained = ranker.teach(prepared, plan.recipe, evaluate=player, keeping=keeping, watch=_Watch(bar).told)
+    except KeyboardInterrupt:
+        raise click.Abort from InterruptedError(
+            f"the checkpoint {keeping.path} is kept. To go on, type the same command with --resume"
+        )
+    return trained, time.process_time() - started
+
+
+def _exported(
+    plan: WeightsPlan,
+    data: DataManifest,
+    held_out: list[Labelled],
+    prepared: Prepared,
+    trained: Trained,
+    cpu_s: float,
+    player: Player | None,
+) -> Made:
+    from potstill.distill.weights.policies.ranker import arrays_of
+    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train.loop import agreement_of
+
+    side = ranker.trained_side(prepared.network)
+    play = None if player is None else lambda policy: (player.outcomes_of(side, policy), player.outcomes(policy))
+    agreement = agreement_of(prepared.network, prepared.held_out)
+    artefact, parity = gate.export(
+        plan.out,
+        arrays_of(prepared.network),
+        prepared.network.shape.config(),
+        _lineage(plan, data, {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step}),
+        trained=side,
+        questions=ranker.questions_of(held_out),
+        key=plan.key,
+        play=play,
+    )
+    return Made(
+        file=str(plan.out),
+        size_bytes=artefact.size_bytes,
+        parameters=prepared.parameters,
+        episodes=data.report.episodes,
+        decisions=len(prepared.data),
+        held_out=len(prepared.held_out),
+        steps=trained.steps,
+        best_step=trained.best_step,
+        agreement=agreement,
+        success=None if parity.success is None else parity.success.exported,
+        ended=trained.ended.value,
+        cpu_s=cpu_s,
+        data=digest_of(data),
+        manifest_sha256=artefact.manifest_sha256,
+        parity=parity.summary(),
+    )
+
+
+def _player(plan: WeightsPlan, held_out: list[Labelled]) -> Player | None:
+    """Plays held-out tasks, drawn by the seed; None where none are to be played."""
+    if not plan.play:
+        return None
+    from potstill.distill.weights.train.playing import Player
+
+    ids = {decision.task_id for decision in held_out}
+    world = {name: value for name, value in plan.playing.items() if name not in ("max_steps", "jobs")}
+    tasks = [task for task in open_source(plan.environment, **world).tasks(plan.filters["split"]) if task.id in ids]
+    if not tasks:
+        raise ConfigError(
+            f"None of the {len(ids)} held-out tasks is among those of '{plan.environment}' that --play may play. Give "
+            "the environment's --tasks and --option as the episodes were recorded with."
+        )
+    tasks = choose_tasks(tasks, min(plan.play, len(tasks)), plan.recipe.train.seed)
+    return Player(plan.environment, tasks, **plan.playing)
+
+
+class _Watch:
+    """What the progress bar shows: the loss at every step, the agreement once it is measured."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._shown = bar, 0
+
+    def told(self, now: Any, total: int) -> None:
+        looked = now.history[-1] if now.history else None
+        beside: dict[str, object] = {}
+        if looked is not None:
+            beside = {"agreement": looked.agreement, "success": looked.success, "best": now.best}
+        loss = {} if now.loss is None else {"loss": now.loss}
+        self._bar.update(now.step - self._shown, **loss, **{name: v for name, v in beside.items() if v is not None})
+        self._shown = now.step
+
+
+def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list[Labelled]]]:
+    """The decisions, kept in a folder that is named by what is in it."""
+    new = folder / "data.new"
+    shutil.rmtree(new, ignore_errors=True)
+    fractions = {LEARN: 1.0 - plan.held_out, HELD_OUT: plan.held_out}
+    with read_store(plan.db) as store:
+        manifest = write(store.select(**plan.filters), new, fractions=fractions, equal=Equal.DROP)
+    kept = folder / f"data-{digest_of(manifest)[:12]}"
+    if kept.exists():
+        shutil.rmtree(new)
+    else:
+        new.rename(kept)
+    decisions = {name: list(read(kept, name)) for name in fractions}
+    if not decisions[HELD_OUT]:
+        raise ConfigError(
+            f"None of the {manifest.splits[LEARN].tasks} tasks is held out by --held-out {plan.held_out}, so nothing "
+            "could judge the policy. Record more tasks, or type a larger share."
+        )
+    if manifest.report.dropped:
+        note(f"{manifest.report.dropped} decisions are held out and not learnt: both sides had them.")
+    return manifest, decisions
+
+
+def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> Manifest:
+    prompts = tuple(data.sources.prompts)
+    return Manifest(
+        created=datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+        teachers=tuple(
+            Teacher(model=name, decisions=data.splits[LEARN].decisions, prompts_sha256=prompts)
+            for name in data.sources.teachers
+        ),
+        datasets=(Dataset(name=plan.environment, sha256=digest_of(data), decisions=data.splits[LEARN].decisions),),
+        configuration={"student": "ranker", **msgspec.to_builtins(plan.recipe)},
+        metrics=metrics,
+    )

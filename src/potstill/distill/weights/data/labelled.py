@@ -1,0 +1,116 @@
+"""A labelled decision: what was seen, what could be done, what the teacher did, and what is known of its distribution.
+
+What it knows: one decision, when two are the same, and its target as probabilities. What it does not do: find decisions
+in episodes (``decisions``), merge equal ones (``merging``), weigh them (``balance``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+import numpy as np
+
+from potstill.distill.weights.soft_labels import dirichlet_rows
+from potstill.types import Situation, Struct
+
+ALPHA = 0.5
+"""Jeffreys' prior: how much each admissible action counts before a vote is heard (docs/design/008, Losses)."""
+FLOOR = -10_000.0
+"""Minus infinity as a number that JSON can carry: its exponential is 0 in double precision."""
+
+
+class Evidence(StrEnum):
+    """How the teacher's distribution is known."""
+
+    ONE_HOT = "one-hot"
+    """Only what it did."""
+    VOTES = "votes"
+    """Several samples of it, counted."""
+    LOG_PROBABILITIES = "log-probabilities"
+    """How likely it found each admissible action."""
+
+
+class Labelled(Struct, frozen=True, kw_only=True):
+    """One decision to learn from."""
+
+    environment: str
+    task_id: str
+    kind: str = ""
+    """The type of task, where the environment has types."""
+    namespace: str = "default"
+    trajectory_id: str
+    step_index: int
+    situation: Situation
+    admissible: tuple[str, ...]
+    """Each action once, in the environment's order; at least two."""
+    action: str
+    """What was done: one of ``admissible``."""
+    evidence: Evidence = Evidence.ONE_HOT
+    votes: tuple[int, ...] = ()
+    """Samples for each of ``admissible``, raw; only where ``evidence`` is ``votes``."""
+    log_probabilities: tuple[float, ...] = ()
+    """For each of ``admissible``, natural, adding up to 1 as probabilities; only where ``evidence`` says so."""
+    reasoning: str = ""
+    count: int = 1
+    """How often this decision was met."""
+    weight: float = 1.0
+    """What its loss is multiplied with: ``count`` is in it, the mean over a split is 1."""
+
+    def __post_init__(self) -> None:
+        if self.action not in self.admissible:
+            raise ValueError(f"the action {self.action!r} is not one of the admissible {self.admissible!r}")
+        for name, values, when in (
+            ("votes", self.votes, Evidence.VOTES),
+            ("log_probabilities", self.log_probabilities, Evidence.LOG_PROBABILITIES),
+        ):
+            if len(values) != (len(self.admissible) if self.evidence is when else 0):
+                raise ValueError(f"{len(values)} {name} for {len(self.admissible)} actions and {self.evidence.value}")
+        if not (self.weight >= 0 and math.isfinite(self.weight)) or self.count < 1:
+            raise ValueError(f"a weight of {self.weight} and a count of {self.count}: weight >= 0, count >= 1")
+
+
+def probabilities(decision: Labelled, alpha: float = ALPHA) -> tuple[float, ...] | None:
+    """The teacher's distribution over ``admissible``; None where only its action is known.
+
+    Votes are smoothed by ``alpha`` (``soft_labels.dirichlet``).
+    """
+    match decision.evidence:
+        case Evidence.LOG_PROBABILITIES:
+            return tuple(math.exp(value) for value in decision.log_probabilities)
+        case Evidence.VOTES:
+            return tuple(dirichlet_rows(np.array([decision.votes]), alpha=alpha)[0].tolist())
+        case Evidence.ONE_HOT:
+            return None
+
+
+def one_hot(decision: Labelled) -> tuple[float, ...]:
+    return tuple(float(action == decision.action) for action in decision.admissible)
+
+
+def normalised(scores: Sequence[float]) -> tuple[float, ...] | None:
+    """Log-probabilities that add up to 1, at least ``FLOOR``; None where they say nothing (NaN, nothing possible)."""
+    most = max(scores, default=-math.inf)
+    if not math.isfinite(most) or any(math.isnan(score) for score in scores):
+        return None
+    log_total = math.log(math.fsum(math.exp(score - most) for score in scores))
+    return tuple(max(score - most - log_total, FLOOR) for score in scores)
+
+
+# --- sameness -------------------------------------------------------------------------------------------------------
+
+_encoder = msgspec.json.Encoder()
+
+
+def state_key(decision: Labelled) -> bytes:
+    """16 bytes that are equal where environment, situation and the set of admissible actions are."""
+    said = (decision.environment, decision.situation, sorted(decision.admissible))
+    return hashlib.blake2b(_encoder.encode(said), digest_size=16).digest()
+
+
+def decision_key(state: bytes, action: str) -> bytes:
+    """16 bytes that are equal where the state's key and the action are."""
+    return hashlib.blake2b(state + action.encode("utf-8", "surrogatepass"), digest_size=16).digest()

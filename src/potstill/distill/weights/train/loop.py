@@ -1,0 +1,256 @@
+"""The training loop: batches in an order that seed and epoch give, AdamW, early stopping, checkpoints.
+
+It knows steps. It does not know networks, what inputs are, or how an episode is played: the network, the data and the
+evaluator come in. A killed run that goes on from its checkpoint ends with the same bytes as one that was never killed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from potstill.distill.weights.losses.objective import Objective, loss_of
+from potstill.distill.weights.losses.targets import Probabilities
+from potstill.distill.weights.policies.batch import Batch, Examples, Tensor
+from potstill.distill.weights.policies.pytorch import Module, load_torch
+from potstill.distill.weights.train.checkpoint import read_checkpoint, write_checkpoint
+from potstill.distill.weights.train.config import TrainConfig
+from potstill.distill.weights.train.interrupts import deferred
+from potstill.distill.weights.train.progress import Look, Progress
+from potstill.distill.weights.train.schedule import rate_at, rows_of
+from potstill.errors import ConfigError, PotstillError
+
+torch = load_torch()
+
+Evaluator = Callable[[Any], float]
+"""The share of successes that a network (in evaluation mode) reaches, in [0, 1]."""
+
+
+class Diverged(PotstillError):
+    """The loss or its gradient is no number any more."""
+
+
+class Ended(StrEnum):
+    ALL_STEPS = "all-steps"
+    PATIENCE = "patience"
+    """No better evaluation for as long as the configuration waits."""
+
+
+class Keeping(NamedTuple):
+    """Where the checkpoint goes, how often, and whether to go on from one that is there."""
+
+    path: Path
+    every_steps: int = 200
+    every_s: float = 30.0
+    resume: bool = False
+
+
+class Trained(NamedTuple):
+    """How it went. The network holds the best weights."""
+
+    steps: int
+    best_step: int
+    best: float | None
+    """Of ``measured_by`` at ``best_step``; None where nothing was held out."""
+    measured_by: str
+    """``success``, ``agreement`` or ``nothing``."""
+    ended: Ended
+    history: tuple[Look, ...]
+
+
+def train(
+    network: Module,
+    data: Examples,
+    config: TrainConfig,
+    *,
+    held_out: Examples | None = None,
+    evaluate: Evaluator | None = None,
+    keeping: Keeping | None = None,
+    identity: Mapping[str, str] | None = None,
+    watch: Callable[[Progress, int], None] = lambda progress, total: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Trained:
+    """Train until the steps or the patience end, and leave the best weights in the network.
+
+    Best: most successes where ``evaluate`` is given, else most held-out decisions that agree with the teacher's, else
+    the last. ``identity`` says what else a checkpoint depends on (the network's shape). Raises ``ConfigError`` for
+    data that teach nothing and for another training's checkpoint, ``Diverged`` for a loss that is no number.
+    ``KeyboardInterrupt`` comes after the step or the evaluation, when its checkpoint is written; the second at once.
+    """
+    _must_teach(data, held_out)
+    total, every = config.total(len(data)), config.looks_every(len(data))
+    told = _identity(config, data, held_out, evaluate, identity or {})
+    with torch.random.fork_rng(devices=[]), _threads(config.threads), deferred() as interrupted:
+        torch.manual_seed(config.seed)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, weight_decay=config.weight_decay)
+        progress = Progress()
+        if keeping is not None and keeping.resume:
+            progress = _restore(read_checkpoint(keeping.path, told), network, optimizer)
+        objective = loss_of(config.loss, check=False)
+        _check_batch(network, data, config)
+        kept_at = clock()
+
+        def keep() -> None:
+            nonlocal kept_at
+            kept_at = clock()
+            if keeping is not None:
+                write_checkpoint(keeping.path, told, _state(network, optimizer, progress))
+
+        while True:
+            if interrupted():
+                keep()
+                raise KeyboardInterrupt
+            at_end = progress.step >= total
+            if progress.looked_at < progress.step and (at_end or progress.step % every == 0):
+                if evaluate is not None:
+                    keep()  # episodes may take minutes, and a second Ctrl-C or a kill may come in between
+                _look(network, progress, held_out, evaluate)
+                watch(progress, total)
+                if evaluate is not None:
+                    keep()
+            if at_end or progress.waited(config.patience):
+                break
+            rows = rows_of(progress.step, decisions=len(data), batch=config.batch, seed=config.seed)
+            rate = _rate(progress.step, total, config)
+            progress.stepped(_step(network, optimizer, objective, data.batch(rows), rate, config.clip, progress.step))
+            watch(progress, total)
+            if keeping is not None and _due(keeping, progress.step, clock() - kept_at):
+                keep()
+        keep()
+        ended = Ended.ALL_STEPS if progress.step >= total else Ended.PATIENCE
+    if progress.best_weights is not None:
+        network.load_state_dict(progress.best_weights)
+    network.eval()
+    measured = "success" if evaluate is not None else "agreement" if held_out is not None else "nothing"
+    return Trained(progress.step, progress.best_step, progress.best, measured, ended, tuple(progress.history))
+
+
+def agreement_of(network: Any, data: Examples, *, batch: int = 256) -> float:
+    """Share of decisions in which the network's first choice is the teacher's action."""
+    network.eval()
+    same = 0
+    with torch.inference_mode():
+        for start in range(0, len(data), batch):
+            part = data.batch(np.arange(start, min(start + batch, len(data)), dtype=np.int64))
+            logits_BA = network(part.inputs).masked_fill(~part.mask_BA, -math.inf)
+            same += int((logits_BA.argmax(dim=-1) == part.target_B).sum())
+    return same / len(data)
+
+
+# --- one step -------------------------------------------------------------------------------------------------------
+
+
+def _rate(step: int, total: int, config: TrainConfig) -> float:
+    return rate_at(step, total, peak=config.learning_rate, schedule=config.schedule, warmup=config.warmup)
+
+
+def _step(
+    network: Any, optimizer: Any, objective: Objective, batch: Batch, rate: float, clip: float, step: int
+) -> float:
+    network.train()
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss = _loss(network, objective, batch)
+    loss.backward()
+    norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), clip))
+    value = float(loss.detach())
+    if not (math.isfinite(value) and math.isfinite(norm)):
+        raise Diverged(
+            f"At step {step + 1} the loss is {value} and its gradient's norm {norm} (learning rate {rate:.2g}): the "
+            "training diverged. The last checkpoint is kept. Give a smaller learning rate, or look for values in the "
+            "data that are no numbers."
+        )
+    optimizer.step()
+    return value
+
+
+def _loss(network: Any, objective: Objective, batch: Batch) -> Tensor:
+    teacher = None if batch.probabilities_BA is None else Probabilities(batch.probabilities_BA)
+    return objective(
+        network(batch.inputs), mask=batch.mask_BA, labels=batch.target_B, teacher=teacher, weights=batch.weight_B
+    )
+
+
+def _look(network: Any, progress: Progress, held_out: Examples | None, evaluate: Evaluator | None) -> None:
+    """Measure the network and keep its weights if it is the best so far. Draws none of the loop's random numbers."""
+    with torch.random.fork_rng(devices=[]):
+        agreement = None if held_out is None else agreement_of(network, held_out)
+        network.eval()
+        success = None if evaluate is None else evaluate(network)
+    if progress.looked(agreement, success):
+        progress.best_weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+# --- before and between ---------------------------------------------------------------------------------------------
+
+
+def _must_teach(data: Examples, held_out: Examples | None) -> None:
+    problem = data.problem()
+    if problem is not None:
+        raise ConfigError(f"Nothing can be learnt: {problem}. Record other episodes, or more of them.")
+    if held_out is not None and len(held_out) == 0:
+        raise ConfigError("No decision is held out, so nothing says when to stop. Hold more tasks out, or none.")
+
+
+def _check_batch(network: Any, data: Examples, config: TrainConfig) -> None:
+    """One batch through the checked loss: shapes, labels and distributions that do not fit are refused at once."""
+    batch = data.batch(np.arange(min(len(data), config.batch), dtype=np.int64))
+    network.eval()
+    with torch.no_grad():
+        _loss(network, loss_of(config.loss), batch)
+
+
+def _due(keeping: Keeping, step: int, passed_s: float) -> bool:
+    return step % keeping.every_steps == 0 or passed_s >= keeping.every_s
+
+
+def _identity(
+    config: TrainConfig,
+    data: Examples,
+    held_out: Examples | None,
+    evaluate: Evaluator | None,
+    more: Mapping[str, str],
+) -> dict[str, str]:
+    settings = {name: msgspec.json.encode(value).decode() for name, value in msgspec.structs.asdict(config).items()}
+    held = "nothing" if held_out is None else held_out.digest
+    judged = "agreement" if evaluate is None else getattr(evaluate, "name", "success")
+    return {**settings, "data": data.digest, "held-out data": held, "evaluator": judged, **more}
+
+
+def _state(network: Any, optimizer: Any, progress: Progress) -> dict[str, Any]:
+    return {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "generator": torch.get_rng_state(),
+        "best": progress.best_weights,
+        "progress": progress.numbers(),
+    }
+
+
+def _restore(content: Mapping[str, Any], network: Any, optimizer: Any) -> Progress:
+    network.load_state_dict(content["network"])
+    optimizer.load_state_dict(content["optimizer"])
+    torch.set_rng_state(content["generator"])
+    return Progress.restored(content["progress"], content["best"])
+
+
+class _threads:
+    """So many threads of PyTorch while it lasts."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __enter__(self) -> None:
+        self._before = torch.get_num_threads()
+        torch.set_num_threads(self._count)
+
+    def __exit__(self, *exc: object) -> None:
+        torch.set_num_threads(self._before)

@@ -1,0 +1,122 @@
+"""From labelled decisions to a trained ranker: vocabulary, arrays, network, training, and the side that the gate asks.
+
+It knows what a ranker needs. It does not read stores, write files (``gate.export``) or play episodes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from potstill.distill.weights.data.labelled import Labelled
+from potstill.distill.weights.gate import Side
+from potstill.distill.weights.gate_shapes import Question
+from potstill.distill.weights.policies.pytorch import load_torch
+from potstill.distill.weights.policies.ranker import Ranker, new_ranker, ranker_shape
+from potstill.distill.weights.policies.texts import TextExamples, vocabulary_of
+from potstill.distill.weights.train.loop import Evaluator, Keeping, Trained, train
+from potstill.distill.weights.train.progress import Progress
+from potstill.distill.weights.train.recipe import RankerRecipe
+from potstill.errors import ConfigError
+
+torch = load_torch()
+
+TIMED_STEPS = 4
+ASKED = 200
+"""Held-out questions for the parity gate: each is asked in five shapes and three sizes of batch."""
+
+
+class Prepared(NamedTuple):
+    """A network with its first weights, and the data as it reads them."""
+
+    network: Ranker
+    data: TextExamples
+    held_out: TextExamples
+
+    @property
+    def parameters(self) -> int:
+        return sum(value.numel() for value in self.network.parameters())
+
+
+def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: RankerRecipe) -> Prepared:
+    """Everything that training needs. The vocabulary is made from ``learn`` alone.
+
+    Raises ``ConfigError`` for data that teach nothing, before anything is trained.
+    """
+    if not learn:
+        raise ConfigError("There is no decision to learn from. Record episodes of a teacher first.")
+    shape = ranker_shape(vocabulary_of(learn), recipe.width)
+    words = shape.words()
+    data, held = TextExamples(learn, words), TextExamples(held_out, words)
+    problem = data.problem()
+    if problem is not None:
+        raise ConfigError(f"Nothing can be learnt: {problem}. Record other episodes, or more of them.")
+    return Prepared(new_ranker(shape, seed=recipe.train.seed, dropout=recipe.dropout), data, held)
+
+
+def teach(
+    prepared: Prepared,
+    recipe: RankerRecipe,
+    *,
+    evaluate: Evaluator | None = None,
+    keeping: Keeping | None = None,
+    watch: Callable[[Progress, int], None] = lambda progress, total: None,
+) -> Trained:
+    """Train the prepared network; it holds the best weights afterwards. Raises as ``loop.train``."""
+    network = {"network": msgspec.json.encode(prepared.network.shape.config()).decode(), "dropout": str(recipe.dropout)}
+    return train(
+        prepared.network,
+        prepared.data,
+        recipe.train,
+        held_out=prepared.held_out,
+        evaluate=evaluate,
+        keeping=keeping,
+        identity=network,
+        watch=watch,
+    )
+
+
+def seconds_a_step(prepared: Prepared, recipe: RankerRecipe) -> float:
+    """CPU seconds of a gradient step on this machine, as a few steps of a copy take."""
+    copy = new_ranker(prepared.network.shape, seed=0)
+    config = msgspec.structs.replace(recipe.train, steps=1, warmup=0, patience=0)
+    train(copy, prepared.data, config)
+    started = time.process_time()
+    train(copy, prepared.data, msgspec.structs.replace(config, steps=TIMED_STEPS))
+    return (time.process_time() - started) / TIMED_STEPS
+
+
+def trained_side(network: Ranker) -> Side:
+    """The network as the parity gate asks it: questions of any length in one batch."""
+    words = network.shape.words()
+
+    def answer(questions: Sequence[Question]) -> list[Any]:
+        batch = TextExamples([_unlabelled(question) for question in questions], words).batch(np.arange(len(questions)))
+        network.eval()
+        with torch.inference_mode():
+            logits_BN = network(batch.inputs).numpy()
+        return [row[: len(question.admissible)] for row, question in zip(logits_BN, questions, strict=True)]
+
+    return answer
+
+
+def questions_of(decisions: Sequence[Labelled], most: int = ASKED) -> list[Question]:
+    """What the gate asks about: ``most`` held-out decisions, evenly picked, without their answers."""
+    some = decisions[:: max(1, -(-len(decisions) // most))]
+    return [Question(situation=decision.situation, admissible=decision.admissible) for decision in some]
+
+
+def _unlabelled(question: Question) -> Labelled:
+    return Labelled(
+        environment="",
+        task_id="",
+        trajectory_id="",
+        step_index=0,
+        situation=question.situation,
+        admissible=question.admissible,
+        action=question.admissible[0],
+    )
