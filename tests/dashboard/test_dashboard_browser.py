@@ -257,9 +257,12 @@ def test_label_an_outcome_with_one_click(tab: Tab) -> None:
 
 
 def _outcome(tab: Tab, episode: str) -> tuple[bool | None, str, str]:
-    """As the store has it."""
+    """As the store has it: with the episode while that goes on, in the trajectory once it was folded."""
     with Store.read(tab.world.db) as store:
-        found = store.episode("team-a", episode).outcome
+        known = store.episode("team-a", episode)
+        found = known.outcome
+        if found is None and known.trajectory_id is not None:
+            found = store.get(known.trajectory_id, namespace="team-a").outcome
     assert found is not None
     return found.success, found.source.value, found.detail
 
@@ -333,7 +336,7 @@ def test_the_tail_shows_a_call_as_it_is_recorded_and_pauses(tab: Tab) -> None:
 SMALL = """[...document.querySelectorAll("main button, main select, main input, header a, header button")]
   .filter((one) => one.offsetParent && one.getBoundingClientRect().height < 24).map((one) => one.outerHTML)"""
 """Less than WCAG 2.5.8 asks of what is tapped."""
-PLACES = ("overview", "episodes", "live", "tenants", "episode/team-a/call-me-back", "episode/team-a/long")
+PLACES = ("overview", "episodes", "live", "playbooks", "tenants", "episode/team-a/call-me-back", "episode/team-a/long")
 
 
 def test_nothing_is_wider_than_a_phone(open_tab: Callable[..., Tab]) -> None:
