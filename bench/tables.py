@@ -4,9 +4,9 @@
     <!-- /bench -->
 
 ``columns`` chooses and names columns (default: all), ``where`` filters rows, ``table`` takes another list of the file
-than ``rows`` (``differences``). Rows that have none of the chosen columns but the first are left out. A column that has
-an interval beside it (``success`` and ``success_ci``) is shown with it. Under each table stand n, seeds, the day of the
-prices, the machine, the commit and the command that repeats it.
+than ``rows`` (``differences``). Every value that ``where`` names must be a row's. Rows that have none of the chosen
+columns but the first are left out. A column that has an interval beside it (``success`` and ``success_ci``) is shown
+with it. Under each table stand n, seeds, the day of the prices, the machine, the commit and the command to repeat it.
 
 ``python bench/tables.py`` writes, ``python bench/tables.py --check`` fails where a table is stale.
 """
@@ -45,18 +45,31 @@ def _body(name: str, options: str, results: Path) -> str:
     unknown = set(chosen) - {"columns", "where", "table"}
     if unknown:
         raise ValueError(f"bench:{name}: unknown options {sorted(unknown)}; allowed: columns, table, where")
-    rows = _where(result[chosen.get("table", "rows")], chosen.get("where", ""))
-    if not rows:
-        raise ValueError(f"bench:{name}: no row fits {chosen.get('where')!r}")
+    try:
+        rows = _where(result[chosen.get("table", "rows")], chosen.get("where", ""))
+    except ValueError as error:
+        raise ValueError(f"bench:{name}: {error}") from None
     columns = _columns(rows, chosen.get("columns", ""))
     told = [row for row in rows if not set(list(columns)[1:]).isdisjoint(row)]
     return f"\n{_table(told or rows, columns)}\n\n{_footer(result)}\n\n"
 
 
 def _where(rows: Sequence[Mapping[str, Any]], condition: str) -> list[Mapping[str, Any]]:
-    """Rows for which every ``key=value`` (comma-separated; ``a|b`` for either) holds."""
-    wanted = [pair.split("=", 1) for pair in condition.split(",") if pair]
-    return [row for row in rows if all(_cell(row.get(key)) in values.split("|") for key, values in wanted)]
+    """Rows for which every ``key=value`` (comma-separated; ``a|b`` for either) holds.
+
+    Raises ``ValueError`` where a value is that of no such row: a name that has changed would take rows out unseen.
+    """
+    wanted = [(key, values.split("|")) for key, _, values in (pair.partition("=") for pair in condition.split(","))]
+    wanted = [(key, values) for key, values in wanted if key]
+    found = [row for row in rows if all(_cell(row.get(key)) in values for key, values in wanted)]
+    for key, values in wanted:
+        there = {_cell(row.get(key)) for row in found}
+        if missing := [value for value in values if value not in there]:
+            known = ", ".join(sorted({_cell(row.get(key)) for row in rows}))
+            raise ValueError(f"no row fits {condition!r} with {key}={'|'.join(missing)}; {key} is one of: {known}")
+    if not found:
+        raise ValueError("the table has no rows")
+    return found
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], chosen: str) -> dict[str, str]:
@@ -122,10 +135,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, fail where a table is stale")
     check = parser.parse_args().check
-    stale = 0
+    stale = wrong = 0
     for path in documents():
         text = path.read_text(encoding="utf-8")
-        made = render(text)
+        try:
+            made = render(text)
+        except ValueError as error:
+            wrong += 1
+            print(f"{path.relative_to(ROOT)}: {error}", file=sys.stderr)
+            continue
         if made != text:
             stale += 1
             print(
@@ -134,7 +152,7 @@ def main() -> int:
             )
             if not check:
                 path.write_text(made, encoding="utf-8")
-    return 1 if check and stale else 0
+    return 1 if wrong or (check and stale) else 0
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Properties are checked, never speed: a loaded machine must not fail a test.
-settings.register_profile("potstill", deadline=None, print_blob=True)
+# Properties are checked, never speed: a loaded machine must not fail a test. POTSTILL_EXAMPLES=1000 looks longer.
+EXAMPLES = int(os.environ.get("POTSTILL_EXAMPLES", "50"))
+settings.register_profile("potstill", deadline=None, print_blob=True, max_examples=EXAMPLES)
 settings.load_profile("potstill")
 
 

@@ -37,8 +37,15 @@ BOTH = {
     "test_sdk_wrap",
     "test_vectors",
     "test_export_finetuning",
+    "test_credit_read",
     "test_playbook_book",
     "test_playbook_order",
+    "test_playbook_cli",
+    "test_playbook_uses",
+    "test_gateway_playbook",
+    "test_playbook_keeper",
+    "test_learning_store",
+    "test_playbook_renderings",
 }
 OF_FILES = {
     "test_the_size_limit_refuses_and_keeps_what_was_there",
@@ -52,8 +59,11 @@ OF_FILES = {
     "test_no_key_reaches_the_store",
     "test_the_guides_settings_are_taken",
     "test_no_byte_of_what_was_forgotten_is_left_in_the_file",
+    "test_no_byte_of_a_prompt_is_left_in_the_file",
+    "test_no_byte_of_an_id_that_was_forgotten_is_left_in_the_file",
     "test_the_scan_looks_at_every_text_column",
     "test_a_book_may_be_as_large_as_the_store_and_no_larger",
+    "test_a_store_of_the_schema_before_takes_them",
 }
 """Sizes of files, files that are no stores, children that open files: PostgreSQL has tests of its own for these."""
 

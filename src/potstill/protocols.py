@@ -43,6 +43,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """``Reply.candidates`` can be filled: a log-probability for each admissible action."""
     reports_cache: bool = False
     images: bool = False
+    actions_only: bool = False
+    """Answers requests with a situation and admissible actions, and no others: a policy, not a language model."""
     context_tokens: int | None = None
 
 
@@ -179,6 +181,8 @@ class ContextQuery(Struct, frozen=True, kw_only=True):
     history: tuple[str, ...] = ()
     """The actions so far, oldest first."""
     namespace: str = "default"
+    episode: str = ""
+    """Which episode asks: the same in all its questions, another one in others of the same task. Empty: not told."""
 
 
 class ContextBlock(Struct, frozen=True, kw_only=True):
@@ -188,6 +192,14 @@ class ContextBlock(Struct, frozen=True, kw_only=True):
     demonstrations: tuple[DemonstrationRef, ...] = ()
     bullets: tuple[str, ...] = ()
     """Ids of the playbook's bullets in the text, in its order."""
+    withheld: tuple[str, ...] = ()
+    """Ids of bullets that would stand in it and were left out by lot."""
+    trial: bool = False
+    """Whether lots were drawn (``types.PlaybookUse``)."""
+    playbook: str = ""
+    """Name of the book; empty: none."""
+    revision: int = 0
+    """The book's as the text was made."""
 
 
 class Context(Protocol):
@@ -216,6 +228,17 @@ class BulletObserver(Protocol):
     """
 
     async def observe_bullets(self, shown: Sequence[str], success: bool) -> None: ...
+
+
+@runtime_checkable
+class BulletReader(Protocol):
+    """A context with a playbook in it, which knows how a text names a bullet.
+
+    Contract: the ids among ``shown`` that are named, in the order of their first mention; pure. It is given the model's
+    own words only: an observation that quotes an id cites nothing.
+    """
+
+    def cited(self, said: str, shown: Sequence[str]) -> tuple[str, ...]: ...
 
 
 class AgreementRule(Protocol):

@@ -81,6 +81,26 @@ class Purpose(StrEnum):
     ACT = "act"
     SUMMARIZE = "summarize"
     CHECK = "check"
+    REFLECT = "reflect"
+    """A Reflector's call (arXiv 2510.04618)."""
+    CURATE = "curate"
+
+
+class Past(Struct, frozen=True, kw_only=True):
+    """A finished turn as a policy reads it: what was seen, and what was done then."""
+
+    observation: str
+    action: str
+
+
+class Situation(Struct, frozen=True, kw_only=True):
+    """What a policy without a chat reads: the parts of a prompt apart (docs/design/008)."""
+
+    goal: str = ""
+    plan: str = ""
+    observation: str = ""
+    past: tuple[Past, ...] = ()
+    """Oldest first."""
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -99,6 +119,8 @@ class Request(Struct, frozen=True, kw_only=True):
     static_messages: int = 0
     """How many leading messages stay the same over the episode: where a cache breakpoint pays."""
     purpose: Purpose = Purpose.ACT
+    situation: Situation | None = None
+    """The same for a policy that reads no chat; None where nobody can tell the parts. Never sent or stored."""
     handle: Any = None
     """Opaque, made by the environment for its own expert (see ``protocols.ExpertHandle``); never sent or stored."""
 
@@ -355,8 +377,25 @@ class Step(Struct, frozen=True, kw_only=True):
     decision: Decision | None = None
     calls: tuple[Call, ...] = ()
     demonstrations: tuple[DemonstrationRef, ...] = ()
+    bullets: tuple[str, ...] = ()
+    """Ids of the playbook's bullets that this step was shown beside the episode's page."""
     latency_s: float = 0.0
     error: ErrorRecord | None = None
+
+
+class PlaybookUse(Struct, frozen=True, kw_only=True):
+    """Which of a playbook's bullets an episode was shown, which were withheld by lot, and which it named."""
+
+    name: str
+    revision: int = 0
+    """The book's when the episode began."""
+    shown: tuple[str, ...] = ()
+    """On the page or at any step, in the order in which they were first shown."""
+    withheld: tuple[str, ...] = ()
+    trial: bool = False
+    """Lots were drawn for this episode: each bullet that may be withheld was so with a known probability, although
+    perhaps none was. Only such episodes compare a bullet's presence with its absence."""
+    cited: tuple[str, ...] = ()
 
 
 class OutcomeSource(StrEnum):
@@ -401,6 +440,7 @@ class Trajectory(Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = ()
     final_observation: Observation | None = None
     outcome: Outcome | None = None
+    playbook: PlaybookUse | None = None
     error: ErrorRecord | None = None
     """Set when the episode broke (a crashed game, a model that did not answer): data, not a crash."""
     config_digest: str = ""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from terminal import potstill
 
-from potstill.serve.parts import Admission
+from potstill.serve.seams import Admission
 from potstill.serve.tenants.gate import TenantGate
 from potstill.serve.tenants.key_rows import StoreRows
 from potstill.trajectories import Store

@@ -44,7 +44,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> object:
             "error: [Errno 28] No space left on device: 'x.db'",
         ),
         (FileNotFoundError(errno.ENOENT, "No such file", "x"), 1, "error: [Errno 2] No such file: 'x'"),
-        (KeyboardInterrupt(), 130, "interrupted: what was recorded is kept; 'potstill run --resume' continues a run"),
+        (KeyboardInterrupt(), 130, "interrupted: what was recorded is kept; --resume continues a run that had begun"),
         (KeyboardInterrupt("type: potstill run --resume"), 130, "interrupted: type: potstill run --resume"),
         (ValueError("odd"), 1, "error: unexpected ValueError: odd. 'potstill --debug ...' shows where"),
     ],

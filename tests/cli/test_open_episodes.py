@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from potstill.cli.main import cli as main
 from potstill.trajectories import Store
 from potstill.trajectories.exchange import Exchange, Upstream
-from potstill.types import Answerer
+from potstill.types import Answerer, Outcome
 
 
 def exchange(episode: str, turn: int = 0, namespace: str = "default") -> Exchange:
@@ -95,3 +95,11 @@ def test_who_asked_for_all_tenants_is_not_told_to(tmp_path: Path) -> None:
     Store.open(path).close()
     assert "--namespace" not in typed("trajectories", "list", "--db", path, "--all-namespaces").output
     assert "--namespace" in typed("trajectories", "list", "--db", path).output
+
+
+def test_measure_says_how_many_episodes_its_success_is_of(db: str) -> None:
+    assert typed("trajectories", "fold", "--db", db, "--json").exit_code == 0
+    with Store.open(db) as store:
+        one, *_ = store.summaries()
+        store.set_outcome(one.id, Outcome(success=True))
+    assert "2 (1 judged)" in typed("measure", "--db", db).output

@@ -16,10 +16,25 @@ emit_table(["arm", "cost_usd", "success"], [["zero-shot", 0.1234567, None], ["a\
 """
 
 
-def test_a_pipe_gets_tab_separated_lines_with_full_precision() -> None:
+def test_a_pipe_gets_tab_separated_lines() -> None:
     done = in_pipe(TABLE.format(json_mode=False))
-    assert done.stdout == "arm\tcost_usd\tsuccess\nzero-shot\t0.1234567\t\na\\tb\\nc\t2.0\ttrue\n"
+    assert done.stdout == "arm\tcost_usd\tsuccess\nzero-shot\t0.123457\t\na\\tb\\nc\t2.0\ttrue\n"
     assert done.stderr == ""
+
+
+FLOATS = """
+from potstill.cli.output import emit_table
+row = [0.1 + 0.2, 2 / 3e5, 123456789.125, -1234567.5, 1e-12, 1.5e20, float("inf"), float("nan")]
+emit_table([f"c{n}" for n in range(len(row))], [row], json_mode=False)
+emit_table([f"c{n}" for n in range(6)], [row[:6]], json_mode=True)
+"""
+
+
+def test_a_pipe_gets_six_digits_of_a_number_and_json_all() -> None:
+    _, cells, *rest = in_pipe(FLOATS).stdout.splitlines()
+    assert cells.split("\t") == ["0.3", "6.66667e-06", "123456789.0", "-1234568.0", "1e-12", "1.5e+20", "inf", "nan"]
+    (row,) = json.loads("".join(rest))
+    assert list(row.values()) == [0.1 + 0.2, 2 / 3e5, 123456789.125, -1234567.5, 1e-12, 1.5e20]
 
 
 def test_json_is_a_list_of_objects_and_unknown_is_null() -> None:

@@ -15,8 +15,8 @@ from potstill.measure.prices.table import PriceTable
 from potstill.measure.statistics import wilson
 from potstill.record.folding import fold_episode
 from potstill.serve.admin import episode_steps
-from potstill.serve.admin import figures as admin_figures
-from potstill.serve.admin.figures import Figures
+from potstill.serve.admin import figures_api as admin_figures
+from potstill.serve.admin.figures_api import Figures
 from potstill.serve.clients.json_http import Call, Refusal
 from potstill.serve.settings import Gateway, Model, Route
 from potstill.trajectories.exchange import Exchange, Upstream

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -13,7 +14,10 @@ import pytest
 from dashboard_tab import Tab
 from dashboard_world import SETTINGS, World, exchange
 
+from potstill.distill.playbook.book import Playbook
+from potstill.distill.playbook.operations import Add, Batch, Stage
 from potstill.trajectories.exchange import Exchange, Upstream
+from potstill.trajectories.opening import open_store
 from potstill.types import Answerer, Decision, DemonstrationRef, ErrorRecord, Reason, Vote
 
 pytestmark = [pytest.mark.browser, pytest.mark.full]
@@ -116,14 +120,36 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     named = [text for text in CORPUS if len(text) < 200]
     tables = "".join(
         f"[routes.{_toml(text)}]\nteacher = {_toml(text)}\nstudent = 'small'\nmode = 'shadow'\n"
+        f"[routes.{_toml(text)}.playbook]\nname = {_toml(text)}\n"
         f"[models.{_toml(text)}]\nupstream = 'cloud'\nmodel = {_toml(text)}\n"
         f"[tenants.{_toml(text)}]\nrequests_per_minute = 60\nmodels = [{_toml(text)}]\n"
         for text in named
     )
     past = [poisoned(at, text) for at, text in enumerate(CORPUS)]
-    world = World(tmp_path_factory.mktemp("corpus"), past, SETTINGS + tables)
+    folder = tmp_path_factory.mktemp("corpus")
+    _teach(folder / "gateway.db")
+    world = World(folder, past, SETTINGS + tables)
     yield world
     world.close()
+
+
+BOOK = MARKUP[2]
+
+
+def _teach(db: Path) -> None:
+    """A playbook under each name that may be one, for a tenant of a hostile name; the first has the whole corpus in its
+    bullets, as a script of one's own may write it. Others' texts pass the border, which leaves less of them."""
+    with open_store(db) as store:
+        for at, text in enumerate(CORPUS):
+            whole = [Add(section=_line(one)[:80], content=one, stage=Stage.LIVE) for one in CORPUS if _line(one) == one]
+            adds = whole if text == BOOK else [Add(section="others", content=_line(text), stage=Stage.LIVE)]
+            if len(text) < 200 and _line(text) == text:
+                Playbook(store, _tenant(at, text), text).apply(Batch(operations=tuple(adds), actor="x"))
+
+
+def _line(text: str) -> str:
+    """What a book takes: no control characters."""
+    return re.sub("[\u0000-\u001f\u007f-\u009f\u2028\u2029]", " ", text)
 
 
 def _toml(text: str) -> str:
@@ -164,7 +190,7 @@ FOREIGN = """[...document.querySelectorAll("*")].filter((one) =>
 """Elements and attributes that no script of ours makes."""
 
 
-@pytest.mark.parametrize("place", ["overview", "episodes", "live", "tenants"])
+@pytest.mark.parametrize("place", ["overview", "episodes", "live", "playbooks", "tenants"])
 def test_lists_show_each_payload_as_text(tab: Tab, place: str) -> None:
     page = tab.log_in(place)
     tab.settled()
@@ -194,6 +220,21 @@ def test_an_episode_shows_each_payload_as_text(tab: Tab, world: World) -> None:
         assert page.evaluate(FOREIGN) == [], text
 
 
+def test_a_playbook_shows_each_payload_as_text(tab: Tab) -> None:
+    page = tab.log_in("playbooks")
+    tab.settled()
+    page.locator("main section", has_text=BOOK).first.get_by_role("link").first.click()
+    page.locator("main h1", has_text=BOOK).wait_for()
+    tab.settled()
+    page.locator("main table tr").nth(1).hover()
+    shown = page.locator("main").text_content() or ""
+    taught = [text for text in CORPUS if _line(text) == text]
+    assert len(taught) > len(MARKUP) + 15
+    assert [text for text in taught if visible(text) not in shown] == []
+    assert [text for text in taught if shown.count(visible(text[:80])) < 2] == [], "in section and text"
+    assert page.evaluate(FOREIGN) == []
+
+
 def test_a_dialog_shows_a_name_as_text(tab: Tab) -> None:
     page = tab.log_in()
     row = page.locator("main table tr", has_text=MARKUP[2]).first
@@ -206,6 +247,7 @@ def test_a_dialog_shows_a_name_as_text(tab: Tab) -> None:
 
 
 FRAMES = ("{}", "episode/{}", "episode/{}/x", "episode/a/{}", "episodes?text={}", "episodes?cursor={}&route={}")
+FRAMES += ("playbooks/{}", "playbooks/{}/x", "playbooks/a/{}?from={}")
 
 
 @pytest.mark.parametrize("frame", FRAMES)

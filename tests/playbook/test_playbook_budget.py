@@ -71,7 +71,8 @@ def test_the_counters_give_the_mean_of_a_beta_distribution():
         ({"tokens": -1}, "is -1 tokens; it must be 0 or more"),
         ({"headroom": 1.5}, "headroom is 1.5; it must be a share"),
         ({"slack": -0.1}, "slack is -0.1; it must be a share"),
-        ({"every": 0}, "is 0; it must be 1 or more"),
+        ({"every": 0}, "is 0 revisions; it must be 1 or more"),
+        ({"patience_s": -1.0}, "patience is -1 s; it must be 0 or more"),
     ],
 )
 def test_an_impossible_budget_is_refused(wrong, message):

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from playbook_logs import Log, add, logs
 
 from potstill.distill.playbook import operations as ops
-from potstill.distill.playbook.apply import Entry, replay
+from potstill.distill.playbook.apply import Entry, named, replay
 from potstill.distill.playbook.blame import blame
 from potstill.distill.playbook.book import Forgotten as Decided
 from potstill.distill.playbook.book import Playbook
-from potstill.distill.playbook.forgetting import Forgotten, forget, source_digest
+from potstill.distill.playbook.forgetting import Forgotten, forget, forget_bullets, source_digest
 from potstill.distill.playbook.operations import Batch, Bullet, Stage
 from potstill.distill.playbook.traces import TraceKind, fold, traces
 from potstill.distill.playbook.undo import undo
@@ -241,6 +241,27 @@ def test_a_source_that_the_book_does_not_name_changes_nothing(log):
     assert (forgotten.erased, forgotten.gone, forgotten.texts) == ((), (), ())
 
 
+PHONE = "Customer Jane Roe, phone 555-0134, wants no calls."
+
+
+def test_short_pieces_that_tell_of_somebody_go_from_reasons_and_are_named_in_bullets(log):
+    log.do(add(PHONE), sources=("t-1",))
+    log.do(add("Be polite."), sources=("t-2",), reason="Jane Roe, phone 555-0134, complained", key="roe")
+    log.do(add("Jane Roe (phone 555-0134) gets letters."), add("Send letters."), sources=("t-3",), reason="tidy")
+    log.do(ops.Remove(id="b-2", reason="as jane roe said"), actor="admin", reason="tidy")
+    forgotten = forget(log.entries, "t-1")
+    assert forgotten.alike == ("b-3",)
+    assert [entry.batch.reason for entry in forgotten.entries] == ["", "", "tidy", ""]
+    assert "roe" not in str([entry.batch for entry in forgotten.entries if entry.revision != 3]).lower()
+
+
+def test_an_edit_by_hand_that_keeps_the_number_goes(log):
+    log.do(add("Be polite."), sources=("t-2",))
+    update(log, "b-1", PHONE, sources=("t-1",))
+    update(log, "b-1", "No calls to 5550134.", actor="admin")
+    assert contents(forget(log.entries, "t-1")) == {"b-1": "Be polite."}
+
+
 # --- at random ------------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +291,16 @@ def test_forgetting_again_changes_nothing(log):
     again = forget(once.entries, "t-1")
     assert (again.entries, again.bullets) == (once.entries, once.bullets)
     assert (again.erased, again.texts, again.gone, again.kept, again.returned, again.recounted) == ((),) * 6
+
+
+@given(logs(), logs(sourced=True))
+def test_bullets_at_hand_spare_a_replay_and_change_nothing(log, other):
+    once = forget(log.entries, "t-1")
+    for entries, held in ((log.entries, log.bullets), (once.entries, once.bullets), (other.entries, other.bullets)):
+        for source in ("t-1", "t-2"):
+            quick, slow = forget(entries, source, held), forget(entries, source)
+            assert quick == slow
+            assert list(quick.bullets) == list(slow.bullets)
 
 
 @given(logs())
@@ -436,3 +467,47 @@ def test_a_store_forgets_every_trace_and_goes_on(tmp_path):
         assert book.check() == []
     for file in tmp_path.iterdir():
         assert SECRET.encode() not in file.read_bytes()
+
+
+# --- bullets --------------------------------------------------------------------------------------------------------
+
+
+def test_a_bullet_is_forgotten_with_all_its_texts_whoever_taught_them(log):
+    log.do(add("measure twice"), add("an earlier text of the same"), actor="import")
+    update(log, "b-2", SECRET, sources=("t-1",))
+    log.do(ops.Tag(id="b-2", helpful=2), ops.Pin(id="b-1"), sources=("t-1",))
+    log.do(ops.Quarantine(id="b-2", reason="the owner asked"), actor="admin", reason="the owner asked", key="k")
+    log.do(add(SECRET), actor="import")
+    forgotten = forget_bullets(log.entries, ["b-2"])
+    assert contents(forgotten) == {"b-1": "measure twice"}
+    assert forgotten.bullets["b-1"].pinned
+    assert (forgotten.gone, set(forgotten.texts)) == (("b-2", "b-3"), {"an earlier text of the same", SECRET})
+    assert traces(forgotten.texts, "", haystack(forgotten)) == ()
+    assert "owner" not in str(forgotten.entries)
+    assert forgotten.entries[2].batch.sources == ("t-1",), "what else it taught can still be forgotten"
+    again = forget_bullets(forgotten.entries, ["b-2"])
+    assert (again.erased, again.bullets) == ((), forgotten.bullets)
+
+
+def test_a_merge_in_others_words_stays_where_a_bullet_is_forgotten(log):
+    log.do(add(SECRET), add("pay invoices"), add("pay bills"), actor="admin")
+    merge(log, "b-2", "b-1", content="pay what is due", actor="admin")
+    merge(log, "b-3", "b-2", content=f"{SECRET}, so pay", actor="admin")
+    forgotten = forget_bullets(log.entries, ["b-1"])
+    assert contents(forgotten)["b-2"] == "pay what is due"
+
+
+@given(logs(), st.integers(1, 6))
+def test_nothing_of_a_forgotten_bullet_is_left(log, number):
+    id = f"b-{number}"
+    assume(id in log.bullets)
+    quick, slow = forget_bullets(log.entries, [id], log.bullets), forget_bullets(log.entries, [id])
+    assert quick == slow
+    assert id in quick.gone
+    assert replay(quick.entries) == quick.bullets
+    assert all(id not in named(one) for entry in quick.entries for one in entry.batch.operations if alone(one))
+    assert traces(quick.texts, "", [(str(one), one.content) for one in quick.bullets.values()]) == () or quick.alike
+
+
+def alone(step: ops.Operation) -> bool:
+    return not isinstance(step, ops.Merge)

@@ -37,6 +37,7 @@ def books(draw):
         pinned=st.booleans(),
         quarantined=st.booleans(),
         removed=st.booleans(),
+        lineage=st.sampled_from([(), ("b-77",)]),
         sources=st.lists(st.from_regex(r"[a-z0-9:-]{1,12}", fullmatch=True), max_size=2, unique=True).map(tuple),
     )
     found = draw(st.lists(made, min_size=1, max_size=6))
@@ -65,6 +66,55 @@ def test_what_a_format_carries_comes_back(name, bullets):
     assert [(item.section, item.content) for item in found.items] == want
     for field in formats.format_named(name).carries:
         assert [getattr(item, field) for item in found.items] == [getattr(bullet, field) for bullet in kept]
+
+
+@pytest.mark.parametrize("name", formats.FORMATS)
+@settings(max_examples=30)
+@given(bullets=books())
+def test_what_does_not_come_back_is_what_an_export_says(name, bullets):
+    """Through the file and into a book: each field, bullet by bullet, is as it was, or is counted as dropped."""
+    written = [b for b in formats.exported(name, bullets, shadow=True) if not b.removed]
+    counted = dict(formats.dropped(name, written))
+    data = formats.write(name, bullets, shadow=True)
+    if name == "json":
+        assert counted == {}
+        assert formats.read_book(data).bullets == tuple(bullets)
+        return
+    want = in_order(written)
+    items = formats.read(data, name).items if want else ()
+    back = [imported_bullet(item) for item in items]
+    assert len(back) == len(want)
+    lost = {
+        field: sum(getattr(a, field) != getattr(b, field) for a, b in zip(want, back, strict=True)) for field in KEPT
+    }
+    assert {field: count for field, count in lost.items() if count} == counted
+
+
+def imported_bullet(item):
+    """A bullet of a book as the batches of an import make it; what they do not say stays as ``Bullet`` begins."""
+    said = {f: getattr(item, f) for f in KEPT if f in formats.ImportedBullet.__struct_fields__}
+    said["stage"] = item.stage or Stage.SHADOW
+    return Bullet(id="b-1", number=1, section=item.section, content=item.content, **said)
+
+
+KEPT = tuple(formats.FIELDS)
+
+
+def test_each_field_of_a_bullet_is_told_of_or_given_anew():
+    told = {"section", "content", "removed", "quarantined", "merged_into", *formats.FIELDS, *formats.NEW_IN_EACH_BOOK}
+    assert told == set(Bullet.__struct_fields__), "a new field is to be carried, or said to be dropped"
+    for format in formats.FORMATS.values():
+        assert format.carries <= {"quarantined", *formats.FIELDS}
+
+
+@pytest.mark.parametrize("name", formats.FORMATS)
+@given(bullets=books(), shadow=st.booleans())
+def test_bullets_that_are_left_out_are_counted(name, bullets, shadow):
+    out = formats.left_out(name, bullets, shadow=shadow)
+    assert sum(out.values()) == len(bullets) - len(formats.exported(name, bullets, shadow=shadow))
+    assert set(out) <= {*formats.HIDDEN} - ({"shadow"} if shadow else set())
+    if name != "json":
+        assert out.get("removed", 0) == sum(bullet.removed for bullet in bullets)
 
 
 @given(bullets=books(), data=st.data())

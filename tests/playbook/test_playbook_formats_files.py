@@ -10,6 +10,7 @@ from potstill.distill.playbook import formats
 from potstill.distill.playbook.formats import ace, kayba, markdown, skill
 from potstill.distill.playbook.operations import Bullet, Stage
 from potstill.distill.playbook.sections import DEFAULT
+from potstill.errors import ConfigError
 
 
 def rows(found):
@@ -31,6 +32,41 @@ BULLETS = [
 
 
 # --- ACE ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(formats.FORMATS))
+def test_a_format_keeps_lines_or_says_whose_it_joins(name):
+    made = formats.read(formats.write(name, BULLETS, shadow=True), name)
+    joined = formats.joined(name, BULLETS)
+    assert joined == (("b-12",) if name.startswith("ace") else ())
+    lines = next(item.content for item in made.items if item.content.startswith("Ask")).split("\n")
+    assert [line.strip() for line in lines] == (
+        ["Ask before a refund. Twice."] if joined else BULLETS[1].content.split("\n    ")
+    )
+
+
+@pytest.mark.parametrize("format", ["ace", "markdown"])
+def test_bullets_that_are_not_kept_letter_by_letter_are_named(format):
+    head, marks = ("## OTHERS\n", ["[x-00001] ", "[x-00002] ", "[x-00003] "])
+    if format == "markdown":
+        marks = ["- "] * 3
+    texts = ["Plain.", "Sum:\n  ```\n  ## all rows\n  ```", "See \\[x] or b-3."]
+    found = formats.read((head + "\n".join(a + b for a, b in zip(marks, texts, strict=True))).encode(), format)
+    names = "x-00002, x-00003" if format == "ace" else "line 3, line 7"
+    (warning,) = found.warnings
+    assert warning.startswith(f"2 bullets are not kept letter by letter ({names}): what reads like a heading")
+    again = formats.read(
+        formats.write("json", [Bullet(id="b-1", number=1, section="s", content=found.items[1].content)])
+    )
+    assert again.warnings == ()
+
+
+def test_many_changed_bullets_are_counted():
+    rows = [f"[x-{n:05d}] helpful=0 harmful=0 :: see b-{n}" for n in range(1, 61)]
+    (warning,) = formats.read("\n".join(["## OTHERS", *rows]).encode()).warnings
+    assert warning.startswith("60 bullets are not kept")
+    assert "x-00050 and 10 more)" in warning
+
 
 COUNTED = """\
 PLAYBOOK of run 7, best of three
@@ -74,10 +110,12 @@ def test_ace_with_counters():
         (5, 0, 0), (0, 2, 0), (3, 1, 0), (1, 0, 0), (2, 0, 7)
     ]  # fmt: skip
     assert [i.foreign_id for i in found.items] == ["calc-00001", "calc-00004", "code-00002", "calc-00004", "odd_1"]
-    assert found.warnings == (
+    assert found.warnings[:2] == (
         "1 ids stand more than once (calc-00004); every bullet of them is kept.",
         "1 lines belong to no bullet and are left out.",
     )
+    assert found.warnings[2].startswith("1 bullet is not kept letter by letter (code-00002): ")
+    assert len(found.warnings) == 3
 
 
 PLAIN = """\
@@ -460,8 +498,21 @@ def test_a_block_in_somebodys_file_is_replaced_and_nothing_else_changes():
     assert skill.put_into(b"", BULLETS, DEFAULT) == skill.write_agents(BULLETS, DEFAULT)
 
 
+OPEN, CLOSE = f"{skill.BEGIN} -->", f"{skill.END} -->"
+
+
 @pytest.mark.parametrize(
-    "data", [skill.BEGIN, skill.END, skill.END + skill.BEGIN, skill.BEGIN + skill.BEGIN + skill.END]
+    "data",
+    [
+        OPEN,
+        CLOSE,
+        CLOSE + OPEN,
+        OPEN + OPEN + CLOSE,
+        OPEN + CLOSE + OPEN + CLOSE,
+        f"{skill.BEGIN} a -->{skill.END} b -->",
+        f"{skill.BEGIN} a -->{CLOSE}",
+        f"{skill.BEGIN}\n{skill.END} -->",
+    ],
 )
 def test_damaged_marks_are_refused_before_anything_is_deleted(data):
     with pytest.raises(formats.BadPlaybookFile, match="Leave one of each"):
@@ -469,9 +520,31 @@ def test_damaged_marks_are_refused_before_anything_is_deleted(data):
 
 
 def test_a_text_cannot_close_the_block_or_open_another():
-    content = f"x {skill.END} ## Mine\n{skill.BEGIN}"
+    content = f"x {CLOSE} ## Mine\n{OPEN}"
     data = skill.write_agents([Bullet(id="b-1", number=1, section="others", content=content)], DEFAULT)
     assert data.count(skill.END.encode()) == data.count(skill.BEGIN.encode()) == 1
+
+
+@pytest.mark.parametrize("name", ["house", "a--b > c -->", "Lager Süd", "begin", "-"])
+def test_each_book_has_a_block_of_its_own(name):
+    first = skill.put_into(THEIRS, BULLETS, DEFAULT, "first")
+    both = skill.put_into(first, BULLETS[:1], DEFAULT, name)
+    assert both == first + b"\n" + skill.write_agents(BULLETS[:1], DEFAULT, name)
+    assert skill.put_into(both, [], DEFAULT, name, force=True).startswith(first)
+    assert skill.put_into(both, BULLETS, DEFAULT, "first") == both
+    emptied = skill.put_into(both, [], DEFAULT, "first")
+    assert emptied.endswith(skill.write_agents(BULLETS[:1], DEFAULT, name))
+    assert emptied.startswith(b"# Ours\r\n\r\nBe kind.\n\n" + skill.write_agents([], DEFAULT, "first"))
+    assert (formats.sniff(both), len(formats.read(both).items)) == ("agents", 3)
+
+
+def test_a_block_without_a_name_is_replaced_only_when_told():
+    old = skill.put_into(THEIRS, BULLETS, DEFAULT)
+    with pytest.raises(ConfigError, match=r"which book it is of. Write ' house' before .*type: --force"):
+        skill.put_into(old, BULLETS[:1], DEFAULT, "house")
+    new = skill.put_into(old, BULLETS[:1], DEFAULT, "house", force=True)
+    assert new == skill.put_into(THEIRS, BULLETS[:1], DEFAULT, "house")
+    assert skill.put_into(old.replace(b" -->", b" house -->"), BULLETS[:1], DEFAULT, "house") == new
 
 
 # --- our own --------------------------------------------------------------------------------------------------------
@@ -521,7 +594,7 @@ def test_a_forged_text_comes_back_as_one_bullet_without_counters(payload, name):
         Bullet(id="b-1", number=1, section="others", content=PAYLOADS[payload][:100_000], stage=Stage.LIVE),
         Bullet(id="b-2", number=2, section="others", content="After it.", stage=Stage.LIVE),
     ]
-    found = formats.read(formats.write(name, bullets), name)
+    found = formats.read(formats.write(name, bullets), name, skip_bad=True)
     assert [item.content for item in found.items][-1] == "After it."
     assert len(found.items) <= 2
     assert {(item.section, item.helpful, item.harmful, item.neutral) for item in found.items} == {("others", 0, 0, 0)}
@@ -554,16 +627,52 @@ def test_every_format_is_neutralised(data):
         assert not re.search(r"<\||b-7|[\x00-\x09\x0b-\x1f\u200b\u202e]", text)
 
 
-def test_a_megabyte_is_cut_and_said():
-    found = formats.read(b"- " + b"x" * (1 << 20) + b"\n- short\n")
-    assert len(found.items[0].content) <= 4000
-    assert found.warnings == ("The bullet line 1 has 1,048,576 characters and is cut to 4,000.",)
+LONG = "x" * (1 << 20)
+LONG_V1 = {"skills": {"a": {"id": "a", "content": "short"}, "b": {"id": "b", "content": LONG}}}
+LONG_OWN = {
+    "format": "potstill-playbook",
+    "version": 1,
+    "sections": [],
+    "bullets": [
+        {"id": "b-1", "number": 1, "section": "others", "content": "short"},
+        {"id": "b-2", "number": 2, "section": "others", "content": LONG},
+    ],
+}
 
 
-def test_a_bullet_of_nothing_visible_is_left_out_and_said():
-    found = formats.read("- \u200b\u200b\n- text\n".encode())
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        (f"- short\n- {LONG}\n", "line 2"),
+        (f"---\nname: x\n---\n- short\n- {LONG}\n", "line 5"),
+        (f"## A\n[x-1] helpful=0 harmful=0 :: short\n[x-2] helpful=0 harmful=0 :: {LONG}\n", r"line 3 \(x-2\)"),
+        (json.dumps(LONG_V1), r"skill 2 \(b\)"),
+        (json.dumps(LONG_OWN), r"bullet 2 \(b - 2\)"),
+        (f"<memory_item>short</memory_item>\n<memory_item>{LONG}</memory_item>\n", "item 2"),
+    ],
+)
+def test_a_bullet_over_the_limit_is_refused_with_its_place_and_may_be_skipped(data, place):
+    refused(data, rf"1 bullet cannot be taken: {place} has 1,048,576 characters. A bullet has 1 to 4,000 characters.")
+    found = formats.read(data.encode(), skip_bad=True)
+    assert [item.content for item in found.items] == ["short"]
+    assert re.fullmatch(rf"1 bullet is left out: {place} has 1,048,576 characters\.", found.warnings[0])
+
+
+def test_a_bullet_of_nothing_visible_is_refused_and_may_be_skipped():
+    data = "- \u200b\u200b\n- text\n-\n"
+    refused(data, "2 bullets cannot be taken: line 1 has no text; line 3 has no text")
+    found = formats.read(data.encode(), skip_bad=True)
     assert rows(found) == [("others", "text")]
-    assert found.warnings == ("The bullet line 1 has no text and is left out.",)
+    assert found.warnings == ("2 bullets are left out: line 1 has no text; line 3 has no text.",)
+
+
+def test_a_bullet_that_is_too_long_only_as_a_book_keeps_it_is_refused_too():
+    refused("- " + "b-1 " * 1000, "line 1 has 5,999 characters")
+
+
+def test_of_many_bad_bullets_the_first_are_named():
+    data = "- good\n" + "-\n" * 60
+    refused(data, "60 bullets cannot be taken: line 2 has no text; .*line 51 has no text; and 10 more")
 
 
 def test_a_source_that_no_book_accepts_is_hashed():

@@ -109,7 +109,27 @@ def test_exact_duplicates_are_found_in_every_section_mode_and_in_spite_of_kept_p
         written, decisions = gated(batch(add(shouted)), book, gate, kept={keep_both(FRIDGE, shouted)})
         assert written.operations == (Tag(id="b-1", neutral=1),)
         assert decisions[0].how is How.EXACT
-    assert gated(batch(add(FRIDGE_2)), book)[0].operations == (add(FRIDGE_2),)
+    assert gated(batch(add(FRIDGE_3)), book)[0].operations == (add(FRIDGE_3),)
+
+
+@pytest.mark.parametrize(
+    ("said", "how"),
+    [
+        (FRIDGE_2, How.LEXICAL),
+        (FRIDGE.removesuffix("."), How.LEXICAL),
+        (FRIDGE.replace("o", "\u043e"), How.EXACT),
+        (FRIDGE.replace("e", "\u0435").replace(".", "!"), How.LEXICAL),
+    ],
+)
+def test_a_twin_in_another_section_hides_behind_no_last_sign_and_no_lookalike(said: str, how: How) -> None:
+    book = BookIndex([bullet(1, said, "tools")])
+    twin = book.twin("rules", FRIDGE, Gate())
+    assert twin is not None
+    assert (twin.id, twin.how) == ("b-1", how)
+    if how is How.LEXICAL:
+        assert book.twin("rules", FRIDGE, Gate(), kept={keep_both(said, FRIDGE)}) is None
+    book.drop("b-1")
+    assert book.twin("rules", FRIDGE, Gate()) is None
 
 
 def test_thresholds_are_by_section() -> None:
@@ -454,3 +474,19 @@ def test_refining_once_is_enough_and_never_changes_what_the_counters_sum_to(rows
         book.put(change.changed)
     assert sum(one.helpful for one in book) == sum(one.helpful for one in bullets)
     assert refine(book).operations == ()
+
+
+def test_asking_for_a_whole_batch_at_once_finds_the_same_twins() -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.normal(size=(60, 3)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    names = [f"{word} {number}" for number, word in enumerate(["alpha", "beta", "gamma"] * 20)]
+    table = Table(dict(zip(names, map(tuple, rows.tolist()), strict=True)))
+    book = BookIndex([bullet(number, names[number]) for number in range(1, 50)], embedder=table)
+    gate = Gate(careful=False, thresholds=Thresholds(semantic=0.9))
+    asked = [("rules", row) for row in rows[40:]] + [("nowhere", rows[0]), ("rules", None)]
+    meant = book.meant(asked, gate)
+    assert [None if each is None else [near.id for near in each] for each in meant[-2:]] == [[], None]
+    for (section, vector), near in zip(asked, meant, strict=True):
+        alone = book.twin(section, "omega", gate, vector=vector)
+        assert book.twin(section, "omega", gate, vector=vector, meant=near) == alone

@@ -190,12 +190,12 @@ def test_the_way_back_by_hand(log):
     log.do(add("too much"), sources=("t-4",))
     batch = undo(log.entries, 3, actor="alice", reason="bad lesson")
     assert batch.operations == (
-        ops.Restore(id="b-2"),
+        ops.Restore(id="b-2", revision=3),
         ops.Update(id="b-1", content="use SI units", revision=4),
-        ops.SetStage(id="b-1", stage=Stage.SHADOW),
-        ops.Pin(id="b-1", pinned=False),
-        ops.Pin(id="b-2", pinned=False),
-        ops.Remove(id="b-3"),
+        ops.SetStage(id="b-1", stage=Stage.SHADOW, revision=5),
+        ops.Pin(id="b-1", pinned=False, revision=6),
+        ops.Pin(id="b-2", pinned=False, revision=4),
+        ops.Remove(id="b-3", revision=1),
     )
     assert (batch.actor, batch.reason, batch.base, batch.sources) == ("alice", "bad lesson", 7, ())
     log.append(batch)

@@ -170,3 +170,30 @@ def test_imitating_letters_are_named() -> None:
 @given(st.text(min_size=1))
 def test_a_skeleton_is_as_long_as_its_text(text: str) -> None:
     assert len(skeleton(text)) == len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("\x1b[31mred\x1b[0m \x1b]0;title\x07end", "red end"),
+        ("\x1b[38;5;196mred\x1b[m", "red"),
+        ("a\x1b]8;;https://example.org\x1b\\link\x1b]8;;\x1b\\ b", "alink b"),
+        ("\x1bPq#0\x1b\\x \x9b1mbold\x9b0m \x9d0;t\x9cend", "x bold end"),
+        ("\x1b(Bplain\x1b[K\x1b[?25l\x1b=", "plain"),
+        ("a title without an end: \x1b]0;keep this\nand this", "a title without an end: keep this\n    and this"),
+        ("\x1b\x1b[31mred", "red"),
+        ("index[31m], x[0m", "index[31m], x[0m"),
+        ("â\x80\x9csaidâ\x80\x9d and â\x80\x9cdoneâ\x80\x9d", "âsaidâ and âdoneâ"),
+    ],
+)
+def test_orders_to_a_terminal_go_whole(text: str, made: str) -> None:
+    assert neutral.content(text) == made
+
+
+@given(
+    st.lists(st.sampled_from(["\x1b", "[", "]", "0;", "31m", "P", "\\", "\x07", "\x9b", "\x9d", "\x9c", "\n", "b-1"]))
+)
+def test_content_of_broken_orders_twice_is_content_once(parts: list[str]) -> None:
+    once = neutral.content("".join(parts))
+    assert neutral.content(once) == once
+    assert not re.search(neutral.ID, once)

@@ -88,20 +88,43 @@ def test_what_became_live_late_stands_behind_what_was_there(book):
     assert text_of(page) == before.replace("", "", 1) + "\n\n## STRATEGIES & HARD RULES\n[b-4] hidden"
 
 
-def test_updates_merges_and_removals_wait_for_the_next_epoch(book):
+def test_an_updated_line_stays_as_it_was_and_says_how_much_is_out_of_date(book):
     page = book.compacted()
     before = text_of(page)
     book.do(ops.Update(id="b-2", content="two, better", revision=1), sources=("s2",))
-    book.do(ops.Remove(id="b-1"))
     book.do(ops.Tag(id="b-3", helpful=5, harmful=2), ops.Pin(id="b-3"))
     page = book.after(page)
     assert text_of(page) == before
-    # out of date, with their line ends: "[b-2] two, better\n" to come, 18 bytes = 5 tokens; "[b-1] one\n" to go, 3
-    assert page.pending == 8
-    assert text_of(book.compacted()) == "## STRATEGIES & HARD RULES\n[b-2] two, better\n\n## OTHERS\n[b-3] three"
-    merged = ops.Merge(into="b-3", ids=("b-2",), content="both", revisions=(2, 2))
-    assert text_of(book.do(merged).after(page)) == before
-    assert text_of(book.compacted()) == "## OTHERS\n[b-3] both"
+    # "[b-2] two, better\n" to come, 18 bytes = 5 tokens; the text has 69 bytes = 18 tokens
+    assert (page.stale, page.pending, page.tokens, page.behind) == (5, 5, 18, True)
+    assert text_of(book.compacted()) == (
+        "## STRATEGIES & HARD RULES\n[b-2] two, better\n\n## OTHERS\n[b-1] one\n[b-3] three"
+    )
+
+
+def test_what_is_removed_goes_at_once_and_what_stood_behind_it_is_written_as_it_is_now(book):
+    page = book.compacted()
+    book.do(ops.Update(id="b-2", content="two, better", revision=1), ops.Update(id="b-3", content="3", revision=1))
+    page = book.do(ops.Remove(id="b-1")).after(page)
+    assert text_of(page) == "## STRATEGIES & HARD RULES\n[b-2] two\n\n## OTHERS\n[b-3] 3"
+    assert book.do(ops.Remove(id="b-2")).after(page).ids == ("b-3",)
+
+
+def test_what_is_merged_away_goes_at_once_and_the_survivor_says_both(book):
+    page = book.compacted()
+    merged = ops.Merge(into="b-3", ids=("b-2",), content="both", revisions=(1, 1))
+    assert text_of(book.do(merged).after(page)) == "## OTHERS\n[b-1] one\n[b-3] both"
+    again = ops.Merge(into="b-1", ids=("b-3",), content="all", revisions=(1, 2))
+    assert text_of(book.do(again).after(page)) == "## OTHERS\n[b-1] all", "the end of the chain, seen at one look"
+
+
+def test_a_survivor_that_had_no_room_comes_in_for_what_was_merged_into_it():
+    setting = Setting(budget=Budget(tokens=20, headroom=0))
+    book = Book().do(add("x" * 20, "tools"), add("y" * 60, "tools"))
+    page = book.compacted(setting)
+    assert (page.ids, page.epoch.left_out) == (("b-1",), ("b-2",))
+    merged = ops.Merge(into="b-2", ids=("b-1",), content="short", revisions=(1, 1))
+    assert text_of(book.do(merged).after(page, setting)) == "## TOOLS\n[b-2] short"
 
 
 @pytest.mark.parametrize(
@@ -110,13 +133,15 @@ def test_updates_merges_and_removals_wait_for_the_next_epoch(book):
         ops.Quarantine(id="b-1"),
         ops.SetStage(id="b-1", stage=Stage.SHADOW),
         ops.SetStage(id="b-1", stage=Stage.CANARY),
+        ops.Remove(id="b-1"),
     ],
 )
 def test_what_may_do_harm_goes_at_once_and_comes_back_at_the_end(book, operation):
     page = book.do(operation).after(book.compacted())
     page = book.after(page)
     assert text_of(page) == "## STRATEGIES & HARD RULES\n[b-2] two\n\n## OTHERS\n[b-3] three"
-    book.do(ops.Restore(id="b-1") if book.bullets["b-1"].quarantined else ops.SetStage(id="b-1", stage=Stage.LIVE))
+    gone = book.bullets["b-1"].quarantined or book.bullets["b-1"].removed
+    book.do(ops.Restore(id="b-1") if gone else ops.SetStage(id="b-1", stage=Stage.LIVE))
     assert book.after(page).ids == ("b-2", "b-3", "b-1")
 
 
@@ -138,7 +163,7 @@ def test_an_erasure_keeps_no_line_as_it_was(book):
 
 
 def test_new_bullets_take_what_is_left_and_the_others_wait():
-    setting = Setting(budget=Budget(tokens=20, headroom=0, every=1, slack=0.5))
+    setting = Setting(budget=Budget(tokens=20, headroom=0, every=3))
     book = Book().do(add("x" * 20, "tools"))  # "## TOOLS\n[b-1] " and 20: 35 bytes
     page = book.compacted(setting)
     page = book.do(add("x" * 20, "tools")).after(page, setting)  # 62 bytes = 16 tokens
@@ -171,17 +196,53 @@ def test_what_the_epoch_left_out_stays_out_until_it_is_pinned():
     assert due(page, setting.budget) is None, "pinned in vain: another compaction changes nothing"
 
 
-def test_a_compaction_is_due_when_it_would_put_enough_right_and_not_too_soon():
-    budget = Budget(tokens=100, slack=0.1, every=3)
-    setting = Setting(budget=budget)
-    book = Book().do(add("x" * 60, "tools"))
-    page = book.compacted(setting)
-    page = book.do(ops.Update(id="b-1", content="y", revision=1)).after(page, setting)
-    assert page.pending == 17  # 67 bytes
-    assert due(page, budget) is None
-    page = book.do(ops.Tag(id="b-1", helpful=1)).do(ops.Tag(id="b-1", helpful=1)).after(page, setting)
-    assert due(page, budget) is Due.PENDING
-    assert due(page, Budget(tokens=100, slack=0.2, every=3)) is None
+def test_a_compaction_is_due_when_much_of_the_page_is_out_of_date_however_small_the_page():
+    book = Book().do(*(add("x" * 60, "tools") for _ in range(9)))
+    page = book.compacted()
+    assert page.tokens == 153  # "## TOOLS" and nine times 67 bytes: 611
+    page = book.do(ops.Update(id="b-4", content="y", revision=1)).after(page)
+    assert page.stale == 17  # 67 bytes
+    assert due(page, Budget()) is Due.STALE
+    assert due(page, Budget(slack=0.12)) is None, "17 of 153 are 0.111"
+    assert due(page, Budget(slack=0.0)) is Due.STALE
+    assert due(book.compacted(), Budget(slack=0.0)) is None
+
+
+def test_a_compaction_is_due_for_anything_after_so_many_revisions():
+    book = Book().do(*(add("x" * 60, "tools") for _ in range(20)))
+    page = book.compacted()
+    page = book.do(ops.Update(id="b-4", content="y", revision=1)).after(page)
+    for _ in range(48):
+        page = book.do(ops.Tag(id="b-1", helpful=1)).after(page)
+        assert due(page, Budget()) is None
+    page = book.do(ops.Tag(id="b-1", helpful=1)).after(page)
+    assert due(page, Budget()) is Due.PENDING
+    page = book.compacted()
+    for _ in range(60):
+        page = book.do(ops.Tag(id="b-1", helpful=1)).after(page)
+    assert due(page, Budget()) is None, "nothing to put right"
+
+
+def test_a_compaction_is_due_where_most_of_the_prefix_is_lost_anyway():
+    book = Book().do(*(add("x" * 60, "tools") for _ in range(20)))
+    page = book.compacted()
+    page = book.do(ops.Update(id="b-1", content="x" * 59 + "y", revision=1)).after(page)
+    assert (page.lost, due(page, Budget())) == (0, None)
+    assert due(book.do(ops.Remove(id="b-18")).after(page), Budget()) is None
+    page = book.do(ops.Remove(id="b-3")).after(page)
+    assert page.lost > 0.75 * page.tokens
+    assert due(page, Budget()) is Due.BROKEN
+    assert due(book.do(ops.Tag(id="b-4", helpful=1)).after(page), Budget()) is None, "that was a look ago"
+
+
+def test_a_compaction_is_due_for_one_line_once_the_epoch_is_old():
+    book = Book().do(*(add("x" * 60, "tools") for _ in range(20)))
+    page = book.compacted()
+    page = msgspec.structs.replace(page, epoch=msgspec.structs.replace(page.epoch, at=1000.0))
+    page = book.do(ops.Update(id="b-4", content="y", revision=1)).after(page)
+    assert due(page, Budget(), 1000.0 + 3599.0) is None
+    assert due(page, Budget(), 1000.0 + 3600.0) is Due.OVERDUE
+    assert due(book.after(book.compacted()), Budget(), 1e9) is None
 
 
 def test_headers_that_stand_again_are_pending():
@@ -261,7 +322,8 @@ def lesson(rng):
 
 
 def curated(rng, book):
-    """A batch as a reflector and a curator give it after an episode: a few lessons, votes, now and then an edit."""
+    """A batch as a reflector and a curator give it after an episode: a few lessons, votes, now and then an edit, and
+    hardly ever a removal, which takes a line out of the middle of the text."""
     live = [one for one in book.bullets.values() if everybody_sees(one)]
     made = [add(lesson(rng), rng.choice(SECTIONS)) for _ in range(rng.choice((0, 1, 1, 2, 3, 5)))]
     drawn = rng.sample(live, min(len(live), 8))
@@ -269,13 +331,19 @@ def curated(rng, book):
         made.append(ops.Tag(id=one.id, helpful=int(rng.random() < 0.6), harmful=int(rng.random() < 0.2)))
     if len(drawn) > 0 and rng.random() < 0.25:
         made.append(ops.Update(id=drawn[0].id, content=lesson(rng), revision=drawn[0].revision))
-    if len(drawn) > 1 and rng.random() < 0.1:
+    if len(drawn) > 1 and rng.random() < 0.03:
         made.append(ops.Remove(id=drawn[1].id))
-    if len(drawn) > 3 and rng.random() < 0.15:
-        into, other = drawn[2:4]
-        revisions = (into.revision, other.revision)
-        made.append(ops.Merge(into=into.id, ids=(other.id,), content=lesson(rng), revisions=revisions))
     return made or [add(lesson(rng))]
+
+
+def refined(rng, book):
+    """The merges of near-duplicates, which are looked for now and then and not after each episode."""
+    live = [one for one in book.bullets.values() if everybody_sees(one)]
+    drawn = rng.sample(live, min(len(live), 4))
+    return [
+        ops.Merge(into=a.id, ids=(b.id,), content=lesson(rng), revisions=(a.revision, b.revision))
+        for a, b in zip(drawn[::2], drawn[1::2], strict=False)
+    ]
 
 
 def same_beginning(one, other):
@@ -292,8 +360,8 @@ def kept_share(tokens, seed, deltas=300):
     rng, book = random.Random(seed), Book()
     setting = Setting(budget=Budget(tokens=tokens))
     page, text, kept, shown, compactions = book.compacted(setting), "", 0, 0, 0
-    for _ in range(deltas):
-        book.do(*curated(rng, book))
+    for number in range(deltas):
+        book.do(*(refined(rng, book) if number % 50 == 49 else curated(rng, book)))
         page = book.after(page, setting)
         if due(page, setting.budget):
             page, compactions = book.compacted(setting), compactions + 1
@@ -324,7 +392,7 @@ changes = st.one_of(
         st.text(max_size=40),
     ),
 )
-URGENT = {"quarantine", "shadow", "forget"}
+URGENT = {"remove", "merge", "quarantine", "shadow", "forget"}
 
 
 def changed(bullets, kind, what, content):
@@ -372,8 +440,7 @@ def test_any_history_only_appends_unless_it_is_urgent(history, tokens):
         assert len(set(page.ids)) == len(page.ids)
         for id in page.ids:
             assert id in present
-            assert not present[id].quarantined
-            assert present[id].stage is Stage.LIVE
+            assert everybody_sees(present[id])
         missing = {one.id for one in bullets if everybody_sees(one)} - set(page.ids)
         assert missing <= {*page.waiting, *page.epoch.left_out, *page.epoch.pinned_out}
     again = compact(bullets, revision=99, setting=setting)

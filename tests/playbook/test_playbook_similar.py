@@ -18,6 +18,7 @@ from potstill.distill.playbook.similar import (
     grams,
     groups,
     normalised,
+    sentence,
     similarity,
 )
 from potstill.distill.playbook.similar_vectors import SemanticIndex, unit_rows, vector_pairs
@@ -334,3 +335,85 @@ def test_groups_are_disjoint_stars_in_whatever_order_the_pairs_come(edges, rng) 
     assert len(members) == len(set(members))
     assert all((int(group[0]), int(id)) in edges for group in found for id in group[1:])
     assert found == groups(rng.sample(pairs, len(pairs)), rank=lambda id: id)
+
+
+@pytest.mark.parametrize("approximate", [None, FaissIndex], ids=["exact", "faiss"])
+def test_many_vectors_at_once_find_what_each_finds_alone(approximate) -> None:
+    if approximate:
+        pytest.importorskip("faiss")
+    rng = np.random.default_rng(3)
+    matrix = rng.normal(size=(300, 8)).astype(np.float32)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    index = SemanticIndex(8, approximate)
+    index.add_many([f"b-{number}" for number in range(300)], "s", matrix)
+    queries = matrix[rng.permutation(300)[:40]]
+    alone = [index.nearest("s", query, 0.7, 5) for query in queries]
+    assert index.nearest_many("s", queries, 0.7, 5) == alone
+    assert all(near for near in alone)
+    assert index.nearest_many("elsewhere", queries[:2], 0.7) == [[], []]
+    assert index.nearest_many("s", queries[:0], 0.7) == []
+
+
+def test_letters_are_compared_as_well_before_an_index_has_postings_as_after() -> None:
+    rng = random.Random(4)
+    texts = [text_of(rng, 12) for _ in range(60)]
+    index, seen = LexicalIndex(), dict[str, str]()
+    for number, text in enumerate(texts):
+        index.add(f"b-{number}", "s", text)
+        seen[f"b-{number}"] = text
+        if number % 7 == 3:
+            index.remove(f"b-{number - 2}")
+            del seen[f"b-{number - 2}"]
+        query = edited(rng, texts[rng.randrange(number + 1)])
+        expected = {id for id, held in seen.items() if similarity(query, held) >= 0.6}
+        assert {near.id for near in index.nearest("s", query, 0.6)} == expected
+
+
+ASK = "Ask for the order number before anything else"
+
+
+@pytest.mark.parametrize("other", [f"{ASK}!", f"{ASK}.", f"{ASK} ...", ASK.upper(), ASK.replace("o", "\u043e")])
+def test_a_last_sign_or_lookalike_letters_make_no_other_text(other):
+    assert sentence(other) == sentence(ASK + ".")
+    assert similarity(other, ASK) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Divide by n!", "Divide by n."),
+        ("Divide by 12!", "Divide by 12."),
+        ("Is it open?", "Is it open."),
+        ("Weight is \u03c1g.", "Weight is pg."),
+        ("\u0437\u0430\u043a\u0430\u0437", "\u0437\u0430\u043a\u0430\u0437\u044b"),
+        ("...", "!"),
+    ],
+)
+def test_what_says_something_else_stays_another_text(one, other):
+    assert sentence(one) != sentence(other)
+
+
+def test_lookalike_letters_make_no_other_fingerprint():
+    assert fingerprint(ASK.replace("o", "\u043e")) == fingerprint(ASK)
+    assert fingerprint(f"{ASK}!") != fingerprint(f"{ASK}.")
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.5, 3.0], ids=["all alike", "some alike", "none alike"])
+def test_what_the_heads_of_vectors_leave_out_is_what_all_their_numbers_leave_out(spread: float) -> None:
+    rng = np.random.default_rng(5)
+    matrix = rng.normal(size=(5000, 12)) * spread + rng.normal(size=12)
+    matrix[::2] += rng.normal(size=(2500, 12)) * 0.01 + rng.permutation(matrix[1::2])
+    matrix = (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).astype(np.float32)
+    matrix[7] = 0
+    index = SemanticIndex(12)
+    ids = [f"b-{number:04}" for number in range(5000)]
+    index.add_many(ids[:4000], "s", matrix[:4000])
+    index.add_many([*ids[4000:], *ids[:10]], "s", np.concatenate([matrix[4000:], matrix[10:20]]))
+    index.remove(ids[42])
+    now = np.concatenate([matrix[10:20], matrix[10:]]).astype(np.float64)
+    queries = np.concatenate([matrix[::331], np.zeros((1, 12), dtype=np.float32)])
+    for threshold in (0.6, 0.9, 0.999):
+        for query, found in zip(queries, index.nearest_many("s", queries, threshold, 5000), strict=True):
+            values = np.minimum((now * query.astype(np.float64)).sum(axis=1), 1)
+            expected = {ids[place] for place in np.flatnonzero(values >= threshold)} - {ids[42]}
+            assert {near.id for near in found} == expected

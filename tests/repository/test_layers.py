@@ -8,7 +8,7 @@ import pytest
 from imports import Import, imports, modules
 
 LAYERS = [
-    ("types", "errors"),
+    ("types", "errors", "edge"),
     ("protocols", "plugins", "options", "locks", "zstandard", "config"),
     ("wire",),
     ("models", "envs", "retrieval", "trajectories", "logs"),

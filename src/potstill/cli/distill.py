@@ -1,4 +1,6 @@
-"""``potstill distill``: hand a teacher's knowledge down. ``distill context`` records its episodes as demonstrations."""
+"""``potstill distill``: hand a teacher's knowledge down. ``distill context`` records its episodes as demonstrations,
+``distill playbook`` (``playbook_distill``) lets it write down what a student's episodes teach, ``distill weights``
+(``distill_weights``) trains a small policy on them."""
 
 from __future__ import annotations
 
@@ -6,11 +8,14 @@ from typing import Any
 
 import click
 
+from potstill.cli.distill_weights import weights
 from potstill.cli.output import json_option, note
+from potstill.cli.playbook_distill import playbook
 from potstill.cli.run_options import (
     apply,
     context_options,
     defaults,
+    playbook_options,
     policy_options,
     record_options,
     student_options,
@@ -42,7 +47,7 @@ def context(run_id: str | None, resume: str | None, dry_run: bool, json_mode: bo
     if resume is not None:
         plan = planning.resumed(resume, options, typed_options())
     else:
-        unused = defaults(student_options, policy_options, context_options)
+        unused = defaults(student_options, policy_options, context_options, playbook_options)
         plan = planning.planned(run_id, {**unused, **options}, "teacher")
     if dry_run:
         planning.print_estimate(plan, json_mode)
@@ -53,3 +58,7 @@ def context(run_id: str | None, resume: str | None, dry_run: bool, json_mode: bo
     session.print_result(result, plan, json_mode)
     kept = sum(counts.successes for counts in result.arms)
     note(f"{kept} successful episodes of '{plan.config.split}' now serve as demonstrations in {plan.place}.")
+
+
+distill.add_command(playbook)
+distill.add_command(weights)

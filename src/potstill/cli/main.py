@@ -48,9 +48,14 @@ SUBCOMMANDS = {
     "trajectories": Subcommand(
         "potstill.cli.trajectories:trajectories", "List, show, export, import and remove episodes."
     ),
+    "playbook": Subcommand(
+        "potstill.cli.playbook:playbook", "Look at, change, import and export what agents have learnt."
+    ),
     "keys": Subcommand("potstill.cli.keys:keys", "Make, list and revoke virtual keys of a gateway's tenants."),
     "models": Subcommand("potstill.cli.models:models", "List, fetch and check models."),
     "envs": Subcommand("potstill.cli.envs:envs", "List and check environments and their tasks."),
+    "edge": Subcommand("potstill.cli.edge:edge", "Run a trained policy with numpy alone."),
+    "lineage": Subcommand("potstill.cli.lineage:lineage", "Tell where a trained artefact comes from."),
     "config": Subcommand("potstill.cli.config:config", "Show the settings in force and their sources."),
 }
 
@@ -153,7 +158,7 @@ def report(error: Exception) -> int:
     """Say in one line on stderr what went wrong; give the exit code."""
     match error:
         case click.Abort():
-            hint = str(error.__cause__ or "") or "what was recorded is kept; 'potstill run --resume' continues a run"
+            hint = str(error.__cause__ or "") or "what was recorded is kept; --resume continues a run that had begun"
             return _say(f"interrupted: {hint}", INTERRUPTED)
         case click.UsageError():
             where = error.ctx.command_path if error.ctx is not None else "potstill"
@@ -175,5 +180,5 @@ def report(error: Exception) -> int:
 
 
 def _say(text: str, exit_code: int) -> int:
-    click.echo(output.without_passwords(" ".join(text.split())), err=True)
+    click.echo(output.visible(output.without_passwords(" ".join(text.split()))), err=True)
     return exit_code

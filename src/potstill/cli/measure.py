@@ -119,7 +119,9 @@ def show(measurement: Measurement, *, json_mode: bool) -> None:
 
 def _row(arm: ArmSummary) -> list[object]:
     even = arm.break_even.episodes if arm.break_even is not None else None
+    judged = arm.n - arm.unknown_outcomes
     special: dict[str, object] = {
+        "n": f"{arm.n} ({judged} judged)" if arm.unknown_outcomes else arm.n,
         "success_ci": _interval(arm.success_ci),
         "cost_of_pass_ci_usd": _interval(arm.cost_of_pass_ci_usd),
         "uncached_cost_of_pass_usd": arm.uncached.cost_of_pass_usd,

@@ -6,6 +6,7 @@ control characters are shown, never sent to the terminal. Nothing here knows wha
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -27,6 +28,8 @@ _TURNING = "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"
 """Marks that turn the direction of the text after them, so that it reads as something else (Unicode TR 36)."""
 _CONTROL = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNING}]")
 _CONTROL_AND_BREAKS = re.compile(rf"[\x00-\x1f\x7f-\x9f{_TURNING}]")
+_RAW_IN_JSON = re.compile(rf"[\x7f-\x9f{_TURNING}]")
+"""What JSON may hold as it is, and a terminal obeys."""
 _PASSWORD = re.compile(r"(postgres(?:ql)?://[^:@/\s]*:).*(?=@)|([?&](?:ssl)?password=)[^&\s]*")
 _ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
@@ -42,6 +45,7 @@ def emit_table(
     """Print rows to stdout: JSON list of objects, a table on a terminal, or tab-separated lines with a header.
 
     Column names are the JSON keys, so units stand in them (``cost_usd``). ``None`` is unknown: null, ``-`` or empty.
+    Numbers have full precision in JSON, six significant digits in a pipe, and four on a terminal.
     A terminal too narrow for the table does without the columns of ``left_out_first``, in that order; a note says so.
     """
     table = [list(row) for row in rows]
@@ -62,7 +66,7 @@ def without_passwords(text: str) -> str:
 def emit_json(value: object) -> None:
     """Print any value of plain types or msgspec structs as indented JSON to stdout."""
     encoded = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2)
-    click.echo(encoded.decode())
+    click.echo(_RAW_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", encoded.decode()))
 
 
 def emit_text(text: str) -> None:
@@ -86,7 +90,7 @@ def _escape(character: str) -> str:
 
 
 def _plain(value: object) -> str:
-    """A cell of a tab-separated line: full precision, no character that would break the line."""
+    """A cell of a tab-separated line: six significant digits, no character that would break the line."""
     if value is None:
         return ""
     text = value if isinstance(value, str) else _scalar(value)
@@ -98,7 +102,14 @@ def _scalar(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple | dict | msgspec.Struct):
         return msgspec.json.encode(value, enc_hook=str).decode()
-    return str(value)
+    return str(_rounded(value) if isinstance(value, float) else value)
+
+
+def _rounded(value: float) -> float:
+    """Six significant digits, and every one before the point: not 0.30000000000000004, and 12345678.9 dollars whole."""
+    if not math.isfinite(value):
+        return value
+    return float(f"{value:.{max(6, len(str(int(abs(value)))))}g}")
 
 
 def _shown(value: object) -> str:

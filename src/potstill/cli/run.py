@@ -10,6 +10,7 @@ from potstill.cli.output import json_option
 from potstill.cli.run_options import (
     apply,
     context_options,
+    playbook_options,
     policy_options,
     record_options,
     student_options,
@@ -28,12 +29,14 @@ from potstill.cli.run_options import (
     default="zero-shot,context,context+cascade",
     show_default=True,
     help="Comma-separated: teacher, zero-shot, random-demos, context, cascade, context+cascade, random-mix, "
-    "copy-nearest. NAME@MODE sets an escalation mode (context+cascade@sticky).",
+    "copy-nearest; with --playbook: playbook, playbook+context, playbook+cascade, playbook+context+cascade. "
+    "NAME@MODE sets an escalation mode (context+cascade@sticky).",
 )
 @apply(teacher_options)
 @apply(student_options)
 @apply(policy_options)
 @apply(context_options)
+@apply(playbook_options)
 @apply(record_options)
 @json_option
 def run(arms: str, run_id: str | None, resume: str | None, dry_run: bool, json_mode: bool, **options: Any) -> None:

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from potstill.cli.store_option import db_option
+from potstill.config import HELP
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -43,20 +44,28 @@ def typed_options() -> dict[str, str]:
     }
 
 
-world_options: tuple[Decorator, ...] = (
-    click.option("--env", "environment", help="Environment: alfworld, minigrid, textworld, bfcl or a plug-in."),
+task_options: tuple[Decorator, ...] = (
+    click.option("--env", "environment", help=HELP["env"]),
     click.option("--tasks", "directory", type=click.Path(), help="Folder with the games, where they are files."),
     click.option("--option", "environment_options", multiple=True, help="KEY=VALUE for the environment; repeatable."),
     click.option("--n", type=int, help="How many tasks, drawn by --seed. [default: all]"),
     click.option("--seed", type=int, default=0, show_default=True, help="First seed."),
-    click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds per task."),
     click.option("--max-steps", type=click.IntRange(1), help="Steps per episode. [default: the environment's]"),
 )
 
-teacher_options: tuple[Decorator, ...] = (
+world_options: tuple[Decorator, ...] = (
+    *task_options,
+    click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Seeds per task."),
+)
+
+teacher_model_options: tuple[Decorator, ...] = (
     click.option("--teacher", help="expert, http:URL#MODEL, PROVIDER:MODEL, ..."),
     click.option("--teacher-option", "teacher_options", multiple=True, help="KEY=VALUE for the teacher; repeatable."),
     click.option("--price-teacher-as", help="Price the teacher as this model (needed for 'expert')."),
+)
+
+teacher_options: tuple[Decorator, ...] = (
+    *teacher_model_options,
     click.option("--reasoning", default="none", show_default=True, help="none, with-action or separate."),
     click.option("--plan/--no-plan", default=False, help="Write a plan first (language models)."),
 )
@@ -88,7 +97,22 @@ record_options: tuple[Decorator, ...] = (
     click.option("--dry-run", is_flag=True, help="Say what would be recorded and its estimated cost, and stop."),
 )
 
+agent_options: tuple[Decorator, ...] = (
+    click.option(
+        "--alone-temperature", type=float, default=0.1, show_default=True, help="Of an answer without a vote."
+    ),
+    click.option("--placement", default="first", show_default=True, help="Demonstrations first or last."),
+    click.option("--history", "history_turns", type=click.IntRange(0), help="Past turns in the prompt. [default: all]"),
+    click.option(
+        "--list-admissible/--no-list-admissible",
+        default=None,
+        help="Write the admissible actions into the "
+        "prompt. [default: only where the student is not constrained to them]",
+    ),
+)
+
 policy_options: tuple[Decorator, ...] = (
+    *agent_options,
     click.option("--mode", default="step", show_default=True, help="Escalation: step, sticky, restart, compact, ..."),
     click.option(
         "--signal",
@@ -99,9 +123,6 @@ policy_options: tuple[Decorator, ...] = (
     click.option("--samples", type=int, default=3, show_default=True, help="Samples N of the student."),
     click.option("--temperature", type=float, default=0.7, show_default=True, help="Of the samples that vote."),
     click.option(
-        "--alone-temperature", type=float, default=0.1, show_default=True, help="Of an answer without a vote."
-    ),
-    click.option(
         "--threshold", type=float, help="Least agreement or likelihood. [default: 1.0 for votes, 0.7 for likelihood]"
     ),
     click.option("--sampling", default="auto", show_default=True, help="auto (the cheaper), together or sequential."),
@@ -109,19 +130,39 @@ policy_options: tuple[Decorator, ...] = (
     click.option("--keep-steps", type=int, default=5, show_default=True, help="For sticky and teacher-first."),
     click.option("--patience", type=int, default=3, show_default=True, help="Untrusted steps before a restart."),
     click.option("--teacher-share", type=float, default=0.0, help="For random-mix without a cascade in the run."),
-    click.option("--placement", default="first", show_default=True, help="Demonstrations first or last."),
-    click.option("--history", "history_turns", type=click.IntRange(0), help="Past turns in the prompt. [default: all]"),
     click.option(
         "--escalate-repeats/--trust-repeats",
         default=True,
         show_default=True,
         help="Whether a cascade hands over when the student repeats an action in the same situation.",
     ),
+)
+
+playbook_options: tuple[Decorator, ...] = (
+    click.option("--playbook", metavar="NAME", help="The playbook that arms named playbook... show; see 'playbook'."),
     click.option(
-        "--list-admissible/--no-list-admissible",
-        default=None,
-        help="Write the admissible actions into the "
-        "prompt. [default: only where the student is not constrained to them]",
+        "--playbook-budget", type=click.IntRange(0), default=10_000, show_default=True, help="Most tokens of its text."
+    ),
+    click.option(
+        "--playbook-per-step",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Bullets beside its text for each step, found by --ranker.",
+    ),
+    click.option(
+        "--canary-share",
+        type=click.FloatRange(0, 1),
+        default=0.1,
+        show_default=True,
+        help="Share of the tasks that are shown a canary.",
+    ),
+    click.option(
+        "--holdout-share",
+        type=click.FloatRange(0, 1),
+        default=0.0,
+        show_default=True,
+        help="Share of the episodes that leave out half of the bullets by lot: how 'playbook report' knows effects.",
     ),
 )
 

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from potstill.cli.output import emit_table, note
+from potstill.cli.playbook_wiring import playbook_config
 from potstill.decide import agreement_rule
 from potstill.decide.policy import Policy, PolicyKind, Sampling, Signal
 from potstill.decide.sampling import TokenPrice, sampling_cost
 from potstill.distill.context.config import ContextConfig, Mode, Style
+from potstill.distill.playbook.budget import Budget
 from potstill.envs.registry import describe, open_source
 from potstill.errors import ConfigError, UnknownName, one_of
 from potstill.measure.ledger import Pricing
@@ -32,6 +34,9 @@ CONSTRAINED = ("local:", "torch:")
 LIKELIHOOD_THRESHOLD = 0.7
 """Default of ``--threshold`` for ``--signal likelihood``: on 40 expert states of ALFWorld train games SmolLM2-135M
 was right in all 17 in which it was so sure (docs/log.md)."""
+
+LEARNING = "learning"
+"""Under which a run's configuration holds what makes it a learning run (``playbook_learning``)."""
 
 
 class Plan(NamedTuple):
@@ -59,7 +64,7 @@ def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
     if not options.get("environment"):
         raise ConfigError("No environment was named. Type for example: --env minigrid")
     environment_options = _environment_options(options)
-    student_options = _pairs(options.get("student_options"), "--student-option template=plain")
+    student_options = pairs(options.get("student_options"), "--student-option template=plain")
     world = describe(options["environment"], **environment_options)
     source = open_source(options["environment"], **environment_options)
     split = options.get("split") or _default_split(source.splits())
@@ -81,17 +86,19 @@ def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
         teacher=options.get("teacher"),
         student=options.get("student"),
         student_options=student_options,
-        teacher_options=_pairs(options.get("teacher_options"), "--teacher-option idle_s=600"),
+        teacher_options=pairs(options.get("teacher_options"), "--teacher-option idle_s=600"),
         price_teacher_as=options.get("price_teacher_as"),
         price_student_as=options.get("price_student_as"),
         prices_date=str(PriceTable.load().date),
         namespace=options["namespace"],
         context=msgspec.to_builtins(_context(options)),
+        playbook=options.get("playbook"),
+        playbook_config=playbook_config(options) if options.get("playbook") is not None else {},
         demonstrations_split=options["demonstrations_split"],
         max_cost_usd=_budget(options),
     )
     _check(config)
-    return _finished(msgspec.structs.replace(config, run_id=run_id or _name(config)), tasks, options)
+    return finished(msgspec.structs.replace(config, run_id=run_id or _name(config)), tasks, options)
 
 
 def _check(config: RunConfig) -> None:
@@ -101,6 +108,7 @@ def _check(config: RunConfig) -> None:
             f"--demos-split is '{config.split}', the split that is tested: a student would be shown its own exam. "
             "Name another split with --split or --demos-split."
         )
+    _check_playbook(config)
     for arm in config.arms:
         weighs = arm.policy.signal is Signal.LIKELIHOOD and arm.policy.kind is PolicyKind.CASCADE
         if weighs and arm.student_agent.reasoning is Reasoning.WITH_ACTION:
@@ -108,6 +116,14 @@ def _check(config: RunConfig) -> None:
                 "--signal likelihood weighs actions and nothing else, so reasoning cannot be written in the same "
                 "answer. Type: --reasoning separate or --reasoning none"
             )
+
+
+def _check_playbook(config: RunConfig) -> None:
+    showing = [arm.name for arm in config.arms if arm.playbook]
+    if showing and config.playbook is None:
+        raise ConfigError(f"The arm '{showing[0]}' shows a playbook, and none was named. Type: --playbook NAME")
+    if config.playbook is not None and not showing:
+        raise ConfigError("--playbook was given, and no arm shows it. Type for example: --arm zero-shot,playbook")
 
 
 RESUME_TAKES = frozenset({"db", "namespace", "jobs", "max_cost_usd", "directory", "cpu_hour_usd"})
@@ -134,12 +150,15 @@ def resumed(name: str, options: dict[str, Any], given: Mapping[str, str]) -> Pla
         environment_options["directory"] = options["directory"]
     source = open_source(config.environment, **environment_options)
     tasks = choose_tasks(source.tasks(config.split), config.n, config.seed)
-    return _finished(config, tasks, options)._replace(resumed=True)
+    return finished(config, tasks, options)._replace(resumed=True)
 
 
 def _stored(store: Store, name: str, namespace: str) -> RunConfig:
     """A run of this namespace by name, or the last one."""
     runs = store.runs(namespace=namespace)
+    if any(row.run_id == name and LEARNING in row.config for row in runs):
+        raise ConfigError(f"{name} is a learning run. Type: potstill distill playbook --resume {shlex.quote(name)}")
+    runs = [row for row in runs if LEARNING not in row.config]
     if not runs:
         raise ConfigError(f"{store.path} holds no run to resume. Type: potstill run --env minigrid ...")
     chosen = runs[-1:] if name == "last" else [row for row in runs if row.run_id == name]
@@ -148,7 +167,8 @@ def _stored(store: Store, name: str, namespace: str) -> RunConfig:
     return msgspec.convert(chosen[0].config, RunConfig)
 
 
-def _finished(config: RunConfig, tasks: list[Task], options: dict[str, Any]) -> Plan:
+def finished(config: RunConfig, tasks: list[Task], options: dict[str, Any]) -> Plan:
+    """A plan with its prices. Raises ``UnknownPrice`` for a model that is to be priced as one without."""
     table = PriceTable.load(cpu_hour_usd=options.get("cpu_hour_usd"))
     pricing = Pricing(student_as=config.price_student_as, teacher_as=config.price_teacher_as)
     for model in (config.price_teacher_as, config.price_student_as):
@@ -170,7 +190,8 @@ def _finished(config: RunConfig, tasks: list[Task], options: dict[str, Any]) -> 
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
-def _pairs(given: Sequence[str] | None, example: str) -> dict[str, Any]:
+def pairs(given: Sequence[str] | None, example: str) -> dict[str, Any]:
+    """KEY=VALUE options as a dictionary, values as JSON has them. Raises ``ConfigError``."""
     parsed: dict[str, Any] = {}
     for pair in given or ():
         key, equals, value = pair.partition("=")
@@ -181,7 +202,7 @@ def _pairs(given: Sequence[str] | None, example: str) -> dict[str, Any]:
 
 
 def _environment_options(options: dict[str, Any]) -> dict[str, Any]:
-    parsed = _pairs(options.get("environment_options"), "--option level=GoToLocal")
+    parsed = pairs(options.get("environment_options"), "--option level=GoToLocal")
     if options.get("directory"):
         parsed["directory"] = options["directory"]
     return parsed
@@ -307,9 +328,11 @@ def _name(config: RunConfig) -> str:
 def print_estimate(plan: Plan, json_mode: bool) -> None:
     """Episodes, tokens and dollars of each arm, uncached: what ``--dry-run`` prints."""
     config = plan.config
-    given = Assumptions(steps=max(1, config.max_steps // 2))
-    student = _token_price(plan, config.price_student_as or config.student)
-    teacher = _token_price(plan, config.price_teacher_as or config.teacher)
+    budget: Any = config.playbook_config.get("budget", {})
+    most = budget.get("tokens", Budget().tokens)
+    given = Assumptions(steps=max(1, config.max_steps // 2), playbook_tokens=min(most, Assumptions().playbook_tokens))
+    student = token_price(plan, config.price_student_as or config.student)
+    teacher = token_price(plan, config.price_teacher_as or config.teacher)
     rows = []
     for arm in config.arms:
         estimate = estimate_arm(arm, len(plan.tasks) * config.seeds, given)
@@ -322,7 +345,8 @@ def print_estimate(plan: Plan, json_mode: bool) -> None:
     note(f"Assumed: {given.steps} steps an episode, {given.escalation:.0%} escalation, nothing cached.")
 
 
-def _token_price(plan: Plan, model: str | None) -> tuple[float, float] | None:
+def token_price(plan: Plan, model: str | None) -> tuple[float, float] | None:
+    """Dollars of an input and of an output token; None where the model has no price."""
     if model is None or not plan.prices.has(model):
         return None
     rates, _ = plan.prices.price(model).rates_for(0)

@@ -32,6 +32,7 @@ DIALECTS = ("openai-chat", "openai-responses", "anthropic")
     show_default=True,
     help="What the teacher speaks; clients may speak any.",
 )
+@click.option("--playbook", metavar="NAME", help="The playbook that students are shown, of each tenant its own.")
 @click.option("--mode", type=click.Choice(MODES), help="[default: record; shadow with a student]")
 @click.option(
     "--key-env", metavar="NAME", help="Variable with the teacher's key. [default: clients' keys are passed on]"
@@ -68,7 +69,8 @@ def show(settings: Gateway, *, json_mode: bool) -> None:
     from potstill.serve.routes import Routes
     from potstill.serve.tenants.unpriced import unpriced_before
 
-    for warning in (*warnings_of(settings), *unpriced_before(settings), *hints_of(settings)):
+    warnings = (*warnings_of(settings), *_without_book(settings), *unpriced_before(settings), *hints_of(settings))
+    for warning in warnings:
         note(f"note: {warning}")
     rows = []
     for target in Routes(settings).targets():
@@ -93,6 +95,29 @@ def show(settings: Gateway, *, json_mode: bool) -> None:
     emit_table(COLUMNS, rows, json_mode=False)
 
 
+def _without_book(settings: Gateway) -> list[str]:
+    """Routes whose playbook no tenant has: nobody is shown one until it is there."""
+    from potstill.errors import StoreError
+    from potstill.trajectories.opening import is_url, read_store, shown
+
+    routes = [route for route in settings.routes if route.playbook.name and route.student is not None]
+    if not routes:
+        return []
+    there: set[str] = set()
+    if is_url(settings.db) or Path(settings.db).expanduser().exists():
+        try:
+            with read_store(settings.db) as store:
+                there = {info.name for info in store.playbooks(None)}
+        except StoreError:
+            return []  # said by who opens it to write
+    return [
+        f"route '{route.name}' shows the playbook '{route.playbook.name}', which is not there yet in "
+        f"{shown(settings.db)}: its student is shown none until it is"
+        for route in routes
+        if route.playbook.name not in there
+    ]
+
+
 def _preflight(settings: Gateway) -> None:
     """Raises what would keep these settings from being served."""
     from potstill.serve import preflight
@@ -110,7 +135,7 @@ def _serve(settings: Gateway) -> None:
         gc.freeze()  # what is loaded by now stays: full collections need not walk it again and again
         note(f"potstill listens on {url}: give your agent the base URL {url}/v1")
         note(f"recording into {shown(settings.db)}; Ctrl-C stops")
-        for hint in hints_of(settings):
+        for hint in (*_without_book(settings), *hints_of(settings)):
             note(f"note: {hint}")
 
     def draining(requests: int) -> None:

@@ -17,7 +17,7 @@ import msgspec
 
 from potstill.cli.output import emit_json, emit_table, note, progress
 from potstill.cli.run_plan import Plan
-from potstill.cli.wiring import resources
+from potstill.cli.wiring import must_have_book, resources
 from potstill.errors import BudgetReached, ConfigError, ModelError, UnknownPrice
 from potstill.run.runner import EpisodeDone, Resources, RunConfig, run_episodes
 from potstill.trajectories import Store
@@ -46,6 +46,7 @@ class Result(NamedTuple):
 def play(plan: Plan, *, quiet: bool = False) -> Result:
     """Record what the plan asks for and the store does not hold yet."""
     with open_store(plan.db) as store, _alone(plan, store):
+        must_have_book(plan.config, store)
         watch = _Watch(plan)
         started = time.perf_counter()
         try:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from potstill.trajectories.retention import Segment
 
 F = TypeVar("F", bound=Callable[..., Any])
-FORMATS = ("jsonl", "openai-chat", "trl", "trl-steps", "parquet")
+FORMATS = ("jsonl", "openai-chat", "trl", "trl-steps", "preferences", "ranking", "arrays", "parquet")
+BINARY = {"parquet": "Parquet is not text. Type: -o FILE.parquet", "arrays": "Arrays are not text. Type: -o FILE.npz"}
 KINDS = ("teacher", "student", "cascade", "control")
 NAMED_LINES = 10
 """So many bad lines of an import are named; all are counted."""
@@ -189,15 +190,25 @@ def show(id: str, db: str, namespace: str, json_mode: bool, prompts: bool) -> No
 @filter_options
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="jsonl", show_default=True)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; stdout if left out.")
-@click.option("--all-outcomes", is_flag=True, help="openai-chat, trl: failed episodes, too.")
-@click.option("--answerer", type=click.Choice(("teacher", "student")), help="openai-chat, trl: learn only its answers.")
+@click.option("--all-outcomes", is_flag=True, help="To learn from: failed episodes, too.")
+@click.option("--answerer", type=click.Choice(("teacher", "student")), help="To learn from: only its answers.")
+@click.option("--reasoning", is_flag=True, help="openai-chat, trl: what was thought before each action, too.")
 def export(
-    db: str, format_: str, output: Path | None, all_outcomes: bool, answerer: str | None, **options: Any
+    db: str,
+    format_: str,
+    output: Path | None,
+    all_outcomes: bool,
+    answerer: str | None,
+    reasoning: bool,
+    **options: Any,
 ) -> None:
     """Write episodes as JSONL (exact), to learn from, or as Parquet (a row a step).
 
     To learn from: openai-chat is OpenAI's fine-tuning JSONL; trl and trl-steps are TRL's conversations, whole or one
-    row for each answer. They hold episodes that succeeded. In openai-chat other answerers' messages have weight 0.
+    row for each answer; in openai-chat other answerers' messages have weight 0. preferences are pairs for TRL's
+    DPOTrainer: what the teacher did, and what else was done after the very same. ranking is a line for each of the
+    teacher's choices among listed actions; arrays are the same with vectors or images (NumPy's .npz). They hold
+    episodes that succeeded; preferences take from failed ones what not to do.
     """
     from potstill.trajectories.export import UNITS, Format, replacing
     from potstill.trajectories.export import export as write
@@ -211,12 +222,13 @@ def export(
             "answerers": None if answerer is None else {Answerer(answerer)},
             "read_blob": store.get_blob,
             "left_out": left_out,
+            "reasoning": reasoning,
         }
         if output is not None:
             with replacing(output) as target:
                 count = write(chosen, target, format_, **told)
-        elif format_ == "parquet" and sys.stdout.isatty():
-            raise ConfigError("Parquet is not text. Type: -o FILE.parquet")
+        elif format_ in BINARY and sys.stdout.isatty():
+            raise ConfigError(BINARY[format_])
         else:
             count = write(chosen, sys.stdout.buffer, format_, **told)
     for reason, times in left_out.most_common():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from potstill.cli.output import emit_text
-from potstill.types import Action, Call, Decision, Outcome, Step, Trajectory
+from potstill.types import Action, Call, Decision, Outcome, PlaybookUse, Step, Trajectory
 
 
 def print_trajectory(trajectory: Trajectory, *, prompts: bool = False) -> None:
@@ -24,6 +24,8 @@ def _lines(trajectory: Trajectory, prompts: bool) -> Iterator[str]:
     yield from _text("arm", f"{trajectory.arm or '-'} ({trajectory.kind}), seed {trajectory.seed}, run {run}")
     yield from _text("goal", trajectory.goal or task.goal)
     yield from _text("plan", trajectory.plan)
+    if trajectory.playbook is not None:
+        yield from _playbook(trajectory.playbook)
     for position, step in enumerate(trajectory.steps):
         yield ""
         yield from _step(position, step, prompts)
@@ -35,6 +37,12 @@ def _lines(trajectory: Trajectory, prompts: bool) -> Iterator[str]:
         yield from _text("error", f"{trajectory.error.kind}: {trajectory.error.message}")
 
 
+def _playbook(use: PlaybookUse) -> Iterator[str]:
+    yield from _text("playbook", f"{use.name}, revision {use.revision}{', a trial' if use.trial else ''}")
+    for label, ids in (("  shown", use.shown), ("  withheld", use.withheld), ("  cited", use.cited)):
+        yield from _text(label, ", ".join(ids))
+
+
 def _step(position: int, step: Step, prompts: bool) -> Iterator[str]:
     yield f"step {position}"
     yield from _text("  seen", step.observation.text)
@@ -42,6 +50,7 @@ def _step(position: int, step: Step, prompts: bool) -> Iterator[str]:
         yield from _text("  tool", f"{result.call_id}: {result.text}")
     for shown in step.demonstrations:
         yield from _text("  shown", f"{shown.trajectory_id} steps {shown.start}-{shown.stop} (score {shown.score:.3g})")
+    yield from _text("  bullets", ", ".join(step.bullets))
     yield from _text("  reasoning", step.reasoning)
     yield from _decision(step)
     yield from _text("  action", _action(step.action))

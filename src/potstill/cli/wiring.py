@@ -13,12 +13,14 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from potstill.cli.playbook_wiring import playbook_context
 from potstill.cli.run_plan import CONSTRAINED, Plan
 from potstill.decide.policy import PolicyKind, Signal
 from potstill.distill.context.config import ContextConfig
 from potstill.distill.context.context import RandomDemonstrations, RetrievedDemonstrations
 from potstill.distill.context.control import CopyNearest
 from potstill.distill.context.library import DemonstrationLibrary, Utility, build_library
+from potstill.distill.playbook.context import Both
 from potstill.envs.registry import factory
 from potstill.envs.worker import WorkerPool
 from potstill.errors import ConfigError, UnknownPrice
@@ -27,7 +29,7 @@ from potstill.measure.ledger import Pricing
 from potstill.measure.prices import PriceTable
 from potstill.models.expert import EstimateCounter, ExpertModel
 from potstill.models.registry import open_model
-from potstill.protocols import CandidateScorer, Context, Control, Model, TokenCounter
+from potstill.protocols import BulletObserver, BulletReader, CandidateScorer, Context, Control, Model, TokenCounter
 from potstill.run.arms import Arm, ContextKind
 from potstill.run.recorder import StoreRecorder
 from potstill.run.runner import Resources, RunConfig
@@ -168,20 +170,46 @@ class _Counted:
         counts = [(COUNTED + id, 1, int(success)) for id in sorted({ref.trajectory_id for ref in shown})]
         await asyncio.to_thread(self._store.bump_many, self._namespace, counts)
 
+    async def observe_bullets(self, shown: Sequence[str], success: bool) -> None:
+        if isinstance(self._inner, BulletObserver):
+            await self._inner.observe_bullets(shown, success)
+
+    def cited(self, said: str, shown: Sequence[str]) -> tuple[str, ...]:
+        return self._inner.cited(said, shown) if isinstance(self._inner, BulletReader) else ()
+
 
 def _contexts(
     config: RunConfig, library: DemonstrationLibrary | None, store: Store
 ) -> Callable[[Arm, int], Context | None]:
+    """What an arm's student is shown. One playbook's context serves all arms: what it shows depends on nothing else."""
     settings = msgspec.convert(config.context, ContextConfig)
+    book = _playbook(config, store)
 
-    def context(arm: Arm, seed: int) -> Context | None:
+    def demonstrations(arm: Arm, seed: int) -> Context | None:
         if library is None or arm.context is ContextKind.NONE:
             return None
         if arm.context is ContextKind.RANDOM:
             return RandomDemonstrations(library, settings, seed)
         return _Counted(RetrievedDemonstrations(library, settings), store, config.namespace)
 
+    def context(arm: Arm, seed: int) -> Context | None:
+        beside = demonstrations(arm, seed)
+        if book is None or not arm.playbook:
+            return beside
+        return book if beside is None else Both(book, beside)
+
     return context
+
+
+def must_have_book(config: RunConfig, store: Store) -> None:
+    """Raises ``ConfigError`` where arms show a playbook that the tenant does not have, before anything is opened."""
+    _playbook(config, store)
+
+
+def _playbook(config: RunConfig, store: Store) -> Context | None:
+    if config.playbook is None or not any(arm.playbook for arm in config.arms):
+        return None
+    return playbook_context(store, config.namespace, config.playbook, config.playbook_config)
 
 
 def _control(library: DemonstrationLibrary | None) -> Control | None:

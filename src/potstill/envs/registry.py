@@ -67,6 +67,16 @@ BUILT_IN = {
         extra="bfcl",
         also="--no-deps bfcl-eval==2026.3.23",
     ),
+    "house-rules": EnvironmentPlugin(
+        environment="potstill.envs.house_rules:HouseRulesEnvironment",
+        source="potstill.envs.house_rules:HouseRulesTasks",
+        summary="Orders through a workshop whose rules, drawn by a seed, stand in no prompt.",
+    ),
+    "finance": EnvironmentPlugin(
+        environment="potstill.envs.finance:FinanceEnvironment",
+        source="potstill.envs.finance:FinanceTasks",
+        summary="Questions of FiNER and Formula from files of yours, numbers graded with a tolerance.",
+    ),
     "minigrid": EnvironmentPlugin(
         environment="potstill.envs.minigrid:MinigridEnvironment",
         source="potstill.envs.minigrid:MinigridTasks",

@@ -65,6 +65,8 @@ class Arm(Struct, frozen=True, kw_only=True):
     name: str
     policy: Policy
     context: ContextKind = ContextKind.NONE
+    playbook: bool = False
+    """The student is shown the run's playbook; beside demonstrations, if the context has some."""
     student_agent: Agent = Agent()
     teacher_agent: Agent = Agent()
     control: bool = False
@@ -93,6 +95,8 @@ class Arm(Struct, frozen=True, kw_only=True):
         return self.control or self.context is not ContextKind.NONE
 
 
+_PLAYBOOK = "playbook"
+"""What the names of arms that show a playbook begin with."""
 _BASE: dict[str, tuple[PolicyKind, ContextKind]] = {
     "teacher": (PolicyKind.TEACHER, ContextKind.NONE),
     "zero-shot": (PolicyKind.STUDENT, ContextKind.NONE),
@@ -100,6 +104,10 @@ _BASE: dict[str, tuple[PolicyKind, ContextKind]] = {
     "context": (PolicyKind.STUDENT, ContextKind.RETRIEVED),
     "cascade": (PolicyKind.CASCADE, ContextKind.NONE),
     "context+cascade": (PolicyKind.CASCADE, ContextKind.RETRIEVED),
+    "playbook": (PolicyKind.STUDENT, ContextKind.NONE),
+    "playbook+context": (PolicyKind.STUDENT, ContextKind.RETRIEVED),
+    "playbook+cascade": (PolicyKind.CASCADE, ContextKind.NONE),
+    "playbook+context+cascade": (PolicyKind.CASCADE, ContextKind.RETRIEVED),
     "random-mix": (PolicyKind.RANDOM_MIX, ContextKind.RETRIEVED),
     "copy-nearest": (PolicyKind.STUDENT, ContextKind.RETRIEVED),
 }
@@ -132,6 +140,7 @@ def _build(name: str, names: list[str], policy: Policy, student: Agent, teacher:
         name=name,
         policy=msgspec.structs.replace(policy, kind=kind, mode=mode, samples=samples),
         context=context,
+        playbook=base.startswith(_PLAYBOOK),
         student_agent=student,
         teacher_agent=teacher,
         control=base == "copy-nearest",

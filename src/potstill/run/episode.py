@@ -19,13 +19,15 @@ from potstill.errors import EnvError, ModelError, PotstillError
 from potstill.protocols import (
     AgreementRule,
     AsyncEnvironment,
+    BulletObserver,
     Context,
     ContextBlock,
     ContextQuery,
     Control,
 )
 from potstill.run.arms import Arm
-from potstill.run.prompt import Turn, View
+from potstill.run.prompt import Turn, View, heading_of
+from potstill.run.shown import ShownBullets
 from potstill.run.sides import Side
 from potstill.types import (
     Action,
@@ -105,6 +107,7 @@ class _Episode:
         self.task_context = ContextBlock()
         self.context_error: ErrorRecord | None = None
         self.shown: list[DemonstrationRef] = []
+        self.bullets = ShownBullets()
         self.kept_blobs: set[str] = set()
         self.lost_calls: list[Call] = []
         """Calls of samples that failed: they may be on the bill."""
@@ -264,6 +267,9 @@ class _Episode:
         shown = (*self.task_context.demonstrations, *block.demonstrations)
         self.shown.extend(ref for ref in shown if ref not in self.shown)
         sides = [side for side in (self.parts.student, self.parts.teacher) if side is not None]
+        calls = (*self._take_lost_calls(), *(call for side in sides for call in side.take_calls()))
+        self.bullets.show(self.task_context, block)
+        self.bullets.hear(calls, self.parts.context)
         self.steps.append(
             Step(
                 index=len(self.steps),
@@ -272,8 +278,9 @@ class _Episode:
                 reasoning=resolution.reply.reasoning,
                 answerer=resolution.decision.answerer,
                 decision=resolution.decision,
-                calls=(*self._take_lost_calls(), *(call for side in sides for call in side.take_calls())),
+                calls=calls,
                 demonstrations=shown,
+                bullets=block.bullets,
                 latency_s=latency_s,
                 error=error_record(error) if error is not None else self.context_error,
             )
@@ -308,8 +315,14 @@ class _Episode:
             return ContextBlock()
 
     async def tell_context(self, success: bool) -> None:
-        if self.parts.context is not None and self.shown:
-            await self.parts.context.observe(self.shown, success)
+        context = self.parts.context
+        if context is None:
+            return
+        if self.shown:
+            await context.observe(self.shown, success)
+        use = self.bullets.use
+        if use is not None and use.shown and isinstance(context, BulletObserver):
+            await context.observe_bullets(use.shown, success)
 
     def _query(self) -> ContextQuery:
         texts = [result.text for result in self.observation.tool_results]
@@ -322,6 +335,7 @@ class _Episode:
             step_index=len(self.turns),
             history=tuple(turn.action.text for turn in self.turns),
             namespace=self.spec.namespace,
+            episode=self.spec.trajectory_id,
         )
 
     def _view(self, block: ContextBlock) -> View:
@@ -334,6 +348,8 @@ class _Episode:
             observation=self.observation,
             task_context=self.task_context.text,
             step_context=block.text,
+            task_heading=heading_of(self.task_context),
+            step_heading=heading_of(block),
         )
 
     # --- the record -------------------------------------------------------------------------------------------------
@@ -361,6 +377,7 @@ class _Episode:
             steps=tuple(self.steps),
             final_observation=self.observation,
             outcome=outcome,
+            playbook=self.bullets.use,
             error=error,
             config_digest=spec.config_digest,
             prices_date=spec.prices_date,

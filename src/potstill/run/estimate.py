@@ -18,6 +18,7 @@ class Assumptions(Struct, frozen=True, kw_only=True):
     turn_tokens: int = 60
     tail_tokens: int = 150
     context_tokens: int = 1200
+    playbook_tokens: int = 2000
     output_tokens: int = 12
     steps: int = 25
     escalation: float = 0.5
@@ -54,6 +55,7 @@ def estimate_arm(arm: Arm, episodes: int, given: Assumptions) -> ArmEstimate:
     base = given.steps * (given.system_tokens + given.tail_tokens)
     base += given.turn_tokens * given.steps * (given.steps + 1) // 2
     context = given.steps * given.context_tokens if arm.needs_demonstrations and not arm.control else 0
+    context += given.steps * given.playbook_tokens if arm.playbook else 0
     student_share, teacher_share = _shares(arm, given)
     outputs = given.steps * given.output_tokens
     return ArmEstimate(

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import re
 
+from potstill.protocols import ContextBlock
 from potstill.run.arms import Agent, Placement, Reasoning
 from potstill.types import Action, Message, Observation, Reply, Struct
 
 DEMONSTRATIONS_HEADING = "Examples from episodes that reached similar goals:"
+PLAYBOOK_HEADING = "Playbook, what earlier episodes taught:"
+_CITING = "Playbook, what earlier episodes taught. In your reasoning, name the ids of what you use, such as [b-1]:"
 
 
 class Turn(Struct, frozen=True, kw_only=True):
@@ -35,9 +38,11 @@ class View(Struct, frozen=True, kw_only=True):
     turns: tuple[Turn, ...] = ()
     observation: Observation
     task_context: str = ""
-    """Demonstrations frozen for the episode."""
+    """Demonstrations, or a playbook's page, frozen for the episode."""
     step_context: str = ""
-    """Demonstrations for this step only."""
+    """What is for this step only."""
+    task_heading: str = DEMONSTRATIONS_HEADING
+    step_heading: str = DEMONSTRATIONS_HEADING
 
 
 def act_messages(view: View, reasoning: str | None = None) -> tuple[Message, ...]:
@@ -162,12 +167,24 @@ def _action_message(agent: Agent, turn: Turn) -> Message:
     return Message(role="assistant", content=text, tool_calls=turn.action.tool_calls)
 
 
+def heading_of(block: ContextBlock) -> str:
+    """What a context's text begins with."""
+    page = block.playbook and block.text and not block.demonstrations  # its lines may be named to nobody
+    return PLAYBOOK_HEADING if block.bullets or page else DEMONSTRATIONS_HEADING
+
+
 def _shown(view: View, placement: Placement) -> str:
-    """The demonstrations, if this is where they stand."""
+    """The context, if this is where it stands. What goes on with the same kind of thing has no heading of its own."""
     if view.agent.placement is not placement:
         return ""
-    text = "\n\n".join(block.strip() for block in (view.task_context, view.step_context) if block)
-    return f"{DEMONSTRATIONS_HEADING}\n\n{text}" if text else ""
+    parts: list[str] = []
+    above, cites = "", view.agent.reasoning is not Reasoning.NONE
+    for heading, text in ((view.task_heading, view.task_context), (view.step_heading, view.step_context)):
+        if text:
+            told = _CITING if cites and heading == PLAYBOOK_HEADING else heading
+            parts += [text.strip()] if heading == above else [told, text.strip()]
+            above = heading
+    return "\n\n".join(parts)
 
 
 def _admissible_block(view: View) -> str:

@@ -50,6 +50,10 @@ class RunConfig(Struct, frozen=True, kw_only=True):
     environment_options: dict[str, str | int | float | bool | None] = msgspec.field(default_factory=dict)
     context: dict[str, object] = msgspec.field(default_factory=dict)
     """The context's own configuration, as it was given to it."""
+    playbook: str | None = None
+    """Name of the playbook that arms show, of the run's namespace."""
+    playbook_config: dict[str, object] = msgspec.field(default_factory=dict)
+    """How it is shown, as it was given to it."""
     demonstrations_split: str = "train"
     """Split whose teacher episodes are shown."""
     max_cost_usd: float | None = None

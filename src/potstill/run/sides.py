@@ -14,6 +14,7 @@ from potstill.errors import BadResponse, KeyRefused, ModelError, ModelTimeout, M
 from potstill.protocols import CandidateScorer, ExpertHandle, Model
 from potstill.run import prompt
 from potstill.run.arms import Agent, Reasoning
+from potstill.trajectories.situations import situation_of
 from potstill.types import Answerer, Call, Completion, Message, Purpose, Reply, Request
 
 OUTAGES = (BadResponse, KeyRefused, ModelTimeout, ModelUnavailable, RateLimited)
@@ -136,6 +137,7 @@ class Side:
             seed=_derive(self._seed, self._asked),
             static_messages=min(prompt.static_messages(view), len(messages)),
             purpose=purpose,
+            situation=situation_of(view.goal, view.plan, view.turns, view.observation),
             handle=self._handle,
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from potstill.types import Answerer, Decision, DemonstrationRef, ErrorRecord, Outcome, Purpose, Struct
+from potstill.types import Answerer, Decision, DemonstrationRef, ErrorRecord, Outcome, PlaybookUse, Purpose, Struct
 
 
 class Upstream(Struct, frozen=True, kw_only=True):
@@ -65,6 +65,10 @@ class Exchange(Struct, frozen=True, kw_only=True):
     decision: Decision | None = None
     calls: tuple[Upstream, ...] = ()
     demonstrations: tuple[DemonstrationRef, ...] = ()
+    playbook: PlaybookUse | None = None
+    """What the student was shown of one, and what it named; None: it was not asked, or was given none."""
+    bullets: tuple[str, ...] = ()
+    """Those of them that stood beside the page, for this request alone."""
     stage: str = ""
     """Stage of the rollout and how the episode was assigned, such as ``canary/cascade``."""
     notes: tuple[str, ...] = ()

@@ -14,6 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
+from potstill.trajectories.situations import began_again
 from potstill.types import Action, Answerer, Blob, Call, Message, Observation, Step, ToolCall, ToolSpec, Trajectory
 
 ReadBlob = Callable[[str], bytes]
@@ -37,21 +40,49 @@ class Unfit(Exception):
     """An episode, or a conversation of it, that cannot be learnt from; the message says why."""
 
 
-def conversations(trajectory: Trajectory, answerers: Collection[Answerer] = EVERYBODY) -> list[Conversation]:
+def conversations(
+    trajectory: Trajectory, answerers: Collection[Answerer] = EVERYBODY, *, reasoning: bool = False
+) -> list[Conversation]:
     """Those with at least one message of these answerers. Raises ``Unfit``.
 
-    Steps that failed, and those in which the model said nothing, are nothing to learn.
+    Steps that failed, and those in which the model said nothing, are nothing to learn. ``reasoning``: what was thought
+    at a step stands before what was done, as an agent that reasons with its action writes it.
     """
-    left_out = [name for name in trajectory.metadata.get("left_out", {}) if name != _HARMLESS]
-    if left_out:
-        raise Unfit(f"the record lacks what the model was shown ({', '.join(sorted(left_out))})")
-    steps = [step for step in trajectory.steps if _is_whole(step)]
-    found = _from_prompts(steps) if is_recorded(trajectory) else [_from_observations(trajectory, steps)]
-    told = [_told(one, answerers) for one in found]
+    found = threads(trajectory)
+    told = [_told(_thinking(one) if reasoning else one, answerers) for one in found]
     fit = [one for one in told if one.learnt]
     if not fit:
         raise Unfit("none of its answers is wanted")
     return fit
+
+
+class Thread(NamedTuple):
+    """Messages, and of the model's among them who gave those that are known to be of this episode, at which step."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...]
+    given: dict[int, Answerer]
+    steps: dict[int, Step]
+    """Some of ``given``, by the same index: what is told of its answer."""
+
+
+def threads(trajectory: Trajectory) -> list[Thread]:
+    """Every conversation of an episode, whoever answered. Raises ``Unfit``.
+
+    An episode of a run that began again has one for each beginning: nobody saw both.
+    """
+    left_out = [name for name in trajectory.metadata.get("left_out", {}) if name != _HARMLESS]
+    if left_out:
+        raise Unfit(f"the record lacks what the model was shown ({', '.join(sorted(left_out))})")
+    if is_recorded(trajectory):
+        return _from_prompts([step for step in trajectory.steps if _is_whole(step)])
+    attempts: list[list[Step]] = [[]]
+    for step in trajectory.steps:
+        if began_again(step):
+            attempts.append([])
+        elif _is_whole(step):
+            attempts[-1].append(step)
+    return [_from_observations(trajectory, steps) for steps in attempts if steps]
 
 
 def written(
@@ -59,12 +90,14 @@ def written(
     answerers: Collection[Answerer],
     rows: Callable[[Conversation], Iterable[dict[str, Any]]],
     left_out: Counter[str] | None,
+    *,
+    reasoning: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The rows of all conversations; ``left_out`` counts why an episode or a conversation has none."""
     reasons: Counter[str] = Counter() if left_out is None else left_out
     for trajectory in trajectories:
         try:
-            found = conversations(trajectory, answerers)
+            found = conversations(trajectory, answerers, reasoning=reasoning)
         except Unfit as reason:
             reasons[str(reason)] += 1
             continue
@@ -94,21 +127,24 @@ def _is_whole(step: Step) -> bool:
 # --- who said what ----------------------------------------------------------------------------------------------------
 
 
-class _Thread(NamedTuple):
-    """Messages, and of the model's among them who gave those that are known to be of this episode."""
-
-    messages: tuple[Message, ...]
-    tools: tuple[ToolSpec, ...]
-    given: dict[int, Answerer]
-
-
-def _told(thread: _Thread, answerers: Collection[Answerer]) -> Conversation:
+def _told(thread: Thread, answerers: Collection[Answerer]) -> Conversation:
     learnt = frozenset(at for at, answerer in thread.given.items() if answerer in answerers)
     return Conversation(thread.messages, thread.tools, learnt, frozenset(thread.given) - learnt)
 
 
-def _from_prompts(steps: Sequence[Step]) -> list[_Thread]:
-    threads: list[_Thread] = []
+def _thinking(thread: Thread) -> Thread:
+    """The same with each step's reasoning in its message (``run.prompt`` reads and writes this form)."""
+    messages = list(thread.messages)
+    for at, step in thread.steps.items():
+        thought, message = step.reasoning.strip(), messages[at]
+        if thought:
+            said = f"reasoning: {thought}\naction: {message.content}" if message.content else thought
+            messages[at] = msgspec.structs.replace(message, content=said)
+    return thread._replace(messages=tuple(messages))
+
+
+def _from_prompts(steps: Sequence[Step]) -> list[Thread]:
+    found: list[Thread] = []
     actors: dict[object, Answerer] = {}
     for step in steps:
         call = _acting(step)
@@ -116,20 +152,21 @@ def _from_prompts(steps: Sequence[Step]) -> list[_Thread]:
             continue
         actors[_key(step.action)] = step.answerer
         prompt = call.prompt
-        at = next((at for at in reversed(range(len(threads))) if _goes_on(threads[at].messages, prompt)), None)
-        given = dict(threads[at].given) if at is not None else {}
-        for index in range(len(threads[at].messages) if at is not None else 0, len(prompt)):
+        at = next((at for at in reversed(range(len(found))) if _goes_on(found[at].messages, prompt)), None)
+        given = dict(found[at].given) if at is not None else {}
+        for index in range(len(found[at].messages) if at is not None else 0, len(prompt)):
             actor = actors.get(_key(prompt[index])) if prompt[index].role == "assistant" else None
             if actor is not None and index:
                 given[index] = actor
         given[len(prompt)] = step.answerer
-        tools = _merged([*(threads[at].tools if at is not None else ()), *call.tools])
-        made = _Thread((*prompt, _message(step.action)), tools, given)
+        answers = {**(found[at].steps if at is not None else {}), len(prompt): step}
+        tools = _merged([*(found[at].tools if at is not None else ()), *call.tools])
+        made = Thread((*prompt, _message(step.action)), tools, given, answers)
         if at is None:
-            threads.append(made)
+            found.append(made)
         else:
-            threads[at] = made
-    return threads
+            found[at] = made
+    return found
 
 
 def _acting(step: Step) -> Call | None:
@@ -164,10 +201,11 @@ def _key(said: Action | Message) -> object:
 # --- episodes of runs -------------------------------------------------------------------------------------------------
 
 
-def _from_observations(trajectory: Trajectory, steps: Sequence[Step]) -> _Thread:
+def _from_observations(trajectory: Trajectory, steps: Sequence[Step]) -> Thread:
     """System text as it was recorded, then observations and actions in turn."""
     messages: list[Message] = []
     given: dict[int, Answerer] = {}
+    answers: dict[int, Step] = {}
     if system := _system(steps):
         messages.append(Message(role="system", content=system))
     pending: tuple[ToolCall, ...] = ()
@@ -175,9 +213,10 @@ def _from_observations(trajectory: Trajectory, steps: Sequence[Step]) -> _Thread
     for step in steps:
         messages += _seen(step.observation, pending, goal)
         given[len(messages)] = step.answerer
+        answers[len(messages)] = step
         messages.append(_message(step.action))
         pending, goal = step.action.tool_calls, ""
-    return _Thread(tuple(messages), _tools(steps), given)
+    return Thread(tuple(messages), _tools(steps), given, answers)
 
 
 def _system(steps: Sequence[Step]) -> str:

@@ -100,7 +100,7 @@ def _clear(connection: Connection, key: Key, upto_seq: int) -> None:
         connection, "namespace = ? AND episode = ? AND seq > ?", (*key, upto_seq)
     )
     connection.execute("DELETE FROM journal WHERE namespace = ? AND episode = ? AND seq <= ?", (*key, upto_seq))
-    _repack(connection, later)
+    repack(connection, later)
     query = "SELECT count(*) FROM journal WHERE namespace = ? AND episode = ?"
     left = int(connection.execute(query, key).fetchone()[0])
     if not left:
@@ -112,7 +112,8 @@ def _clear(connection: Connection, key: Key, upto_seq: int) -> None:
     )
 
 
-def _repack(connection: Connection, kept: list[Recorded]) -> None:
+def repack(connection: Connection, kept: list[Recorded]) -> None:
+    """Write these rows of one episode anew, each compared with the one before it: nothing else stands under them."""
     heads: list[Head] = []
     for one in kept:
         entry = journal.prepare(one.exchange)

@@ -145,8 +145,20 @@ CREATE TABLE playbook_bullets (
 CREATE INDEX playbook_bullets_written ON playbook_bullets(namespace, name, written);
 """
 
+V6 = """
+CREATE TABLE playbook_uses (
+  trajectory INTEGER PRIMARY KEY REFERENCES trajectories(seq) ON DELETE CASCADE,
+  namespace TEXT NOT NULL, name TEXT NOT NULL, body TEXT NOT NULL
+) STRICT;
+CREATE INDEX playbook_uses_name ON playbook_uses(namespace, name, trajectory);
+CREATE TABLE learning (
+  namespace TEXT NOT NULL, name TEXT NOT NULL, run TEXT NOT NULL, position INTEGER NOT NULL,
+  at REAL NOT NULL, body TEXT NOT NULL, PRIMARY KEY (namespace, name, run, position)
+) STRICT;
+"""
+
 Migration = str | Callable[[sqlite3.Connection], None]
-MIGRATIONS: tuple[Migration, ...] = (V1, V2, V3, V4, V5)
+MIGRATIONS: tuple[Migration, ...] = (V1, V2, V3, V4, V5, V6)
 """Entry i brings schema i to schema i + 1: SQL statements, or a function for what SQL cannot say."""
 
 

@@ -47,17 +47,18 @@ def write_openai_chat(
     *,
     all_outcomes: bool = False,
     answerers: Collection[Answerer] = EVERYBODY,
+    reasoning: bool = False,
     read_blob: ReadBlob | None = None,
     left_out: Counter[str] | None = None,
 ) -> int:
     """A line for each conversation; only successful episodes unless ``all_outcomes``. Returns how many were written.
 
-    ``answerers``: whose messages are to be learnt; the others' have weight 0. ``read_blob`` gives the bytes of images.
-    ``left_out`` is told why something was not written.
+    ``answerers``: whose messages are to be learnt; the others' have weight 0. ``reasoning``: what was thought stands
+    before what was done. ``read_blob`` gives the bytes of images. ``left_out`` is told why something was not written.
     """
     count = 0
     chosen = (one for one in trajectories if one.succeeded or all_outcomes)
-    for row in written(chosen, answerers, lambda one: [_line(one, read_blob)], left_out):
+    for row in written(chosen, answerers, lambda one: [_line(one, read_blob)], left_out, reasoning=reasoning):
         target.write(msgspec.json.encode(row) + b"\n")
         count += 1
     return count

@@ -8,9 +8,7 @@ sees what every earlier batch left, and must only decide. Bodies are JSON whose 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -18,7 +16,9 @@ import msgspec
 
 from potstill.errors import PotstillError, StoreError
 from potstill.trajectories.access import Access
+from potstill.trajectories.erasing import overwriting
 from potstill.trajectories.journal import check_name
+from potstill.trajectories.learning import Noted, check_run, note_done
 from potstill.trajectories.sql import Connection, insert_rows
 
 _MOST_IDS = 64
@@ -101,19 +101,33 @@ class PlaybookMethods(Access):
     """All writes return when they are durable."""
 
     def playbook_change(
-        self, namespace: str, name: str, key: str, work: Callable[[Read, int, int], Written]
+        self,
+        namespace: str,
+        name: str,
+        key: str,
+        work: Callable[[Read, int, int], Written],
+        *,
+        noted: Noted | None = None,
+        unless: Mapping[str, PotstillError] | None = None,
     ) -> Changed:
         """Append a batch to a book, which is made where there is none.
 
         ``work`` is given a function that reads bullets, the revision that the book will have, and the number of the
         next bullet; it may run more than once. What it raises is raised here, and nothing was written. ``key``: where
-        the book has a batch of this key, that one is returned and ``work`` is not asked; empty: none.
+        the book has a batch of this key, that one is returned and ``work`` is not asked; empty: none. ``noted``: the
+        position of a learning run that is done with it, kept in the same transaction. ``unless``: keys of other
+        batches, each with what is raised where the book has it.
         """
         _check(namespace, name)
+        if noted is not None:
+            check_run(namespace, name, noted.run)
 
         def once(connection: Connection) -> Changed | PotstillError:
             if key and (held := _of_key(connection, namespace, name, key)) is not None:
+                note_done(connection, namespace, name, noted, held.revision, self._clock(), repeated=True)
                 return Changed(held, repeated=True)
+            for other in _known(connection, namespace, name, unless or ()):
+                return (unless or {})[other]
             revision, number = _book(connection, namespace, name)
             try:
                 written = work(partial(_bodies, connection, namespace, name), revision + 1, number)
@@ -122,8 +136,9 @@ class PlaybookMethods(Access):
             except PotstillError as refused:  # nothing was written: others of the group need not be done again
                 return refused
             row = LogRow(revision + 1, self._clock(), written.body)
-            with _overwriting(connection):
+            with overwriting(connection):
                 _append(connection, namespace, name, key, row, written)
+            note_done(connection, namespace, name, noted, row.revision, row.at)
             return Changed(row, repeated=False)
 
         done = self._write(once)
@@ -173,24 +188,30 @@ class PlaybookMethods(Access):
                 found.setdefault(name, []).append(revision)
         return found
 
+    def playbook_known(self, namespace: str, name: str, keys: Collection[str]) -> set[str]:
+        """Those of the keys that a batch of the book has."""
+        with self._reading() as connection:
+            return set(_known(connection, namespace, name, keys))
+
     # --- erasing ----------------------------------------------------------------------------------------------------
 
     def playbook_rewrite(
-        self, namespace: str, name: str, work: Callable[[list[LogRow], PlaybookState], Rewritten | None]
+        self, namespace: str, name: str, work: Callable[[list[LogRow], PlaybookState], Rewritten | None], key: str = ""
     ) -> LogRow | None:
         """Erase: give rows of the log other bodies, and the book other bullets, in one transaction.
 
-        ``work`` is given the whole log and the bullets; None: there is nothing to do. What was erased is overwritten
-        in the file too (on PostgreSQL: its space is freed for other rows).
+        ``work`` is given the whole log and the bullets; None: there is nothing to do. ``key``: by which the row that
+        says so is known; without one, nothing is done to a book that is not there. What was erased is
+        overwritten in the file too (on PostgreSQL: its space is freed for other rows).
         """
         _check(namespace, name)
 
         def once(connection: Connection) -> LogRow | PotstillError | None:
             rows = _log(connection, namespace, name)
             found = connection.execute(f"SELECT {_BOOK} FROM playbooks WHERE {_NAMED}", (namespace, name)).fetchone()
-            if found is None:
+            if found is None and not key:
                 return None
-            held = _state(found, _bullets(connection, namespace, name, 0))
+            held = _state(found or (0, 1, 0), _bullets(connection, namespace, name, 0))
             try:
                 rewritten = work(rows, held)
             except StoreError:
@@ -200,8 +221,9 @@ class PlaybookMethods(Access):
             if rewritten is None:
                 return None
             row = LogRow(held.revision + 1, self._clock(), rewritten.written.body)
-            with _overwriting(connection):
-                _rewrite(connection, namespace, name, row, rewritten, held)
+            with overwriting(connection):
+                new = key if key and _of_key(connection, namespace, name, key) is None else ""
+                _rewrite(connection, namespace, name, row, rewritten, held, new)
             return row
 
         done = self._write(once)
@@ -268,6 +290,16 @@ def _of_key(connection: Connection, namespace: str, name: str, key: str) -> LogR
     return None if row is None else LogRow(*row)
 
 
+def _known(connection: Connection, namespace: str, name: str, keys: Collection[str]) -> Iterator[str]:
+    by_digest = {_digest(key): key for key in keys if key}
+    digests = list(by_digest)
+    for start in range(0, len(digests), _MOST_IDS):
+        some = digests[start : start + _MOST_IDS]
+        query = f"SELECT key FROM playbook_log WHERE {_NAMED} AND key IN ({', '.join('?' * len(some))})"
+        for (held,) in connection.execute(query, (namespace, name, *some)).fetchall():
+            yield by_digest[bytes(held)]
+
+
 def _book(connection: Connection, namespace: str, name: str) -> tuple[int, int]:
     query = f"SELECT revision, next_number FROM playbooks WHERE {_NAMED}"
     row = connection.execute(query, (namespace, name)).fetchone()
@@ -302,20 +334,6 @@ def _log(connection: Connection, namespace: str, name: str) -> list[LogRow]:
     return [LogRow(*row) for row in connection.execute(query, (namespace, name))]
 
 
-@contextmanager
-def _overwriting(connection: Connection) -> Iterator[None]:
-    """On SQLite: what rows are replaced by goes over their bytes, else these stay in the file until others need the
-    space, and what was forgotten could be read there."""
-    ours = isinstance(connection, sqlite3.Connection)
-    if ours:
-        connection.execute("PRAGMA secure_delete = ON").fetchone()
-    try:
-        yield
-    finally:
-        if ours:
-            connection.execute("PRAGMA secure_delete = OFF").fetchone()
-
-
 def _append(connection: Connection, namespace: str, name: str, key: str, row: LogRow, written: Written) -> None:
     connection.execute(
         "INSERT INTO playbooks(namespace, name, revision, next_number, erasures, created_at, changed_at) "
@@ -346,7 +364,7 @@ def _put(connection: Connection, namespace: str, name: str, revision: int, bulle
 
 
 def _rewrite(
-    connection: Connection, namespace: str, name: str, row: LogRow, rewritten: Rewritten, held: PlaybookState
+    connection: Connection, namespace: str, name: str, row: LogRow, rewritten: Rewritten, held: PlaybookState, key: str
 ) -> None:
     of_revision = f"{_NAMED} AND revision = ?"
     for revision, (body, sources) in rewritten.rows.items():
@@ -359,5 +377,5 @@ def _rewrite(
     gone_rows = [(namespace, name, id) for id in sorted(gone)]
     connection.executemany(f"DELETE FROM playbook_bullets WHERE {_NAMED} AND id = ?", gone_rows)
     changed = [one for one in now if before.get(one.id) != one]
-    _append(connection, namespace, name, "", row, rewritten.written._replace(bullets=changed))
+    _append(connection, namespace, name, key, row, rewritten.written._replace(bullets=changed))
     connection.execute(f"UPDATE playbooks SET erasures = erasures + 1 WHERE {_NAMED}", (namespace, name))

@@ -70,7 +70,7 @@ def remove_chunk(connection: Connection, ids: Sequence[str], now: float, *, repl
         query = f"SELECT namespace, episode FROM folded WHERE trajectory IN {doomed}"
         episode_rows.forget(connection, connection.execute(query).fetchall())
     removed = connection.execute(f"DELETE FROM trajectories WHERE seq IN {doomed}").rowcount
-    _sweep(connection, nodes, toolsets)
+    sweep(connection, nodes, toolsets)
     connection.executemany(
         "DELETE FROM blobs WHERE digest = ?1 AND touched_at <= ?2 "
         "AND NOT EXISTS (SELECT 1 FROM blob_refs WHERE digest = ?1)",
@@ -90,8 +90,10 @@ SELECT id, message FROM chain ORDER BY id DESC
 """
 
 
-def _sweep(connection: Connection, nodes: list[tuple[int, int]], toolsets: list[tuple[int]]) -> None:
-    """Children have larger ids than their parents, so one pass from the largest id down removes whole chains."""
+def sweep(connection: Connection, nodes: list[tuple[int, int]], toolsets: list[tuple[int]]) -> None:
+    """Delete of these nodes (with their messages, the largest id first) and tool sets what nobody uses.
+
+    Children have larger ids than their parents, so one pass from the largest id down removes whole chains."""
     connection.executemany(
         "DELETE FROM nodes WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM refs WHERE node = ?1) "
         "AND NOT EXISTS (SELECT 1 FROM nodes AS child WHERE child.parent = ?1)",

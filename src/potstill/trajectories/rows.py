@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from potstill.errors import StoreError
-from potstill.trajectories import records
+from potstill.trajectories import records, uses
 from potstill.trajectories.records import NOTHING, Flat, Ref
 from potstill.trajectories.sql import Connection
 from potstill.types import Message, Outcome, Step, ToolSpec, Trajectory
@@ -46,6 +46,8 @@ class Prepared(msgspec.Struct, frozen=True):
     toolsets: list[Hashed]
     refs: tuple[Ref, ...]
     blobs: set[str]
+    use: str | None = None
+    """Of a playbook."""
 
 
 def encode(value: Any, decoder: msgspec.json.Decoder[Any], what: str) -> str:
@@ -87,6 +89,7 @@ def prepare(trajectory: Trajectory) -> Prepared:
         toolsets=toolsets,
         refs=flat.refs,
         blobs=records.blobs(flat),
+        use=uses.prepare(trajectory),
     )
 
 
@@ -149,14 +152,23 @@ def insert(connection: Connection, prepared: Prepared, now: float) -> bool:
             f"A different trajectory with id {t.id!r} is in the store already. "
             "Ids are unique: give this one another id, or remove the old one first."
         )
-    messages = [_intern(connection, "messages", digest, body) for digest, body in prepared.messages]
-    nodes = _intern_nodes(connection, prepared.nodes, messages)
-    toolsets = [_intern(connection, "toolsets", digest, body) for digest, body in prepared.toolsets]
     seq = _insert_header(connection, prepared, now)
     connection.executemany(
         "INSERT INTO steps(trajectory, position, body) VALUES (?, ?, ?)",
         ((seq, position, body) for position, body in enumerate(prepared.steps)),
     )
+    put_prompts(connection, seq, prepared)
+    connection.executemany("INSERT INTO blob_refs VALUES (?, ?)", ((seq, digest) for digest in sorted(prepared.blobs)))
+    if prepared.use is not None:
+        uses.insert(connection, seq, t, prepared.use)
+    return True
+
+
+def put_prompts(connection: Connection, seq: int, prepared: Prepared) -> None:
+    """Messages, prompts and tools of a trajectory whose row is there, and has none."""
+    messages = [_intern(connection, "messages", digest, body) for digest, body in prepared.messages]
+    nodes = _intern_nodes(connection, prepared.nodes, messages)
+    toolsets = [_intern(connection, "toolsets", digest, body) for digest, body in prepared.toolsets]
     connection.executemany(
         "INSERT INTO refs(trajectory, position, slot, node, toolset) VALUES (?, ?, ?, ?, ?)",
         (
@@ -170,8 +182,6 @@ def insert(connection: Connection, prepared: Prepared, now: float) -> bool:
             for r in prepared.refs
         ),
     )
-    connection.executemany("INSERT INTO blob_refs VALUES (?, ?)", ((seq, digest) for digest in sorted(prepared.blobs)))
-    return True
 
 
 def _insert_header(connection: Connection, prepared: Prepared, now: float) -> int:

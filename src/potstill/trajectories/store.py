@@ -22,16 +22,18 @@ import msgspec
 from potstill.errors import StoreError
 from potstill.trajectories import connection as connections
 from potstill.trajectories import journal, knowledge, queries, retention, rows
-from potstill.trajectories.journaling import JournalMethods
 from potstill.trajectories.knowledge import Counter
+from potstill.trajectories.learning import LearningMethods
 from potstill.trajectories.migrations import MIGRATIONS, migrate, version_of
 from potstill.trajectories.playbooks import PlaybookMethods
 from potstill.trajectories.queries import Filters, Summary
 from potstill.trajectories.records import first_unstorable
+from potstill.trajectories.renderings import RenderingMethods
 from potstill.trajectories.retention import PruneReport, Segment
 from potstill.trajectories.sql import Connection
 from potstill.trajectories.state import StateMethods
 from potstill.trajectories.traces import TraceMethods
+from potstill.trajectories.uses import UseMethods
 from potstill.trajectories.writer import NoWriter, Writer
 from potstill.types import Blob, Outcome, Struct, Trajectory
 
@@ -52,7 +54,7 @@ class Run(Struct, frozen=True, kw_only=True):
     created_at: float
 
 
-class Store(JournalMethods, PlaybookMethods, StateMethods, TraceMethods):
+class Store(RenderingMethods, LearningMethods, PlaybookMethods, StateMethods, TraceMethods, UseMethods):
     """Open with ``Store.open``; close it or use it in a ``with`` block.
 
     >>> with Store.open("potstill.db") as store:  # doctest: +SKIP

@@ -8,7 +8,7 @@ does not do: find the conversations (``finetuning``), chat templates, images.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, BinaryIO
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from potstill.errors import NOT_JSON
 from potstill.trajectories.finetuning import EVERYBODY, Conversation, Unfit, blobs, written
 from potstill.trajectories.openai_chat import tool_told
-from potstill.types import Answerer, Message, Trajectory
+from potstill.types import Answerer, Message, ToolSpec, Trajectory
 
 
 def write_trl(
@@ -26,40 +26,45 @@ def write_trl(
     by_step: bool = False,
     all_outcomes: bool = False,
     answerers: Collection[Answerer] = EVERYBODY,
+    reasoning: bool = False,
     left_out: Counter[str] | None = None,
 ) -> int:
     """A row for each conversation, or with ``by_step`` for each message that is to be learnt; how many were written.
 
     A whole conversation has no weights: one in which somebody else than ``answerers`` answered is left out.
+    ``reasoning``: what was thought stands before what was done.
     """
     count = 0
     chosen = (one for one in trajectories if one.succeeded or all_outcomes)
-    for row in written(chosen, answerers, _steps if by_step else _whole, left_out):
+    for row in written(chosen, answerers, _steps if by_step else _whole, left_out, reasoning=reasoning):
         target.write(msgspec.json.encode(row) + b"\n")
         count += 1
     return count
 
 
+def told_tools(tools: Iterable[ToolSpec]) -> dict[str, Any]:
+    """The column for tools, where there are any."""
+    told = [tool_told(tool) for tool in tools]
+    return {"tools": told} if told else {}
+
+
+def told_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as TRL takes them. Raises ``Unfit`` for images, and for arguments that are no JSON object."""
+    if next(blobs(messages), None) is not None:
+        raise Unfit("it holds images, which this format cannot say")
+    names = {call.id: call.name for message in messages for call in message.tool_calls}
+    return [_message(message, names) for message in messages]
+
+
 def _whole(said: Conversation) -> list[dict[str, Any]]:
     if said.others:
         raise Unfit("others answered too, and whole conversations have no weights: take trl-steps")
-    return [{"messages": _messages(said), **_tools(said)}]
+    return [{"messages": told_messages(said.messages), **told_tools(said.tools)}]
 
 
 def _steps(said: Conversation) -> list[dict[str, Any]]:
-    messages = _messages(said)
-    return [{"prompt": messages[:at], "completion": [messages[at]], **_tools(said)} for at in sorted(said.learnt)]
-
-
-def _tools(said: Conversation) -> dict[str, Any]:
-    return {"tools": [tool_told(tool) for tool in said.tools]} if said.tools else {}
-
-
-def _messages(said: Conversation) -> list[dict[str, Any]]:
-    if next(blobs(said.messages), None) is not None:
-        raise Unfit("it holds images, which this format cannot say")
-    names = {call.id: call.name for message in said.messages for call in message.tool_calls}
-    return [_message(message, names) for message in said.messages]
+    messages, tools = told_messages(said.messages), told_tools(said.tools)
+    return [{"prompt": messages[:at], "completion": [messages[at]], **tools} for at in sorted(said.learnt)]
 
 
 def _message(message: Message, names: dict[str, str]) -> dict[str, Any]:

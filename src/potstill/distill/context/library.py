@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -125,12 +125,10 @@ class DemonstrationLibrary:
             shelf = self._shelf(query)
             if shelf is None:
                 return []
-            best, matched = shelf.best_steps(
-                shelf.step_scores(query, shelf.eligible(query.task.id), config.key_weights)
-            )
+            scores = shelf.step_scores(query, shelf.eligible(query.task.id), config.key_weights)
+            best = shelf.best_scores(scores)
             ranking = self._with_utility(shelf, best, config)
-            order = np.argsort(-ranking, kind="stable")
-            chosen = ((int(i), int(matched[i]), float(ranking[i])) for i in order if best[i] > 0)
+            chosen = ((i, shelf.best_step(scores, i), float(ranking[i])) for i in best_first(ranking) if best[i] > 0)
             return self._cut(shelf, chosen, k, window, extent, config)
 
     def sample(
@@ -258,6 +256,22 @@ def refusal(trajectory: Trajectory) -> Refusal | None:
 def observation_text(observation: Observation) -> str:
     """What was seen, tool results first, as the live prompt shows it."""
     return "\n".join(part for part in (*(result.text for result in observation.tool_results), observation.text) if part)
+
+
+def best_first(values: Floats, few: int = 64) -> Iterator[int]:
+    """Positions by falling value, equal ones in their order: all are sorted only where more than ``few`` are asked for.
+
+    >>> list(best_first(np.array([1.0, 3.0, 2.0, 3.0]), few=2))
+    [1, 3, 2, 0]
+    """
+    given = 0
+    if len(values) > few:
+        least = np.partition(values, len(values) - few)[len(values) - few]
+        top = np.flatnonzero(values >= least)
+        yield from top[np.argsort(-values[top], kind="stable")].tolist()
+        given = len(top)
+    if given < len(values):
+        yield from np.argsort(-values, kind="stable")[given:].tolist()
 
 
 def _entry(trajectory: Trajectory) -> Entry:

@@ -128,14 +128,14 @@ class Shelf:
                 (of_entries if name in TRAJECTORY_KEYS else of_steps).add(key, text, weights[name])
         return of_steps.mean_with(of_entries, owner)
 
-    def best_steps(self, step_scores: Floats) -> tuple[Floats, NDArray[np.int64]]:
-        """For each entry its best step's score and that step's index in the episode (the first of equals)."""
-        first, owner, _ = self.layout()
-        best = np.maximum.reduceat(step_scores, first)
-        hits = np.flatnonzero(step_scores == best[owner])
-        owners = owner[hits]  # in order: the first hit of each is where the owner changes
-        first_hit = np.flatnonzero(np.diff(owners, prepend=-1))
-        return best, hits[first_hit] - first
+    def best_scores(self, step_scores: Floats) -> Floats:
+        """For each entry its best step's score."""
+        return np.asarray(np.maximum.reduceat(step_scores, self.layout()[0]))
+
+    def best_step(self, step_scores: Floats, entry: int) -> int:
+        """The index in its episode of an entry's best step, the first of equals."""
+        first = self._first_step
+        return int(np.argmax(step_scores[first[entry] : first[entry + 1]]))
 
 
 def query_texts(query: ContextQuery, arguments: AbstractSet[str] = frozenset()) -> dict[str, str]:

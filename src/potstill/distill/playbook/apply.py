@@ -31,6 +31,11 @@ from potstill.distill.playbook.operations import (
     Bullet,
     Merge,
     Operation,
+    Pin,
+    Quarantine,
+    Remove,
+    Restore,
+    SetStage,
     Stage,
     Tag,
     Update,
@@ -43,6 +48,7 @@ MAX_NAME_CHARACTERS = 200
 MAX_REASON_CHARACTERS = 1000
 MAX_SOURCES = 1000
 """Of one batch."""
+_DECISIONS = (Remove, Pin, Quarantine, Restore, SetStage)
 MAX_TAG = 1_000_000
 """How much one ``TAG`` may add to a counter; as much may be taken from it, which is how one is undone."""
 
@@ -56,6 +62,8 @@ class Why(StrEnum):
     REMOVED = "removed"
     QUARANTINED = "quarantined"
     ITSELF = "itself"
+    FORGOTTEN = "forgotten"
+    """It was learnt from a source that the book has forgotten. Nothing is learnt from that again."""
     INVALID = "invalid"
     """Not a batch that could ever be applied: its size, a text, a number."""
 
@@ -192,6 +200,8 @@ def _check(index: int, operation: Operation, bullets: Mapping[str, Bullet], book
             raise Refused(index, Why.UNKNOWN, f"there is no bullet {id[:40]!r}. {hint}", id)
     if isinstance(operation, Update):
         _check_content(index, book[operation.id], operation.revision)
+    elif isinstance(operation, _DECISIONS) and operation.revision is not None:
+        _check_revision(index, book[operation.id], operation.revision)
     if isinstance(operation, Merge):
         for id, revision in zip(ids, operation.revisions, strict=True):
             _check_content(index, bullet := book[id], revision)
@@ -206,6 +216,10 @@ def _check_content(index: int, bullet: Bullet, revision: int) -> None:
         gone = f"was merged into {bullet.merged_into}" if bullet.merged_into else "was removed"
         hint = f"Change {bullet.merged_into} instead, or restore it" if bullet.merged_into else "Restore it first"
         raise Refused(index, Why.REMOVED, f"{bullet.id} {gone}. {hint}.", bullet.id)
+    _check_revision(index, bullet, revision)
+
+
+def _check_revision(index: int, bullet: Bullet, revision: int) -> None:
     if bullet.revision != revision:
         found = f"{bullet.id} is at revision {bullet.revision} now, this was written for {revision}."
         raise Refused(index, Why.STALE, f"{found} Read it again and decide again.", bullet.id)
@@ -247,8 +261,9 @@ class Erased(Struct, frozen=True, kw_only=True):
     """Of an ``ADD``."""
     index: int = 0
     """Where it stood among the operations of its batch, from 0: others of them may be left."""
-    blank: bool = False
-    """Of an ``UPDATE`` that took the place of a text which stays in the log: that one does not come back."""
+    after: int = 0
+    """Of an ``UPDATE`` of a batch without sources: the revision with which the text came that it took the place of. If
+    that text is still in the log, it does not come back. 0: whatever text there was may come back."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -310,8 +325,13 @@ def replay(entries: Iterable[Entry]) -> dict[str, Bullet]:
     """
     book = Book({}, 1)
     for entry in entries:
-        for step in steps(entry):
-            advance(book, step, entry)
+        if entry.erased:
+            for step in steps(entry):
+                advance(book, step, entry)
+            continue
+        sources, revision = entry.batch.sources, entry.revision
+        for operation in entry.batch.operations:
+            effect(book, operation, sources, revision)
     return {bullet.id: bullet for bullet in book if bullet.content}
 
 
@@ -329,8 +349,8 @@ def _leave_trace(book: Book, erased: Erased, revision: int) -> None:
         book.add(erased.section, "", erased.stage, (), revision)
     elif erased.kind != kind_of(Tag(id="")):
         for id in erased.ids:
-            if id in book and erased.blank:
-                book.put(id, content="", sources=())
+            if id in book and erased.after and book[id].changed_in == erased.after:
+                book.put(id, content="")
             elif id in book:
                 book.put(id)
 

@@ -26,10 +26,14 @@ class Budget(Struct, frozen=True, kw_only=True):
     """Share of the limit that a compaction leaves free for later bullets, where not all bullets fit. Pinned ones may
     take it."""
     slack: float = 0.1
-    """A compaction is due when it would put right this share of the limit: lines that are out of date, bullets that
-    wait for room, headers that stand twice."""
+    """A compaction is due when lines that are out of date have this share of the text's tokens: at once where a few
+    bullets stand there, and seldom in a long text, whose prompt cache is worth more. 0: with the first one."""
     every: int = 50
-    """Least number of revisions between two compactions for that reason: each one costs a prompt cache."""
+    """A compaction is due for anything that it would put right (lines that are out of date, bullets that wait for
+    room, headers that stand twice) after so many revisions without one."""
+    patience_s: float = 3600.0
+    """Seconds without a compaction after which one is due for a single line that is out of date. So in a book that
+    hardly changes an edit is seen at once, and no cache is lost more than once an hour for this reason."""
 
     def __post_init__(self) -> None:
         if self.tokens < 0:
@@ -38,7 +42,9 @@ class Budget(Struct, frozen=True, kw_only=True):
             if not 0 <= share <= 1:
                 raise ConfigError(f"A playbook's {name} is {share:g}; it must be a share from 0 to 1, such as 0.1.")
         if self.every < 1:
-            raise ConfigError(f"A playbook's least distance of compactions is {self.every}; it must be 1 or more.")
+            raise ConfigError(f"A playbook's distance of compactions is {self.every} revisions; it must be 1 or more.")
+        if not self.patience_s >= 0:
+            raise ConfigError(f"A playbook's patience is {self.patience_s:g} s; it must be 0 or more.")
 
     @property
     def filled(self) -> int:

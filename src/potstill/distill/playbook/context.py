@@ -1,59 +1,45 @@
 """A playbook as ``protocols.Context``, alone or beside demonstrations.
 
 What it knows: which text an episode and a step are given, and what became of the episodes that were shown a bullet.
-What it does not do: keep the book (a ``Source`` reads it), estimate what a bullet is worth, put text into prompts.
+What it does not do: keep the book (a ``Source`` reads it), look at it (``looking``), estimate what a bullet is worth,
+put text into prompts.
 
 ``for_task`` gives the page: the same bytes for every episode until the book changes, and then the same bytes with
 something behind them (``page`` says when not). Behind it stand the canaries that this task draws. ``for_step`` gives
 bullets that the page has no room for and that are near to the step; it is a block of its own, behind the page. Bullets
-that stand on the page are not repeated there.
+that stand on the page are not repeated there. What would stand there and is withheld by lot (``holdout``) leaves its
+place empty: nothing comes in for it, so that its absence is all that is compared. A line that does not say yet what
+its bullet says now is shown to all and named to nobody: what becomes of the episode is no word on the new text.
 
-Nothing is remembered of an episode, so one object serves any number at once. The draw of canaries depends on the task,
+Nothing is remembered of an episode, so one object serves any number at once. The draws depend on the task, the episode,
 the bullet and the seed alone: asked twice, an episode gets the same answer. The book is looked at when an episode
-begins, so what is quarantined is gone from the next episode on and, among a step's bullets, from the next look on.
+begins, so what is removed or quarantined is gone from the next episode on and, among a step's bullets, from the next
+look on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+import time
+from collections.abc import Callable, Iterable, Sequence
 
-from potstill.distill.playbook.book import Since
+from potstill.distill.playbook import border
+from potstill.distill.playbook.book import Playbook
 from potstill.distill.playbook.budget import Budget
-from potstill.distill.playbook.operations import Bullet, Stage
-from potstill.distill.playbook.page import (
-    Epoch,
-    Page,
-    Setting,
-    advance,
-    compact,
-    due,
-    everybody_sees,
-    open_page,
-    text_of,
-)
+from potstill.distill.playbook.holdout import draw, draws
+from potstill.distill.playbook.keeper import EpochKeeper
+from potstill.distill.playbook.looking import Looked, Looker, Source, Utility
+from potstill.distill.playbook.operations import Bullet
+from potstill.distill.playbook.page import Epoch, Page, Setting, everybody_sees, standing_as
 from potstill.distill.playbook.render import Entry, entry, in_order, pieces, render
 from potstill.distill.playbook.sections import DEFAULT, sections_named
 from potstill.distill.playbook.shortlist import Shortlist
 from potstill.errors import ConfigError
-from potstill.protocols import BulletObserver, Context, ContextBlock, ContextQuery, TokenCounter
+from potstill.protocols import BulletObserver, BulletReader, Context, ContextBlock, ContextQuery, TokenCounter
 from potstill.retrieval.registry import ranker_factory
 from potstill.retrieval.tokens import EstimatedTokens
+from potstill.run.prompt import heading_of
 from potstill.types import DemonstrationRef, Struct
-
-
-class Source(Protocol):
-    """Where the book is read: a ``book.Playbook``. Called from threads, one call at a time; may block."""
-
-    @property
-    def revision(self) -> int:
-        """The book's, cheaply: asked at the beginning of each episode."""
-
-    def since(self, revision: int) -> Since:
-        """What was written after a revision; all of it after 0."""
 
 
 class PlaybookConfig(Struct, frozen=True, kw_only=True):
@@ -71,16 +57,22 @@ class PlaybookConfig(Struct, frozen=True, kw_only=True):
     """What finds them: ``bm25``, ``onnx:PATH`` or ``http:URL#MODEL``."""
     canary_share: float = 0.1
     """Share of the tasks that are shown a canary; each canary draws for itself."""
+    holdout_share: float = 0.1
+    """Share of the episodes that are trials: each of them is not shown about half of the bullets (``holdout``)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, value in (("top_k", self.top_k), ("step_tokens", self.step_tokens)):
             if value < 0:
                 raise ConfigError(f"A playbook's {name} is {value}; it must be 0 or more.")
-        if not 0 <= self.canary_share <= 1:
-            raise ConfigError(
-                f"A playbook's canary_share is {self.canary_share:g}; it must be a share from 0 to 1, such as 0.1."
-            )
+        for name, share in (("canary_share", self.canary_share), ("holdout_share", self.holdout_share)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"A playbook's {name} is {share:g}; it must be a share from 0 to 1, such as 0.1.")
+
+    def setting(self, counter: TokenCounter | None = None) -> Setting:
+        """What the page depends on."""
+        sections = sections_named(*self.sections) if self.sections else DEFAULT
+        return Setting(budget=self.budget, sections=sections, counter=counter or EstimatedTokens())
 
 
 class Exposure(Struct, frozen=True, kw_only=True):
@@ -90,39 +82,11 @@ class Exposure(Struct, frozen=True, kw_only=True):
     succeeded: int = 0
 
 
-class _Looked(NamedTuple):
-    """The book as it was last read, and the page made of it."""
-
-    revision: int
-    erasures: int
-    bullets: dict[str, Bullet]
-    page: Page
-
-
-Utility = Callable[[Sequence[Bullet]], Mapping[str, float]]
-"""What bullets are worth, by id, asked at a compaction; those that it leaves out are rated by their counters."""
-Withhold = Callable[[ContextQuery, Sequence[str]], Collection[str]]
-"""Which of these ids this episode is not shown (a hold-out). Asked several times; must say the same each time."""
-Told = Callable[[Sequence[str], bool], None]
-"""Takes the ids that an episode was shown, and whether it succeeded. Runs in a thread."""
-
-
-def nothing_withheld(query: ContextQuery, ids: Sequence[str]) -> Collection[str]:
-    return ()
-
-
-def draws(query: ContextQuery, id: str, share: float, seed: int) -> bool:
-    """Whether this task is among the share that is shown this bullet: the same on every machine, for every episode."""
-    words = (str(seed), query.namespace, query.task.environment, query.task.id, id)
-    digest = hashlib.sha256("\0".join(words).encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
-
-
 class PlaybookContext:
-    """Shows a playbook. One event loop; the book is read and ranked in threads.
+    """Shows a playbook to episodes of its namespace. One event loop; the book is read and ranked in threads.
 
-    ``epoch``: where an earlier process left off (``page.epoch``), so that its bytes come again. ``told``: who else
-    counts outcomes. Errors of the source are raised.
+    ``keeper``: where the page is kept, so that other processes show the same bytes. Errors of the source are raised,
+    ``ConfigError`` for an episode of another namespace.
     """
 
     def __init__(
@@ -133,26 +97,32 @@ class PlaybookContext:
         name: str = "playbook",
         counter: TokenCounter | None = None,
         utility: Utility | None = None,
-        withhold: Withhold = nothing_withheld,
-        told: Told | None = None,
-        epoch: Epoch | None = None,
+        keeper: EpochKeeper | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self._source = source
         self._config = config or PlaybookConfig()
-        self._setting = Setting(
-            budget=self._config.budget,
-            sections=sections_named(*self._config.sections) if self._config.sections else DEFAULT,
-            counter=counter or EstimatedTokens(),
-        )
-        self._utility = utility
-        self._withhold = withhold
-        self._told = told
-        self._begin_with = epoch
-        self._looked: _Looked | None = None
+        self._setting = self._config.setting(counter)
         self._shortlist = Shortlist(ranker_factory(self._config.ranker)) if self._config.top_k else None
+        self._looker = Looker(source, self._setting, keeper=keeper, utility=utility, changed=self._hold, clock=clock)
         self._exposures: dict[str, Exposure] = {}
-        self._lock = threading.Lock()
+
+    @classmethod
+    def of(
+        cls,
+        book: Playbook,
+        config: PlaybookConfig | None = None,
+        *,
+        counter: TokenCounter | None = None,
+        utility: Utility | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> PlaybookContext:
+        """A book of a store, whose page is kept there: all processes on the store show the same bytes, and so do those
+        that come later."""
+        config = config or PlaybookConfig()
+        keeper = EpochKeeper(book, config.setting(counter))
+        return cls(book, config, counter=counter, utility=utility, keeper=keeper, clock=clock)
 
     # --- protocols.Context ------------------------------------------------------------------------------------------
 
@@ -168,97 +138,90 @@ class PlaybookContext:
         """Demonstrations are not ours; ``observe_bullets`` counts."""
 
     async def observe_bullets(self, shown: Sequence[str], success: bool) -> None:
-        ids = tuple(dict.fromkeys(shown))
-        for id in ids:
+        for id in dict.fromkeys(shown):
             before = self._exposures.get(id, Exposure())
             self._exposures[id] = Exposure(shown=before.shown + 1, succeeded=before.succeeded + bool(success))
-        if self._told is not None:
-            await asyncio.to_thread(self._told, ids, success)
+
+    def cited(self, said: str, shown: Sequence[str]) -> tuple[str, ...]:
+        return border.cited(said, frozenset(shown))
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
     @property
     def exposures(self) -> dict[str, Exposure]:
-        """Outcomes that this object was told of, by id."""
+        """Outcomes that this object was told of, by id: a view of this process's. Credit reads the store's uses."""
         return dict(self._exposures)
 
     def page(self) -> Page:
         """The text as of now, what it is made of, and its epoch. Reads the book if it has changed."""
-        return self._look().page
+        return self._looker.look().page
+
+    def erasures(self) -> int:
+        """Another number than before: something was erased from the book, and no page from before may be shown on."""
+        return self._looker.look().erasures
 
     def compact(self) -> Epoch:
         """Begin a new epoch now."""
-        return self._look(begin=True).page.epoch
+        return self._looker.look(begin=True).page.epoch
 
-    def _look(self, *, begin: bool = False) -> _Looked:
-        with self._lock:
-            before = self._looked
-            if before is not None and self._source.revision == before.revision and not begin:
-                return before
-            news, erased = self._news(before)
-            bullets = dict(news.bullets) if before is None or erased else {**before.bullets, **news.bullets}
-            page = None if begin else self._follow(before, bullets, news.revision, erased)
-            page = page or self._begin(bullets, news.revision)
-            if self._shortlist is not None:
-                standing = frozenset(page.ids)
-                others = (one for one in bullets.values() if everybody_sees(one) and one.id not in standing)
-                self._shortlist.hold(others, anew=erased)
-            self._looked = _Looked(news.revision, news.erasures, bullets, page)
-            return self._looked
+    async def catch_up(self) -> None:
+        """Begin a new epoch where lines are out of date or bullets wait for room: for who plays episodes to see what
+        was just written, and can do without the cached prefix. Episodes at once share one."""
+        await asyncio.to_thread(lambda: self._looker.look(catch_up=True))
 
-    def _news(self, before: _Looked | None) -> tuple[Since, bool]:
-        """What was written since the last look; all, where something was erased."""
-        if before is None:
-            return self._source.since(0), False
-        news = self._source.since(before.revision)
-        if news.erasures == before.erasures and news.revision >= before.revision:
-            return news, False
-        return self._source.since(0), True
+    @property
+    def left_out(self) -> bool:
+        """Whether the page had no room for all bullets, as it was last looked at; nothing is read."""
+        last = self._looker.last
+        return last is not None and bool(last.page.epoch.left_out or last.page.epoch.pinned_out or last.page.waiting)
 
-    def _follow(
-        self, before: _Looked | None, bullets: Mapping[str, Bullet], revision: int, erased: bool
-    ) -> Page | None:
-        """The present page after this look; None: it is time for a new epoch."""
-        if before is not None:
-            page = before.page
-        elif self._begin_with is not None:
-            page = open_page(self._begin_with, bullets.values(), self._setting)
-        else:
-            return None
-        if revision < page.epoch.revision:  # another book by the same name
-            return None
-        page = advance(page, bullets.values(), revision=revision, setting=self._setting, anew=erased)
-        return None if due(page, self._setting.budget) else page
-
-    def _begin(self, bullets: Mapping[str, Bullet], revision: int) -> Page:
-        worth = self._utility(tuple(bullets.values())) if self._utility is not None else None
-        epoch = compact(bullets.values(), revision=revision, setting=self._setting, utility=worth)
-        return open_page(epoch, bullets.values(), self._setting)
+    def _hold(self, looked: Looked, anew: bool) -> None:
+        if self._shortlist is not None:
+            standing = frozenset(looked.page.ids)
+            others = (one for one in looked.bullets.values() if everybody_sees(one) and one.id not in standing)
+            self._shortlist.hold(others, anew=anew)
 
     # --- showing ----------------------------------------------------------------------------------------------------
 
     def _task_block(self, query: ContextQuery) -> ContextBlock:
-        looked = self._look()
-        page = looked.page
-        drawn = self._canaries(query, looked.bullets.values())
-        canaries = [entry(one) for one in in_order(drawn, self._setting.sections)]
-        withheld = frozenset(self._withhold(query, (*page.ids, *(one.id for one in canaries))))
-        text = text_of(page, self._setting, withheld)
-        shown = [one for one in page.entries if one.id not in withheld]
-        behind = self._fitting(text, shown, [one for one in canaries if one.id not in withheld])
-        shown += behind
-        return ContextBlock(text=render(shown, self._setting.sections), bullets=tuple(one.id for one in shown))
+        self._must_be_of(query)
+        looked = self._looker.look()
+        canaries = in_order(self._canaries(query, looked.canaries), self._setting.sections)
+        behind = self._fitting(looked.page.entries, [entry(one) for one in canaries])
+        standing = (*looked.page.entries, *behind)
+        return self._block(query, looked.revision, standing, [looked.bullets[one.id] for one in standing])
+
+    def _block(
+        self, query: ContextQuery, revision: int, standing: Sequence[Entry], bullets: Iterable[Bullet]
+    ) -> ContextBlock:
+        """What stands there, without what is withheld from this episode."""
+        now = [bullet for one, bullet in zip(standing, bullets, strict=True) if standing_as(one, bullet)]
+        free = (one.id for one in now if not one.pinned)
+        lots = draw(query, free, share=self._config.holdout_share, seed=self._config.seed)
+        shown = [one for one in standing if one.id not in lots.withheld]
+        return ContextBlock(
+            text=render(shown, self._setting.sections),
+            bullets=tuple(one.id for one in now if one.id not in lots.withheld),
+            withheld=tuple(one.id for one in standing if one.id in lots.withheld),
+            trial=lots.trial,
+            playbook=self._source.name,
+            revision=revision,
+        )
+
+    def _must_be_of(self, query: ContextQuery) -> None:
+        if query.namespace != self._source.namespace:
+            raise ConfigError(
+                f"Playbook {self._source.name!r} belongs to namespace {self._source.namespace!r}; an episode of "
+                f"namespace {query.namespace!r} is not shown it. Open that namespace's own."
+            )
 
     def _canaries(self, query: ContextQuery, bullets: Iterable[Bullet]) -> list[Bullet]:
-        found = (one for one in bullets if one.shown and one.stage is Stage.CANARY)
-        return [one for one in found if self._drawn(query, one)]
+        return [one for one in bullets if draws(query, one.id, self._config.canary_share, self._config.seed)]
 
-    def _drawn(self, query: ContextQuery, bullet: Bullet) -> bool:
-        return draws(query, bullet.id, self._config.canary_share, self._config.seed)
-
-    def _fitting(self, text: str, before: Sequence[Entry], more: Sequence[Entry]) -> list[Entry]:
+    def _fitting(self, before: Sequence[Entry], more: Sequence[Entry]) -> list[Entry]:
         """Those for which the limit of the whole text has room."""
         fitting: list[Entry] = []
+        text = render(before, self._setting.sections)
         for one in more:
             after = [*before, *fitting][-1].section if before or fitting else None
             longer = text + pieces([one], self._setting.sections, after)[0]
@@ -268,16 +231,14 @@ class PlaybookContext:
         return fitting
 
     def _step_block(self, query: ContextQuery, shortlist: Shortlist) -> ContextBlock:
-        if self._looked is None:
-            self._look()
-        never = frozenset(self._withhold(query, shortlist.ids))
+        self._must_be_of(query)
+        looked = self._looker.last or self._looker.look()
         words = "\n".join(part for part in (query.goal, query.observation, query.reasoning) if part)
         chosen: list[Bullet] = []
-        for one in shortlist.nearest(words, self._config.top_k, never):
+        for one in shortlist.nearest(words, self._config.top_k):
             if self._step_tokens([*chosen, one]) <= self._config.step_tokens:
                 chosen.append(one)
-        entries = self._step_entries(chosen)
-        return ContextBlock(text=render(entries, self._setting.sections), bullets=tuple(one.id for one in entries))
+        return self._block(query, looked.revision, self._step_entries(chosen), chosen)
 
     def _step_tokens(self, bullets: Sequence[Bullet]) -> int:
         return self._setting.counter.count(render(self._step_entries(bullets), self._setting.sections))
@@ -287,9 +248,10 @@ class PlaybookContext:
 
 
 class Both:
-    """Two contexts as one: the first one's text, and behind it the second one's.
+    """Two contexts as one, a playbook and demonstrations: the first one's text, and behind it the second one's.
 
-    The playbook goes first: it is the same for all tasks, and demonstrations differ from task to task.
+    The playbook goes first: it is the same for all tasks, and demonstrations differ from task to task. Where both have
+    something to show, the second one's stands behind a heading of its own.
     """
 
     def __init__(self, first: Context, second: Context) -> None:
@@ -314,10 +276,30 @@ class Both:
             if isinstance(part, BulletObserver):
                 await part.observe_bullets(shown, success)
 
+    def cited(self, said: str, shown: Sequence[str]) -> tuple[str, ...]:
+        named = (id for part in self._parts if isinstance(part, BulletReader) for id in part.cited(said, shown))
+        return tuple(dict.fromkeys(named))
+
 
 def _joined(blocks: Sequence[ContextBlock]) -> ContextBlock:
+    books = [block for block in blocks if block.playbook]
+    if len({block.playbook for block in books}) > 1:
+        raise ConfigError(
+            f"An episode is shown one playbook, not both {' and '.join(block.playbook for block in books)}: "
+            "their bullets have the same ids. Name one."
+        )
+    bullets = tuple(dict.fromkeys(id for block in blocks for id in block.bullets))
     return ContextBlock(
-        text="\n\n".join(block.text for block in blocks if block.text),
+        text=_texts(sorted((block for block in blocks if block.text), key=lambda block: not block.bullets)),
         demonstrations=tuple(ref for block in blocks for ref in block.demonstrations),
-        bullets=tuple(dict.fromkeys(id for block in blocks for id in block.bullets)),
+        bullets=bullets,
+        withheld=tuple(dict.fromkeys(id for block in books for id in block.withheld if id not in bullets)),
+        trial=any(block.trial for block in books),
+        playbook=books[0].playbook if books else "",
+        revision=books[0].revision if books else 0,
     )
+
+
+def _texts(blocks: Sequence[ContextBlock]) -> str:
+    """Who puts it into a prompt writes the first one's heading."""
+    return "\n\n".join(f"{heading_of(block)}\n\n{block.text}" if at else block.text for at, block in enumerate(blocks))

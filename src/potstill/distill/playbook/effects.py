@@ -62,8 +62,9 @@ class Book:
 
     def add(self, section: str, content: str, stage: Stage, sources: tuple[str, ...], revision: int) -> None:
         number, self._next = self._next, self._next + 1
-        self._new[bullet_id(number)] = Bullet(
-            id=bullet_id(number),
+        id = bullet_id(number)
+        self._new[id] = Bullet(
+            id=id,
             number=number,
             section=section,
             content=content,
@@ -73,16 +74,19 @@ class Book:
             changed_in=revision,
         )
 
+    def skip(self) -> None:
+        """A bullet of which nobody asks here took the next number."""
+        self._next += 1
+
     def put(self, id: str, **fields: Any) -> None:
         """Change something, and the bullet's revision."""
         self._set(id, revision=self[id].revision + 1, **fields)
 
     def count(self, id: str, helpful: int, harmful: int, neutral: int) -> None:
         """Add to the counters of a bullet and of all that it was merged into."""
-        while id in self:
-            bullet = self[id]
-            self._set(
-                id,
+        while (bullet := self._new.get(id) or self._given.get(id)) is not None:
+            self._new[id] = msgspec.structs.replace(
+                bullet,
                 helpful=bullet.helpful + helpful,
                 harmful=bullet.harmful + harmful,
                 neutral=bullet.neutral + neutral,
@@ -114,7 +118,9 @@ class Book:
 
 def effect(book: Book, operation: Operation, sources: tuple[str, ...], revision: int) -> None:
     """Do it. What names a bullet that is not there does nothing; of a ``MERGE``, that bullet is left out."""
-    if isinstance(operation, Add):
+    if isinstance(operation, Tag):  # the most frequent first: a replay does all of a log
+        book.count(operation.id, operation.helpful, operation.harmful, operation.neutral)
+    elif isinstance(operation, Add):
         book.add(operation.section, operation.content, operation.stage, sources, revision)
     elif isinstance(operation, Merge):
         _merge(book, operation, sources, revision)
@@ -124,13 +130,11 @@ def effect(book: Book, operation: Operation, sources: tuple[str, ...], revision:
 
 def _one(
     book: Book,
-    operation: Update | Tag | Remove | Pin | Quarantine | Restore | SetStage,
+    operation: Update | Remove | Pin | Quarantine | Restore | SetStage,
     sources: tuple[str, ...],
     revision: int,
 ) -> None:
     match operation:
-        case Tag(id=id, helpful=helpful, harmful=harmful, neutral=neutral):
-            book.count(id, helpful, harmful, neutral)
         case Update(id=id, content=content):
             learnt = _each_once((*book[id].sources, *sources))
             book.put(id, content=content, sources=learnt, changed_in=revision)

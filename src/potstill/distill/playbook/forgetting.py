@@ -1,4 +1,4 @@
-"""Forgetting a source: what its episodes taught is erased from the log, and the book is what the rest of the log makes.
+"""Forgetting a source, or bullets: what was taught is erased from the log, and the book is what the rest of it makes.
 
 What it knows: whose a text is. What it does not do: write to the store, or prove that nothing is left (``traces``).
 
@@ -15,26 +15,33 @@ Whose a text is:
   learnt from the source and now from nothing else, or a piece of an erased text is in it.
 - A text that somebody else wrote first, or learnt from another source, stays.
 
+A bullet is forgotten with every operation that names it alone or merges into it; copies of its texts go as above.
+
 Where an erased ``UPDATE`` without sources had taken the place of a text that stays (a way back, for one), this text
-does not come back by it: the bullet has none, and is gone unless somebody gave it one later.
+does not come back by it: the bullet has none, and is gone unless somebody gave it one later. Where the text whose place
+it took is erased as well, now or later, what was there before that comes back: nobody who is left took it away.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 
 import msgspec
 
-from potstill.distill.playbook.apply import Entry, Erased, advance, erase, named, steps
+from potstill.distill.playbook.apply import Entry, Erased, advance, erase, kind_of, named, replay, steps
 from potstill.distill.playbook.blame import step_ids
 from potstill.distill.playbook.effects import Book
 from potstill.distill.playbook.operations import Add, Batch, Bullet, Merge, Operation, Update
+from potstill.distill.playbook.telling import Telling
 from potstill.distill.playbook.traces import fold, traces
 from potstill.types import Struct
 
 ROLES = frozenset({"admin", "curator", "import", "refine", "reflector"})
 """Actors that name no person."""
+_SAYING = (Add, Update)
+_WRITING = frozenset({"ADD", "UPDATE", "MERGE"})
+"""Operations that give a text to the first bullet that they name."""
 
 
 class Forgotten(Struct, frozen=True, kw_only=True):
@@ -54,8 +61,10 @@ class Forgotten(Struct, frozen=True, kw_only=True):
     recounted: tuple[str, ...] = ()
     """Bullets that stay, without the source's votes."""
     alike: tuple[str, ...] = ()
-    """Bullets that stay and hold words of an erased text, or the source's id: another's text says the same, or took
-    them over. Look at them."""
+    """Bullets that stay and hold words of an erased text, a telling piece of one (``telling``), or the source's id:
+    another's text says the same, or took them over. Look at them."""
+    prompts: tuple[str, ...] = ()
+    """Recorded episodes whose prompts showed it, and lost those lines. A log alone does not know of any."""
     texts: tuple[str, ...] = ()
     """The erased texts that nobody else wrote, for the scan that proves they are gone. Do not keep them."""
 
@@ -71,16 +80,33 @@ def source_digest(source: str) -> str:
     return hashlib.sha256(source.encode(errors="surrogatepass")).hexdigest()
 
 
-def forget(entries: Sequence[Entry], source: str) -> Forgotten:
-    """The log and the book without ``source``. Doing it again changes nothing: then ``erased`` and ``texts`` are empty.
+def forget(entries: Sequence[Entry], source: str, held: Mapping[str, Bullet] | None = None) -> Forgotten:
+    """The log and the book without ``source``. Where no batch names it, nothing changes: so when it is done again, and
+    ``erased`` and ``texts`` are empty then.
 
-    To be written as it is, over every row in ``erased`` and all bullets; the next number stays what it was.
+    To be written as it is, over every row in ``erased`` and all bullets; the next number stays what it was. ``held``:
+    the bullets as the log makes them, if they are at hand: then only those are replayed that it may change.
     """
-    search = _Search(source)
+    if not any(source in entry.batch.sources for entry in entries):
+        return Forgotten(entries=tuple(entries), bullets=replay(entries) if held is None else dict(held))
+    return _forget(entries, source, frozenset(), held)
+
+
+def forget_bullets(
+    entries: Sequence[Entry], ids: Collection[str], held: Mapping[str, Bullet] | None = None
+) -> Forgotten:
+    """The log and the book without these bullets, whoever taught them, and all their texts; otherwise as ``forget``."""
+    return _forget(entries, "", frozenset(ids), held)
+
+
+def _forget(entries: Sequence[Entry], source: str, ids: frozenset[str], held: Mapping[str, Bullet] | None) -> Forgotten:
+    moving = None if held is None else _may_change(entries, source) | ids
+    search = _Search(source, held, moving, ids)
     bare = [search.erase(entry) for entry in entries]
     texts = search.lost()
     before, after = search.before(), search.after()
-    log = _without_sections(_without_reasons(bare, texts, source), set(after))
+    telling = Telling(search.texts(), (bullet.content for bullet in after.values()))
+    log = _without_sections(_without_reasons(bare, texts, source, telling), set(after))
     return Forgotten(
         entries=log,
         bullets=after,
@@ -89,15 +115,29 @@ def forget(entries: Sequence[Entry], source: str) -> Forgotten:
         kept=tuple(id for id in after if id in search.taught),
         returned=tuple(id for id in after if id in before and _returned(before[id], after[id])),
         recounted=tuple(id for id in after if id in before and _counters(before[id]) != _counters(after[id])),
-        alike=_alike(after, search.texts(), source),
+        alike=_alike(after, search.texts(), source, telling),
         texts=texts,
     )
 
 
 class _Search:
-    """Goes through the log once, from its beginning, with two books beside it: as it was, and as it is without."""
+    """Goes through the log once, from its beginning, with two books beside it: as it was, and as it is without.
 
-    def __init__(self, source: str) -> None:
+    ``moving``: the bullets whose steps are done; None: all. Others stay as they are ``held``.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        held: Mapping[str, Bullet] | None = None,
+        moving: Set[str] | None = None,
+        bullets: Set[str] = frozenset(),
+    ) -> None:
+        self._moving = moving
+        self._bullets = bullets
+        self._reached = set(bullets)
+        """These, and whatever they were merged into."""
+        self._resting = {} if moving is None else {id: one for id, one in (held or {}).items() if id not in moving}
         self.taught: set[str] = set()
         """Bullets that ever had a text of the source."""
         self._source = source
@@ -106,9 +146,15 @@ class _Search:
         """Folded -> as it stood."""
         self._said: set[str] = set()
         """Texts that stay, folded."""
+        self._wrote: dict[str, int] = {}
+        """The revision with which each bullet last was given a text, whether or not it was erased."""
 
     def erase(self, entry: Entry) -> Entry:
         """The row as it will be, with the sections of ``ADD``s, until it is known which bullets stay."""
+        if self._rests(entry):
+            for step in entry.batch.operations:
+                self._pass(step)
+            return entry
         given = iter(entry.ids)
         left = [self._left(entry, index, step, step_ids(step, given)) for index, step in enumerate(steps(entry))]
         erased = tuple(step for step in left if isinstance(step, Erased))
@@ -117,20 +163,44 @@ class _Search:
             return entry
         operations = tuple(step for step in left if not isinstance(step, Erased))
         batch = _bare(entry.batch) if whole else msgspec.structs.replace(entry.batch, operations=operations)
+        if self._bullets and not operations:
+            batch = msgspec.structs.replace(batch, reason="", key="")  # all of it was about them
         return msgspec.structs.replace(entry, batch=batch, erased=erased)
+
+    def _rests(self, entry: Entry) -> bool:
+        """Whether all of it is by others, on bullets of which nothing goes: most of a long log."""
+        moving = self._moving
+        if moving is None or entry.erased or self._names(entry.batch) or not moving.isdisjoint(entry.ids):
+            return False
+        return all(moving.isdisjoint(named(step)) for step in entry.batch.operations)
 
     def _left(self, entry: Entry, index: int, step: Operation | Erased, ids: tuple[str, ...]) -> Operation | Erased:
         """What is left of a step, once both books have taken it."""
+        if self._moving is not None and self._moving.isdisjoint(ids):
+            self._pass(step)
+            return step
         left = step
         if not isinstance(step, Erased):
-            if goes := self._goes(step, entry.batch):
-                blank = isinstance(step, Update) and not self._names(entry.batch) and self._replaces_kept(step)
-                left = _tombstone(entry, step, ids, index, blank)
+            if goes := ids[0] in self._bullets or self._goes(step, entry.batch):
+                moved = isinstance(step, Update) and not (self._names(entry.batch) or ids[0] in self._bullets)
+                left = _tombstone(entry, step, ids, index, self._wrote.get(ids[0], 0) if moved else 0)
             if isinstance(step, Add | Update | Merge):
                 self._note(step.content, ids[0], goes)
+        if _kind(step) == "MERGE" and not self._reached.isdisjoint(ids):
+            self._reached.add(ids[0])
+        if _kind(step) in _WRITING:
+            self._wrote[ids[0]] = entry.revision
         advance(self._before, step, entry)
         advance(self._after, left, entry)
         return left
+
+    def _pass(self, step: Operation | Erased) -> None:
+        """A step by others on bullets of which nothing goes."""
+        if isinstance(step, _SAYING):
+            self._said.add(_words_of(step.content))
+            if isinstance(step, Add):
+                self._before.skip()
+                self._after.skip()
 
     def _names(self, batch: Batch) -> bool:
         return self._source in batch.sources
@@ -147,13 +217,15 @@ class _Search:
             return False
         if folded in self._erased:
             return True
+        if self._bullets:
+            return not self._reached.isdisjoint(named(step)) and self._holds_a_piece(step.content)
         if batch.sources or self._source not in _learnt(self._before, step):
             return False
-        pieces = traces(self._erased.values(), self._source, [("", step.content)])
-        return bool(pieces) or not _learnt(self._after, step)
+        return self._holds_a_piece(step.content) or not _learnt(self._after, step)
 
-    def _replaces_kept(self, step: Update) -> bool:
-        return step.id in self._before and _words_of(self._before[step.id].content) in self._said
+    def _holds_a_piece(self, content: str) -> bool:
+        texts = self._erased.values()
+        return bool(traces(texts, self._source, [("", content)]) or Telling(texts).piece(content))
 
     def _note(self, content: str, id: str, goes: bool) -> None:
         if goes:
@@ -163,10 +235,17 @@ class _Search:
             self._said.add(_words_of(content))
 
     def before(self) -> dict[str, Bullet]:
-        return _with_text(self._before)
+        return self._whole(self._before)
 
     def after(self) -> dict[str, Bullet]:
-        return _with_text(self._after)
+        return self._whole(self._after)
+
+    def _whole(self, book: Book) -> dict[str, Bullet]:
+        moved = _with_text(book)
+        if not self._resting:
+            return moved
+        ordered = sorted((*self._resting.values(), *moved.values()), key=lambda bullet: bullet.number)
+        return {bullet.id: bullet for bullet in ordered}
 
     def texts(self) -> tuple[str, ...]:
         return tuple(self._erased.values())
@@ -174,6 +253,20 @@ class _Search:
     def lost(self) -> tuple[str, ...]:
         """Texts that only the source's batches, and copies of them, held."""
         return tuple(text for folded, text in self._erased.items() if folded not in self._said)
+
+
+def _may_change(entries: Sequence[Entry], source: str) -> set[str]:
+    """Every bullet that a forgetting may change or must know: those of batches of the source's or of nobody's, of rows
+    of which something was erased, and all that was ever merged."""
+    moving: set[str] = set()
+    for entry in entries:
+        batch = entry.batch
+        if entry.erased or not batch.sources or source in batch.sources:
+            given = iter(entry.ids)
+            moving.update(id for step in steps(entry) for id in step_ids(step, given))
+        else:
+            moving.update(id for one in batch.operations if isinstance(one, Merge) for id in named(one))
+    return moving
 
 
 def _learnt(book: Book, step: Operation) -> set[str]:
@@ -193,10 +286,14 @@ def _words_of(text: str) -> str:
 # --- erasing --------------------------------------------------------------------------------------------------------
 
 
-def _tombstone(entry: Entry, operation: Operation, ids: tuple[str, ...], index: int, blank: bool) -> Erased:
+def _tombstone(entry: Entry, operation: Operation, ids: tuple[str, ...], index: int, after: int) -> Erased:
     alone = msgspec.structs.replace(entry.batch, operations=(operation,))
     row = msgspec.structs.replace(entry, batch=alone, ids=ids, erased=())
-    return msgspec.structs.replace(erase(row, ids).erased[0], index=index, blank=blank)
+    return msgspec.structs.replace(erase(row, ids).erased[0], index=index, after=after)
+
+
+def _kind(step: Operation | Erased) -> str:
+    return step.kind if isinstance(step, Erased) else kind_of(step)
 
 
 def _bare(batch: Batch) -> Batch:
@@ -216,10 +313,11 @@ def _without_sections(entries: Sequence[Entry], stay: set[str]) -> tuple[Entry, 
     )
 
 
-def _without_reasons(entries: Sequence[Entry], texts: Sequence[str], source: str) -> list[Entry]:
-    """Without the reasons and keys of others that speak of the source or hold words of its texts."""
-    places = ((f"{at}", word) for at, entry in enumerate(entries) for word in _words(entry.batch))
+def _without_reasons(entries: Sequence[Entry], texts: Sequence[str], source: str, telling: Telling) -> list[Entry]:
+    """Without the reasons and keys of others that speak of the source, or hold words or a telling piece of a text."""
+    places = [(f"{at}", word) for at, entry in enumerate(entries) for word in _words(entry.batch)]
     hit = {int(trace.place) for trace in traces(texts, source, places)}
+    hit |= {int(at) for at, word in places if telling.piece(word)}
     return [_mute(entry) if at in hit else entry for at, entry in enumerate(entries)]
 
 
@@ -249,6 +347,8 @@ def _counters(bullet: Bullet) -> tuple[int, int, int]:
     return bullet.helpful, bullet.harmful, bullet.neutral
 
 
-def _alike(bullets: dict[str, Bullet], texts: Sequence[str], source: str) -> tuple[str, ...]:
-    places = ((id, text) for id, bullet in bullets.items() for text in (bullet.section, bullet.content))
-    return tuple(dict.fromkeys(trace.place for trace in traces(texts, source, places)))
+def _alike(bullets: dict[str, Bullet], texts: Sequence[str], source: str, telling: Telling) -> tuple[str, ...]:
+    places = [(id, text) for id, bullet in bullets.items() for text in (bullet.section, bullet.content)]
+    found = {trace.place for trace in traces(texts, source, places)}
+    found |= {id for id, text in places if telling.piece(text)}
+    return tuple(id for id in bullets if id in found)

@@ -82,14 +82,16 @@ def gated(
     gate = gate or Gate()
     adds = {index: one for index, one in enumerate(batch.operations) if isinstance(one, Add)}
     vectors = dict(zip(adds, book.embed([add.content for add in adds.values()]), strict=True))
+    meant = dict(zip(adds, book.meant([(add.section, vectors[at]) for at, add in adds.items()], gate), strict=True))
     rewritten = _rewritten(batch, book)
     gone = _touched(batch)
     decisions: dict[int, Decision] = {}
     for index, add in adds.items():
-        twin = book.twin(add.section, add.content, gate, kept=kept, without=gone, vector=vectors[index])
+        vector, near = vectors[index], meant[index]
+        twin = book.twin(add.section, add.content, gate, kept=kept, without=gone, vector=vector, meant=near)
         where = book
-        if twin is None:
-            twin, where = rewritten.twin(add.section, add.content, gate, kept=kept, vector=vectors[index]), rewritten
+        if twin is None and len(rewritten):
+            twin, where = rewritten.twin(add.section, add.content, gate, kept=kept, vector=vector), rewritten
         if twin is not None:
             decisions[index] = _against_book(index, add, twin, where[twin.id], gate)
     stay = {index: add for index, add in adds.items() if index not in decisions or decisions[index].what is What.ASK}
@@ -117,7 +119,7 @@ def _rewritten(batch: Batch, book: BookIndex) -> BookIndex:
                 found[id] = msgspec.structs.replace(book[id], content=operation.content)
         for id in _removed(operation):
             found.pop(id, None)
-    return BookIndex(found.values(), embedder=book.embedder)
+    return BookIndex(found.values(), embedder=book.embedder, spellings=book.spellings)
 
 
 def _removed(operation: Operation) -> tuple[str, ...]:
@@ -156,7 +158,7 @@ def _among(
     kept: Kept,
 ) -> dict[int, Decision]:
     """Decisions for the ``ADD``s that the book does not say: the longest leads, those near it are dropped."""
-    leaders, found = BookIndex(embedder=book.embedder), {}
+    leaders, found = BookIndex(embedder=book.embedder, spellings=book.spellings), {}
     for index in sorted(adds, key=lambda index: (-len(adds[index].content), adds[index].content, index)):
         add, vector = adds[index], vectors[index]
         twin = leaders.twin(add.section, add.content, gate, kept=kept, vector=vector)
@@ -287,7 +289,9 @@ def refine(
     """
     chosen = (clusters(book, gate, kept=kept) if found is None else tuple(found))[:MAX_OPERATIONS]
     merges = tuple(_merge(cluster, texts or {}) for cluster in chosen)
-    reason = f"near-duplicates: {sum(len(one.ids) for one in merges)} bullets into {len(merges)}" if merges else ""
+    going = sum(len(one.ids) for one in merges)
+    what = "1 bullet" if going == 1 else f"{going} bullets"
+    reason = f"near-duplicates: {what} merged into {'another' if len(merges) == 1 else 'others'}" if merges else ""
     return Batch(operations=merges, actor=actor, key=key, reason=reason)
 
 

@@ -77,6 +77,8 @@ def diff(before: Mapping[str, Bullet], after: Mapping[str, Bullet]) -> tuple[Dif
 
 
 def _change(id: str, before: Bullet | None, after: Bullet | None) -> Difference | None:
+    if before == after:  # most of a long book
+        return None
     was, stands = _stands(before), _stands(after)
     if (before is None and not stands) or (after is None and not was):
         return None

@@ -8,6 +8,7 @@ itself calls a compatibility form of an ASCII character comes from ``unicodedata
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 MARK = "\u0300"
@@ -35,6 +36,7 @@ _ALIKE = {
 }  # fmt: skip
 
 _TABLE = {look: plain for plain, looks in _ALIKE.items() for look in looks}
+_WORD = re.compile(r"[^\W_]{3,}")
 _REMEMBERED_CHARACTERS = 20_000
 
 
@@ -76,6 +78,28 @@ def skeleton(text: str) -> str:
     'b-12'
     """
     return text if text.isascii() else text.translate(_looks)
+
+
+def poses(letter: str, look: str) -> bool:
+    """Whether a letter or digit of another script passes for this ASCII one; accented Latin letters do not."""
+    latin = unicodedata.name(letter, "").startswith("LATIN")
+    return not letter.isascii() and look.isascii() and look.isalnum() and not latin
+
+
+def plain_words(text: str) -> str:
+    """Words of three letters or more that a reader takes for ASCII ones, in ASCII; shorter ones may be formulas.
+
+    >>> plain_words("the \\u043erder of \\u03c1g, \u0437\u0430\u043a\u0430\u0437")
+    'the order of \u03c1g, \u0437\u0430\u043a\u0430\u0437'
+    """
+    return text if text.isascii() else _WORD.sub(lambda match: _plain(match[0]), text)
+
+
+def _plain(word: str) -> str:
+    look = skeleton(word)
+    if word.isascii() or not look.isascii():
+        return word
+    return "".join(b if poses(a, b) else a for a, b in zip(word, look, strict=True))
 
 
 def imitates(text: str) -> str:

@@ -6,8 +6,9 @@ plain words stays one: stages and quarantine are for that), or read what a model
 
 The rules, each the identity on its own result:
 
-- characters that nobody sees go (controls, bidirectional overrides, zero-width, tags, private use, lone surrogates),
-  every kind of line end is one line feed, every kind of space a space; NFC; at most four combining marks on a letter;
+- orders to a terminal (colours, titles) go whole, characters that nobody sees (controls, bidirectional overrides,
+  zero-width, tags, private use, lone surrogates) one by one, every kind of line end is one line feed, every kind of
+  space a space; NFC; at most four combining marks on a letter;
 - lines after the first are indented by four spaces, which Markdown reads as neither heading, rule nor fence, and keep
   their indentation among themselves; empty lines go;
 - what begins a header, rule, fence, quotation, bullet or turn at the start of a line gets a backslash before it;
@@ -21,7 +22,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from potstill.distill.playbook.lookalikes import MARK, skeleton
+from potstill.distill.playbook.lookalikes import MARK, poses, skeleton
 from potstill.distill.playbook.operations import MAX_CONTENT_CHARACTERS, MAX_SECTION_CHARACTERS
 
 INDENT = "    "
@@ -30,6 +31,15 @@ INDENT = "    "
 ID = r"(?<!\w)(?<!-)b-[0-9]{1,18}(?!\w)(?!\.[0-9])"
 """A bullet's id where it stands as a word of its own."""
 
+_ESC = r"(?<!\x1b)\x1b++"
+_STRING = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]*+(?:\x07|\x1b++\\|\x9c)"
+_ESCAPES = re.compile(
+    rf"(?:{_ESC}\]|\x9d(?=[0-9]+;)|{_ESC}[PX^_]){_STRING}|{_ESC}\](?:[0-9]+;)?|{_ESC}[PX^_](?![a-z])"
+    rf"|{_ESC}\[[0-?]*+[ -/]*+[@-~]?|\x9b[0-?]++[ -/]*+[@-~]|{_ESC}[()*+][0-9A-Z]"
+    rf"|{_ESC}(?:[78=>]|[cDEHMNOZ](?![a-z]))"
+)
+"""What a terminal takes for an order (ECMA-48, sections 5.4 and 5.6), whole: without its first character alone ``[31m``
+would stay. A title or the like that never ends loses its beginning: its text may be ours."""
 _LINE_ENDS = re.compile(r"\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _BLANK = "\t\u2800\u3164\uffa0\u115f\u1160"
 """Drawn as a blank and yet no space to Unicode."""
@@ -101,7 +111,7 @@ def _shape(text: str) -> str:
 
 def _visible(text: str) -> str:
     """Without what nobody sees; line feeds and spaces of one kind; NFC."""
-    plain = _LINE_ENDS.sub("\n", text)
+    plain = _LINE_ENDS.sub("\n", _ESCAPES.sub("", text))
     if not plain.isprintable() or not plain.isascii():
         plain = _UNSEEN_MARKS.sub("", plain.translate(_seen))
         plain = _STACKED.sub(r"\1", unicodedata.normalize("NFC", plain))
@@ -165,12 +175,7 @@ def _one_script(word: str) -> str:
     """A word of Latin letters with those of others that look like them: in Latin."""
     if not any(each.isascii() and each.isalpha() for each in word):
         return word
-    return "".join(look if _poses(each, look) else each for each, look in zip(word, skeleton(word), strict=True))
-
-
-def _poses(letter: str, look: str) -> bool:
-    latin = unicodedata.name(letter, "").startswith("LATIN")
-    return not letter.isascii() and look.isascii() and look.isalnum() and not latin
+    return "".join(look if poses(each, look) else each for each, look in zip(word, skeleton(word), strict=True))
 
 
 def _insert(text: str, pattern: re.Pattern[str], where: Callable[[re.Match[str]], list[tuple[int, str]]]) -> str:

@@ -58,8 +58,12 @@ class Merge(Struct, frozen=True, kw_only=True, tag="MERGE"):
 
 
 class Remove(Struct, frozen=True, kw_only=True, tag="REMOVE"):
+    """``revision`` here and in what follows: the bullet's, as it was when this was decided; refused where it has
+    another by now. None: whatever it is."""
+
     id: str
     reason: str = ""
+    revision: int | None = None
 
 
 class Pin(Struct, frozen=True, kw_only=True, tag="PIN"):
@@ -67,6 +71,7 @@ class Pin(Struct, frozen=True, kw_only=True, tag="PIN"):
 
     id: str
     pinned: bool = True
+    revision: int | None = None
 
 
 class Quarantine(Struct, frozen=True, kw_only=True, tag="QUARANTINE"):
@@ -74,17 +79,20 @@ class Quarantine(Struct, frozen=True, kw_only=True, tag="QUARANTINE"):
 
     id: str
     reason: str = ""
+    revision: int | None = None
 
 
 class Restore(Struct, frozen=True, kw_only=True, tag="RESTORE"):
     """Out of quarantine, or back after a removal."""
 
     id: str
+    revision: int | None = None
 
 
 class SetStage(Struct, frozen=True, kw_only=True, tag="STAGE"):
     id: str
     stage: Stage
+    revision: int | None = None
 
 
 Operation = Add | Update | Tag | Merge | Remove | Pin | Quarantine | Restore | SetStage

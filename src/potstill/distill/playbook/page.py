@@ -8,10 +8,16 @@ Prompt caches pay for bytes that stay. So between two epochs a page only grows a
 | what happened since the epoch | in the text |
 |---|---|
 | a bullet was added, became live, or was restored | at the end, if what is left of the budget has room for it |
-| a bullet was updated, merged, or removed | as it was, until the next epoch |
-| quarantined, or taken back to canary or shadow | gone at once: it is suspected of doing harm |
+| a bullet was updated | as it was, until the next epoch or until a line before it changes |
+| removed, quarantined, or taken back to canary or shadow | gone at once: it is wrong, or suspected of doing harm |
+| merged into another one | gone at once; the other one's line is written anew, or comes in at the end |
 | a source of the line was forgotten | the line is gone at once; what is left of the bullet takes its place |
 | counters, pins, utility | nothing; the next epoch chooses by them |
+
+Behind the first line that changes, a prompt cache holds nothing any more: all lines there are written as the bullets
+are now, which costs nothing. How long an updated line may stand as it was is bounded (``due``): until such lines are
+a tenth of the page, which is at once where the page is short, or until most of the prefix is lost for another reason,
+or for 50 revisions, or for an hour of the epoch.
 
 Bullets that come with one look at the book stand in the order of their numbers, those of a later look behind them: one
 that was staged late has a low number and still stands at the end. Bullets that the epoch left out stay out until the
@@ -25,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from itertools import takewhile
 
 from potstill.distill.playbook.budget import Budget, Candidate, choose, prior_means
 from potstill.distill.playbook.operations import Bullet, Stage
@@ -34,12 +41,17 @@ from potstill.protocols import TokenCounter
 from potstill.retrieval.tokens import EstimatedTokens
 from potstill.types import Struct
 
+_MOST = 0.75
+"""Share of a text behind its first change from which on its cached prefix counts as lost."""
+
 
 class Epoch(Struct, frozen=True, kw_only=True):
     """What a compaction fixed."""
 
     revision: int
     """The book's, as it was read."""
+    at: float = 0.0
+    """Unix seconds; 0: long ago."""
     ids: tuple[str, ...] = ()
     """In the order of the text."""
     left_out: tuple[str, ...] = ()
@@ -57,14 +69,25 @@ class Page(Struct, frozen=True, kw_only=True):
     entries: tuple[Entry, ...] = ()
     waiting: tuple[str, ...] = ()
     """Bullets that came since the epoch and found no room."""
+    tokens: int = 0
+    """Of the whole text."""
+    stale: int = 0
+    """Tokens of lines that are out of date."""
     pending: int = 0
-    """Tokens that a compaction would put right: lines out of date, waiting bullets, headers that stand again."""
+    """Tokens that a compaction would put right: these, waiting bullets, headers that stand again."""
+    lost: int = 0
+    """Tokens of the text from the first line on that changed with the last look; 0: it only grew."""
     urgent: bool = False
     """A pinned bullet waits."""
 
     @property
     def ids(self) -> tuple[str, ...]:
         return ids_of(self.entries)
+
+    @property
+    def behind(self) -> bool:
+        """Whether a compaction would make it say something else."""
+        return self.stale > 0 or bool(self.waiting)
 
     @property
     def tail(self) -> tuple[str, ...]:
@@ -77,7 +100,14 @@ class Due(StrEnum):
     """Why a compaction is due."""
 
     PINNED_WAITS = "pinned-waits"
+    STALE = "stale"
+    """Much of the page is out of date."""
+    BROKEN = "broken"
+    """Something is to be put right, and most of the cached prefix is lost anyway."""
     PENDING = "pending"
+    """Something is to be put right, and has been for many revisions."""
+    OVERDUE = "overdue"
+    """Something is out of date, and the epoch is old."""
 
 
 class Setting(Struct, frozen=True, kw_only=True):
@@ -134,7 +164,8 @@ def open_page(epoch: Epoch, bullets: Iterable[Bullet], setting: Setting | None =
     present = {one.id: one for one in bullets}
     kept = [entry(present[id]) for id in epoch.ids if id in present and everybody_sees(present[id])]
     fitting, waiting = _within(kept, (), setting)
-    return Page(epoch=epoch, revision=epoch.revision, entries=tuple(fitting), waiting=waiting)
+    tokens = _tokens(fitting, setting)
+    return Page(epoch=epoch, revision=epoch.revision, entries=tuple(fitting), waiting=waiting, tokens=tokens)
 
 
 def advance(
@@ -146,29 +177,45 @@ def advance(
     """
     setting = setting or Setting()
     present = {one.id: one for one in bullets}
-    kept = [one for one in (_still(old, present.get(old.id), anew) for old in page.entries) if one is not None]
+    heirs = _heirs(page.entries, present)
+    kept = _kept(page.entries, present, heirs, anew)
     room = len(kept) < len(page.entries)
-    coming = [entry(one) for one in _newcomers(page, kept, present, room)]
+    coming = [entry(one) for one in _newcomers(page, kept, present, heirs, room)]
     entries, refused = _within(kept, coming, setting)
     waiting = _still_waiting(page, refused, present, ids_of(entries))
+    stale = sum(_amiss(one, present[one.id], setting) for one in entries)
     return Page(
         epoch=page.epoch,
         revision=revision,
         entries=tuple(entries),
         waiting=waiting,
-        pending=_pending(entries, waiting, present, setting),
+        tokens=_tokens(entries, setting),
+        stale=stale,
+        lost=_lost(page.entries, entries, setting),
+        pending=stale + _pending(entries, waiting, present, setting),
         urgent=any(present[id].pinned for id in waiting),
     )
 
 
-def due(page: Page, budget: Budget) -> Due | None:
-    """Why the page should be compacted now; None: it need not be."""
+def due(page: Page, budget: Budget, now: float = 0.0) -> Due | None:
+    """Why the page should be compacted now; None: it need not be. ``now``: Unix seconds; 0: no epoch is too old."""
     if page.urgent and page.epoch.revision < page.revision:
         return Due.PINNED_WAITS
-    since = page.revision - page.epoch.revision
-    if since >= budget.every and page.pending > 0 and page.pending >= budget.slack * budget.tokens:
+    if page.stale > 0 and page.stale >= budget.slack * page.tokens:
+        return Due.STALE
+    if page.pending > 0 and page.lost >= _MOST * page.tokens:
+        return Due.BROKEN
+    if page.pending > 0 and page.revision - page.epoch.revision >= budget.every:
         return Due.PENDING
+    if page.stale > 0 and now - page.epoch.at >= budget.patience_s:
+        return Due.OVERDUE
     return None
+
+
+def standing_as(line: Entry, now: Bullet) -> bool:
+    """Whether the line says what the bullet says."""
+    fresh = entry(now)
+    return (fresh.line, fresh.section) == (line.line, line.section)
 
 
 def text_of(page: Page, setting: Setting | None = None, without: Iterable[str] = ()) -> str:
@@ -193,22 +240,50 @@ def _tokens(entries: Sequence[Entry], setting: Setting) -> int:
     return setting.counter.count(render(entries, setting.sections))
 
 
-def _still(old: Entry, now: Bullet | None, anew: bool) -> Entry | None:
-    """A line of the page after a look at the book: as it was, written anew, or gone.
+def _heirs(entries: Sequence[Entry], present: Mapping[str, Bullet]) -> set[str]:
+    """Bullets into which a line of the page was merged, each at the end of its chain."""
+    found = set()
+    for one in entries:
+        now = present.get(one.id)
+        while now is not None and now.merged_into and now.merged_into not in found:
+            found.add(now.merged_into)
+            now = present.get(now.merged_into)
+    return found
 
-    Sources only grow while a book goes on. One that the line had and the bullet has no more was forgotten or undone.
-    """
-    if now is None or now.quarantined or now.stage is not Stage.LIVE:
-        return None
-    if anew or not set(old.sources) <= set(now.sources):
-        return entry(now) if everybody_sees(now) else None
-    return old
+
+def _kept(old: Sequence[Entry], present: Mapping[str, Bullet], heirs: set[str], anew: bool) -> list[Entry]:
+    """The page's lines after a look at the book, in their order: those that went left out, and from the first change
+    on as the bullets are now."""
+    kept: list[Entry] = []
+    changed = anew
+    for one in old:
+        now = present.get(one.id)
+        if now is None or not everybody_sees(now):
+            changed = True
+            continue
+        line = entry(now) if changed or one.id in heirs or _unlearnt(one, now) else one
+        changed = changed or line.line != one.line
+        kept.append(line)
+    return kept
 
 
-def _newcomers(page: Page, kept: Sequence[Entry], present: Mapping[str, Bullet], room: bool) -> list[Bullet]:
+def _lost(before: Sequence[Entry], now: Sequence[Entry], setting: Setting) -> int:
+    """Tokens from the first line on that is another one; of a text that only grew none."""
+    same = sum(1 for _ in takewhile(lambda pair: pair[0].line == pair[1].line, zip(before, now, strict=False)))
+    return _tokens(now[same:], setting) if same < len(before) else 0
+
+
+def _unlearnt(old: Entry, now: Bullet) -> bool:
+    """Sources only grow while a book goes on. One that the line had and the bullet has no more was forgotten."""
+    return not set(old.sources) <= set(now.sources)
+
+
+def _newcomers(
+    page: Page, kept: Sequence[Entry], present: Mapping[str, Bullet], heirs: set[str], room: bool
+) -> list[Bullet]:
     """Bullets that may be added now, by number. Waiting ones are asked again only where lines went (``room``)."""
     never = {*ids_of(kept), *page.epoch.pinned_out}
-    out = {*page.epoch.left_out, *(() if room else page.waiting)}
+    out = {*page.epoch.left_out, *(() if room else page.waiting)} - heirs
     new = (one for one in present.values() if one.id not in never and (one.pinned or one.id not in out))
     return sorted((one for one in new if everybody_sees(one)), key=lambda one: one.number)
 
@@ -239,19 +314,17 @@ def _still_waiting(
 
 
 def _pending(entries: Sequence[Entry], waiting: Sequence[str], present: Mapping[str, Bullet], setting: Setting) -> int:
+    """Tokens of waiting bullets, and of headers that stand again."""
     count = setting.counter.count
-    stale = sum(_amiss(one, present[one.id], setting) for one in entries)
     wanting = sum(count(f"{entry(present[id]).line}\n") for id in waiting)
     keys = [one.section for one in entries]
     starts = [key for before, key in zip([None, *keys], keys, strict=False) if key != before]
     again = sum(count(f"\n\n{header(key, setting.sections)}\n") * (starts.count(key) - 1) for key in set(starts))
-    return stale + wanting + again
+    return wanting + again
 
 
 def _amiss(standing: Entry, now: Bullet, setting: Setting) -> int:
     """Tokens of a line that is out of date: its own, or those that it does not say yet where they are more."""
-    fresh = entry(now)
-    if not now.removed and (fresh.line, fresh.section) == (standing.line, standing.section):
+    if standing_as(standing, now):
         return 0
-    lines = (standing.line,) if now.removed else (standing.line, fresh.line)
-    return max(setting.counter.count(f"{line}\n") for line in lines)
+    return max(setting.counter.count(f"{line}\n") for line in (standing.line, entry(now).line))

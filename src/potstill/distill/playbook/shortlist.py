@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from potstill.distill.playbook.operations import Bullet
 from potstill.protocols import Ranker
@@ -29,6 +31,7 @@ class Shortlist:
         self._ranker = make()
         self._texts: list[tuple[str, str]] = []
         self._found: dict[str, tuple[int, Bullet]] = {}
+        self._places = self._numbers = np.empty(0, dtype=np.int64)  # in the order of what can be found
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -55,17 +58,30 @@ class Shortlist:
             self._texts += missing
             places = {text: place for place, text in enumerate(self._texts)}
             self._found = {one.id: (places[_text(one)], one) for one in wanted.values()}
+            self._places = np.array([place for place, _ in self._found.values()], dtype=np.int64)
+            self._numbers = np.array([one.number for one in wanted.values()], dtype=np.int64)
 
     def nearest(self, query: str, count: int, never: Collection[str] = ()) -> list[Bullet]:
         """At most ``count`` bullets with a score above 0, the nearest first; ties by number. ``never``: ids to skip."""
         with self._lock:
-            found = [pair for id, pair in self._found.items() if id not in never]
-            if not found or count < 1:
+            found, places, numbers = self._found, self._places, self._numbers
+            if count < 1 or not found.keys() - never:
                 return []
-            scores = np.asarray(self._ranker.scores(query))[[place for place, _ in found]]
-        numbers = np.array([bullet.number for _, bullet in found])
-        order = np.lexsort((numbers, -scores))[:count]
-        return [found[place][1] for place in order if scores[place] > 0]
+            scores = np.asarray(self._ranker.scores(query))[places]
+        order = _best(scores, numbers, count + sum(id in found for id in set(never)))
+        bullets = list(found.values())
+        nearest = (bullets[place][1] for place in order.tolist() if scores[place] > 0)
+        return [bullet for bullet in nearest if bullet.id not in never][:count]
+
+
+def _best(scores: NDArray[np.floating[Any]], numbers: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Where the ``count`` largest scores are, the largest first; ties by number."""
+    if count < len(scores):
+        some = np.flatnonzero(scores >= np.partition(scores, len(scores) - count)[len(scores) - count])
+    else:
+        some = np.arange(len(scores))
+    best: NDArray[np.int64] = some[np.lexsort((numbers[some], -scores[some]))][:count]
+    return best
 
 
 def _text(bullet: Bullet) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Which short texts are nearly the same by their letters, and how pairs become groups.
 
-What it knows: character n-grams, an inverted index, pairs. What it does not do: vectors (``similar_vectors``), bullets
-and operations (``gate``), models, files.
+What it knows: character n-grams, sections, pairs. What it does not do: keep and search sets of grams (``postings``),
+vectors (``similar_vectors``), bullets and operations (``gate``), models, files.
 
 *The lexical similarity* of two texts is the cosine of their sets of character n-grams (3 to 5): shared grams over the
 geometric mean of the two sizes. Sets, because a repeated word says nothing new and whole numbers give exact bounds; the
@@ -13,28 +13,25 @@ Grams are 32-bit hashes: of two texts with 500 grams each, one in 17,000 pairs c
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import threading
 import unicodedata
-from array import array
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from potstill.distill.playbook.lookalikes import plain_words
+from potstill.distill.playbook.postings import Grams, Postings, cosine, distinct
 from potstill.errors import ConfigError
 from potstill.types import Struct
 
-Grams = NDArray[np.uint32]
 SHORTEST, LONGEST = 3, 5
 """Lengths of the n-grams, in characters of the normalised text."""
 MOST_PAIRS = 5_000_000
 """Pairs that one call gives back (some 500 MB): more means that the threshold tells nothing apart."""
-_BUCKETS = (1 << 18) - 1
-_POSTINGS_A_SET = 1000  # that are read in the time in which one set is compared
-_VERIFY = 4096
+_REMEMBERED = 256
 _SPACE = re.compile(r"\s+")
 
 
@@ -54,23 +51,54 @@ class Pair(Struct, frozen=True, kw_only=True):
 
 
 def normalised(text: str) -> str:
-    """What two texts have in common that differ in letter case, spaces and ways to write one character (NFKC).
+    """What two texts have in common that differ in letter case, spaces and ways to write one character (NFKC), also
+    with letters of another script that look alike within a word.
 
     >>> normalised("  Open the\\n FRIDGE first ")
     'open the fridge first'
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    folded, before = _folded(text), text
+    while not folded.isascii() and folded != before:
+        folded, before = _folded(plain_words(folded)), folded
     return _SPACE.sub(" ", folded).strip()
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def fingerprint(text: str) -> str:
     """32 hexadecimal digits that are equal where the normalised texts are."""
-    return hashlib.sha256(normalised(text).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return _digest(normalised(text))
+
+
+def sentence(text: str) -> str:
+    """As ``fingerprint``, but for what closes the text: a full stop, or an exclamation mark behind a word (behind a
+    lone letter or a digit it may be a factorial).
+
+    >>> sentence("Ask first!") == sentence("Ask first."), sentence("Divide by n!") == sentence("Divide by n.")
+    (True, False)
+    """
+    return _sentence(normalised(text))
+
+
+def _sentence(plain: str) -> str:
+    said = plain.rstrip(" .\u3002")
+    if said[-3:-1].isalpha() or said.endswith("!!"):
+        said = said.rstrip("!")
+    return _digest(said or plain)
+
+
+def _digest(plain: str) -> str:
+    return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def grams(text: str) -> Grams:
     """The sorted set of hashes of a text's n-grams; one space stands at either end, so that "a" has a gram as well."""
-    plain = normalised(text)
+    return _grams(normalised(text))
+
+
+def _grams(plain: str) -> Grams:
     if not plain:
         return np.empty(0, dtype=np.uint32)
     points = np.frombuffer(f" {plain} ".encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
@@ -80,7 +108,40 @@ def grams(text: str) -> Grams:
         if length >= SHORTEST:
             mixed = (rolling ^ (rolling >> np.uint64(29)) ^ np.uint64(length << 56)) * np.uint64(0x9E3779B97F4A7C15)
             found.append((mixed >> np.uint64(32)).astype(np.uint32))
-    return np.unique(np.concatenate(found))
+    return distinct(np.concatenate(found))
+
+
+class Spelling:
+    """A text's letters as they are compared; each thing about it is worked out when it is first asked for."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @cached_property
+    def plain(self) -> str:
+        return normalised(self.text)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return _digest(self.plain)
+
+    @cached_property
+    def sentence(self) -> str:
+        return _sentence(self.plain)
+
+    @cached_property
+    def grams(self) -> Grams:
+        return _grams(self.plain)
+
+
+class Spellings(dict[str, Spelling]):
+    """Of texts that were asked for lately: one that is looked for is often entered next."""
+
+    def __missing__(self, text: str) -> Spelling:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[text] = spelling = Spelling(text)
+        return spelling
 
 
 def similarity(first: str, second: str) -> float:
@@ -92,11 +153,7 @@ def similarity(first: str, second: str) -> float:
     0.1667
     """
     a, b = grams(first), grams(second)
-    return float(_cosine(len(np.intersect1d(a, b, assume_unique=True)), len(a), len(b)))
-
-
-def _cosine(shared: int, first: int, second: int) -> float:
-    return shared / math.sqrt(first * second) if shared else 0.0
+    return float(cosine(len(np.intersect1d(a, b, assume_unique=True)), len(a), len(b)))
 
 
 def check_threshold(threshold: float) -> None:
@@ -111,81 +168,6 @@ def best(found: Iterable[Near], limit: int | None) -> list[Near]:
 # --- letters --------------------------------------------------------------------------------------------------------
 
 
-class _Postings:
-    """The gram sets of one section, by slot, and an inverted index over 2**18 buckets of gram hashes.
-
-    A search is exact. A text that reaches the threshold t shares at least t^2 |A| grams with the query A, so it is met
-    in the postings of any |A| - t^2 |A| + 1 of them: the rarest are read, and more while they are cheap. What was
-    met c times among p grams shares at most c + |A| - p, and only where that is enough are the sets compared.
-    """
-
-    def __init__(self) -> None:
-        self.ids: list[str | None] = []
-        self._sets: list[Grams] = []
-        self._roots = np.empty(64, dtype=np.float64)  # of the sets' sizes; infinite where removed
-        self._postings: defaultdict[int, array[int]] = defaultdict(lambda: array("I"))
-        self._removed = 0
-
-    @property
-    def mostly_removed(self) -> bool:
-        return self._removed > 64 and 2 * self._removed > len(self.ids)
-
-    def add(self, id: str, found: Grams) -> int:
-        slot = len(self.ids)
-        if slot == len(self._roots):
-            self._roots = np.concatenate([self._roots, np.empty_like(self._roots)])
-        self._roots[slot] = math.sqrt(len(found)) if len(found) else math.inf
-        self.ids.append(id)
-        self._sets.append(found)
-        for bucket in np.unique(found & np.uint32(_BUCKETS)).tolist():
-            self._postings[bucket].append(slot)
-        return slot
-
-    def remove(self, slot: int) -> None:
-        self.ids[slot], self._sets[slot], self._roots[slot] = None, np.empty(0, dtype=np.uint32), math.inf
-        self._removed += 1
-
-    def living(self) -> Iterator[tuple[int, str, Grams]]:
-        for slot, id in enumerate(self.ids):
-            if id is not None:
-                yield slot, id, self._sets[slot]
-
-    def near(self, query: Grams, threshold: float, before: int | None = None) -> Iterator[Near]:
-        """Whatever reaches the threshold, in no order; with ``before`` only slots below it."""
-        slots = self._candidates(query, threshold, len(self.ids) if before is None else before)
-        for start in range(0, len(slots), _VERIFY):
-            block = slots[start : start + _VERIFY].tolist()
-            sets = [self._sets[slot] for slot in block]
-            together = np.concatenate(sets)
-            places = np.minimum(np.searchsorted(query, together), len(query) - 1)
-            ends = np.cumsum([len(each) for each in sets])
-            shared = np.add.reduceat(query[places] == together, np.concatenate([[0], ends[:-1]]), dtype=np.int64)
-            for slot, count in zip(block, shared.tolist(), strict=True):
-                value = _cosine(count, len(query), len(self._sets[slot]))
-                id = self.ids[slot]
-                if value >= threshold and id is not None:
-                    yield Near(id=id, similarity=value)
-
-    def _candidates(self, query: Grams, threshold: float, slots: int) -> NDArray[np.int64]:
-        buckets = (query & np.uint32(_BUCKETS)).tolist()
-        rows = sorted((self._postings[bucket] for bucket in buckets if bucket in self._postings), key=len)
-        absent = len(query) - len(rows)
-        enough = len(query) - math.ceil(threshold * threshold * len(query) - 1e-6) + 1
-        read = enough - absent
-        if read <= 0 or not slots:
-            return np.empty(0, dtype=np.int64)
-        lengths = np.cumsum([len(row) for row in rows], dtype=np.int64)
-        needed = (threshold * math.sqrt(len(query)) - 1e-9) * self._roots[:slots] - 1e-6
-        while True:
-            met = np.concatenate([np.frombuffer(row, dtype=np.uintc) for row in rows[:read]])
-            counts = np.bincount(met, minlength=len(self.ids))[:slots]
-            found = np.flatnonzero((counts > 0) & (counts + (len(rows) - read) >= needed))
-            more = min(len(rows), 2 * read)
-            if more == read or lengths[more - 1] > _POSTINGS_A_SET * len(found):
-                return found
-            read = more
-
-
 class LexicalIndex:
     """The texts of a book by section, to be asked for near ones by their letters. Exact; safe in threads.
 
@@ -197,7 +179,7 @@ class LexicalIndex:
     """
 
     def __init__(self) -> None:
-        self._sections: dict[str, _Postings] = {}
+        self._sections: dict[str, Postings] = {}
         self._slots: dict[str, tuple[str, int]] = {}
         self._lock = threading.RLock()
 
@@ -207,12 +189,12 @@ class LexicalIndex:
     def __contains__(self, id: str) -> bool:
         return id in self._slots
 
-    def add(self, id: str, section: str, text: str) -> None:
+    def add(self, id: str, section: str, text: str | Spelling) -> None:
         """Keep a text. One that was there under this id is replaced, in whatever section it stood."""
-        found = grams(text)
+        found = _grams_of(text)
         with self._lock:
             self.remove(id)
-            postings = self._sections.setdefault(section, _Postings())
+            postings = self._sections.setdefault(section, Postings())
             self._slots[id] = (section, postings.add(id, found))
 
     def remove(self, id: str) -> None:
@@ -226,19 +208,23 @@ class LexicalIndex:
                 self._rewrite(section)
 
     def _rewrite(self, section: str) -> None:
-        old, new = self._sections[section], _Postings()
+        old, new = self._sections[section], Postings()
         for _, id, found in old.living():
             self._slots[id] = (section, new.add(id, found))
         self._sections[section] = new
 
-    def nearest(self, section: str, text: str, threshold: float, limit: int | None = None) -> list[Near]:
+    def nearest(self, section: str, text: str | Spelling, threshold: float, limit: int | None = None) -> list[Near]:
         """Every text of the section that reaches the threshold, nearest first, ties by id. ``ConfigError``: a
         threshold outside (0, 1]."""
         check_threshold(threshold)
-        query = grams(text)
+        if section not in self._sections:
+            return []
+        query = _grams_of(text)
         with self._lock:
             postings = self._sections.get(section)
-            return best(postings.near(query, threshold), limit) if postings is not None and len(query) else []
+            if postings is None or not len(query):
+                return []
+            return best((Near(id=id, similarity=value) for id, value in postings.near(query, threshold)), limit)
 
     def pairs(
         self, section: str, threshold: float, *, only: Collection[str] | None = None, most: int = MOST_PAIRS
@@ -248,15 +234,17 @@ class LexicalIndex:
         check_threshold(threshold)
         found: list[Pair] = []
         with self._lock:
-            postings = self._sections.get(section, _Postings())
+            postings = self._sections.get(section, Postings())
             for slot, id, query in postings.living():
                 if len(query) and (only is None or id in only):
                     near = postings.near(query, threshold, before=slot)
-                    found.extend(
-                        make_pair(id, other.id, other.similarity) for other in near if only is None or other.id in only
-                    )
+                    found.extend(make_pair(id, other, value) for other, value in near if only is None or other in only)
                     check_count(len(found), most, threshold)
         return sorted(found, key=lambda pair: (pair.a, pair.b))
+
+
+def _grams_of(text: str | Spelling) -> Grams:
+    return text.grams if isinstance(text, Spelling) else grams(text)
 
 
 def make_pair(first: str, second: str, value: float) -> Pair:

@@ -21,6 +21,32 @@ BLOCK = 2048
 """Rows of one side of the products that ``vector_pairs`` makes at a time."""
 _VERIFY = 4096
 _ROUNDING = 1e-4
+_TOGETHER = 16  # queries of one product: it holds a number for each of them and each row
+_HEAD = 3  # which part of a row says for most of them that they are not near enough
+_MANY = 16  # which part of the rows is too much to be looked at one by one
+
+
+class _Heads:
+    """The first third of each row, and the length of its rest.
+
+    The product of two heads and of these two lengths, added, is at least that of the whole rows (the inequality of
+    Cauchy and Schwarz), so a row of which that stays below a threshold need not be read.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self._width = max(1, dimension // _HEAD)
+        self._index = ExactIndex(self._width + 1)
+
+    def add(self, rows: FloatMatrix) -> None:
+        self._index.add(self._of(rows))
+
+    def _of(self, rows: FloatMatrix) -> FloatMatrix:
+        rests = np.linalg.norm(rows[:, self._width :], axis=1, keepdims=True)
+        return np.concatenate([rows[:, : self._width], rests], axis=1)
+
+    def most(self, queries: FloatMatrix) -> FloatMatrix:
+        """What the product of each query with each row is at most, shape (queries, rows)."""
+        return (self._index.matrix @ self._of(queries).T).T
 
 
 class _Vectors:
@@ -29,25 +55,49 @@ class _Vectors:
     def __init__(self, dimension: int, approximate: VectorIndex | None) -> None:
         self.ids: list[str | None] = []
         self.rows = ExactIndex(dimension)
+        self.heads = _Heads(dimension) if approximate is None else None
         self.approximate = approximate
         self.removed = 0
 
-    def add(self, ids: Sequence[str], rows: FloatMatrix) -> int:
+    def add(self, ids: Sequence[str | None], rows: FloatMatrix) -> int:
         """The first one's position."""
         first = len(self.ids)
         self.rows.add(rows)
+        if self.heads is not None:
+            self.heads.add(rows)
         if self.approximate is not None:
             self.approximate.add(rows)
         self.ids.extend(ids)
         return first
 
-    def near(self, query: FloatVector, threshold: float, limit: int) -> list[Near]:
-        if self.approximate is None:
-            positions = np.flatnonzero(self.rows.scores(query) >= threshold - _ROUNDING)
-            return best(self._verified(query, positions, threshold), limit)
+    def near(self, queries: FloatMatrix, threshold: float, limit: int) -> list[list[Near]]:
+        """For each row of ``queries``. Exact: all of them in one pass over the heads, which is what a search costs."""
+        if self.approximate is not None:
+            return [self._found(self.approximate, query, threshold, limit) for query in queries]
+        found = []
+        for start in range(0, len(queries), _TOGETHER):
+            some = queries[start : start + _TOGETHER]
+            for query, positions in zip(some, self._hits(some, threshold - _ROUNDING), strict=True):
+                found.append(best(self._verified(query, positions, threshold), limit))
+        return found
+
+    def _hits(self, queries: FloatMatrix, least: float) -> Iterator[NDArray[np.int64]]:
+        """Where the product with each of the queries is so large, but for rounding."""
+        matrix, heads = self.rows.matrix, self.heads
+        if heads is None or len(matrix) <= _VERIFY:
+            yield from (np.flatnonzero(row >= least) for row in queries @ matrix.T)
+            return
+        for query, most in zip(queries, heads.most(queries), strict=True):
+            positions = np.flatnonzero(most >= least)
+            if len(positions) > len(matrix) // _MANY:
+                yield np.flatnonzero(self.rows.scores(query) >= least)
+            else:
+                yield positions
+
+    def _found(self, index: VectorIndex, query: FloatVector, threshold: float, limit: int) -> list[Near]:
         asked = min(len(self.ids), limit + 16)
         while True:
-            positions, scores = self.approximate.top(query, asked)
+            positions, scores = index.top(query, asked)
             near = best(self._verified(query, positions, threshold), limit)
             cut = len(scores) == asked and len(scores) and scores[-1] >= threshold - _ROUNDING
             if len(near) >= limit or not cut or asked >= len(self.ids):
@@ -55,6 +105,7 @@ class _Vectors:
             asked = min(len(self.ids), 4 * asked)
 
     def _verified(self, query: FloatVector, positions: NDArray[np.int64], threshold: float) -> Iterator[Near]:
+        positions = positions[self.rows.matrix[positions] @ query >= threshold - _ROUNDING]
         values = _cosines(self.rows.matrix, positions, query)
         for position, value in zip(positions.tolist(), values.tolist(), strict=True):
             id = self.ids[position]
@@ -73,8 +124,8 @@ class SemanticIndex:
     """Vectors by section through ``retrieval``'s indexes: exact, or with ``approximate`` (say ``FaissIndex``).
 
     Exact rows are kept in both cases: they verify what the approximate index found, and it may only miss. Vectors have
-    length 1 (``protocols.Embedder``); a row of zeros is near nothing. Memory: 4 bytes a number, twice with
-    ``approximate``.
+    length 1 (``protocols.Embedder``); a row of zeros is near nothing. Memory: 4 bytes a number and a third more, twice
+    with ``approximate``.
     """
 
     def __init__(self, dimension: int, approximate: Callable[[int], VectorIndex] | None = None) -> None:
@@ -86,6 +137,10 @@ class SemanticIndex:
 
     def __len__(self) -> int:
         return len(self._places)
+
+    @property
+    def exact(self) -> bool:
+        return self._make is None
 
     def _new(self) -> _Vectors:
         return _Vectors(self.dimension, self._make(self.dimension) if self._make is not None else None)
@@ -122,20 +177,22 @@ class SemanticIndex:
     def _rewrite(self, section: str) -> None:
         old, new = self._sections[section], self._new()
         kept = [position for position, id in enumerate(old.ids) if id is not None]
-        new.ids = [old.ids[position] for position in kept]
         if kept:
-            new.rows.add(old.rows.matrix[kept])
-            if new.approximate is not None:
-                new.approximate.add(new.rows.matrix)
+            new.add([old.ids[position] for position in kept], old.rows.matrix[kept])
         self._places.update((id, (section, place)) for place, id in enumerate(new.ids) if id is not None)
         self._sections[section] = new
 
     def nearest(self, section: str, vector: FloatVector, threshold: float, limit: int = 16) -> list[Near]:
         """The ``limit`` nearest of the section that reach the threshold, nearest first, ties by id."""
+        return self.nearest_many(section, np.asarray(vector, dtype=np.float32)[None, :], threshold, limit)[0]
+
+    def nearest_many(self, section: str, matrix: FloatMatrix, threshold: float, limit: int = 16) -> list[list[Near]]:
+        """``nearest`` for each row of (n, dimension); where the index is exact, much quicker than one by one."""
         check_threshold(threshold)
+        queries = checked_rows(matrix, self.dimension)
         with self._lock:
             vectors = self._sections.get(section)
-            return vectors.near(np.asarray(vector, dtype=np.float32), threshold, limit) if vectors is not None else []
+            return vectors.near(queries, threshold, limit) if vectors is not None else [[] for _ in queries]
 
     def pairs(
         self, section: str, threshold: float, *, only: Collection[str] | None = None, most: int = MOST_PAIRS

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from itertools import compress
 
 from potstill.types import Struct
 
@@ -19,10 +20,19 @@ FRAGMENT_CHARACTERS = 40
 MAX_ESCAPED = 4
 """How many times over a text may have been escaped (JSON in JSON) and is still found."""
 EXCERPT_CHARACTERS = 80
+_AT_ONCE, _CHARACTERS = 1024, 1 << 20
+"""Texts that are looked at at once, and of how many characters together."""
+_MANY = 32  # texts from which on that is quicker than one by one
+_LEAST_PIECE = 8
 
 _WORDS = re.compile(r"[^\W_]+")
 _ESCAPE = re.compile(r'\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|["\\/bfnrt])')
+_FOLDED = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 _SHORT = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
+
+Pieces = dict[str, list[tuple[int, int]]]
+"""A piece of half a fragment's length -> the texts that hold it, each with where it stands there."""
 
 
 class TraceKind(StrEnum):
@@ -52,6 +62,8 @@ def fold(text: str) -> str:
     >>> fold("Check  the\\n**Units** first!")
     'check the units first'
     """
+    if text.isascii():
+        return " ".join(text.translate(_FOLDED).split())
     return " ".join(_WORDS.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
@@ -72,17 +84,62 @@ def traces(
     signs = tuple(text.strip() for text in texts if text.strip() and not fold(text))
     bare = tuple(text.strip() for text in wanted)
     pieces = _pieces(bare, (fragment + 1) // 2)
+    short = tuple(text for text, plain in zip(wanted, bare, strict=True) if len(plain) < fragment)
+    least = min((len(text) for text in (*bare, *signs, *(one.strip() for one in name))), default=0)
     found: list[Trace] = []
-    for place, text in haystack:
-        plain = tuple(_unescaped(text))
-        forms = _padded(map(fold, plain))
-        found += _whole(place, TraceKind.SOURCE, name, forms)
-        found += (
-            _whole(place, TraceKind.TEXT, wanted, forms)
-            or _signs(place, signs, plain)
-            or _fragment(place, bare, pieces, forms, fragment)
+    clean: set[str] = set()
+    looked_at = haystack if signs else _suspected(haystack, (*name, *short), pieces, (fragment + 1) // 2)
+    for place, text in looked_at:
+        if text in clean or (len(text) < least and text.isascii()):
+            continue
+        plain, forms = _forms(text)
+        piece = _fragment(place, bare, pieces, forms, fragment)
+        here = _whole(place, TraceKind.SOURCE, name, forms)
+        here += (  # a text as long as a piece stands only where a piece of it does
+            _whole(place, TraceKind.TEXT, wanted if piece else short, forms) or _signs(place, signs, plain) or piece
         )
+        found += here
+        if not here and len(text) <= EXCERPT_CHARACTERS:  # names stand in many places
+            clean.add(text)
     return tuple(found)
+
+
+def _suspected(
+    haystack: Iterable[tuple[str, str]], words: tuple[str, ...], pieces: Pieces, length: int
+) -> Iterator[tuple[str, str]]:
+    """Those that may hold something, in their order; where there are many, most of the others are left out."""
+    from potstill.distill.playbook.suspects import Suspects
+
+    suspects = None
+    for block in _blocks(haystack):
+        if length < _LEAST_PIECE or len(block) < _MANY:
+            yield from block
+            continue
+        suspects = suspects or Suspects(words, pieces.keys(), length)
+        yield from compress(block, suspects.among([text for _, text in block]))
+
+
+def _blocks(haystack: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """In their order, so many at a time that memory stays what it is however long the texts are."""
+    block: list[tuple[str, str]] = []
+    characters = 0
+    for one in haystack:
+        block.append(one)
+        characters += len(one[1])
+        if len(block) == _AT_ONCE or characters >= _CHARACTERS:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block
+
+
+def _forms(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The text as it is and unescaped, and each of these folded."""
+    if "\\" not in text and "&" not in text:
+        folded = fold(text)
+        return (text,), (f" {folded} ",) if folded else ()
+    plain = tuple(_unescaped(text))
+    return plain, _padded(map(fold, plain))
 
 
 def _unescaped(text: str) -> Iterator[str]:
@@ -127,10 +184,6 @@ def _signs(place: str, wanted: tuple[str, ...], plain: tuple[str, ...]) -> list[
     return []
 
 
-Pieces = dict[str, list[tuple[int, int]]]
-"""A piece of half a fragment's length -> the texts that hold it, each with where it stands there."""
-
-
 def _pieces(wanted: tuple[str, ...], length: int) -> Pieces:
     pieces: Pieces = {}
     for number, text in enumerate(wanted):
@@ -145,6 +198,8 @@ def _fragment(
     """Looks at each half fragment's length only: whatever is as long as a fragment covers one such step whole."""
     length = (fragment + 1) // 2
     for form in forms:
+        if len(form) < fragment:
+            continue
         for start in range(0, len(form) - length + 1, length):
             for number, at in pieces.get(form[start : start + length], ()):
                 common = _common(form, start, wanted[number], at, length)

@@ -16,7 +16,17 @@ from typing import Literal
 import numpy as np
 
 from potstill.distill.playbook.operations import Bullet
-from potstill.distill.playbook.similar import LexicalIndex, Near, Pair, check_threshold, fingerprint, normalised
+from potstill.distill.playbook.similar import (
+    LexicalIndex,
+    Near,
+    Pair,
+    Spellings,
+    best,
+    check_threshold,
+    fingerprint,
+    normalised,
+    similarity,
+)
 from potstill.distill.playbook.similar_vectors import SemanticIndex, unit_rows
 from potstill.errors import ConfigError
 from potstill.protocols import Embedder, FloatMatrix
@@ -71,7 +81,7 @@ class How(StrEnum):
     """By what two texts were found to be the same."""
 
     EXACT = "exact"
-    """Equal but for letter case, spaces and ways to write a character; in whatever section."""
+    """Equal but for letter case, spaces and ways to write a character (lookalikes too); in whatever section."""
     LEXICAL = "lexical"
     SEMANTIC = "semantic"
 
@@ -114,6 +124,8 @@ _OPPOSITES = (
     ("up", "down"),
     ("on", "off"),
 )
+_MEANT = 64
+"""Bullets near by their vectors that are looked at: the first that does not ``differ`` is the twin."""
 _TURNS = tuple(word for two in _OPPOSITES for word in two if word not in ("on", "up"))
 
 
@@ -164,11 +176,16 @@ class BookIndex:
         embedder: Embedder | None = None,
         approximate: Callable[[int], VectorIndex] | None = None,
         vectors: Mapping[str, FloatVector] | None = None,
+        spellings: Spellings | None = None,
     ) -> None:
         self.embedder = embedder
+        self.spellings = Spellings() if spellings is None else spellings
+        """Of contents that were asked for or put lately; another index may share them."""
         self._bullets: dict[str, Bullet] = {}
         self._prints: dict[str, str] = {}
         self._same: defaultdict[str, set[str]] = defaultdict(set)
+        self._sentences: dict[str, str] = {}
+        self._said: defaultdict[str, set[str]] = defaultdict(set)
         self._lexical = LexicalIndex()
         self._semantic = SemanticIndex(embedder.dimension, approximate) if embedder is not None else None
         self.put(bullets, vectors=vectors)
@@ -197,9 +214,12 @@ class BookIndex:
                 continue
             if id in fresh:
                 self._drop_text(id)
-                self._prints[id] = print_ = fingerprint(bullet.content)
-                self._same[print_].add(id)
-                self._lexical.add(id, bullet.section, bullet.content)
+                spelling = self.spellings[bullet.content]
+                self._prints[id] = spelling.fingerprint
+                self._same[spelling.fingerprint].add(id)
+                self._sentences[id] = spelling.sentence
+                self._said[spelling.sentence].add(id)
+                self._lexical.add(id, bullet.section, spelling)
             self._bullets[id] = bullet
 
     def _has_new_text(self, bullet: Bullet) -> bool:
@@ -227,7 +247,9 @@ class BookIndex:
 
     def drop(self, id: str) -> None:
         """Forget a bullet; nothing happens where there is none."""
-        self._bullets.pop(id, None)
+        gone = self._bullets.pop(id, None)
+        if gone is not None:
+            self.spellings.pop(gone.content, None)
         self._drop_text(id)
         if self._semantic is not None:
             self._semantic.remove(id)
@@ -239,6 +261,10 @@ class BookIndex:
         self._same[print_].discard(id)
         if not self._same[print_]:
             del self._same[print_]
+        said = self._sentences.pop(id)
+        self._said[said].discard(id)
+        if not self._said[said]:
+            del self._said[said]
         self._lexical.remove(id)
 
     def twin(
@@ -250,15 +276,19 @@ class BookIndex:
         kept: Kept = frozenset(),
         without: Collection[str] = (),
         vector: FloatVector | None = None,
+        meant: Sequence[Near] | None = None,
     ) -> Twin | None:
         """The bullet that says this: an exact one of any section first, then the nearest of this section by letters,
-        then by ``vector`` (as ``embed`` gives it). ``without``: ids that do not count."""
-        same = [self._bullets[id] for id in self._same.get(fingerprint(content), ()) if id not in without]
+        then one of any section that only its last sign makes another text, then by ``vector`` (as ``embed`` gives it).
+        ``without``: ids that do not count. ``meant``: what ``meant`` found by the vector already."""
+        same = [
+            self._bullets[id] for id in self._same.get(self.spellings[content].fingerprint, ()) if id not in without
+        ]
         if same:
             first = min(same, key=lambda bullet: (bullet.section != section, bullet.quarantined, bullet.number))
             return Twin(id=first.id, how=How.EXACT, similarity=1.0)
         seen = set(without)
-        for how, found in self._near(section, content, gate.of(section), vector):
+        for how, found in self._near(section, content, gate.of(section), vector, meant):
             for near in found:
                 if near.id not in seen and not _apart(content, self._bullets[near.id].content, how, gate, kept):
                     return Twin(id=near.id, how=how, similarity=near.similarity)
@@ -266,11 +296,43 @@ class BookIndex:
         return None
 
     def _near(
-        self, section: str, content: str, thresholds: Thresholds, vector: FloatVector | None
-    ) -> Iterator[tuple[How, list[Near]]]:
-        yield How.LEXICAL, self._lexical.nearest(section, content, thresholds.lexical)
-        if self._semantic is not None and vector is not None:
-            yield How.SEMANTIC, self._semantic.nearest(section, vector, thresholds.semantic, 64)
+        self,
+        section: str,
+        content: str,
+        thresholds: Thresholds,
+        vector: FloatVector | None,
+        meant: Sequence[Near] | None,
+    ) -> Iterator[tuple[How, Sequence[Near]]]:
+        yield How.LEXICAL, self._lexical.nearest(section, self.spellings[content], thresholds.lexical)
+        yield How.LEXICAL, self._elsewhere(content, thresholds.lexical)
+        if meant is not None:
+            yield How.SEMANTIC, meant
+        elif self._semantic is not None and vector is not None:
+            yield How.SEMANTIC, self._semantic.nearest(section, vector, thresholds.semantic, _MEANT)
+
+    def _elsewhere(self, content: str, threshold: float) -> list[Near]:
+        """The same sentence in any section, closed by another sign."""
+        ids = self._said.get(self.spellings[content].sentence, ())
+        found = (Near(id=id, similarity=similarity(content, self._bullets[id].content)) for id in ids)
+        return best((near for near in found if near.similarity >= threshold), None)
+
+    def meant(self, asked: Sequence[tuple[str, FloatVector | None]], gate: Gate) -> tuple[Sequence[Near] | None, ...]:
+        """What is near by vectors, for several contents at once (section and vector): an exact index is read through
+        once for all of a section. None where ``twin`` had better ask by itself, which it does only if letters do not
+        tell."""
+        found: list[Sequence[Near] | None] = [None] * len(asked)
+        if self._semantic is None or not self._semantic.exact:
+            return tuple(found)
+        sections: defaultdict[str, dict[int, FloatVector]] = defaultdict(dict)
+        for place, (section, vector) in enumerate(asked):
+            if vector is not None:
+                sections[section][place] = vector
+        for section, vectors in sections.items():
+            rows = np.stack(list(vectors.values()))
+            near = self._semantic.nearest_many(section, rows, gate.of(section).semantic, _MEANT)
+            for place, each in zip(vectors, near, strict=True):
+                found[place] = each
+        return tuple(found)
 
     def same(self) -> dict[str, list[Bullet]]:
         """Bullets by the fingerprint of their content."""

@@ -37,7 +37,7 @@ def undo(entries: Sequence[Entry], to_revision: int, *, actor: str = "admin", re
     has to be done. Raises ``ConfigError`` for a revision that the log does not reach, and where the way back takes
     more operations than a batch may have.
     """
-    operations = _way_back(*_then_and_now(entries, to_revision))
+    operations = undoing(entries, to_revision)
     if len(operations) > MAX_OPERATIONS:
         nearer = _nearest(entries, to_revision)
         raise ConfigError(
@@ -53,12 +53,17 @@ def undo(entries: Sequence[Entry], to_revision: int, *, actor: str = "admin", re
     )
 
 
+def undoing(entries: Sequence[Entry], to_revision: int) -> tuple[Operation, ...]:
+    """The operations of ``undo``, in their order and however many they are."""
+    return _way_back(*_then_and_now(entries, to_revision))
+
+
 def _nearest(entries: Sequence[Entry], revision: int) -> int:
     """A revision after this one that one batch reaches: the earliest where the way grows with the distance."""
     far, near = revision, entries[-1].revision
     while near - far > 1:
         middle = (near + far) // 2
-        fits = len(_way_back(*_then_and_now(entries, middle))) <= MAX_OPERATIONS
+        fits = len(undoing(entries, middle)) <= MAX_OPERATIONS
         far, near = (far, middle) if fits else (middle, near)
     return near
 
@@ -124,7 +129,7 @@ class _Plan:
                 if into in self._now:
                     self._kept[into] = min(self._kept[into], self._merged(self._now, into).index(id))
         for id in sorted(opened, key=lambda id: self._now[id].number):
-            self._do(Restore(id=id))
+            self._do(Restore(id=id, revision=self._read(id)))
 
     def _to_open(self) -> set[str]:
         leaving = {one for id in self._now for one in self._merged(self._now, id)[self._kept[id] :]}
@@ -136,14 +141,14 @@ class _Plan:
     def write(self) -> None:
         for id, past in self._past.items():
             if self._book[id].content != past.content and not self._joined(id):
-                self._do(Update(id=id, content=past.content, revision=self._book[id].revision))
+                self._do(Update(id=id, content=past.content, revision=self._read(id)))
 
     def merge(self) -> None:
         """What is merged into others itself comes first."""
         survivors = [id for id in self._past if self._joined(id)]
         for into in sorted(survivors, key=self._depth, reverse=True):
             ids = self._joined(into)
-            revisions = tuple(self._book[id].revision for id in (into, *ids))
+            revisions = tuple(self._read(id) for id in (into, *ids))
             self._do(Merge(into=into, ids=ids, content=self._past[into].content, revisions=revisions))
 
     def _depth(self, id: str) -> int:
@@ -157,17 +162,21 @@ class _Plan:
             if past := self._past.get(id):
                 self._settle(past, self._book[id])
             elif not self._book[id].removed:
-                self._do(Remove(id=id))
+                self._do(Remove(id=id, revision=self._read(id)))
 
     def _settle(self, past: Bullet, now: Bullet) -> None:
         if now.stage is not past.stage:
-            self._do(SetStage(id=past.id, stage=past.stage))
+            self._do(SetStage(id=past.id, stage=past.stage, revision=self._read(past.id)))
         if now.pinned != past.pinned:
-            self._do(Pin(id=past.id, pinned=past.pinned))
+            self._do(Pin(id=past.id, pinned=past.pinned, revision=self._read(past.id)))
         if past.quarantined and not now.quarantined:
-            self._do(Quarantine(id=past.id))
+            self._do(Quarantine(id=past.id, revision=self._read(past.id)))
         if past.removed and not now.removed:
-            self._do(Remove(id=past.id))
+            self._do(Remove(id=past.id, revision=self._read(past.id)))
+
+    def _read(self, id: str) -> int:
+        """A bullet's revision after the operations so far."""
+        return self._book[id].revision
 
 
 def _frees(past: Bullet, now: Bullet) -> bool:

@@ -6,7 +6,8 @@
 
 What it knows: headings, bullets over several lines, code fences in them, text before the first heading, ids that stand
 twice. What it does not do: repair a counter that is no number (the file is refused, with the line).
-The release's own parser takes one line for one bullet; ``write`` keeps to that.
+The release's own parser takes one line for one bullet, and passes over every line that is none; ``write`` keeps to
+that, and ``formats.joined`` says which bullets it costs their line ends.
 """
 
 from __future__ import annotations
@@ -71,9 +72,10 @@ class _Open(Struct, frozen=True, kw_only=True):
     harmful: int
     neutral: int
     first: str
+    line: int
 
 
-def read(data: bytes) -> Imported:
+def read(data: bytes, *, skip_bad: bool = False) -> Imported:
     """Both dialects, also mixed. Raises ``BadPlaybookFile`` with the line where counters are damaged, or where there is
     neither a heading nor a bullet."""
     lines = text_of(data).split("\n")
@@ -101,7 +103,7 @@ def read(data: bytes) -> Imported:
             "No bullet such as '[calc-00001] helpful=0 harmful=0 :: text' and no heading such as '## SECTION'.",
             "If it is another format, name it with --format.",
         )
-    return _result(found, before, guessed)
+    return _result(found, before, guessed, skip_bad)
 
 
 def write(bullets: Sequence[Bullet], sections: Sections) -> bytes:
@@ -142,6 +144,7 @@ def _bullet(line: str, number: int, section: str) -> _Open | None:
             harmful=harmful,
             neutral=neutral,
             first=match["text"],
+            line=number,
         )
     match = _PLAIN.match(line)
     if match is None:
@@ -152,7 +155,7 @@ def _bullet(line: str, number: int, section: str) -> _Open | None:
             "Write them as 'helpful=0 harmful=0 :: text'.",
         )
     section = section or _guess(match["id"])
-    return _Open(id=match["id"], section=section, helpful=0, harmful=0, neutral=0, first=match["text"])
+    return _Open(id=match["id"], section=section, helpful=0, harmful=0, neutral=0, first=match["text"], line=number)
 
 
 def _heading(line: str) -> str:
@@ -180,7 +183,7 @@ def _fence_end(lines: Sequence[str], opened: int) -> int:
     return -1
 
 
-def _result(found: Sequence[tuple[_Open, list[str]]], before: int, guessed: int) -> Imported:
+def _result(found: Sequence[tuple[_Open, list[str]]], before: int, guessed: int, skip_bad: bool) -> Imported:
     items = [
         ImportedBullet(
             section=opened.section,
@@ -189,6 +192,7 @@ def _result(found: Sequence[tuple[_Open, list[str]]], before: int, guessed: int)
             harmful=opened.harmful,
             neutral=opened.neutral,
             foreign_id=opened.id,
+            place=f"line {opened.line}",
         )
         for opened, lines in found
     ]
@@ -197,7 +201,7 @@ def _result(found: Sequence[tuple[_Open, list[str]]], before: int, guessed: int)
         warnings.append(f"{before} lines belong to no bullet and are left out.")
     if guessed:
         warnings.append(f"{guessed} bullets stand before the first heading; their sections come from their ids.")
-    return imported(items, "ace", warnings)
+    return imported(items, "ace", warnings, skip_bad=skip_bad)
 
 
 def _plain(text: str) -> str:

@@ -37,7 +37,7 @@ _COUNT = re.compile(r"\**[ \t]*Count:")
 _AROUND = re.compile(r"</?cheatsheet>$|(?:\*\*)?Version:|\(empty\)$", re.I)
 
 
-def read(data: bytes) -> Imported:
+def read(data: bytes, *, skip_bad: bool = False) -> Imported:
     """Raises ``BadPlaybookFile`` where an item is not closed, a count is no count, or there are no items at all."""
     text = text_of(data)
     opened, closed = text.count("<memory_item>"), text.count("</memory_item>")
@@ -59,7 +59,7 @@ def read(data: bytes) -> Imported:
         items.append(_item(match, section, len(items) + 1))
     stray += _between(text[end:], section)[1]
     warnings = [f"{stray} lines stand outside of memory items and are left out."] if stray else []
-    return imported(items, "dynamic-cheatsheet", warnings)
+    return imported(items, "dynamic-cheatsheet", warnings, skip_bad=skip_bad)
 
 
 def write(bullets: Sequence[Bullet], sections: Sections) -> bytes:

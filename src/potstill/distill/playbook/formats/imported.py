@@ -1,7 +1,7 @@
 """What an import reads: bullets of somebody's file, before they are operations, and the errors that reading may raise.
 
-What it knows: the fields that any of the formats carries, limits, and how bytes become text. What it does not do: parse
-a format (one file each), write to a book (``batches`` makes the operations).
+What it knows: the fields that any of the formats carries, limits, which bullets no book takes, and how bytes become
+text. What it does not do: parse a format (one file each), write to a book (``batches`` makes the operations).
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from potstill.types import Struct
 MAX_FILE_BYTES = 64 << 20
 """Of a file to import. The largest playbook that was published has 359 bullets in about 100 KB."""
 
+_NAMED = 50
+"""Bullets that one message names."""
+
 MAX_COUNTER = 1_000_000_000
 """Of one counter in a file: more is a damaged file."""
 
@@ -41,6 +44,8 @@ class ImportedBullet(Struct, frozen=True, kw_only=True):
     neutral: int = 0
     foreign_id: str = ""
     """What the file calls it. The book gives ids of its own; this one is for messages."""
+    place: str = ""
+    """Where it stands, such as ``line 12``; empty: ``foreign_id`` says it."""
     stage: Stage | None = None
     """None: the file does not say."""
     pinned: bool = False
@@ -90,33 +95,49 @@ def counter(value: int, name: str, place: str) -> int:
     return value
 
 
-def imported(items: Sequence[ImportedBullet], format: str, warnings: Sequence[str] = ()) -> Imported:
-    """Neutralises the texts of what a format's parser found; says which bullets have no text left, or were cut."""
-    kept: list[ImportedBullet] = []
-    notes = list(warnings)
-    for item in items:
-        content = neutral.content(item.content)
-        if not content:
-            notes.append(f"{_called(item)} has no text and is left out.")
-            continue
-        if content.endswith(" characters, cut here]") and not item.content.endswith(content[-30:]):
-            notes.append(
-                f"{_called(item)} has {len(item.content):,} characters and is cut to {MAX_CONTENT_CHARACTERS:,}."
-            )
-        kept.append(
-            msgspec.structs.replace(
-                item,
-                section=section_key(item.section),
-                content=content,
-                foreign_id=neutral.line(item.foreign_id, 80),
-                sources=tuple(_source(source) for source in item.sources[:MAX_SOURCES]),
-            )
-        )
-        if len(item.sources) > MAX_SOURCES:
-            notes.append(f"{_called(item)} has {len(item.sources)} sources; the first {MAX_SOURCES} are taken.")
+def imported(
+    items: Sequence[ImportedBullet], format: str, warnings: Sequence[str] = (), *, skip_bad: bool = False
+) -> Imported:
+    """Neutralises the texts of what a format's parser found; says which are not kept letter by letter.
+
+    Raises ``BadPlaybookFile`` as ``checked`` does.
+    """
+    neutralised = [_neutral(item) for item in items]
+    kept, notes = checked(neutralised, skip_bad=skip_bad)
+    texts = zip(items, neutralised, strict=True)
+    changed = [_called(one) for was, one in texts if one.content and one.content.split() != was.content.split()]
+    notes = [*warnings, *notes]
+    notes += [
+        f"{_called(item)} has {len(item.sources)} sources; the first {MAX_SOURCES} are taken."
+        for item in items
+        if len(item.sources) > MAX_SOURCES
+    ]
+    if changed:
+        notes.append(_broken_up(changed))
     if not kept:
         notes.append("The file holds no bullets.")
     return Imported(items=tuple(kept), format=format, warnings=tuple(notes))
+
+
+def checked(items: Sequence[ImportedBullet], *, skip_bad: bool) -> tuple[list[ImportedBullet], list[str]]:
+    """The bullets that a book takes, and a note on those that are left out because ``skip_bad`` says so.
+
+    Raises ``BadPlaybookFile``, with the place of each, where some have no text or too much and ``skip_bad`` is False.
+    A text is never cut: half of a lesson may say the opposite.
+    """
+    bad = [(item, why) for item in items if (why := _why_bad(item.content))]
+    if not bad:
+        return list(items), []
+    named = "; ".join(f"{_at(item)} {why}" for item, why in bad[:_NAMED])
+    named += f"; and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""
+    if not skip_bad:
+        refuse(
+            f"{'1 bullet' if len(bad) == 1 else f'{len(bad):,} bullets'} cannot be taken: {named}. A bullet has 1 to "
+            f"{MAX_CONTENT_CHARACTERS:,} characters.",
+            "Shorten or divide what is too long, take out what is empty; to import all others, type: --skip-bad",
+        )
+    what = "1 bullet is" if len(bad) == 1 else f"{len(bad):,} bullets are"
+    return [item for item in items if not _why_bad(item.content)], [f"{what} left out: {named}."]
 
 
 def repeated_ids(items: Sequence[ImportedBullet]) -> list[str]:
@@ -150,6 +171,42 @@ def _source(source: str) -> str:
     """The id of a trajectory as it is, or the hash of one that no book accepts."""
     fits = source.isprintable() and 0 < len(source.strip()) <= MAX_NAME_CHARACTERS
     return source if fits else "sha256:" + hashlib.sha256(source.encode("utf-8", "replace")).hexdigest()
+
+
+def _neutral(item: ImportedBullet) -> ImportedBullet:
+    """Its texts as a book keeps them, however long."""
+    return msgspec.structs.replace(
+        item,
+        section=section_key(item.section),
+        content=neutral.content(item.content, 8 * len(item.content)),
+        foreign_id=neutral.line(item.foreign_id, 80),
+        sources=tuple(_source(source) for source in item.sources[:MAX_SOURCES]),
+    )
+
+
+def _why_bad(content: str) -> str:
+    if not content:
+        return "has no text"
+    return f"has {len(content):,} characters" if len(content) > MAX_CONTENT_CHARACTERS else ""
+
+
+def _at(item: ImportedBullet) -> str:
+    """Where a bullet stands in its file, and what it is called there."""
+    name = neutral.line(item.foreign_id, 80)
+    if not item.place:
+        return name or f"a bullet under '{section_key(item.section)}'"
+    return f"{item.place} ({name})" if name else item.place
+
+
+def _broken_up(names: Sequence[str]) -> str:
+    """The note for texts that are not kept as the file has them."""
+    shown = ", ".join(name.removeprefix("The bullet ") for name in names[:_NAMED])
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    what = "1 bullet is" if len(names) == 1 else f"{len(names):,} bullets are"
+    return (
+        f"{what} not kept letter by letter ({shown}{more}): what reads like a heading, a bullet, an id, a fence or a "
+        "token of a template is broken up with a backslash or a space, and what nobody sees is left out."
+    )
 
 
 def _called(item: ImportedBullet) -> str:

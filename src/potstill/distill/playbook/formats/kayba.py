@@ -77,7 +77,7 @@ class _Book2(msgspec.Struct):
     sections: dict[str, list[str]] = {}
 
 
-def read_v1(data: bytes) -> Imported:
+def read_v1(data: bytes, *, skip_bad: bool = False) -> Imported:
     """Raises ``BadPlaybookFile`` with the field where the file is damaged or of version 2."""
     document = _document(data, 1)
     book = _convert(document, _Book1)
@@ -93,17 +93,18 @@ def read_v1(data: bytes) -> Imported:
             harmful=skill.harmful,
             neutral=skill.neutral,
             foreign_id=key,
+            place=f"skill {number}",
             sources=_sources(skill.sources),
         )
-        for key, skill in _in_order(active, book.sections)
+        for number, key, skill in _in_order(active, book.sections, list(skills))
     ]
     warnings = _left_out(document, len(skills) - len(active), list(skills))
     if reasons := sum(bool(skill.justification or skill.evidence) for skill in active.values()):
         warnings.append(f"{reasons} skills have a justification or evidence; only their content is taken.")
-    return imported(items, "kayba-v1", warnings)
+    return imported(items, "kayba-v1", warnings, skip_bad=skip_bad)
 
 
-def read_v2(data: bytes) -> Imported:
+def read_v2(data: bytes, *, skip_bad: bool = False) -> Imported:
     """A skill's issue and insight become one text. Raises ``BadPlaybookFile`` with the field where the file is damaged,
     of version 1, or newer than version 2."""
     document = _document(data, 2)
@@ -117,11 +118,13 @@ def read_v2(data: bytes) -> Imported:
             harmful=skill.harmful_count,
             neutral=skill.neutral_count,
             foreign_id=key,
+            place=f"skill {number}",
             sources=_sources(skill.occurrences),
         )
-        for key, skill in _in_order(active, book.sections)
+        for number, key, skill in _in_order(active, book.sections, list(book.skills))
     ]
-    return imported(items, "kayba-v2", _left_out(document, len(book.skills) - len(active), list(book.skills)))
+    warnings = _left_out(document, len(book.skills) - len(active), list(book.skills))
+    return imported(items, "kayba-v2", warnings, skip_bad=skip_bad)
 
 
 def write_v1(bullets: Sequence[Bullet], sections: Sections) -> bytes:
@@ -208,10 +211,14 @@ def _convert(document: object, type: type[Book]) -> Book:
         refuse(f"The skillbook is damaged: {error}.", "Correct that field in the file.")
 
 
-def _in_order(skills: dict[str, Skill], sections: dict[str, list[str]]) -> list[tuple[str, Skill]]:
-    """As the sections list them, then the ones that no section lists."""
+def _in_order(
+    skills: dict[str, Skill], sections: dict[str, list[str]], keys: Sequence[str]
+) -> list[tuple[int, str, Skill]]:
+    """As the sections list them, then the ones that no section lists; each with its place among the file's ``keys``."""
+    places = {key: number for number, key in enumerate(keys, start=1)}
     listed = dict.fromkeys(key for ids in sections.values() for key in ids if key in skills)
-    return [(key, skills[key]) for key in [*listed, *(key for key in skills if key not in listed)]]
+    ordered = [*listed, *(key for key in skills if key not in listed)]
+    return [(places[key], key, skills[key]) for key in ordered]
 
 
 def _sources(sources: Iterable[_Source] | None) -> tuple[str, ...]:

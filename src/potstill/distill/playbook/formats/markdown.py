@@ -30,12 +30,12 @@ _TASK = re.compile(r"\[[ xX]\][ \t]+")
 _RULE = re.compile(r"[-*_](?:[ \t]*[-*_])*[ \t]*$")
 
 
-def read(data: bytes) -> Imported:
+def read(data: bytes, *, skip_bad: bool = False) -> Imported:
     """Raises ``BadPlaybookFile`` where the file has no list."""
-    return read_body(text_of(data), "markdown")
+    return read_body(text_of(data), "markdown", skip_bad=skip_bad)
 
 
-def read_body(text: str, format: str) -> Imported:
+def read_body(text: str, format: str, *, skip_bad: bool = False) -> Imported:
     """Of text without front matter: what ``SKILL.md`` and ``AGENTS.md`` share with plain Markdown."""
     lines = text.split("\n")
     items: list[ImportedBullet] = []
@@ -55,7 +55,7 @@ def read_body(text: str, format: str) -> Imported:
             "If it is another format, name it with --format.",
         )
     warnings = [f"{others} lines of prose, tables or code stand outside of lists and are left out."] if others else []
-    return imported(items, format, warnings)
+    return imported(items, format, warnings, skip_bad=skip_bad)
 
 
 def write(bullets: Sequence[Bullet], sections: Sections) -> bytes:

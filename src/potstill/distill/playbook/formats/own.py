@@ -77,7 +77,7 @@ def read_book(data: bytes) -> Book:
     return book
 
 
-def read(data: bytes) -> Imported:
+def read(data: bytes, *, skip_bad: bool = False) -> Imported:
     """The bullets to add to another book: those that are not removed, with stage, pin, quarantine and sources."""
     book = read_book(data)
     items = [
@@ -88,16 +88,18 @@ def read(data: bytes) -> Imported:
             harmful=bullet.harmful,
             neutral=bullet.neutral,
             foreign_id=bullet.id,
+            place=f"bullet {number}",
             stage=bullet.stage,
             pinned=bullet.pinned,
             quarantined=bullet.quarantined,
             sources=bullet.sources,
         )
-        for bullet in book.bullets
+        for number, bullet in enumerate(book.bullets, start=1)
         if not bullet.removed
     ]
     removed = len(book.bullets) - len(items)
-    return imported(items, "json", [f"{removed} removed bullets are left out."] if removed else [])
+    warnings = [f"{removed} removed bullets are left out."] if removed else []
+    return imported(items, "json", warnings, skip_bad=skip_bad)
 
 
 def _check_fields(text: str) -> None:
