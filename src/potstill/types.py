@@ -320,6 +320,8 @@ class Reason(StrEnum):
     TASK_TRUSTED = "task-trusted"
     RANDOM_ESCALATION = "random-escalation"
     RANDOM_STUDENT = "random-student"
+    LABELLED = "labelled"
+    """The student acted; the teacher was asked too, for a label to learn from (``Decision.label``)."""
     BUDGET = "budget"
 
 
@@ -345,6 +347,8 @@ class Decision(Struct, frozen=True, kw_only=True):
     confidence: float | None = None
     """Probability of the chosen action among the admissible ones, where likelihoods were scored."""
     samples: int = 0
+    label: str | None = None
+    """What the teacher would have done, where it was asked and the student's action was taken all the same."""
 
 
 class DemonstrationRef(Struct, frozen=True, kw_only=True):

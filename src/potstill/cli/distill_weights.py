@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from potstill.cli.output import emit_json, emit_table, json_option, note
-from potstill.cli.run_options import Decorator, apply, typed_options
+from potstill.cli.run_options import Decorator, apply, teacher_model_options, typed_options
 from potstill.cli.store_option import db_option
 
 if TYPE_CHECKING:
@@ -66,10 +66,52 @@ play_options: tuple[Decorator, ...] = (
         help="Play so many held-out tasks at each look: successes, not agreement, say when to stop, and the file must "
         "do as many as what was trained.",
     ),
-    click.option("--tasks", "directory", type=click.Path(), help="With --play: folder with the games."),
-    click.option("--option", "environment_options", multiple=True, help="With --play: KEY=VALUE for the environment."),
-    click.option("--max-steps", type=click.IntRange(1), help="With --play: steps. [default: the environment's]"),
+    click.option("--tasks", "directory", type=click.Path(), help="For --play and --dagger: folder with the games."),
+    click.option("--option", "environment_options", multiple=True, help="For both: KEY=VALUE for the environment."),
+    click.option("--max-steps", type=click.IntRange(1), help="For both: steps. [default: the environment's]"),
     click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time."),
+)
+
+dagger_options: tuple[Decorator, ...] = (
+    click.option(
+        "--dagger",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        metavar="ROUNDS",
+        help="Then so many rounds of the student's own episodes on tasks that are not held out, in which the teacher "
+        "says what it would have done, each followed by more training (arXiv 1011.0686). --steps are shared out.",
+    ),
+    click.option("--labels", type=click.IntRange(1), help="Answers of the teacher in all rounds together."),
+    click.option(
+        "--beta",
+        default="linear:0.5",
+        show_default=True,
+        help="How probably the teacher acts where it is asked: constant:P, linear:P (down to 0), exponential:P.",
+    ),
+    click.option(
+        "--ask-below",
+        type=float,
+        default=0.7,
+        show_default=True,
+        help="Ask where the student is less sure, or repeats itself; 1: at every step.",
+    ),
+    click.option(
+        "--certainty", default="likelihood", show_default=True, help="How sure: likelihood, margin or entropy."
+    ),
+    click.option("--ask-share", type=float, default=0.0, show_default=True, help="Ask at a share of the other steps."),
+    click.option(
+        "--round-episodes", type=click.IntRange(1), help="Most episodes of a round. [default: while labels are left]"
+    ),
+    click.option("--label-run", metavar="NAME", help="Run that the episodes go into. [default: the file's name]"),
+    *teacher_model_options,
+    click.option("--cpu-hour-usd", type=float, help="Price the student by CPU time, in dollars an hour."),
+    click.option(
+        "--max-cost",
+        "max_cost_usd",
+        type=click.FloatRange(0, min_open=True),
+        help="Start no new episode once those with labels have cost so many dollars.",
+    ),
 )
 
 
@@ -77,6 +119,7 @@ play_options: tuple[Decorator, ...] = (
 @apply(episode_options)
 @apply(train_options)
 @apply(play_options)
+@apply(dagger_options)
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="The file to write, such as student.policy."
 )
@@ -96,6 +139,7 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
     potstill distill context --env minigrid --split train --n 300 --teacher expert
     potstill distill weights --out student.policy
     potstill run --env minigrid --student policy:student.policy --arm zero-shot --n 40
+    potstill distill weights --out better.policy --dagger 3 --labels 500 --teacher expert
 
     The file is written only if, read back from the disk, it decides as what was trained. Beside it, in
     student.policy.training, are the data and the checkpoint from which --resume goes on after Ctrl-C or a kill: it
@@ -107,6 +151,11 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
     if dry_run:
         print_estimate(plan, json_mode)
         return
+    if plan.dagger is not None:
+        from potstill.cli import weights_dagger
+
+        print_made(weights_dagger.make(plan, plan.dagger), plan, json_mode)
+        return
     print_made(session.make(plan), plan, json_mode)
 
 
@@ -117,7 +166,8 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
         options["student"] = "ranker"
     if "environment" not in typed:
         options["environment"] = None
-    if not options["play"] and "directory" not in typed:
+    plays = options["play"] or options["dagger"]
+    if not plays and "directory" not in typed:
         options["directory"] = None
     return options
 
@@ -130,12 +180,18 @@ def print_estimate(plan: WeightsPlan, json_mode: bool) -> None:
     emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
 
 
+_APART = frozenset({"parity", "data", "manifest_sha256", "rounds"})
+"""What the table of a policy that was made leaves out."""
+
+
 def print_made(made: Made, plan: WeightsPlan, json_mode: bool) -> None:
     if json_mode:
         emit_json(made._asdict())
         return
-    shown = {name: value for name, value in made._asdict().items() if name not in ("parity", "data", "manifest_sha256")}
+    shown = {name: value for name, value in made._asdict().items() if name not in _APART}
     emit_table(list(shown), [list(shown.values())], json_mode=False, title=str(plan.out))
+    if made.rounds:
+        emit_table(list(made.rounds[0]), [list(row.values()) for row in made.rounds], json_mode=False, title="rounds")
     parity = made.parity
     note(
         f"The file decides as what was trained: agreement {parity['agreement']:.4g}, largest difference "

@@ -38,6 +38,9 @@ was right in all 17 in which it was so sure (docs/log.md)."""
 LEARNING = "learning"
 """Under which a run's configuration holds what makes it a learning run (``playbook_learning``)."""
 
+LABELLING = "dagger"
+"""Under which a run's configuration holds what makes it a student's episodes with labels (``weights_dagger``)."""
+
 
 class Plan(NamedTuple):
     """A run that is ready to be played."""
@@ -158,7 +161,9 @@ def _stored(store: Store, name: str, namespace: str) -> RunConfig:
     runs = store.runs(namespace=namespace)
     if any(row.run_id == name and LEARNING in row.config for row in runs):
         raise ConfigError(f"{name} is a learning run. Type: potstill distill playbook --resume {shlex.quote(name)}")
-    runs = [row for row in runs if LEARNING not in row.config]
+    if any(row.run_id == name and LABELLING in row.config for row in runs):
+        raise ConfigError(f"{name} is of a student in training. Type its potstill distill weights again, with --resume")
+    runs = [row for row in runs if LEARNING not in row.config and LABELLING not in row.config]
     if not runs:
         raise ConfigError(f"{store.path} holds no run to resume. Type: potstill run --env minigrid ...")
     chosen = runs[-1:] if name == "last" else [row for row in runs if row.run_id == name]

@@ -8,16 +8,19 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib.util
+import itertools
 import shutil
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import msgspec
 
+from potstill.cli import weights_dagger_plan
 from potstill.cli.output import note, progress
 from potstill.cli.run_plan import pairs
 from potstill.distill.weights import gate
@@ -59,6 +62,7 @@ class WeightsPlan(NamedTuple):
     """Held-out tasks to play at each look; 0: none."""
     playing: dict[str, Any]
     """How: the environment's options, steps, episodes at a time."""
+    dagger: weights_dagger_plan.DaggerPlan | None = None
 
     @property
     def folder(self) -> Path:
@@ -84,6 +88,8 @@ class Made(NamedTuple):
     data: str
     manifest_sha256: str
     parity: dict[str, Any]
+    rounds: list[dict[str, Any]] | None = None
+    """Of DAgger."""
 
 
 def planned(options: dict[str, Any]) -> WeightsPlan:
@@ -120,6 +126,7 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
         key=options["key"],
         play=options["play"],
         playing=_playing(options),
+        dagger=weights_dagger_plan.planned(options, environment) if options["dagger"] else None,
     )
 
 
@@ -127,7 +134,7 @@ def _playing(options: dict[str, Any]) -> dict[str, Any]:
     world = pairs(options["environment_options"], "--option level=GoToLocal")
     if options["directory"]:
         world["directory"] = options["directory"]
-    if not options["play"] and (world or options["max_steps"]):
+    if not (options["play"] or options["dagger"]) and (world or options["max_steps"]):
         raise ConfigError("--tasks, --option and --max-steps are for --play, which is 0. Type for example: --play 20")
     return {**world, "max_steps": options["max_steps"], "jobs": options["jobs"]}
 
@@ -158,10 +165,10 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
     from potstill.distill.weights.train import ranker
 
     with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
-        manifest, decisions = _data(plan, Path(folder))
+        manifest, decisions = data_of(plan, Path(folder))
     prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     steps = plan.recipe.train.total(len(prepared.data))
-    return {
+    row = {
         "environment": plan.environment,
         "episodes": manifest.report.episodes,
         "decisions": len(prepared.data),
@@ -171,27 +178,31 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
         "steps": steps,
         "cpu_s": steps * ranker.seconds_a_step(prepared, plan.recipe),
     }
+    return row if plan.dagger is None else row | weights_dagger_plan.estimate(plan.dagger)
 
 
 def make(plan: WeightsPlan) -> Made:
     """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
     from potstill.distill.weights.train import ranker
 
-    manifest, decisions = _data(plan, plan.folder)
+    manifest, decisions = data_of(plan, plan.folder)
     prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     with contextlib.ExitStack() as stack:
-        player = _player(plan, decisions[HELD_OUT])
+        player = player_of(plan, decisions[HELD_OUT])
         if player is not None:
             stack.enter_context(player)
-        trained, cpu_s = _train(plan, prepared, player)
-        return _exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player)
+        trained, cpu_s = train_it(plan, prepared, player)
+        return exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player)
 
 
-def _train(plan: WeightsPlan, prepared: Prepared, player: Player | None) -> tuple[Trained, float]:
+def train_it(
+    plan: WeightsPlan, prepared: Prepared, player: Player | None, checkpoint: str = CHECKPOINT
+) -> tuple[Trained, float]:
+    """Train with progress; also the CPU seconds that it took. Ctrl-C aborts with a line that says how to go on."""
     from potstill.distill.weights.train import ranker
     from potstill.distill.weights.train.loop import Keeping
 
-    keeping = Keeping(plan.folder / CHECKPOINT, resume=plan.resume)
+    keeping = Keeping(plan.folder / checkpoint, resume=plan.resume)
     if keeping.path.exists() and not plan.resume:
         note(f"{keeping.path} is there and is replaced. To go on from it instead, stop and type --resume.")
     started = time.process_time()
@@ -205,7 +216,7 @@ def _train(plan: WeightsPlan, prepared: Prepared, player: Player | None) -> tupl
     return trained, time.process_time() - started
 
 
-def _exported(
+def exported(
     plan: WeightsPlan,
     data: DataManifest,
     held_out: list[Labelled],
@@ -250,7 +261,7 @@ def _exported(
     )
 
 
-def _player(plan: WeightsPlan, held_out: list[Labelled]) -> Player | None:
+def player_of(plan: WeightsPlan, held_out: list[Labelled]) -> Player | None:
     """Plays held-out tasks, drawn by the seed; None where none are to be played."""
     if not plan.play:
         return None
@@ -284,13 +295,19 @@ class _Watch:
         self._shown = now.step
 
 
-def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list[Labelled]]]:
-    """The decisions, kept in a folder that is named by what is in it."""
+def data_of(
+    plan: WeightsPlan, folder: Path, more: Sequence[dict[str, Any]] = ()
+) -> tuple[DataManifest, dict[str, list[Labelled]]]:
+    """The decisions, kept in a folder that is named by what is in it.
+
+    ``more``: which other episodes count besides, however they ended: a label is right where a student failed, too.
+    """
     new = folder / "data.new"
     shutil.rmtree(new, ignore_errors=True)
     fractions = {LEARN: 1.0 - plan.held_out, HELD_OUT: plan.held_out}
     with read_store(plan.db) as store:
-        manifest = write(store.select(**plan.filters), new, fractions=fractions, equal=Equal.DROP)
+        episodes = itertools.chain.from_iterable(store.select(**filters) for filters in (plan.filters, *more))
+        manifest = write(episodes, new, only_successes=not more, fractions=fractions, equal=Equal.DROP)
     kept = folder / f"data-{digest_of(manifest)[:12]}"
     if kept.exists():
         shutil.rmtree(new)
@@ -316,6 +333,10 @@ def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> 
             for name in data.sources.teachers
         ),
         datasets=(Dataset(name=plan.environment, sha256=digest_of(data), decisions=data.splits[LEARN].decisions),),
-        configuration={"student": "ranker", **msgspec.to_builtins(plan.recipe)},
+        configuration={"student": "ranker", **msgspec.to_builtins(plan.recipe), **_on_policy(plan)},
         metrics=metrics,
     )
+
+
+def _on_policy(plan: WeightsPlan) -> dict[str, Any]:
+    return {} if plan.dagger is None else {"dagger": msgspec.to_builtins(plan.dagger.recipe)}

@@ -2,7 +2,8 @@
 
 from potstill.decide.agreement import agreement_rule, rule_names
 from potstill.decide.cascade import AskStudent, AskTeacher, Effect, Failed, Resolution, decide_step
-from potstill.decide.policy import CascadeState, Policy, PolicyKind, Signal, TeacherView
+from potstill.decide.labelling import label_step
+from potstill.decide.policy import CascadeState, Labelling, Policy, PolicyKind, Signal, TeacherView
 
 __all__ = [
     "AskStudent",
@@ -10,6 +11,7 @@ __all__ = [
     "CascadeState",
     "Effect",
     "Failed",
+    "Labelling",
     "Policy",
     "PolicyKind",
     "Resolution",
@@ -17,5 +19,6 @@ __all__ = [
     "TeacherView",
     "agreement_rule",
     "decide_step",
+    "label_step",
     "rule_names",
 ]

@@ -14,6 +14,8 @@ class PolicyKind(StrEnum):
     CASCADE = "cascade"
     RANDOM_MIX = "random-mix"
     """The teacher takes each step with probability ``teacher_share``: the control that a cascade must beat."""
+    LABELLING = "labelling"
+    """The student acts and the teacher is asked for labels to learn from (``labelling``, arXiv 1011.0686)."""
 
 
 class Signal(StrEnum):
@@ -40,6 +42,42 @@ class TeacherView(StrEnum):
     """Plan, the last observations and a summary in place of the whole history (arXiv 2608.24358)."""
 
 
+class Certainty(StrEnum):
+    """How sure a student is of its best action, in [0, 1], from its probabilities over the admissible ones."""
+
+    LIKELIHOOD = "likelihood"
+    """The best one's probability."""
+    MARGIN = "margin"
+    """How far the second is behind it."""
+    ENTROPY = "entropy"
+    """1 minus the entropy in units of its greatest value, the logarithm of the number of actions."""
+
+
+class Labelling(Struct, frozen=True, kw_only=True):
+    """Where a student in training asks its teacher, and who acts there. Raises ``ConfigError`` for what means nothing.
+
+    Asked at every step (``below=1``) this is DAgger (arXiv 1011.0686, algorithm 3.1).
+    """
+
+    beta: float = 0.0
+    """Probability that the teacher's answer is also executed; otherwise the student acts and keeps it as a label."""
+    certainty: Certainty = Certainty.LIKELIHOOD
+    below: float = 1.0
+    """The teacher is asked where the student is less sure, and where it repeats itself. 1: at every step."""
+    share: float = 0.0
+    """Of the other steps, the share at which it is asked too, drawn by the seed."""
+    most: int | None = None
+    """Answers of the teacher in an episode; after them the student acts without it."""
+
+    def __post_init__(self) -> None:
+        for name in ("beta", "below", "share"):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise ConfigError(f"{name} is {value}; allowed: 0 to 1. Type for example: --ask-below 0.6")
+        if self.most is not None and self.most < 0:
+            raise ConfigError(f"An episode's most labels is {self.most}; allowed: 0 or more.")
+
+
 class Policy(Struct, frozen=True, kw_only=True):
     """One arm's way to decide. Temperature and number of samples are explicit: together they are the threshold."""
 
@@ -64,6 +102,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     """``restart``: how many untrusted steps before the episode starts again with the teacher alone."""
     teacher_share: float = 0.0
     """``random-mix`` only: the probability that the teacher takes a step."""
+    labelling: Labelling = Labelling()
+    """``labelling`` only."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -90,3 +130,5 @@ class CascadeState(Struct, frozen=True, kw_only=True):
     untrusted: int = 0
     holder: Answerer | None = None
     """Set once one side has the whole task (``task``, ``restart``)."""
+    asked: int = 0
+    """``labelling``: answers that the teacher gave."""

@@ -13,7 +13,17 @@ from typing import NamedTuple
 
 import msgspec
 
-from potstill.decide import AskStudent, AskTeacher, CascadeState, Failed, Resolution, TeacherView, decide_step
+from potstill.decide import (
+    AskStudent,
+    AskTeacher,
+    CascadeState,
+    Failed,
+    PolicyKind,
+    Resolution,
+    TeacherView,
+    decide_step,
+    label_step,
+)
 from potstill.decide.cascade import Answer, Effect
 from potstill.errors import EnvError, ModelError, PotstillError
 from potstill.protocols import (
@@ -191,8 +201,10 @@ class _Episode:
 
     async def _decide(self, block: ContextBlock) -> Resolution:
         view = self._view(block)
-        effects = decide_step(
-            self.spec.arm.policy,
+        policy = self.spec.arm.policy
+        decide = label_step if policy.kind is PolicyKind.LABELLING else decide_step
+        effects = decide(
+            policy,
             self.state,
             self.parts.rule,
             self.observation.admissible,

@@ -80,5 +80,5 @@ def _shares(arm: Arm, given: Assumptions) -> tuple[float, float]:
         case PolicyKind.RANDOM_MIX:
             share = arm.policy.teacher_share or given.escalation
             return 1.0 - share, share
-        case PolicyKind.CASCADE:
+        case PolicyKind.CASCADE | PolicyKind.LABELLING:
             return 1.0, given.escalation

@@ -11,8 +11,10 @@ from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
+
 from potstill.trajectories.situations import done, situations
-from potstill.types import Answerer, Situation, Step, Trajectory
+from potstill.types import Action, Answerer, Situation, Step, Trajectory
 
 
 class LeftOut(StrEnum):
@@ -52,7 +54,8 @@ def choices(
         return
     if not trajectory.steps:
         reasons[LeftOut.NO_STEPS] += 1
-    for step, situation in situations(trajectory):
+    for taken, situation in situations(trajectory):
+        step = as_labelled(taken) if Answerer.TEACHER in answerers else taken
         reason = why_not(step, answerers)
         if reason is None:
             yield Choice(step, situation, admissible_of(step), chosen(step))
@@ -73,6 +76,23 @@ def why_not(step: Step, answerers: Collection[Answerer]) -> LeftOut | None:
     if chosen(step) not in step.observation.admissible:
         return LeftOut.NOT_ADMISSIBLE
     return LeftOut.NO_CHOICE if len(set(step.observation.admissible)) == 1 else None
+
+
+def as_labelled(step: Step) -> Step:
+    """The step as the teacher would have taken it, where it was asked for a label; any other as it is.
+
+    What was seen before stays what the student's own actions led to.
+    """
+    decision = step.decision
+    if decision is None or decision.label is None:
+        return step
+    return msgspec.structs.replace(
+        step,
+        action=Action(text=decision.label),
+        answerer=Answerer.TEACHER,
+        reasoning="",
+        decision=msgspec.structs.replace(decision, answerer=Answerer.TEACHER, label=None),
+    )
 
 
 def admissible_of(step: Step) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ WATCHED = frozenset({"holds", "ishot", "iscool", "isclean", "inreceptacle"})
 MAX_EXPERT_STEPS = 10_000
 """The expert's own time-out is left to the runner's step limit."""
 PATIENCE = 2
-"""The expert is lost once it chose the same command in the same state this often, or failed this often in a row."""
+"""The expert is lost once it failed this often in a row."""
 
 
 class Advice(StrEnum):
@@ -80,7 +80,8 @@ class Handcoded:
 
     Steps are queued and only worked through when an action is asked for. What it carries is set from the facts before
     each step (its own bookkeeping does not know the command ``move``). Where it is lost, the rules of ``replan`` take
-    the rest of the episode, unless ``helped`` is False.
+    the rest of the episode, unless ``helped`` is False. It is lost where a command of its own led back to the state in
+    which it chooses it again; one that somebody else did not follow says nothing.
     """
 
     def __init__(self, game: Game, parameters: Parameters, seed: int, *, helped: bool = True) -> None:
@@ -90,13 +91,18 @@ class Handcoded:
         self._random = random.Random(seed)
         self._helped = helped
         self._queue: list[_Seen] = []
-        self._tried: dict[tuple[str, str], int] = {}
+        self._choice = ("", "")
+        """The state and the command that was chosen there last."""
+        self._followed: set[tuple[str, str]] = set()
         self._failures = 0
+        self._asked = False
         self._suggestion = "look"
         self._helper: Walkthrough | None = None
         self.source = Advice.HANDCODED
 
     def observe(self, command: str | None, frame: Frame) -> None:
+        if self._asked and command == self._suggestion:
+            self._followed.add(self._choice)
         self._frame = frame
         self._asked = False
         if self._helper is not None:
@@ -131,9 +137,8 @@ class Handcoded:
 
     def _is_lost(self) -> bool:
         state = repr(self._game.facts(WATCHED | {"atlocation", "opened", "istoggled"}))
-        key = (state, self._suggestion)
-        self._tried[key] = self._tried.get(key, 0) + 1
-        return self._tried[key] >= PATIENCE or self._failures >= PATIENCE
+        self._choice = (state, self._suggestion)
+        return self._choice in self._followed or self._failures >= PATIENCE
 
 
 def _agent(parameters: Parameters) -> Any:

@@ -82,8 +82,7 @@ class Player:
 
     def __call__(self, trained: Any) -> float:
         """The share of the tasks that a network in training does."""
-        arrays, config = arrays_of(trained), trained.shape.config()
-        outcomes = self.outcomes(Policy(network(arrays, config), config, {}, arrays, 1.0))
+        outcomes = self.outcomes(acting(trained))
         return sum(outcomes.values()) / len(outcomes)
 
     def outcomes(self, policy: Policy) -> Outcomes:
@@ -99,6 +98,12 @@ class Player:
         resources = Resources(recorder=kept, lease=self._pool.lease, student=PolicyModel(NAME, policy, ranker))
         self._runner.run(run_episodes(self._config, self._tasks, resources, jobs=self._jobs))
         return kept.outcomes
+
+
+def acting(trained: Any) -> Policy:
+    """A network in training as it would act, without a file."""
+    arrays, config = arrays_of(trained), trained.shape.config()
+    return Policy(network(arrays, config), config, {}, arrays, 1.0)
 
 
 class _Answering:

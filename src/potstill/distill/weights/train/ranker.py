@@ -58,6 +58,12 @@ def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Ran
     return Prepared(new_ranker(shape, seed=recipe.train.seed, dropout=recipe.dropout), data, held)
 
 
+def prepare_more(network: Ranker, learn: Sequence[Labelled], held_out: Sequence[Labelled]) -> Prepared:
+    """A network that was trained before, with other data, in the words that it knows."""
+    words = network.shape.words()
+    return Prepared(network, TextExamples(learn, words), TextExamples(held_out, words))
+
+
 def teach(
     prepared: Prepared,
     recipe: RankerRecipe,
