@@ -10,6 +10,7 @@ import click
 from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.run_options import Decorator, apply, teacher_model_options, typed_options
 from potstill.cli.store_option import db_option
+from potstill.errors import ConfigError
 
 if TYPE_CHECKING:
     from potstill.cli.weights_session import Made, WeightsPlan
@@ -169,6 +170,10 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     plays = options["play"] or options["dagger"]
     if not plays and "directory" not in typed:
         options["directory"] = None
+    asking = ("labels", "beta", "ask_below", "certainty", "ask_share", "round_episodes", "label_run", "teacher")
+    alone = [typed[name] for name in asking if name in typed]
+    if alone and not options["dagger"]:
+        raise ConfigError(f"{alone[0]} is for --dagger, which is 0. Type for example: --dagger 3")
     return options
 
 

@@ -146,8 +146,8 @@ def _registered(plan: WeightsPlan, dagger: DaggerPlan, store: Store) -> RunConfi
     held = bool(store.summaries(run_id=run.run_id, namespace=run.namespace))
     if held and not plan.resume:
         raise ConfigError(
-            f"{shown(plan.db)} holds episodes of the run {run.run_id} already. To go on with it, type --resume; for new labels name "
-            "another: --label-run NAME"
+            f"{shown(plan.db)} holds episodes of the run {run.run_id} already. To go on with it, type --resume; for "
+            "new labels name another: --label-run NAME"
         )
     kept = msgspec.to_builtins(msgspec.structs.replace(run, max_cost_usd=None))
     store.put_run(run.run_id, {**kept, LABELLING: msgspec.to_builtins(dagger.recipe)}, replace=not held)

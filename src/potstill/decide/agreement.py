@@ -10,6 +10,7 @@ What it does not do: judge whether an action is good, or call a model.
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import math
 import re
@@ -68,7 +69,11 @@ class Normalized(Exact):
 
 
 def _admissible_form(normalized: str, admissible: Sequence[str]) -> str | None:
-    return next((action for action in admissible if normalize_text(action) == normalized), None)
+    return next((action for action in admissible if _normal_action(action) == normalized), None)
+
+
+_normal_action = functools.lru_cache(maxsize=4096)(normalize_text)
+"""An environment lists the same actions step after step, and each is compared with every sample."""
 
 
 class Json(Normalized):

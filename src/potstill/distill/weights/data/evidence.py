@@ -33,7 +33,10 @@ def distribution_of(step: Step, admissible: Sequence[str]) -> Distribution:
     scored = _likelihoods(calls, admissible)
     if scored is not None:
         return Distribution(Evidence.LOG_PROBABILITIES, log_probabilities=scored)
-    counted = Counter(_own_votes(step, admissible) or _samples(calls, admissible))
+    own = _own_votes(step, admissible)
+    if not own and sum(len(call.replies) for call in calls) < 2:  # most steps have one answer
+        return Distribution()
+    counted = Counter(own or _samples(calls, admissible))
     del counted[None]
     if counted.total() < 2:
         return Distribution()
