@@ -30,14 +30,14 @@ pytestmark = [
     pytest.mark.skipif(not TORCH, reason="torch is not installed (make test-all installs the extra weights)"),
 ]
 HELD_OUT = 0.3
-LEARN = ("--width", "8", "--held-out", str(HELD_OUT), "--batch", "8", "--steps", "90", "--patience", "0")
-ASK = ("--dagger", "2", "--labels", "50", "--teacher", "expert", "--max-steps", "10")
+LEARN = ("--width", "8", "--held-out", str(HELD_OUT), "--batch", "8", "--steps", "30", "--patience", "0")
+ASK = ("--dagger", "2", "--labels", "24", "--teacher", "expert", "--max-steps", "10")
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     db = tmp_path_factory.mktemp("dagger") / "taught.db"
-    words = ("--env", "house-rules", "--split", "train", "--n", "16", "--teacher", "expert", "--db", str(db))
+    words = ("--env", "house-rules", "--split", "train", "--n", "10", "--teacher", "expert", "--db", str(db))
     done = potstill("distill", "context", *words)
     assert done.returncode == 0, done.stderr
     return db
@@ -78,13 +78,13 @@ def test_labels_are_asked_for_within_the_budget_recorded_and_learnt(
     done = here("distill", "weights", "--db", db, "--out", str(out), *LEARN, *ASK, "--beta", "linear:0.6", "--json")
     assert done.code == 0, done.err
     made = json.loads(done.out)
-    assert [(one["beta"], one["budget"]) for one in made["rounds"]] == [(0.6, 25), (0.0, 25)]
-    assert made["steps"] == 90
+    assert [(one["beta"], one["budget"]) for one in made["rounds"]] == [(0.6, 12), (0.0, 12)]
+    assert made["steps"] == 30
     with Store.read(db) as store:
         episodes = list(store.select(run_id="taught-labels"))
         demonstrations = list(store.select(kind="teacher", success=True))
     asked = [step for one in episodes for step in one.steps if any(c.answerer is Answerer.TEACHER for c in step.calls)]
-    assert sum(map(labels, episodes)) == sum(one["labels"] for one in made["rounds"]) == len(asked) == 50
+    assert sum(map(labels, episodes)) == sum(one["labels"] for one in made["rounds"]) == len(asked) == 24
     reasons = {step.decision.reason for step in asked if step.decision is not None}
     assert Reason.LABELLED in reasons
     assert Reason.NOT_CONFIDENT in reasons  # beta lets the teacher act in round 1
@@ -180,7 +180,7 @@ def test_a_dry_run_says_what_the_labels_would_cost(db: str, tmp_path: Path, here
     assert done.code == 0, done.err
     (row,) = json.loads(done.out)
     # in the middle of an episode of 10 steps: 120 + 150 + 60 * (5 + 1) / 2 tokens
-    assert (row["rounds"], row["labels"], row["teacher_input_tokens"]) == (2, 50, 50 * 450)
+    assert (row["rounds"], row["labels"], row["teacher_input_tokens"]) == (2, 24, 24 * 450)
     assert row["uncached_cost_usd"] > 0
     with Store.read(db) as store:
         assert store.summaries(run_id="no-labels") == []

@@ -182,6 +182,17 @@ def test_both_experts_win_also_after_steps_that_they_did_not_choose(
     assert environment.expert_action() is None
 
 
+def test_an_expert_that_nobody_follows_is_not_lost(directory: Path, one_of_each: list[Task], cache: Path) -> None:
+    """Labels for a student that acts itself stay those of a player, not of rules that know where everything is."""
+    environment = AlfworldEnvironment(directory, cache_directory=cache)
+    for task in one_of_each[:2]:
+        environment.reset(task, 0)
+        for _ in range(4):
+            assert environment.expert_action() is not None
+            assert environment.advice == "handcoded"
+            environment.step(Action(text="inventory"))
+
+
 def test_the_expert_repeats_itself_under_the_same_seed_and_leaves_the_global_generator_alone(
     directory: Path, one_of_each: list[Task], cache: Path
 ) -> None:

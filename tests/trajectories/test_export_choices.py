@@ -17,14 +17,16 @@ from potstill.cli.main import main
 from potstill.errors import ConfigError, MissingExtra
 from potstill.trajectories import Store
 from potstill.trajectories.arrays import MAX_ACTIONS, OTHER_SHAPE, save_npz
-from potstill.trajectories.choices import LeftOut
+from potstill.trajectories.choices import LeftOut, choices
 from potstill.trajectories.export import export
 from potstill.types import (
     Action,
     Answerer,
     Call,
+    Decision,
     Observation,
     Outcome,
+    Reason,
     Reply,
     Step,
     Task,
@@ -213,3 +215,26 @@ def test_the_command_line_writes_each_format(tmp_path: Path, capsys: pytest.Capt
         assert told in capsys.readouterr().err
         assert target.stat().st_size > 0
     assert json.loads((tmp_path / "preferences").read_text())["rejected"][0]["content"] == "left"
+
+
+# --- labels on a student's own episodes -----------------------------------------------------------------------------
+
+
+def test_a_label_is_the_teachers_choice_where_the_student_acted() -> None:
+    """The student went left, and was told right: to learn from the teacher is to learn right, after what was left."""
+    asked = Decision(answerer=Answerer.STUDENT, reason=Reason.LABELLED, label="right")
+    one = episode("labelled", ("a wall", "left"), ("a door", "left"))
+    steps = (
+        msgspec.structs.replace(one.steps[0], answerer=Answerer.STUDENT, decision=asked, reasoning="I like left."),
+        msgspec.structs.replace(one.steps[1], answerer=Answerer.STUDENT),
+    )
+    one = msgspec.structs.replace(one, kind=TrajectoryKind.CASCADE, steps=steps)
+    (taught,) = choices(one, {Answerer.TEACHER})
+    assert (taught.action, taught.step.reasoning) == ("right", "")
+    own = list(choices(one, {Answerer.STUDENT}))
+    assert [choice.action for choice in own] == ["left", "left"]
+    assert [turn.action for turn in own[1].situation.past] == ["left"]
+    wrong = msgspec.structs.replace(steps[0], decision=msgspec.structs.replace(asked, label="jump"))
+    reasons: Counter[LeftOut] = Counter()
+    assert not list(choices(msgspec.structs.replace(one, steps=(wrong,)), {Answerer.TEACHER}, left_out=reasons))
+    assert reasons == {LeftOut.NOT_ADMISSIBLE: 1}

@@ -22,7 +22,7 @@ def test_every_command_of_the_guide_does_what_it_is_quoted_for(tmp_path: Path) -
     (tmp_path / "situations.jsonl").write_text(json.dumps(QUESTION) + "\n")
     blocks = re.findall(r"^```bash\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     quoted = [line for block in blocks for line in block.splitlines() if line.startswith("potstill ")]
-    assert len(quoted) == 8
+    assert len(quoted) == 9
     printed = []
     for line in quoted:
         words, _, asked = line.partition(" < ")
