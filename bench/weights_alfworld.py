@@ -1,6 +1,6 @@
 """A small ranker distilled from ALFWorld's expert, off-policy and on-policy, alone and in front of the expert.
 
-    python bench/weights_alfworld.py DIR [--seeds 2] [--n 140] [--steps 2400] [--thresholds 0.4 0.5 0.6 0.7]
+    python bench/weights_alfworld.py DIR [--seeds 3] [--n 140] [--steps 2400] [--thresholds 0.1 0.2 0.3 0.4 0.5]
 
 DIR holds ALFWorld's ``train`` and ``valid_seen``. Everything is done by the commands that a user types, and kept in
 ``bench/.work``: what is there is not made again. Both recipes begin with the expert's episodes on 900 train games
@@ -76,12 +76,12 @@ def main() -> None:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("games", type=Path, help="folder with ALFWorld's train/ and valid_seen/")
-    parser.add_argument("--seeds", type=int, default=2, help="students of each recipe")
+    parser.add_argument("--seeds", type=int, default=3, help="students of each recipe")
     parser.add_argument("--n", type=int, default=140, help="valid_seen games")
-    parser.add_argument("--tune", type=int, default=80, help="train games, of which those not learnt from choose")
+    parser.add_argument("--tune", type=int, default=160, help="train games, of which those not learnt from choose")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--steps", type=int, default=2400, help="gradient steps of every student")
-    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.4, 0.5, 0.6, 0.7], help="to choose from")
+    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.1, 0.2, 0.3, 0.4, 0.5], help="to choose from")
     parser.add_argument("--jobs", type=int, default=2, help="games at a time")
     parser.add_argument("--db", type=Path, default=WORK / "weights_alfworld.db")
     return parser.parse_args()
@@ -174,7 +174,11 @@ TEACHER = ("--teacher", "expert", "--arm", "teacher")
 
 
 def recorded(db: Path, name: str, words: Sequence[object]) -> list[Trajectory]:
+    """A run's episodes, played if they are not there, and to the end if some are."""
     if name in runs(db):
+        n = words[words.index("--n") + 1]
+        if len(episodes := episodes_of(db, name)) == n:
+            return episodes
         potstill("run", "--resume", name, "--db", db)
     else:
         potstill("run", *words, "--max-steps", MAX_STEPS, "--run", name, "--db", db)
