@@ -165,7 +165,7 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
     from potstill.distill.weights.train import ranker
 
     with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
-        manifest, decisions = data_of(plan, Path(folder))
+        manifest, decisions = _data(plan, Path(folder))
     prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     steps = plan.recipe.train.total(len(prepared.data))
     row = {
@@ -185,17 +185,17 @@ def make(plan: WeightsPlan) -> Made:
     """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
     from potstill.distill.weights.train import ranker
 
-    manifest, decisions = data_of(plan, plan.folder)
+    manifest, decisions = _data(plan, plan.folder)
     prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     with contextlib.ExitStack() as stack:
         player = player_of(plan, decisions[HELD_OUT])
         if player is not None:
             stack.enter_context(player)
-        trained, cpu_s = train_it(plan, prepared, player)
-        return exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player)
+        trained, cpu_s = _train(plan, prepared, player)
+        return _exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player)
 
 
-def train_it(
+def _train(
     plan: WeightsPlan, prepared: Prepared, player: Player | None, checkpoint: str = CHECKPOINT
 ) -> tuple[Trained, float]:
     """Train with progress; also the CPU seconds that it took. Ctrl-C aborts with a line that says how to go on."""
@@ -216,7 +216,7 @@ def train_it(
     return trained, time.process_time() - started
 
 
-def exported(
+def _exported(
     plan: WeightsPlan,
     data: DataManifest,
     held_out: list[Labelled],
@@ -295,7 +295,7 @@ class _Watch:
         self._shown = now.step
 
 
-def data_of(
+def _data(
     plan: WeightsPlan, folder: Path, more: Sequence[dict[str, Any]] = ()
 ) -> tuple[DataManifest, dict[str, list[Labelled]]]:
     """The decisions, kept in a folder that is named by what is in it.
@@ -340,3 +340,7 @@ def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> 
 
 def _on_policy(plan: WeightsPlan) -> dict[str, Any]:
     return {} if plan.dagger is None else {"dagger": msgspec.to_builtins(plan.dagger.recipe)}
+
+
+# The parts, for trainings that are made of several (``weights_dagger``).
+data_of, train_it, exported = _data, _train, _exported
