@@ -12,8 +12,7 @@ DIR holds ALFWorld's ``train`` and ``valid_seen``. Everything is done by the com
 Which weights are kept is decided on train games that are held out. Students play valid_seen greedily within 50 steps,
 alone; the on-policy one also in a cascade in which the expert takes the steps where the likelihood of the student's
 best action is below a threshold. The threshold is chosen on train games that nobody learnt from, with the first seed's
-student: the lowest at which the cascade wins as many of them as the expert. valid_seen is only played. The ranker
-chooses among the admissible commands that the game lists: a student that writes commands freely has the harder task.
+student: the lowest at which the cascade is within one point of the expert. valid_seen is only played. The ranker chooses among the admissible commands that the game lists: a student that writes commands freely has the harder task.
 """
 
 from __future__ import annotations
@@ -186,9 +185,10 @@ def recorded(db: Path, name: str, words: Sequence[object]) -> list[Trajectory]:
 
 
 def tune(options: argparse.Namespace, policy: str) -> tuple[float, list[dict[str, Any]]]:
-    """The lowest threshold at which the cascade wins as many train games that nobody learnt from as the expert.
+    """The lowest threshold at which the cascade is within a third of the margin of the expert, on train games that
+    nobody learnt from.
 
-    The highest where none does. Games are kept in a store of their own, where no student finds them.
+    The highest where none is. Games are kept in a store of their own, where no student finds them.
     """
     db = options.db.with_name(f"{options.db.stem}_tune.db")
     games = (*world(options, "train", options.tune, TUNE_SEED), "--jobs", options.jobs)
@@ -201,7 +201,7 @@ def tune(options: argparse.Namespace, policy: str) -> tuple[float, list[dict[str
         words = (*games, "--student", f"policy:{policy}", *cascade(threshold))
         episodes = [e for e in recorded(db, f"{Path(policy).stem}-{threshold}", words) if e.task.id in ids]
         rows.append({"threshold": threshold, **success(episodes)})
-        if rows[-1]["won"] >= rows[0]["won"]:
+        if rows[-1]["success"] >= rows[0]["success"] - MARGIN / 3:
             break
     return float(rows[-1]["threshold"]), rows
 

@@ -30,6 +30,8 @@ class DaggerPlan(NamedTuple):
 
 def planned(options: dict[str, Any], environment: str) -> DaggerPlan:
     """Raises ``ConfigError``, ``UnknownName``, ``UnknownPrice``."""
+    if options["student"] != "ranker":
+        raise ConfigError(f"--dagger teaches a ranker, not '{options['student']}'. Leave one of them away.")
     if options["labels"] is None:
         raise ConfigError("--dagger asks a teacher, and nothing says how often. Type for example: --labels 500")
     if options["teacher"] is None:
