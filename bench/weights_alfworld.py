@@ -12,7 +12,8 @@ DIR holds ALFWorld's ``train`` and ``valid_seen``. Everything is done by the com
 Which weights are kept is decided on train games that are held out. Students play valid_seen greedily within 50 steps,
 alone; the on-policy one also in a cascade in which the expert takes the steps where the likelihood of the student's
 best action is below a threshold. The threshold is chosen on train games that nobody learnt from, with the first seed's
-student: the lowest at which the cascade is within one point of the expert. valid_seen is only played. The ranker chooses among the admissible commands that the game lists: a student that writes commands freely has the harder task.
+student: the lowest at which the cascade is within one point of the expert. valid_seen is only played. The ranker
+chooses among the admissible commands that the game lists: a student that writes commands freely has the harder task.
 """
 
 from __future__ import annotations
