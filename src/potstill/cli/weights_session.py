@@ -119,11 +119,11 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
         resume=options["resume"],
         key=options["key"],
         play=options["play"],
-        playing=_playing(options),
+        playing=playing_of(options),
     )
 
 
-def _playing(options: dict[str, Any]) -> dict[str, Any]:
+def playing_of(options: dict[str, Any]) -> dict[str, Any]:
     world = pairs(options["environment_options"], "--option level=GoToLocal")
     if options["directory"]:
         world["directory"] = options["directory"]
@@ -180,7 +180,7 @@ def make(plan: WeightsPlan) -> Made:
     manifest, decisions = _data(plan, plan.folder)
     prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     with contextlib.ExitStack() as stack:
-        player = _player(plan, decisions[HELD_OUT])
+        player = player_of(plan, decisions[HELD_OUT])
         if player is not None:
             stack.enter_context(player)
         trained, cpu_s = _train(plan, prepared, player)
@@ -197,7 +197,7 @@ def _train(plan: WeightsPlan, prepared: Prepared, player: Player | None) -> tupl
     started = time.process_time()
     try:
         with progress(plan.out.name, plan.recipe.train.total(len(prepared.data)), unit="steps") as bar:
-            trained = ranker.teach(prepared, plan.recipe, evaluate=player, keeping=keeping, watch=_Watch(bar).told)
+            trained = ranker.teach(prepared, plan.recipe, evaluate=player, keeping=keeping, watch=Watch(bar).told)
     except KeyboardInterrupt:
         raise click.Abort from InterruptedError(
             f"the checkpoint {keeping.path} is kept. To go on, type the same command with --resume"
@@ -250,7 +250,7 @@ def _exported(
     )
 
 
-def _player(plan: WeightsPlan, held_out: list[Labelled]) -> Player | None:
+def player_of(plan: WeightsPlan, held_out: list[Labelled]) -> Player | None:
     """Plays held-out tasks, drawn by the seed; None where none are to be played."""
     if not plan.play:
         return None
@@ -268,7 +268,7 @@ def _player(plan: WeightsPlan, held_out: list[Labelled]) -> Player | None:
     return Player(plan.environment, tasks, **plan.playing)
 
 
-class _Watch:
+class Watch:
     """What the progress bar shows: the loss at every step, the agreement once it is measured."""
 
     def __init__(self, bar: Any) -> None:

@@ -16,11 +16,12 @@ from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.gate import Side
 from potstill.distill.weights.gate_shapes import Question
 from potstill.distill.weights.policies.pytorch import load_torch
-from potstill.distill.weights.policies.ranker import Ranker, new_ranker, ranker_shape
+from potstill.distill.weights.policies.ranker import Ranker, RankerShape, new_ranker, ranker_shape
 from potstill.distill.weights.policies.texts import TextExamples, vocabulary_of
 from potstill.distill.weights.train.loop import Evaluator, Keeping, Trained, train
 from potstill.distill.weights.train.progress import Progress
 from potstill.distill.weights.train.recipe import RankerRecipe
+from potstill.edge.policy import Policy
 from potstill.errors import ConfigError
 
 torch = load_torch()
@@ -58,6 +59,29 @@ def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Ran
     return Prepared(new_ranker(shape, seed=recipe.train.seed, dropout=recipe.dropout), data, held)
 
 
+def continued(
+    policy: Policy, learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: RankerRecipe
+) -> Prepared:
+    """A written policy's own network, to be trained on. Its words stay: one that it does not know falls into a bucket.
+
+    Raises ``ConfigError`` for a policy of another kind or of fewer bits, and as ``prepare`` does.
+    """
+    if policy.kind != "ranker" or any(array.dtype != np.float32 for array in policy.arrays.values()):
+        raise ConfigError(
+            f"A policy of the kind '{policy.kind}' with {policy.parameters} parameters cannot be trained on: only a "
+            "ranker in float32 can. Give the file that was trained, before it was compressed."
+        )
+    shape = msgspec.convert({name: policy.config[name] for name in RankerShape.__struct_fields__}, RankerShape)
+    words = shape.words()
+    data, held = TextExamples(learn, words), TextExamples(held_out, words)
+    problem = data.problem()
+    if problem is not None:
+        raise ConfigError(f"Nothing can be learnt: {problem}. Record other episodes, or more of them.")
+    network = new_ranker(shape, seed=recipe.train.seed, dropout=recipe.dropout)
+    network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in policy.arrays.items()})
+    return Prepared(network, data, held)
+
+
 def teach(
     prepared: Prepared,
     recipe: RankerRecipe,
@@ -65,9 +89,18 @@ def teach(
     evaluate: Evaluator | None = None,
     keeping: Keeping | None = None,
     watch: Callable[[Progress, int], None] = lambda progress, total: None,
+    parent: str = "",
 ) -> Trained:
-    """Train the prepared network; it holds the best weights afterwards. Raises as ``loop.train``."""
-    network = {"network": msgspec.json.encode(prepared.network.shape.config()).decode(), "dropout": str(recipe.dropout)}
+    """Train the prepared network; it holds the best weights afterwards. Raises as ``loop.train``.
+
+    ``parent``: the version that it goes on from; a checkpoint belongs to one.
+    """
+    begun = {"parent": parent} if parent else {}
+    network = {
+        **begun,
+        "network": msgspec.json.encode(prepared.network.shape.config()).decode(),
+        "dropout": str(recipe.dropout),
+    }
     return train(
         prepared.network,
         prepared.data,
