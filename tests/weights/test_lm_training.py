@@ -110,7 +110,7 @@ def test_a_transcript_ends_with_the_line(tmp_path: Path) -> None:
 
 
 def test_it_learns_and_only_adapters_change(tiny: Made) -> None:
-    recipe = msgspec.structs.replace(tiny.recipe, train=msgspec.structs.replace(tiny.recipe.train, steps=60))
+    recipe = msgspec.structs.replace(tiny.recipe, train=msgspec.structs.replace(tiny.recipe.train, steps=40))
     prepared = prepare(tiny.base, tiny.learn, tiny.learn, recipe)
     frozen = {n: v.detach().clone() for n, v in prepared.network.peft.named_parameters() if not v.requires_grad}
     before = agreement_of(prepared.network, prepared.held_out)
