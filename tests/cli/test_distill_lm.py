@@ -1,4 +1,4 @@
-"""``distill weights --student lm``: from recorded episodes to a student that acts, and one line where that cannot be."""
+"""``distill weights --student lm``: from recorded episodes to a student that acts; one line where that cannot be."""
 
 from __future__ import annotations
 
