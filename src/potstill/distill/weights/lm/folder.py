@@ -18,7 +18,8 @@ from potstill.distill.weights import lineage
 from potstill.distill.weights.lm.network import LmNetwork
 from potstill.distill.weights.lm.recipe import LmRecipe
 from potstill.distill.weights.lm.student import Prepared
-from potstill.errors import ConfigError, StoreError
+from potstill.durable import partial_of, sync_folder, telling
+from potstill.errors import ConfigError
 from potstill.models.torch_engine import load_model
 from potstill.models.tuned import with_adapter
 from potstill.models.tuned_file import STUDENT, Base, Tuned, file_sha256
@@ -62,31 +63,29 @@ def write(
     raises; then the old folder is intact.
     """
     refuse_used(path)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = partial_of(path)
     try:
-        partial.mkdir()
-        _weights(partial, prepared.network, prepared.base if merged else None)
-        prepared.texts.tokenizer.save_pretrained(str(partial))
-        tuned = Tuned(
-            base=Base(name=recipe.base, sha256=prepared.base_sha256),
-            merged=merged,
-            template=prepared.texts.template,
-            environment=environment,
-            instructions=instructions,
-            voice=recipe.voice,
-            demonstrations=recipe.demonstrations,
-            files={found.name: file_sha256(found) for found in sorted(partial.iterdir())},
-        )
-        (partial / STUDENT).write_bytes(msgspec.json.format(msgspec.json.encode(tuned), indent=1) + b"\n")
-        metrics = {**manifest.metrics, **approve(partial)}
-        told = msgspec.structs.replace(manifest, kind=KIND, metrics=metrics)
-        lineage.write_beside(partial / STUDENT, told, key)
-        sha256 = lineage.read(partial / STUDENT).sha256
-        size = sum(found.stat().st_size for found in partial.iterdir())
-        _put(partial, path)
-    except OSError as error:
-        raise StoreError(f"Cannot write {path}: {error.strerror or error}.") from error
+        with telling(path):
+            partial.mkdir()
+            _weights(partial, prepared.network, prepared.base if merged else None)
+            prepared.texts.tokenizer.save_pretrained(str(partial))
+            tuned = Tuned(
+                base=Base(name=recipe.base, sha256=prepared.base_sha256),
+                merged=merged,
+                template=prepared.texts.template,
+                environment=environment,
+                instructions=instructions,
+                voice=recipe.voice,
+                demonstrations=recipe.demonstrations,
+                files={found.name: file_sha256(found) for found in sorted(partial.iterdir())},
+            )
+            (partial / STUDENT).write_bytes(msgspec.json.format(msgspec.json.encode(tuned), indent=1) + b"\n")
+            metrics = {**manifest.metrics, **approve(partial)}
+            told = msgspec.structs.replace(manifest, kind=KIND, metrics=metrics)
+            lineage.write_beside(partial / STUDENT, told, key)
+            sha256 = lineage.read(partial / STUDENT).sha256
+            size = sum(found.stat().st_size for found in partial.iterdir())
+            _put(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Written(path=str(path), size_bytes=size, tuned=tuned, manifest_sha256=sha256)
@@ -111,4 +110,5 @@ def _put(partial: Path, path: Path) -> None:
     if path.exists():
         path.rename(before)
     partial.rename(path)
+    sync_folder(path.parent)
     shutil.rmtree(before, ignore_errors=True)
