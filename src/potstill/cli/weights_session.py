@@ -91,24 +91,14 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra("Training a policy", "weights")
     one_of("kind of student", options["student"], STUDENTS)
-    out = options["out"]
-    if out is None:
-        raise ConfigError("Nothing says where the policy goes. Type for example: --out student.policy")
-    if not out.parent.is_dir():
-        raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    out = place_of(options["out"], "--out student.policy")
     names = ("seed", "epochs", "steps", "batch", "learning_rate", "schedule", "patience", "threads")
     given = {name: options[name] for name in names}
     if options["loss_options"]:
         given["loss"] = build(pairs(options["loss_options"], "--loss temperature=2"))
     recipe = RankerRecipe(width=options["width"], train=TrainConfig(**given, evaluate_every=options["look_every"]))
-    filters = {
-        "kind": TrajectoryKind.TEACHER,
-        "split": options["split"],
-        "namespace": options["namespace"],
-        "run_id": options["run_id"],
-        "success": True,
-    }
-    environment = _environment(options["db"], filters, options["environment"])
+    filters = filters_of(options)
+    environment = environment_of(options["db"], filters, options["environment"])
     return WeightsPlan(
         out=out,
         recipe=recipe,
@@ -123,6 +113,26 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
     )
 
 
+def place_of(out: Path | None, example: str) -> Path:
+    """Where the student goes. Raises ``ConfigError`` where that is not said or cannot be."""
+    if out is None:
+        raise ConfigError(f"Nothing says where the student goes. Type for example: {example}")
+    if not out.parent.is_dir():
+        raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    return out
+
+
+def filters_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Which episodes are learnt from, as a store selects them."""
+    return {
+        "kind": TrajectoryKind.TEACHER,
+        "split": options["split"],
+        "namespace": options["namespace"],
+        "run_id": options["run_id"],
+        "success": True,
+    }
+
+
 def playing_of(options: dict[str, Any]) -> dict[str, Any]:
     world = pairs(options["environment_options"], "--option level=GoToLocal")
     if options["directory"]:
@@ -132,7 +142,7 @@ def playing_of(options: dict[str, Any]) -> dict[str, Any]:
     return {**world, "max_steps": options["max_steps"], "jobs": options["jobs"]}
 
 
-def _environment(db: str, filters: dict[str, Any], named: str | None) -> str:
+def environment_of(db: str, filters: dict[str, Any], named: str | None) -> str:
     """The environment to learn: the named one, or the only one of which there are episodes."""
     with read_store(db) as store:
         counts = Counter(one.environment for one in store.summaries(**filters))
@@ -158,7 +168,7 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
     from potstill.distill.weights.train import ranker
 
     with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
-        manifest, decisions = _data(plan, Path(folder))
+        manifest, decisions = decisions_of(plan.db, plan.filters, plan.held_out, Path(folder))
     prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     steps = plan.recipe.train.total(len(prepared.data))
     return {
@@ -177,7 +187,7 @@ def make(plan: WeightsPlan) -> Made:
     """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
     from potstill.distill.weights.train import ranker
 
-    manifest, decisions = _data(plan, plan.folder)
+    manifest, decisions = decisions_of(plan.db, plan.filters, plan.held_out, plan.folder)
     prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     with contextlib.ExitStack() as stack:
         player = player_of(plan, decisions[HELD_OUT])
@@ -225,7 +235,12 @@ def _exported(
         plan.out,
         arrays_of(prepared.network),
         prepared.network.shape.config(),
-        _lineage(plan, data, {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step}),
+        lineage_of(
+            plan.environment,
+            data,
+            {"student": "ranker", **msgspec.to_builtins(plan.recipe)},
+            {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step},
+        ),
         trained=side,
         questions=ranker.questions_of(held_out),
         key=plan.key,
@@ -284,13 +299,15 @@ class Watch:
         self._shown = now.step
 
 
-def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list[Labelled]]]:
+def decisions_of(
+    db: str, filters: dict[str, Any], held_out: float, folder: Path
+) -> tuple[DataManifest, dict[str, list[Labelled]]]:
     """The decisions, kept in a folder that is named by what is in it."""
     new = folder / "data.new"
     shutil.rmtree(new, ignore_errors=True)
-    fractions = {LEARN: 1.0 - plan.held_out, HELD_OUT: plan.held_out}
-    with read_store(plan.db) as store:
-        manifest = write(store.select(**plan.filters), new, fractions=fractions, equal=Equal.DROP)
+    fractions = {LEARN: 1.0 - held_out, HELD_OUT: held_out}
+    with read_store(db) as store:
+        manifest = write(store.select(**filters), new, fractions=fractions, equal=Equal.DROP)
     kept = folder / f"data-{digest_of(manifest)[:12]}"
     if kept.exists():
         shutil.rmtree(new)
@@ -299,7 +316,7 @@ def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list
     decisions = {name: list(read(kept, name)) for name in fractions}
     if not decisions[HELD_OUT]:
         raise ConfigError(
-            f"None of the {manifest.splits[LEARN].tasks} tasks is held out by --held-out {plan.held_out}, so nothing "
+            f"None of the {manifest.splits[LEARN].tasks} tasks is held out by --held-out {held_out}, so nothing "
             "could judge the policy. Record more tasks, or type a larger share."
         )
     if manifest.report.dropped:
@@ -307,7 +324,9 @@ def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list
     return manifest, decisions
 
 
-def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> Manifest:
+def lineage_of(
+    environment: str, data: DataManifest, configuration: dict[str, Any], metrics: dict[str, Any]
+) -> Manifest:
     prompts = tuple(data.sources.prompts)
     return Manifest(
         created=datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
@@ -315,7 +334,7 @@ def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> 
             Teacher(model=name, decisions=data.splits[LEARN].decisions, prompts_sha256=prompts)
             for name in data.sources.teachers
         ),
-        datasets=(Dataset(name=plan.environment, sha256=digest_of(data), decisions=data.splits[LEARN].decisions),),
-        configuration={"student": "ranker", **msgspec.to_builtins(plan.recipe)},
+        datasets=(Dataset(name=environment, sha256=digest_of(data), decisions=data.splits[LEARN].decisions),),
+        configuration=configuration,
         metrics=metrics,
     )

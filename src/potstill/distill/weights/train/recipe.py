@@ -8,7 +8,7 @@ from potstill.distill.weights.train.config import TrainConfig
 from potstill.errors import ConfigError
 from potstill.types import Struct
 
-STUDENTS = ("ranker",)
+STUDENTS = ("ranker", "lm")
 """Kinds of students that ``distill weights`` trains from episodes in a store."""
 
 
