@@ -27,6 +27,14 @@ episode_options: tuple[Decorator, ...] = (
         show_default=True,
         help="Share of the tasks that is not learnt from: it says when to stop, and judges the file.",
     ),
+    click.option(
+        "--teachers",
+        default="pooled",
+        show_default=True,
+        help="Of several teachers' episodes: pooled (each label as it is, successes only), weighed (one label a "
+        "situation, as sure as those who chose it are reliable), routed (each kind of task from its best teacher). How "
+        "reliable they are is told from where they agree and how their episodes ended.",
+    ),
 )
 
 train_options: tuple[Decorator, ...] = (
@@ -130,11 +138,15 @@ def print_estimate(plan: WeightsPlan, json_mode: bool) -> None:
     emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
 
 
+HIDDEN = ("parity", "data", "manifest_sha256", "reliability")
+"""Of what was made, what the table leaves out and ``--json`` has."""
+
+
 def print_made(made: Made, plan: WeightsPlan, json_mode: bool) -> None:
     if json_mode:
         emit_json(made._asdict())
         return
-    shown = {name: value for name, value in made._asdict().items() if name not in ("parity", "data", "manifest_sha256")}
+    shown = {name: value for name, value in made._asdict().items() if name not in HIDDEN}
     emit_table(list(shown), [list(shown.values())], json_mode=False, title=str(plan.out))
     parity = made.parity
     note(

@@ -25,6 +25,7 @@ from potstill.distill.weights.data import Equal, Labelled, digest_of, read, writ
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import Dataset, Manifest, Teacher
 from potstill.distill.weights.losses.config import build
+from potstill.distill.weights.teachers.fusing import Judged, Teachers, fused, judge
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.recipe import STUDENTS, RankerRecipe
 from potstill.envs.registry import open_source
@@ -52,6 +53,7 @@ class WeightsPlan(NamedTuple):
     db: str
     filters: dict[str, Any]
     environment: str
+    teachers: Teachers
     held_out: float
     resume: bool
     key: Path | None
@@ -84,6 +86,8 @@ class Made(NamedTuple):
     data: str
     manifest_sha256: str
     parity: dict[str, Any]
+    reliability: dict[str, float]
+    """Of several teachers, each's; empty where their labels were not weighed."""
 
 
 def planned(options: dict[str, Any]) -> WeightsPlan:
@@ -101,12 +105,14 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
     if options["loss_options"]:
         given["loss"] = build(pairs(options["loss_options"], "--loss temperature=2"))
     recipe = RankerRecipe(width=options["width"], train=TrainConfig(**given, evaluate_every=options["look_every"]))
+    one_of("way to take several teachers", options["teachers"], list(Teachers))
+    teachers = Teachers(options["teachers"])
     filters = {
         "kind": TrajectoryKind.TEACHER,
         "split": options["split"],
         "namespace": options["namespace"],
         "run_id": options["run_id"],
-        "success": True,
+        "success": True if teachers is Teachers.POOLED else None,
     }
     environment = _environment(options["db"], filters, options["environment"])
     return WeightsPlan(
@@ -115,6 +121,7 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
         db=options["db"],
         filters={**filters, "environment": environment},
         environment=environment,
+        teachers=teachers,
         held_out=options["held_out"],
         resume=options["resume"],
         key=options["key"],
@@ -159,6 +166,7 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
         manifest, decisions = _data(plan, Path(folder))
+    decisions, _ = _agreed(plan, manifest, decisions)
     prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     steps = plan.recipe.train.total(len(prepared.data))
     return {
@@ -178,13 +186,14 @@ def make(plan: WeightsPlan) -> Made:
     from potstill.distill.weights.train import ranker
 
     manifest, decisions = _data(plan, plan.folder)
+    decisions, judged = _agreed(plan, manifest, decisions)
     prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     with contextlib.ExitStack() as stack:
         player = _player(plan, decisions[HELD_OUT])
         if player is not None:
             stack.enter_context(player)
         trained, cpu_s = _train(plan, prepared, player)
-        return _exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player)
+        return _exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player, judged)
 
 
 def _train(plan: WeightsPlan, prepared: Prepared, player: Player | None) -> tuple[Trained, float]:
@@ -213,6 +222,7 @@ def _exported(
     trained: Trained,
     cpu_s: float,
     player: Player | None,
+    judged: Judged | None = None,
 ) -> Made:
     from potstill.distill.weights.policies.ranker import arrays_of
     from potstill.distill.weights.train import ranker
@@ -225,7 +235,11 @@ def _exported(
         plan.out,
         arrays_of(prepared.network),
         prepared.network.shape.config(),
-        _lineage(plan, data, {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step}),
+        _lineage(
+            plan,
+            data,
+            {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step, **_told(judged)},
+        ),
         trained=side,
         questions=ranker.questions_of(held_out),
         key=plan.key,
@@ -247,6 +261,7 @@ def _exported(
         data=digest_of(data),
         manifest_sha256=artefact.manifest_sha256,
         parity=parity.summary(),
+        reliability={} if judged is None else dict(zip(judged.teachers, judged.reliability, strict=True)),
     )
 
 
@@ -289,8 +304,15 @@ def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list
     new = folder / "data.new"
     shutil.rmtree(new, ignore_errors=True)
     fractions = {LEARN: 1.0 - plan.held_out, HELD_OUT: plan.held_out}
+    several = plan.teachers is not Teachers.POOLED
     with read_store(plan.db) as store:
-        manifest = write(store.select(**plan.filters), new, fractions=fractions, equal=Equal.DROP)
+        manifest = write(
+            *(store.select(**plan.filters), new),
+            fractions=fractions,
+            equal=Equal.DROP,
+            only_successes=not several,
+            by_teacher=several,
+        )
     kept = folder / f"data-{digest_of(manifest)[:12]}"
     if kept.exists():
         shutil.rmtree(new)
@@ -305,6 +327,22 @@ def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list
     if manifest.report.dropped:
         note(f"{manifest.report.dropped} decisions are held out and not learnt: both sides had them.")
     return manifest, decisions
+
+
+def _agreed(
+    plan: WeightsPlan, data: DataManifest, decisions: dict[str, list[Labelled]]
+) -> tuple[dict[str, list[Labelled]], Judged | None]:
+    """What several teachers' labels come to, and how reliable each is by the decisions to learn from alone."""
+    if plan.teachers is Teachers.POOLED:
+        return decisions, None
+    judged = judge(decisions[LEARN], outcome_share=min(1.0, data.report.episodes / data.report.met))
+    told = ", ".join(f"{name} {right:.2f}" for name, right in zip(judged.teachers, judged.reliability, strict=True))
+    note(f"Reliability of the teachers, told from agreement and outcomes: {told}.")
+    return {name: fused(some, judged, plan.teachers) for name, some in decisions.items()}, judged
+
+
+def _told(judged: Judged | None) -> dict[str, Any]:
+    return {} if judged is None else {"teachers": msgspec.to_builtins(judged)}
 
 
 def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> Manifest:
