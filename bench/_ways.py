@@ -9,18 +9,20 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from potstill.distill.weights.data import Labelled, build
+from potstill.distill.weights.data import Evidence, Labelled, build
 from potstill.distill.weights.policies.ranker import arrays_of
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.ranker import Prepared, prepare, teach
 from potstill.distill.weights.train.recipe import RankerRecipe
-from potstill.edge.policy import network
+from potstill.edge.policy import Policy, network
+from potstill.edge.ranker import Ranker as EdgeRanker
 from potstill.envs.registry import factory, open_source
 from potstill.measure.statistics import paired_difference, wilson_by_task
+from potstill.models.policy import PolicyModel
 from potstill.protocols import Environment
 from potstill.trajectories.situations import situation_of
 from potstill.types import Action, Answerer, Observation, Situation, Step, Task, Trajectory, TrajectoryKind
@@ -93,26 +95,53 @@ class Student(NamedTuple):
     steps: int
 
 
-def taught(decisions: Sequence[Labelled], *, steps: int, seed: int, **config: Any) -> Student:
-    """A ranker after exactly so many gradient steps; nothing is held out, the last weights count."""
-    recipe = RankerRecipe(width=32, train=TrainConfig(seed=seed, steps=steps, batch=32, **config))
-    prepared = prepare(decisions, decisions[:1], recipe)
-    prepared = prepared._replace(held_out=prepared.data)
-    recipe = msgspec.structs.replace(recipe, train=msgspec.structs.replace(recipe.train, evaluate_every=steps))
+def taught(
+    decisions: Sequence[Labelled],
+    *,
+    steps: int,
+    seed: int,
+    held_out: Sequence[Labelled] = (),
+    looks: int = 1,
+    **config: Any,
+) -> Student:
+    """A ranker after exactly so many gradient steps. Held-out decisions are looked at ``looks`` times; without them the
+    last weights count."""
+    train = TrainConfig(seed=seed, steps=steps, batch=32, patience=0, evaluate_every=steps // looks, **config)
+    recipe = RankerRecipe(width=32, train=train)
+    prepared = prepare(decisions, held_out or decisions[:1], recipe)
     started = time.process_time()
     done = teach(prepared, recipe)
     return Student(prepared, time.process_time() - started, done.steps)
 
 
-def acting(student: Student) -> Acts:
-    """The trained network as its file would act, greedily."""
+def sampled(decisions: Sequence[Labelled], *, wrong: float, samples: int, seed: int) -> list[Labelled]:
+    """The same situations as a black box answers them: so many samples, each wrong with this chance; the first is the
+    label."""
+    chance, made = random.Random(seed), []
+    for one in decisions:
+        others = [action for action in one.admissible if action != one.action]
+        drawn = [chance.choice(others) if chance.random() < wrong else one.action for _ in range(samples)]
+        votes = tuple(drawn.count(action) for action in one.admissible)
+        made.append(msgspec.structs.replace(one, action=drawn[0], evidence=Evidence.VOTES, votes=votes))
+    return made
+
+
+def asker(student: Student) -> Callable[[Situation, Sequence[str]], dict[str, float]]:
+    """The probability of each action, as the trained network's file would give it."""
     trained = student.prepared.network
-    runtime = network(arrays_of(trained), trained.shape.config())
+    arrays, config = arrays_of(trained), trained.shape.config()
+    policy = Policy(network(arrays, config), config, {}, arrays, 1.0)
+    model = PolicyModel("policy:in-bench", policy, cast(EdgeRanker, policy.network))
+    return model.probabilities
+
+
+def acting(student: Student) -> Acts:
+    """The trained network, greedily."""
+    ask = asker(student)
 
     def act(environment: Environment, situation: Situation, seen: Observation) -> str:
-        listed = tuple(dict.fromkeys(seen.admissible or ()))
-        logits = runtime.logits(msgspec.to_builtins(situation), listed)  # type: ignore[union-attr]
-        return listed[int(logits.argmax())]
+        found = ask(situation, seen.admissible or ())
+        return max(found, key=lambda action: found[action])
 
     return act
 

@@ -60,6 +60,29 @@ train_options: tuple[Decorator, ...] = (
         help="KEY=VALUE of the loss: kind=soft, temperature=2, direction=reverse, ...; repeatable. "
         "[default: kind=hard]",
     ),
+    click.option(
+        "--adapt",
+        "adaptive_rules",
+        multiple=True,
+        metavar="NAME=FROM:TO",
+        help="Let temperature, hard_share or curriculum (share of the decisions shown, the easiest first) follow what "
+        "the student has learnt, such as temperature=4:1; repeatable.",
+    ),
+    click.option(
+        "--mix",
+        "mixed",
+        multiple=True,
+        metavar="KEY=VALUE,...",
+        help="One of several losses, with its share of the gradient: kind=soft,temperature=2,share=0.5; repeatable, "
+        "instead of --loss.",
+    ),
+    click.option(
+        "--balance/--no-balance",
+        "balanced",
+        default=True,
+        show_default=True,
+        help="With --mix: a share is a share of the gradient, whatever a loss's scale; else a plain factor.",
+    ),
     click.option("--look-every", type=click.IntRange(1), help="Steps between two looks at held-out tasks; an epoch's."),
     click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of PyTorch."),
 )

@@ -24,8 +24,10 @@ from potstill.distill.weights import gate
 from potstill.distill.weights.data import Equal, Labelled, digest_of, read, write
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import Dataset, Manifest, Teacher
+from potstill.distill.weights.losses.balance import Part
 from potstill.distill.weights.losses.config import build
 from potstill.distill.weights.teachers.fusing import Judged, Teachers, fused, judge
+from potstill.distill.weights.train.adaptive import parsed
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.recipe import STUDENTS, RankerRecipe
 from potstill.envs.registry import open_source
@@ -104,6 +106,7 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
     given = {name: options[name] for name in names}
     if options["loss_options"]:
         given["loss"] = build(pairs(options["loss_options"], "--loss temperature=2"))
+    given |= {"adaptive": parsed(options["adaptive_rules"]), "mix": _mix(options), "balanced": options["balanced"]}
     recipe = RankerRecipe(width=options["width"], train=TrainConfig(**given, evaluate_every=options["look_every"]))
     one_of("way to take several teachers", options["teachers"], list(Teachers))
     teachers = Teachers(options["teachers"])
@@ -128,6 +131,19 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
         play=options["play"],
         playing=_playing(options),
     )
+
+
+def _mix(options: dict[str, Any]) -> tuple[Part, ...]:
+    if options["mixed"] and options["loss_options"]:
+        raise ConfigError("--mix takes the place of --loss. Give one of both, such as --mix kind=hard --mix kind=soft")
+    parts = []
+    for text in options["mixed"]:
+        given = pairs(text.split(","), "--mix kind=soft,share=0.5")
+        share = given.pop("share", 1.0)
+        if not isinstance(share, int | float):
+            raise ConfigError(f"share={share} of a loss in a mix is not a number. Type for example: share=0.5")
+        parts.append(Part(loss=build(given), share=float(share)))
+    return tuple(parts)
 
 
 def _playing(options: dict[str, Any]) -> dict[str, Any]:
