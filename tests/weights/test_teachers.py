@@ -159,11 +159,25 @@ def test_a_bad_teacher_is_outvoted_and_one_label_a_state_is_left() -> None:
     assert made[0].count == 3
 
 
-def test_what_a_doubtful_teacher_said_alone_weighs_little() -> None:
+def test_what_a_doubtful_teacher_said_alone_is_left_out() -> None:
     decisions = [*school(), label("alone", "d", "bad"), label("alone too", "d", "good")]
     made = {one.situation.goal: one for one in fused(decisions, judge(decisions), Teachers.WEIGHED)}
-    assert made["alone"].weight < 0.4 * made["alone too"].weight
-    assert max(made["alone"].log_probabilities) < max(made["alone too"].log_probabilities)
+    assert "alone" not in made
+    surest = made["same 0"]
+    assert 0 < made["alone too"].weight < surest.weight
+    assert max(made["alone too"].log_probabilities) < max(surest.log_probabilities)
+
+
+def test_teachers_who_know_nothing_teach_nothing() -> None:
+    """Three who never agree: nobody is better than chance, and no label is likely."""
+    decisions = [
+        label(f"s{n}", action, name)
+        for n in range(30)
+        for name, action in zip(("one", "two", "three"), ("a", "b", "c"), strict=True)
+    ]
+    judged = judge(decisions)
+    with pytest.raises(ConfigError, match="know too little to teach"):
+        fused([label("alone", "d", "one")], msgspec.structs.replace(judged, by_kind=((0.25,),) * 3), Teachers.WEIGHED)
 
 
 def test_each_kind_of_task_is_learnt_from_its_best_teacher() -> None:

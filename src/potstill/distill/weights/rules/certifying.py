@@ -9,6 +9,7 @@ is less precise than asked is at most ``1 - confidence``, whatever was tried. Pu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -105,20 +106,19 @@ def _stage(size: int, answers: Sequence[Answer | None], held_out: Sequence[Label
 
 
 def _why_not(stages: Sequence[Stage], tested: Sequence[Stage], precision: float, confidence: float) -> str:
-    allowed, alpha = 1.0 - precision, 1.0 - confidence
-    needed = next(n for n in range(1, 10**7) if binomial_p_value(0, n, allowed) <= alpha)
+    asked = f"a precision of {precision:g} with confidence {confidence:g}"
     if not tested:
+        needed = math.ceil(math.log(1.0 - confidence) / math.log(precision) - 1e-9)
         most = max(one.tasks for one in stages)
         return (
-            f"The rules answer in {most} held-out tasks, and a precision of {precision:g} with confidence "
-            f"{confidence:g} takes {needed} without an error. Record more tasks, hold more out, or ask for less: "
-            "--precision 0.9"
+            f"The rules answer in {most} held-out tasks, and {asked} takes {needed} without an error. Record more "
+            f"tasks, hold more out, or ask for a --precision below {precision:g}."
         )
     first = tested[0]
     return (
         f"Even the surest {first.rules} rules were wrong in {first.wrong} of the {first.tasks} held-out tasks in which "
-        f"they answered: {precision:g} with confidence {confidence:g} is not certified. Ask for less (--precision "
-        "0.9), or record more episodes to learn from."
+        f"they answered, so {asked} is not certified. Ask for a --precision below {precision:g}, or record more "
+        "episodes to learn from."
     )
 
 

@@ -19,6 +19,10 @@ from potstill.distill.weights.teachers.reliability import Ballots, Reliability, 
 from potstill.errors import ConfigError
 from potstill.types import Struct
 
+KNOWN = 0.2
+"""A label of which less is known, from even chance (0) to sure (1), is left out: it would take the place of others in a
+step and teach almost nothing."""
+
 
 class Teachers(StrEnum):
     """What becomes of labels of several teachers."""
@@ -82,8 +86,9 @@ def judge(decisions: Sequence[Labelled], *, outcome_share: float = 0.0) -> Judge
 def fused(decisions: Sequence[Labelled], judged: Judged, how: Teachers | str) -> list[Labelled]:
     """The decisions to learn from, in the order of the first of each state; weights have the mean 1.
 
-    ``weighed``: the likeliest action with its posterior as log-probabilities, its weight times how much more than even
-    chance the teachers know: ``(p - 1/A) / (1 - 1/A)``. ``routed``: what the kind's best teacher chose, untouched.
+    ``weighed``: the likeliest action with its posterior as log-probabilities. Its weight is multiplied with how much
+    more than even chance the teachers know, ``(p - 1/A) / (1 - 1/A)``, which must be ``KNOWN`` at least. ``routed``:
+    what the kind's best teacher chose, untouched. Raises ``ConfigError`` where nothing is left to learn from.
     """
     match Teachers(how):
         case Teachers.POOLED:
@@ -106,18 +111,29 @@ def _weighed(decisions: Sequence[Labelled], judged: Judged) -> list[Labelled]:
     scores = [[float(rest)] * len(rows[0].admissible) for rest, rows in zip(rest_S, table.rows, strict=True)]
     for state, action, score in zip(table.ballots.state_V, table.ballots.action_V, log_V, strict=True):
         scores[state][action] = max(float(score), FLOOR)
-    return [_one_label(rows, found) for rows, found in zip(table.rows, scores, strict=True)]
+    made = (_one_label(rows, found) for rows, found in zip(table.rows, scores, strict=True))
+    kept = [one for one in made if one is not None]
+    if not kept:
+        raise ConfigError(
+            "The teachers know too little to teach: no label is likely enough. Record a better teacher, or pool them."
+        )
+    return kept
 
 
-def _one_label(rows: Sequence[Labelled], scores: Sequence[float]) -> Labelled:
-    """What a state's decisions come to; of equally likely actions the one that was said more often, then the first."""
+def _one_label(rows: Sequence[Labelled], scores: Sequence[float]) -> Labelled | None:
+    """What a state's decisions come to; of equally likely actions the one that was said more often, then the first.
+
+    None where too little is known.
+    """
     first = rows[0]
     said = {row.action: row.count for row in rows}
     order = range(len(scores))
     best = max(order, key=lambda at: (round(scores[at], 9), said.get(first.admissible[at], 0), -at))
     action = first.admissible[best]
     even = 1.0 / len(scores)
-    known = max(0.0, (math.exp(scores[best]) - even) / (1.0 - even))
+    known = (math.exp(scores[best]) - even) / (1.0 - even)
+    if known < KNOWN:
+        return None
     return msgspec.structs.replace(
         next((row for row in rows if row.action == action), first),
         admissible=first.admissible,
