@@ -9,8 +9,10 @@ like, and the forward passes, are the runtime's (``potstill.edge``).
 from __future__ import annotations
 
 import functools
+import math
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -99,6 +101,10 @@ class PolicyModel:
     async def score(self, request: Request) -> Completion:
         """The likeliest action, with every action's log-probability in ``candidates``, most likely first."""
         return await self.sample(msgspec.structs.replace(request, temperature=0.0))
+
+    def probabilities(self, situation: Situation, actions: Sequence[str]) -> dict[str, float]:
+        """Of each action, without a call: for whoever compares a policy with recorded decisions."""
+        return {action: math.exp(found) for action, found in self._candidates(situation, tuple(dict.fromkeys(actions)))}
 
     async def aclose(self) -> None:
         self._count.cache_clear()

@@ -95,6 +95,11 @@ class TextExamples:
             return "the teacher's action is the same in every decision"
         return None
 
+    def easiest_first(self) -> Integers:
+        """By how many actions there are to choose among, then by how much has happened; else as they come."""
+        rows = np.lexsort((np.diff(self._past_at), np.diff(self._candidates_at)))
+        return rows.astype(np.int64)
+
     def batch(self, rows: Integers) -> Batch:
         rows = np.asarray(rows, np.int64)
         where, lengths = gathered(self._candidates_at, rows)
