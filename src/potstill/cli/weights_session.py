@@ -26,7 +26,7 @@ from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import Dataset, Manifest, Teacher
 from potstill.distill.weights.losses.config import build
 from potstill.distill.weights.train.config import TrainConfig
-from potstill.distill.weights.train.recipe import STUDENTS, RankerRecipe
+from potstill.distill.weights.train.recipe import STUDENTS, FilmRecipe, RankerRecipe, Recipe
 from potstill.envs.registry import open_source
 from potstill.errors import ConfigError, MissingExtra, one_of
 from potstill.run.runner import choose_tasks
@@ -48,7 +48,7 @@ class WeightsPlan(NamedTuple):
     """A policy that is ready to be made."""
 
     out: Path
-    recipe: RankerRecipe
+    recipe: Recipe
     db: str
     filters: dict[str, Any]
     environment: str
@@ -100,7 +100,8 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
     given = {name: options[name] for name in names}
     if options["loss_options"]:
         given["loss"] = build(pairs(options["loss_options"], "--loss temperature=2"))
-    recipe = RankerRecipe(width=options["width"], train=TrainConfig(**given, evaluate_every=options["look_every"]))
+    kind: type[Recipe] = FilmRecipe if options["student"] == "film" else RankerRecipe
+    recipe = kind(width=options["width"], train=TrainConfig(**given, evaluate_every=options["look_every"]))
     filters = {
         "kind": TrajectoryKind.TEACHER,
         "split": options["split"],
@@ -155,11 +156,11 @@ def _environment(db: str, filters: dict[str, Any], named: str | None) -> str:
 
 def estimate(plan: WeightsPlan) -> dict[str, Any]:
     """What would be trained, and the CPU seconds that a few steps of it say it takes. Leaves nothing behind."""
-    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train import ranker, students
 
     with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
         manifest, decisions = _data(plan, Path(folder))
-    prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     steps = plan.recipe.train.total(len(prepared.data))
     return {
         "environment": plan.environment,
@@ -175,10 +176,10 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
 
 def make(plan: WeightsPlan) -> Made:
     """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
-    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train import students
 
     manifest, decisions = _data(plan, plan.folder)
-    prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     with contextlib.ExitStack() as stack:
         player = _player(plan, decisions[HELD_OUT])
         if player is not None:
@@ -215,10 +216,10 @@ def _exported(
     player: Player | None,
 ) -> Made:
     from potstill.distill.weights.policies.ranker import arrays_of
-    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train import ranker, students
     from potstill.distill.weights.train.loop import agreement_of
 
-    side = ranker.trained_side(prepared.network)
+    side = students.trained_side(prepared.network)
     play = None if player is None else lambda policy: (player.outcomes_of(side, policy), player.outcomes(policy))
     agreement = agreement_of(prepared.network, prepared.held_out)
     artefact, parity = gate.export(
