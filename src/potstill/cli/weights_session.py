@@ -317,6 +317,6 @@ def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> 
             for name in data.sources.teachers
         ),
         datasets=(Dataset(name=plan.environment, sha256=digest_of(data), decisions=data.splits[LEARN].decisions),),
-        configuration={"student": "ranker", **msgspec.to_builtins(plan.recipe)},
+        configuration={"student": plan.recipe.student, **msgspec.to_builtins(plan.recipe)},
         metrics=metrics,
     )

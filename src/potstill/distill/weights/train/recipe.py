@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from potstill.distill.weights.train.config import TrainConfig
@@ -15,6 +17,8 @@ STUDENTS = ("ranker", "film")
 class RankerRecipe(Struct, frozen=True, kw_only=True):
     """A ranker's. Raises ``ConfigError`` for values that mean nothing."""
 
+    student: ClassVar[str] = "ranker"
+
     width: int = 64
     dropout: float = 0.1
     train: TrainConfig = msgspec.field(default_factory=TrainConfig)
@@ -25,6 +29,8 @@ class RankerRecipe(Struct, frozen=True, kw_only=True):
 
 class FilmRecipe(Struct, frozen=True, kw_only=True):
     """A grid student's. Raises ``ConfigError`` for values that mean nothing."""
+
+    student: ClassVar[str] = "film"
 
     width: int = 64
     dropout: float = 0.1
