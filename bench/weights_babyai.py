@@ -1,6 +1,6 @@
 """One small network distilled from the BabyAI bot for three levels at once, beside the tutorial's loss.
 
-    python bench/weights_babyai.py [--seeds 3] [--episodes 1500] [--n 100] [--steps 4000]
+    python bench/weights_babyai.py [--seeds 3] [--episodes 1500] [--n 100] [--steps 2000]
 
 GoToLocal, PickupLoc and PutNextLocal in single steps; the student sees the 7 x 7 x 3 grid of symbols, the mission and
 what it saw and did before. The bot is recorded on ``--episodes`` train worlds of each level (once; kept in
@@ -41,12 +41,13 @@ FILM, TUTORIAL, BOT = "film", "tutorial's loss", "the bot itself"
 def main() -> None:
     options = parsed()
     options.db.parent.mkdir(parents=True, exist_ok=True)
-    if options.tutorial_seed is not None:
-        distil_as_the_tutorial(options, options.tutorial_seed)
+    if options.only is not None:
+        train_one(options, options.only, options.seed)
         return
     if DEMOS not in runs(options.db):
         worlds = (*world(options, "train"), "--run", DEMOS, "--db", options.db)
         potstill("distill", "context", *worlds, "--teacher", "expert")
+    learnt_from(options, planned(options, policy_file(options, FILM, 0), 0))
     wanted = [(recipe, seed) for seed in range(options.seeds) for recipe in (FILM, TUTORIAL)]
     with ThreadPoolExecutor(options.jobs) as pool:
         made = dict(zip(wanted, pool.map(lambda one: distil(options, *one), wanted), strict=True))
@@ -64,10 +65,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="students of each recipe")
     parser.add_argument("--episodes", type=int, default=1500, help="of the bot, train worlds of each level")
     parser.add_argument("--n", type=int, default=100, help="test worlds of each level")
-    parser.add_argument("--steps", type=int, default=4000, help="gradient steps of 64 decisions")
+    parser.add_argument("--steps", type=int, default=2000, help="gradient steps of 64 decisions")
     parser.add_argument("--jobs", type=int, default=1, help="students that are trained at a time")
     parser.add_argument("--db", type=Path, default=WORK / "weights_babyai.db")
-    parser.add_argument("--tutorial-seed", type=int, help="only train this seed by the tutorial's loss, and stop")
+    parser.add_argument("--only", choices=(FILM, TUTORIAL), help="only train this student, and stop")
+    parser.add_argument("--seed", type=int, default=0, help="with --only: which one")
     return parser.parse_args()
 
 
@@ -123,28 +125,19 @@ def policy_file(options: argparse.Namespace, recipe: str, seed: int) -> Path:
 
 def distil(options: argparse.Namespace, recipe: str, seed: int) -> dict[str, Any]:
     """What was made, taken again where it was made with the same options before."""
-    out = policy_file(options, recipe, seed)
-    told = out.with_suffix(".json")
-    if not (out.exists() and told.exists()):
-        if recipe == FILM:
-            words = ("--run", DEMOS, "--out", out, "--seed", seed, "--steps", options.steps, "--patience", 0)
-            told.write_text(json.dumps(potstill("distill", "weights", "--student", "film", "--db", options.db, *words)))
-        else:
-            given = ("--db", options.db, "--steps", options.steps, "--tutorial-seed", seed)
-            subprocess.run([sys.executable, __file__, *map(str, given)], check=True)
+    told = policy_file(options, recipe, seed).with_suffix(".json")
+    if not told.exists():
+        given = ("--db", options.db, "--steps", options.steps, "--only", recipe, "--seed", seed)
+        subprocess.run([sys.executable, __file__, *map(str, given)], check=True)
     result: dict[str, Any] = json.loads(told.read_text())
     return result
 
 
-def distil_as_the_tutorial(options: argparse.Namespace, seed: int) -> None:
-    """The same steps as ``distill weights``, with a network whose logits are divided by T while it is trained."""
+def train_one(options: argparse.Namespace, name: str, seed: int) -> None:
+    """The steps of ``distill weights --student film``, on data that are made once for all students."""
     from potstill.cli import weights_session as session
-    from potstill.distill.weights.data import digest_of
     from potstill.distill.weights.policies.film import Film
     from potstill.distill.weights.train import ranker, students
-    from potstill.distill.weights.train.config import TrainConfig
-    from potstill.distill.weights.train.loop import agreement_of
-    from potstill.distill.weights.train.recipe import FilmRecipe
 
     class Tutorial(Film):
         """The hard cross-entropy of z / T is the snippet's KL(teacher || softmax(z / T)) for a one-hot teacher."""
@@ -153,12 +146,28 @@ def distil_as_the_tutorial(options: argparse.Namespace, seed: int) -> None:
             logits_BA = super().forward(inputs)
             return logits_BA / TEMPERATURE if self.training else logits_BA
 
-    out = policy_file(options, TUTORIAL, seed)
-    recipe = FilmRecipe(train=TrainConfig(seed=seed, steps=options.steps, patience=0))
+    out = policy_file(options, name, seed)
+    plan = planned(options, out, seed)
+    manifest, decisions = learnt_from(options, plan)
+    prepared = students.prepare(decisions[session.LEARN], decisions[session.HELD_OUT], plan.recipe)
+    if name == TUTORIAL:
+        prepared.network.__class__ = Tutorial
+    started = time.process_time()
+    trained = ranker.teach(prepared, plan.recipe)
+    cpu_s = time.process_time() - started
+    made = session._exported(plan, manifest, decisions[session.HELD_OUT], prepared, trained, cpu_s, None)
+    out.with_suffix(".json").write_text(json.dumps(made._asdict()))
+
+
+def planned(options: argparse.Namespace, out: Path, seed: int) -> Any:
+    from potstill.cli.weights_session import WeightsPlan
+    from potstill.distill.weights.train.config import TrainConfig
+    from potstill.distill.weights.train.recipe import FilmRecipe
+
     filters = {"kind": "teacher", "split": "train", "run_id": DEMOS, "success": True, "namespace": "default"}
-    plan = session.WeightsPlan(
+    return WeightsPlan(
         out=out,
-        recipe=recipe,
+        recipe=FilmRecipe(train=TrainConfig(seed=seed, steps=options.steps, evaluate_every=500, patience=0)),
         db=str(options.db),
         filters={**filters, "environment": "minigrid"},
         environment="minigrid",
@@ -168,18 +177,22 @@ def distil_as_the_tutorial(options: argparse.Namespace, seed: int) -> None:
         play=0,
         playing={},
     )
-    manifest, decisions = session._data(plan, plan.folder)
-    prepared = students.prepare(decisions[session.LEARN], decisions[session.HELD_OUT], recipe)
-    prepared.network.__class__ = Tutorial
-    started = time.process_time()
-    trained = ranker.teach(prepared, recipe)
-    told = {
-        "agreement": agreement_of(prepared.network, prepared.held_out),
-        "cpu_s": time.process_time() - started,
-        "data": digest_of(manifest),
-    }
-    made = session._exported(plan, manifest, decisions[session.HELD_OUT], prepared, trained, told["cpu_s"], None)
-    out.with_suffix(".json").write_text(json.dumps({**made._asdict(), **told}))
+
+
+def learnt_from(options: argparse.Namespace, plan: Any) -> tuple[Any, dict[str, Any]]:
+    """The decisions, made once: they depend on the episodes alone."""
+    import msgspec
+
+    from potstill.cli import weights_session as session
+    from potstill.distill.weights.data import read
+    from potstill.distill.weights.data.manifest import Manifest
+
+    made = options.db.with_suffix(".data")
+    found = sorted(made.glob("data-*"))
+    if not found:
+        return session._data(plan, made)
+    manifest = msgspec.json.decode((found[0] / "manifest.json").read_bytes(), type=Manifest)
+    return manifest, {name: list(read(found[0], name)) for name in (session.LEARN, session.HELD_OUT)}
 
 
 # --- what came out --------------------------------------------------------------------------------------------------

@@ -91,6 +91,7 @@ def film_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         "memory.input": (3 * m, m),
         "memory.hidden": (3 * m, m),
         "condition": (k, g + m),
+        "wanted": (c, k),
         "squeeze": (q, c),
         "hidden": (h, cells * q + k),
         "score": (n, h),

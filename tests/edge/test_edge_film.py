@@ -83,7 +83,10 @@ def by_hand(arrays: Any, config: Any, asked: Any) -> Vector:
     mind = unit("memory", arrays, turns, [math.tanh(value) for value in times("start", arrays, goal)])
     now = json.loads(asked["observation"])
     cond = relu(plus(times("condition", arrays, goal + mind), arrays["direction.weight"][now["direction"]]))
-    x = {p: plus(cell, arrays["place.weight"][p[0] * size + p[1]]) for p, cell in cells("symbol", now["grid"]).items()}
+    wanted, x = times("wanted", arrays, cond), {}
+    for (i, j), cell in cells("symbol", now["grid"]).items():
+        product = [a * b for a, b in zip(wanted, cell, strict=True)]
+        x[i, j] = plus(product, arrays["place.weight"][i * size + j])
     for block in range(config["blocks"]):
         c = config["channels"]
         film, after = times(f"block.{block}.film", arrays, cond), {}

@@ -23,7 +23,7 @@ Arrays::
     action.weight    (n + 1, m)                    facing.weight (4, m)
     memory.input, memory.hidden                    the unit of ``gru`` (m to m)
     condition        (k, g + m)                    direction.weight (4, k)
-    symbol.weight    (v, c)                        place.weight (s*s, c)
+    symbol.weight    (v, c)                        place.weight (s*s, c)         wanted     (c, k)
     block.I.conv     (c, 9c)                       block.I.film (2c, k)         for I = 0 .. b-1
     squeeze          (q, c)                        hidden     (h, s*s*q + k)    score      (n, h)
 
@@ -34,7 +34,7 @@ Forward pass, for a grid with direction d and T past turns (oldest first)::
              an action that is none of the n has the number n
     mind   = the last state of the memory's unit over turn_0 .. turn_(T-1), from tanh(W.start goal)
     cond   = relu(W.condition [goal; mind] + direction.weight[d])
-    x      = symbol.weight, summed over the numbers of a cell, + place.weight                     (s*s, c)
+    x      = (W.wanted cond) * symbol.weight, summed over the numbers of a cell, + place.weight   (s*s, c)
     x      = x + relu((1 + u) * W.conv neighbours(x) + w),  [u; w] = W.film cond                  for each block
              neighbours of (i, j): the 9 cells (i-1, j-1), (i-1, j), .. (i+1, j+1), zeros beyond the border
     logits = W.score relu(W.hidden [relu(W.squeeze x), cell by cell; cond])
@@ -78,7 +78,7 @@ class Film:
         of_code = self.form.of_code()
         self._patch = shelf.take("patch.weight", kinds, p)[of_code].sum(axis=1)
         self._symbol = shelf.take("symbol.weight", kinds, c)[of_code].sum(axis=1)
-        self._place = shelf.take("place.weight", cells, c)
+        self._place, self._wanted = shelf.take("place.weight", cells, c), _linear(shelf, "wanted", c, k)
         self._turn, self._start = _linear(shelf, "turn", m, cells * p), _linear(shelf, "start", m, g)
         self._action, self._facing = shelf.take("action.weight", n + 1, m), shelf.take("facing.weight", DIRECTIONS, m)
         self._condition = _linear(shelf, "condition", k, g + m)
@@ -113,7 +113,7 @@ class Film:
     def _scores(self, grid: Grid, goal: Floats, mind: Floats) -> Floats:
         said = _applied(self._condition, np.concatenate([goal, mind])) + self._direction[grid.direction]
         cond = np.maximum(said, 0.0)
-        x = self._symbol[grid.codes] + self._place
+        x = self._symbol[grid.codes] * _applied(self._wanted, cond) + self._place
         channels = x.shape[1]
         for conv, film in self._blocks:
             around = np.concatenate([x, np.zeros((1, channels), np.float32)])[self._near].reshape(len(x), -1)

@@ -91,6 +91,7 @@ class Film(Module):
         self.direction = nn.Embedding(DIRECTIONS, s.condition)
         self.symbol = nn.Embedding(kinds, s.channels)
         self.place = nn.Embedding(cells, s.channels)
+        self.wanted = nn.Linear(s.condition, s.channels)
         self.block = nn.ModuleList(_block(s) for _ in range(s.blocks))
         self.squeeze = nn.Linear(s.channels, s.squeezed)
         self.hidden = nn.Linear(cells * s.squeezed + s.condition, s.hidden)
@@ -106,7 +107,8 @@ class Film(Module):
         said_Bk = self.condition(torch.cat([goal_Bg, mind_Bm], dim=-1)) + self.direction(inputs.direction_B)
         cond_Bk = functional.relu(said_Bk)
         size = self.shape.size
-        x_BSc = self._cells(self.symbol, inputs.cell_BS) + self.place.weight
+        symbol_BSc = self._cells(self.symbol, inputs.cell_BS)
+        x_BSc = symbol_BSc * self.wanted(cond_Bk)[:, None] + self.place.weight
         x_Bcss = x_BSc.transpose(1, 2).unflatten(2, (size, size))
         for block in self.block:
             by_Bc, plus_Bc = block["film"](cond_Bk).chunk(2, dim=-1)
