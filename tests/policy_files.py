@@ -1,4 +1,4 @@
-"""Rankers, grid students and perceptrons with drawn weights, and their files, for the tests of everything that opens a policy."""
+"""Policies of every kind with drawn weights, and their files, for the tests of everything that opens one."""
 
 from __future__ import annotations
 

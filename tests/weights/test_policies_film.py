@@ -75,7 +75,7 @@ def test_a_decision_does_not_see_its_company(company: list[int], row: int) -> No
 
 
 def test_every_array_learns() -> None:
-    network, data = made([*decisions(40), changed(decisions(1)[0], goal="unheard")])
+    network, data = made([*decisions(40), changed(decisions(1)[0], goal="unheard")], width=32)
     batch = data.batch(np.arange(41))
     torch.nn.functional.cross_entropy(network(batch.inputs), batch.target_B).backward()
     still = [name for name, value in network.named_parameters() if not float(value.grad.abs().sum()) > 0]
@@ -119,10 +119,11 @@ def recipe(**train: object) -> FilmRecipe:
 
 def test_it_learns_what_hangs_on_mission_grid_and_past_and_passes_the_gate(tmp_path: Path) -> None:
     held = decisions(60, seed=1)
-    prepared = students.prepare(decisions(400), held, recipe(steps=260, evaluate_every=130, learning_rate=5e-3))
-    trained = teach(prepared, recipe(steps=260, evaluate_every=130, learning_rate=5e-3))
+    chosen = FilmRecipe(width=32, dropout=0.0, train=TrainConfig(batch=32, patience=0, steps=400, schedule="constant"))
+    prepared = students.prepare(decisions(600), held, chosen)
+    trained = teach(prepared, chosen)
     assert trained.best is not None
-    assert trained.best > 0.9
+    assert trained.best > 0.8  # 0.65 for one that sees what was done before and not what the mission is about
     _, parity = gate.export(
         tmp_path / "film.policy",
         arrays_of(prepared.network),
@@ -194,7 +195,7 @@ def test_actions_that_cannot_be_learnt_are_refused() -> None:
         actions_of([msgspec.structs.replace(learn[0], admissible=many, action=many[0])])
     same = [msgspec.structs.replace(one, admissible=("turn left", "pick up"), action="pick up") for one in learn]
     with pytest.raises(ConfigError, match="the same in every decision"):
-        students.prepare(same, held, recipe(steps=1))
+        students.prepare(same, same, recipe(steps=1))
     with pytest.raises(ConfigError, match="no decision to learn from"):
         students.prepare([], held, recipe(steps=1))
     with pytest.raises(ConfigError, match="width is 2"):
