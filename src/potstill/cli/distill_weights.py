@@ -39,7 +39,12 @@ episode_options: tuple[Decorator, ...] = (
 )
 
 train_options: tuple[Decorator, ...] = (
-    click.option("--student", default="ranker", show_default=True, help="What is trained: ranker or lm."),
+    click.option(
+        "--student",
+        default="ranker",
+        show_default=True,
+        help="ranker (reads texts), film (reads grids) or lm (a language model, tuned).",
+    ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and batches."),
     click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="How often, at most."),
     click.option("--steps", type=click.IntRange(1), help="Gradient steps at most, instead of --epochs."),

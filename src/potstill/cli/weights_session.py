@@ -29,7 +29,7 @@ from potstill.distill.weights.losses.config import build
 from potstill.distill.weights.teachers.fusing import Judged, Teachers, fused, judge
 from potstill.distill.weights.train.adaptive import parsed
 from potstill.distill.weights.train.config import TrainConfig
-from potstill.distill.weights.train.recipe import STUDENTS, RankerRecipe
+from potstill.distill.weights.train.recipe import STUDENTS, FilmRecipe, RankerRecipe, Recipe
 from potstill.envs.registry import open_source
 from potstill.errors import ConfigError, MissingExtra, one_of
 from potstill.run.runner import choose_tasks
@@ -51,7 +51,7 @@ class WeightsPlan(NamedTuple):
     """A policy that is ready to be made."""
 
     out: Path
-    recipe: RankerRecipe
+    recipe: Recipe
     db: str
     filters: dict[str, Any]
     environment: str
@@ -103,7 +103,8 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
     if options["loss_options"]:
         given["loss"] = build(pairs(options["loss_options"], "--loss temperature=2"))
     given |= {"adaptive": parsed(options["adaptive_rules"]), "mix": _mix(options), "balanced": options["balanced"]}
-    recipe = RankerRecipe(width=options["width"], train=TrainConfig(**given, evaluate_every=options["look_every"]))
+    kind: type[Recipe] = FilmRecipe if options["student"] == "film" else RankerRecipe
+    recipe = kind(width=options["width"], train=TrainConfig(**given, evaluate_every=options["look_every"]))
     one_of("way to take several teachers", options["teachers"], list(Teachers))
     teachers = Teachers(options["teachers"])
     filters = filters_of(options)
@@ -190,12 +191,12 @@ def environment_of(db: str, filters: dict[str, Any], named: str | None) -> str:
 
 def estimate(plan: WeightsPlan) -> dict[str, Any]:
     """What would be trained, and the CPU seconds that a few steps of it say it takes. Leaves nothing behind."""
-    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train import ranker, students
 
     with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
         manifest, decisions = decisions_of(plan.db, plan.filters, plan.held_out, Path(folder), plan.teachers)
     decisions, _ = _agreed(plan, manifest, decisions)
-    prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     steps = plan.recipe.train.total(len(prepared.data))
     return {
         "environment": plan.environment,
@@ -211,11 +212,11 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
 
 def make(plan: WeightsPlan) -> Made:
     """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
-    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train import students
 
     manifest, decisions = decisions_of(plan.db, plan.filters, plan.held_out, plan.folder, plan.teachers)
     decisions, judged = _agreed(plan, manifest, decisions)
-    prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     with contextlib.ExitStack() as stack:
         player = player_of(plan, decisions[HELD_OUT])
         if player is not None:
@@ -253,10 +254,10 @@ def _exported(
     judged: Judged | None = None,
 ) -> Made:
     from potstill.distill.weights.policies.ranker import arrays_of
-    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train import ranker, students
     from potstill.distill.weights.train.loop import agreement_of
 
-    side = ranker.trained_side(prepared.network)
+    side = students.trained_side(prepared.network)
     play = None if player is None else lambda policy: (player.outcomes_of(side, policy), player.outcomes(policy))
     agreement = agreement_of(prepared.network, prepared.held_out)
     artefact, parity = gate.export(
@@ -266,7 +267,7 @@ def _exported(
         lineage_of(
             plan.environment,
             data,
-            {"student": "ranker", **msgspec.to_builtins(plan.recipe)},
+            {"student": plan.recipe.student, **msgspec.to_builtins(plan.recipe)},
             {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step, **_told(judged)},
         ),
         trained=side,
