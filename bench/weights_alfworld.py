@@ -62,7 +62,7 @@ def main() -> None:
             ways: dict[str, tuple[object, ...]] = {recipe: ALONE}
             if recipe == "dagger":
                 threshold, tuned = (threshold, tuned) if tuned else tune(options, made["file"])
-                ways |= {f"cascade at {threshold}": cascade(threshold)}
+                ways |= {f"cascade at {one}": cascade(one) for one in dict.fromkeys((threshold, options.also))}
             for name, words in ways.items():
                 episodes = play(options, made["file"], words, f"{student(options, recipe, seed)}-{name}")
                 played.setdefault(name, []).extend(episodes)
@@ -82,6 +82,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--steps", type=int, default=2400, help="gradient steps of every student")
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.1, 0.2, 0.3, 0.4, 0.5], help="to choose from")
+    parser.add_argument("--also", type=float, default=0.4, help="a threshold that is played beside the chosen one")
     parser.add_argument("--jobs", type=int, default=2, help="games at a time")
     parser.add_argument("--db", type=Path, default=WORK / "weights_alfworld.db")
     return parser.parse_args()

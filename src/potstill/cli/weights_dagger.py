@@ -7,7 +7,7 @@ not made again. What it does not do: parse or print (``distill_weights``), play 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,9 +16,12 @@ import msgspec
 from potstill.cli.output import note, progress
 from potstill.cli.run_plan import LABELLING
 from potstill.cli.weights_dagger_plan import DaggerPlan
-from potstill.cli.weights_session import HELD_OUT, LEARN, Made, WeightsPlan, data_of, exported, player_of, train_it
+from potstill.cli.weights_session import HELD_OUT, LEARN, Made, WeightsPlan, decisions_of, exported, player_of, train_it
 from potstill.cli.wiring import pricer
+from potstill.distill.weights.data.labelled import Labelled
+from potstill.distill.weights.data.manifest import Manifest
 from potstill.distill.weights.train.mixing import part_of
+from potstill.distill.weights.train.recipe import RankerRecipe
 from potstill.envs.registry import open_source
 from potstill.errors import ConfigError
 from potstill.models.expert import EstimateCounter, ExpertModel
@@ -40,9 +43,10 @@ def make(plan: WeightsPlan, dagger: DaggerPlan) -> Made:
     """Learn, then in each round play, ask and learn on; write the policy. Raises as ``weights_session.make``."""
     from potstill.distill.weights.train import ranker
 
+    assert isinstance(plan.recipe, RankerRecipe), "weights_dagger_plan refuses others"
     with open_store(plan.db) as store, _alone(dagger.run, store):
         run = _registered(plan, dagger, store)
-        manifest, decisions = data_of(plan, plan.folder)
+        manifest, decisions = _data(plan)
         prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
         with contextlib.ExitStack() as stack:
             player = _entered(stack, player_of(plan, decisions[HELD_OUT]))
@@ -53,12 +57,16 @@ def make(plan: WeightsPlan, dagger: DaggerPlan) -> Made:
             rounds: list[Round] = []
             for index in range(dagger.recipe.rounds):
                 rounds.append(_ask(collector, plan, dagger, prepared, index))
-                manifest, decisions = data_of(plan, plan.folder, _labelled(run, index))
+                manifest, decisions = _data(plan, _labelled(run, index))
                 prepared = ranker.prepare_more(prepared.network, decisions[LEARN], decisions[HELD_OUT])
                 trained, more_s = _learn(plan, dagger, prepared, player, index + 1)
                 steps, cpu_s = steps + trained.steps, cpu_s + more_s
             made = exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player)
     return made._replace(steps=steps, rounds=[_told(one) for one in rounds])
+
+
+def _data(plan: WeightsPlan, more: Sequence[dict[str, Any]] = ()) -> tuple[Manifest, dict[str, list[Labelled]]]:
+    return decisions_of(plan.db, plan.filters, plan.held_out, plan.folder, more=more)
 
 
 # --- rounds ---------------------------------------------------------------------------------------------------------
