@@ -6,8 +6,8 @@ What it knows: where the parts of a training lie. What it does not do: parse or 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import importlib.util
+import os
 import shutil
 import tempfile
 import time
@@ -23,7 +23,7 @@ from potstill.cli.run_plan import pairs
 from potstill.distill.weights import gate
 from potstill.distill.weights.data import Equal, Labelled, digest_of, read, write
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
-from potstill.distill.weights.lineage import Dataset, Manifest, Teacher
+from potstill.distill.weights.lineage import Dataset, Manifest, Teacher, created
 from potstill.distill.weights.losses.config import build
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.recipe import STUDENTS, RankerRecipe
@@ -310,7 +310,7 @@ def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list
 def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> Manifest:
     prompts = tuple(data.sources.prompts)
     return Manifest(
-        created=datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+        created=created(os.environ),
         teachers=tuple(
             Teacher(model=name, decisions=data.splits[LEARN].decisions, prompts_sha256=prompts)
             for name in data.sources.teachers

@@ -62,7 +62,7 @@ def write(
             metrics = {**manifest.metrics, **approve(policy)}
             manifest, data = _contents(arrays, config, msgspec.structs.replace(manifest, metrics=metrics), key)
             _saved(partial, data)
-        with _told(path):
+        with told(path):
             os.replace(partial, path)
             _sync_folder(path.parent)
     finally:
@@ -94,7 +94,7 @@ def _stored(array: tensors.Array) -> tensors.Array:
 
 def _saved(path: Path, data: bytes) -> Policy:
     """Write and flush to the disk, then read back what is there."""
-    with _told(path):
+    with told(path):
         with path.open("wb") as file:
             file.write(data)
             file.flush()
@@ -103,7 +103,8 @@ def _saved(path: Path, data: bytes) -> Policy:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path) -> Iterator[None]:
+    """What the system refuses while ``path`` is written, as one line. Raises ``StoreError``, ``DiskFull``."""
     try:
         yield
     except OSError as error:

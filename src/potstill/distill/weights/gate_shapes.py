@@ -10,8 +10,11 @@ from typing import Any
 
 import msgspec
 
+from potstill.distill.weights.data.labelled import Labelled
 from potstill.types import Past, Situation, Struct
 
+ASKED = 200
+"""Held-out questions for the parity gate: each is asked in five shapes and three sizes of batch."""
 ELSEWHERE = 50
 """Questions asked in other shapes than their own, evenly picked."""
 LONG = 40
@@ -25,6 +28,12 @@ class Question(Struct, frozen=True, kw_only=True):
 
     situation: Situation
     admissible: tuple[str, ...]
+
+
+def questions_of(decisions: Sequence[Labelled], most: int = ASKED) -> list[Question]:
+    """What the gate asks about: ``most`` held-out decisions, evenly picked, without their answers."""
+    some = decisions[:: max(1, -(-len(decisions) // most))]
+    return [Question(situation=decision.situation, admissible=decision.admissible) for decision in some]
 
 
 def shaped(questions: Sequence[Any]) -> dict[str, list[tuple[int, Any]]]:
