@@ -27,9 +27,7 @@ from potstill.distill.weights.lineage import Dataset, Manifest, Teacher, created
 from potstill.distill.weights.losses.config import build
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.recipe import STUDENTS, RankerRecipe
-from potstill.envs.registry import open_source
 from potstill.errors import ConfigError, MissingExtra, one_of
-from potstill.run.runner import choose_tasks
 from potstill.trajectories.opening import read_store, shown
 from potstill.types import TrajectoryKind
 
@@ -254,18 +252,11 @@ def _player(plan: WeightsPlan, held_out: list[Labelled]) -> Player | None:
     """Plays held-out tasks, drawn by the seed; None where none are to be played."""
     if not plan.play:
         return None
-    from potstill.distill.weights.train.playing import Player
+    from potstill.cli.held_out_play import player_of
 
-    ids = {decision.task_id for decision in held_out}
-    world = {name: value for name, value in plan.playing.items() if name not in ("max_steps", "jobs")}
-    tasks = [task for task in open_source(plan.environment, **world).tasks(plan.filters["split"]) if task.id in ids]
-    if not tasks:
-        raise ConfigError(
-            f"None of the {len(ids)} held-out tasks is among those of '{plan.environment}' that --play may play. Give "
-            "the environment's --tasks and --option as the episodes were recorded with."
-        )
-    tasks = choose_tasks(tasks, min(plan.play, len(tasks)), plan.recipe.train.seed)
-    return Player(plan.environment, tasks, **plan.playing)
+    return player_of(
+        plan.environment, [plan.filters["split"]], held_out, plan.play, plan.recipe.train.seed, plan.playing
+    )
 
 
 class _Watch:

@@ -125,8 +125,9 @@ def compare(
     *,
     floor: Floor = EXACT,
     batches: Sequence[int] = BATCHES,
+    shapes: Sequence[str] = (),
 ) -> Parity:
-    """Ask both sides all held-out questions in every shape, in batches of every size.
+    """Ask both sides all held-out questions in every shape (or in ``shapes``), in batches of every size.
 
     Raises ``ConfigError`` where there are no questions, or a side answers with other shapes than the question has.
     """
@@ -136,6 +137,8 @@ def compare(
         )
     rows, differing = [], []
     for shape, asked in shaped(questions).items():
+        if shapes and shape not in shapes:
+            continue
         for batch in batches:
             found = _Answers(shape, batch, [question for _, question in asked], [index for index, _ in asked])
             found.ask(trained, exported, floor.tie)

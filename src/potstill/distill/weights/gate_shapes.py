@@ -19,6 +19,7 @@ ELSEWHERE = 50
 """Questions asked in other shapes than their own, evenly picked."""
 LONG = 40
 """Turns of a long past."""
+AS_RECORDED = "as recorded"
 SHORT = 60
 """Characters of a question that are shown."""
 
@@ -38,11 +39,11 @@ def questions_of(decisions: Sequence[Labelled], most: int = ASKED) -> list[Quest
 
 def shaped(questions: Sequence[Any]) -> dict[str, list[tuple[int, Any]]]:
     """The questions by shape, each with the index that it was given under. Vectors have their own shape only."""
-    found = {"as recorded": list(enumerate(questions))}
+    found = {AS_RECORDED: list(enumerate(questions))}
     if not isinstance(questions[0], Question):
         return found
     step = max(1, -(-len(questions) // ELSEWHERE))
-    some = [(index, question) for index, question in found["as recorded"] if index % step == 0]
+    some = [(index, question) for index, question in found[AS_RECORDED] if index % step == 0]
     changes = {"no past": _no_past, "long past": _long_past, "one action": _one_action, "half the actions": _half}
     return found | {name: [(index, change(question)) for index, question in some] for name, change in changes.items()}
 
