@@ -126,12 +126,13 @@ class _Chain:
     def run(self) -> Compressed:
         recipe = self._recipe
         self._outcomes = None if self._play is None else self._play(self._subject.policy)
-        self._note(self._row("as given", Verdict.GIVEN, self._state, self._parity(self._state)))
+        given = self._with_success(self._parity(self._state), self._outcomes)
+        self._note(self._row("as given", Verdict.GIVEN, self._state, given))
         if recipe.width:
             self._judge(f"distil into width {recipe.width}", self._distilled())
         for share in recipe.prune:
             pruned = self._pruned(share)
-            self._note(self._row(f"prune {share:g}", Verdict.UNTUNED, pruned, self._parity(pruned, play=False)))
+            self._note(self._row(f"prune {share:g}", Verdict.UNTUNED, pruned, self._parity(pruned)))
             self._judge(f"prune {share:g}, fine-tune", self._tuned(pruned))
         if recipe.sparse:
             self._judge(f"zeros {recipe.sparse:g}, fine-tune", self._sparse(recipe.sparse))
@@ -182,23 +183,25 @@ class _Chain:
     def _judge(self, stage: str, state: State) -> None:
         """Keep what passes, alike enough on held-out decisions first, then in the episodes."""
         parity = self._parity(state)
+        if parity.passed and self._play is not None:
+            parity = self._with_success(parity, self._play(self._policy(state)))
         self._note(self._row(stage, Verdict.KEPT if parity.passed else Verdict.UNDONE, state, parity))
         if parity.passed:
             self._state = state
 
-    def _parity(self, state: State, *, play: bool = True) -> Parity:
-        policy = self._policy(state)
-        parity = compare(
+    def _parity(self, state: State) -> Parity:
+        return compare(
             self._reference,
-            edge_side(policy),
+            edge_side(self._policy(state)),
             self._subject.questions,
             floor=self._recipe.floor,
             batches=(1,),
             shapes=(AS_RECORDED,),
         )
-        if not play or self._play is None or self._outcomes is None or not parity.passed:
+
+    def _with_success(self, parity: Parity, theirs: Outcomes | None) -> Parity:
+        if self._outcomes is None or theirs is None:
             return parity
-        theirs = self._play(policy)
         margin = self._recipe.floor.success_margin
         return msgspec.structs.replace(parity, success=success(self._outcomes, theirs, margin=margin))
 
