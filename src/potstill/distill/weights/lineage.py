@@ -19,9 +19,9 @@ import msgspec
 
 from potstill import __version__
 from potstill.distill.weights import lineage_sign
+from potstill.durable import replacing
 from potstill.edge import seal, tensors
 from potstill.errors import NOT_JSON, ConfigError
-from potstill.trajectories.export import replacing
 from potstill.types import Struct
 
 VERSION = 1

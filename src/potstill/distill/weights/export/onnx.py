@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from potstill.distill.weights.artefact import told
 from potstill.distill.weights.compress.quantize import in_bits
 from potstill.distill.weights.export.networks import graph_of
 from potstill.distill.weights.export.runtime import load_runtime, onnx_side, session
 from potstill.distill.weights.gate import COMPRESSED, EXACT, Floor, GateFailed, Parity, compare, edge_side
 from potstill.distill.weights.lineage import Manifest, parent, read, write_beside
+from potstill.durable import partial_of, sync_folder, telling
 from potstill.edge.policy import Policy, network
 from potstill.errors import ConfigError
 from potstill.types import Struct
@@ -67,17 +67,18 @@ def export(
         arrays = in_bits(policy.arrays, bits)
         written = Policy(network(arrays, policy.config), policy.config, policy.manifest, arrays, policy.temperature)
         quantized = _passed(compare(edge_side(policy), edge_side(written), questions, floor=floor))
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    partial = partial_of(out)
     try:
         data = graph_of(written)
-        with told(out), partial.open("wb") as file:
+        with telling(out), partial.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         running = session(partial)
         parity = _passed(compare(edge_side(written), onnx_side(running, written.config), questions, floor=EXACT))
-        with told(out):
+        with telling(out):
             os.replace(partial, out)
+            sync_folder(out.parent)
     finally:
         partial.unlink(missing_ok=True)
     few = any(name.endswith(".weight.scale") for name in written.arrays)
