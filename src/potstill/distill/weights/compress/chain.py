@@ -22,7 +22,7 @@ from potstill.distill.weights.compress.recipe import Compression
 from potstill.distill.weights.compress.scores import Score, by_magnitude, by_taylor, kept
 from potstill.distill.weights.compress.subject import CALIBRATION, Subject
 from potstill.distill.weights.gate import Parity, compare, edge_side
-from potstill.distill.weights.gate_shapes import AS_RECORDED
+from potstill.distill.weights.gate_shapes import as_recorded
 from potstill.distill.weights.gate_success import Outcomes, success
 from potstill.distill.weights.losses.config import Kind, Loss
 from potstill.distill.weights.policies.ranker import arrays_of
@@ -196,7 +196,7 @@ class _Chain:
             self._subject.questions,
             floor=self._recipe.floor,
             batches=(1,),
-            shapes=(AS_RECORDED,),
+            shapes=as_recorded,
         )
 
     def _with_success(self, parity: Parity, theirs: Outcomes | None) -> Parity:
