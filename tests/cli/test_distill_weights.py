@@ -17,7 +17,6 @@ import pytest
 from terminal import environment, potstill
 
 from potstill.cli.main import main
-from potstill.edge import tensors
 from potstill.trajectories import Store
 
 TORCH = importlib.util.find_spec("torch") is not None
@@ -113,7 +112,7 @@ def test_a_dry_run_says_what_and_how_long_and_writes_nothing(
 
 @pytest.mark.extra
 @needs_torch
-def test_after_ctrl_c_resume_ends_with_the_same_arrays(db: str, tmp_path: Path, here: Callable[..., Said]) -> None:
+def test_after_ctrl_c_resume_ends_with_the_same_bytes(db: str, tmp_path: Path, here: Callable[..., Said]) -> None:
     words = ("--db", db, "--steps", "120", "--width", "8", "--held-out", "0.3", "--batch", "8", "--patience", "0")
     out = {name: tmp_path / f"{name}.policy" for name in ("whole", "stopped")}
     assert here("distill", "weights", "--out", str(out["whole"]), *words).code == 0
@@ -132,8 +131,7 @@ def test_after_ctrl_c_resume_ends_with_the_same_arrays(db: str, tmp_path: Path, 
         assert "type the same command with --resume" in told
     again = here(*command, *(("--resume",) if kept else ()))
     assert again.code == 0, again.err
-    one, other = (tensors.read(path)[0] for path in out.values())
-    assert {name: array.tobytes() for name, array in one.items()} == {n: a.tobytes() for n, a in other.items()}
+    assert out["whole"].read_bytes() == out["stopped"].read_bytes()
 
 
 @pytest.mark.extra

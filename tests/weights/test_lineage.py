@@ -21,6 +21,7 @@ from potstill.distill.weights.lineage import (
     Parent,
     Teacher,
     beside,
+    created,
     parent,
     read,
     write_beside,
@@ -38,6 +39,14 @@ TOLD = Manifest(
     configuration={"seed": 3, "loss": "kl"},
     metrics={"agreement": 0.93},
 )
+
+
+def test_no_clock_gets_into_a_file_unless_somebody_asks() -> None:
+    assert created({}) == created({"SOURCE_DATE_EPOCH": ""}) == ""
+    assert created({"SOURCE_DATE_EPOCH": "1700000000"}) == "2023-11-14T22:13:20+00:00"
+    for wrong in ("now", "1.5", "9" * 30):
+        with pytest.raises(ConfigError, match=r"SOURCE_DATE_EPOCH is '.*unset it"):
+            created({"SOURCE_DATE_EPOCH": wrong})
 
 
 def write(path: Path, manifest: Manifest = TOLD, **options: Any) -> artefact.Artefact:

@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("minigrid")
+pytest.importorskip("onnx")
 pytestmark = pytest.mark.extra
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "weights.md"
 QUESTION = {"situation": {"goal": "go to the red ball"}, "admissible": ["turn left", "go forward"]}
@@ -22,7 +23,7 @@ def test_every_command_of_the_guide_does_what_it_is_quoted_for(tmp_path: Path) -
     (tmp_path / "situations.jsonl").write_text(json.dumps(QUESTION) + "\n")
     blocks = re.findall(r"^```bash\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     quoted = [line for block in blocks for line in block.splitlines() if line.startswith("potstill ")]
-    assert len(quoted) == 9
+    assert len(quoted) == 11
     printed = []
     for line in quoted:
         words, _, asked = line.partition(" < ")
@@ -36,5 +37,6 @@ def test_every_command_of_the_guide_does_what_it_is_quoted_for(tmp_path: Path) -
         )
         assert done.returncode == 0, f"{line}: {done.stderr}"
         printed.append(done.stdout)
-    assert json.loads(printed[-1])["action"] in QUESTION["admissible"]
+        if asked:
+            assert json.loads(printed[-1])["action"] in QUESTION["admissible"]
     assert (tmp_path / "runtime" / "edge" / "ranker.py").exists()

@@ -44,7 +44,7 @@ def run(file: Path, port: int | None, json_mode: bool) -> int:
     answered gives an empty line, or with --json {"error": "..."}; the exit code is 2 then.
     With --http the same questions are the bodies of POST /act; port 0 takes a free one.
     """
-    policy = _opened(file)
+    policy = opened(file)
     if port is None:
         return _answer(policy, sys.stdin.buffer, json_mode)
     return _serve(policy, port)
@@ -78,7 +78,8 @@ def copy(directory: Path, force: bool, json_mode: bool) -> None:
     note(f"Start it in {directory} with: python -m edge FILE")
 
 
-def _opened(file: Path) -> Policy:
+def opened(file: Path) -> Policy:
+    """The policy in a file. Raises ``ConfigError`` where it cannot be read, ``BadModelFile`` where it is none."""
     from potstill.edge.policy import open_policy
 
     try:

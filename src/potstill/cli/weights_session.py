@@ -6,9 +6,9 @@ What it knows: where the parts of a training lie. What it does not do: parse or 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import importlib.util
 import itertools
+import os
 import shutil
 import tempfile
 import time
@@ -26,16 +26,14 @@ from potstill.cli.run_plan import pairs
 from potstill.distill.weights import gate
 from potstill.distill.weights.data import Equal, Labelled, digest_of, read, write
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
-from potstill.distill.weights.lineage import Dataset, Manifest, Teacher
+from potstill.distill.weights.lineage import Dataset, Manifest, Teacher, created
 from potstill.distill.weights.losses.balance import Part
 from potstill.distill.weights.losses.config import build
 from potstill.distill.weights.teachers.fusing import Judged, Teachers, fused, judge
 from potstill.distill.weights.train.adaptive import parsed
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.recipe import STUDENTS, FilmRecipe, RankerRecipe, Recipe
-from potstill.envs.registry import open_source
 from potstill.errors import ConfigError, MissingExtra, one_of
-from potstill.run.runner import choose_tasks
 from potstill.trajectories.opening import read_store, shown
 from potstill.types import TrajectoryKind
 
@@ -310,18 +308,11 @@ def player_of(plan: WeightsPlan, held_out: list[Labelled]) -> Player | None:
     """Plays held-out tasks, drawn by the seed; None where none are to be played."""
     if not plan.play:
         return None
-    from potstill.distill.weights.train.playing import Player
+    from potstill.cli.held_out_play import player_of
 
-    ids = {decision.task_id for decision in held_out}
-    world = {name: value for name, value in plan.playing.items() if name not in ("max_steps", "jobs")}
-    tasks = [task for task in open_source(plan.environment, **world).tasks(plan.filters["split"]) if task.id in ids]
-    if not tasks:
-        raise ConfigError(
-            f"None of the {len(ids)} held-out tasks is among those of '{plan.environment}' that --play may play. Give "
-            "the environment's --tasks and --option as the episodes were recorded with."
-        )
-    tasks = choose_tasks(tasks, min(plan.play, len(tasks)), plan.recipe.train.seed)
-    return Player(plan.environment, tasks, **plan.playing)
+    return player_of(
+        plan.environment, [plan.filters["split"]], held_out, plan.play, plan.recipe.train.seed, plan.playing
+    )
 
 
 class Watch:
@@ -402,7 +393,7 @@ def lineage_of(
 ) -> Manifest:
     prompts = tuple(data.sources.prompts)
     return Manifest(
-        created=datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
+        created=created(os.environ),
         teachers=tuple(
             Teacher(model=name, decisions=data.splits[LEARN].decisions, prompts_sha256=prompts)
             for name in data.sources.teachers

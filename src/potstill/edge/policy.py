@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import seal, tensors
 from .film import Film
-from .layers import Floats
+from .layers import SCALE, Floats, bits
 from .mlp import Mlp
 from .ranker import Ranker
 from .tensors import Array, BadFile
@@ -43,8 +43,9 @@ class Policy:
 
     @property
     def parameters(self) -> int:
-        """Numbers in all arrays, the scales of eight-bit weights left out."""
-        return sum(array.size for name, array in self.arrays.items() if not name.endswith(".scale"))
+        """Numbers in all arrays, the scales of weights in few bits left out."""
+        kept = [array for name, array in self.arrays.items() if not name.endswith(".weight" + SCALE)]
+        return sum(array.size * (2 if bits(array) == 4 else 1) for array in kept)
 
     def log_probabilities(self, logits: Floats) -> NDArray[np.float64]:
         """Calibrated, over the last axis. Raises ``ValueError`` for logits that are not finite."""

@@ -10,12 +10,16 @@ from typing import Any
 
 import msgspec
 
+from potstill.distill.weights.data.labelled import Labelled
 from potstill.types import Past, Situation, Struct
 
+ASKED = 200
+"""Held-out questions for the parity gate: each is asked in five shapes and three sizes of batch."""
 ELSEWHERE = 50
 """Questions asked in other shapes than their own, evenly picked."""
 LONG = 40
 """Turns of a long past."""
+AS_RECORDED = "as recorded"
 SHORT = 60
 """Characters of a question that are shown."""
 
@@ -27,20 +31,26 @@ class Question(Struct, frozen=True, kw_only=True):
     admissible: tuple[str, ...]
 
 
+def questions_of(decisions: Sequence[Labelled], most: int = ASKED) -> list[Question]:
+    """What the gate asks about: ``most`` held-out decisions, evenly picked, without their answers."""
+    some = decisions[:: max(1, -(-len(decisions) // most))]
+    return [Question(situation=decision.situation, admissible=decision.admissible) for decision in some]
+
+
 def shaped(questions: Sequence[Any]) -> dict[str, list[tuple[int, Any]]]:
     """The questions by shape, each with the index that it was given under. Vectors have their own shape only."""
     found = as_recorded(questions)
     if not isinstance(questions[0], Question):
         return found
     step = max(1, -(-len(questions) // ELSEWHERE))
-    some = [(index, question) for index, question in found["as recorded"] if index % step == 0]
+    some = [(index, question) for index, question in found[AS_RECORDED] if index % step == 0]
     changes = {"no past": _no_past, "long past": _long_past, "one action": _one_action, "half the actions": _half}
     return found | {name: [(index, change(question)) for index, question in some] for name, change in changes.items()}
 
 
 def as_recorded(questions: Sequence[Any]) -> dict[str, list[tuple[int, Any]]]:
     """The questions in their own shape alone."""
-    return {"as recorded": list(enumerate(questions))}
+    return {AS_RECORDED: list(enumerate(questions))}
 
 
 def told(question: Any) -> tuple[str, tuple[str, ...]]:

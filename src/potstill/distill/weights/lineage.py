@@ -8,8 +8,10 @@ signatures are ``lineage_sign``'s.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
     kind: str = ""
     created: str = ""
-    """ISO 8601, as the caller's clock says."""
+    """ISO 8601, where the caller says it (``created``); no part of what an artefact is, so empty unless asked for."""
     code: str = f"potstill {__version__}"
     """Version, and the commit where one is known."""
     teachers: tuple[Teacher, ...] = ()
@@ -118,6 +120,20 @@ def write_beside(path: Path, manifest: Manifest, key: Path | None = None) -> Pat
 def beside(path: Path) -> Path:
     """Where the manifest of a file lies that does not carry it."""
     return path.with_name(path.name + BESIDE)
+
+
+def created(environment: Mapping[str, str]) -> str:
+    """The time that ``SOURCE_DATE_EPOCH`` (seconds since 1970, reproducible-builds.org) gives, else nothing.
+
+    Equal trainings give equal bytes, so no clock is read. Raises ``ConfigError`` for a variable that is no time.
+    """
+    said = environment.get("SOURCE_DATE_EPOCH", "")
+    try:
+        return datetime.datetime.fromtimestamp(int(said), datetime.UTC).isoformat(timespec="seconds") if said else ""
+    except (ValueError, OverflowError, OSError):
+        raise ConfigError(
+            f"SOURCE_DATE_EPOCH is {said[:40]!r}. Allowed: whole seconds since 1970, such as $(date +%s); or unset it."
+        ) from None
 
 
 def told_by(path: Path) -> Path:

@@ -16,6 +16,7 @@ import numpy as np
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.gate import Side
 from potstill.distill.weights.gate_shapes import Question
+from potstill.distill.weights.gate_shapes import questions_of as questions_of
 from potstill.distill.weights.policies.batch import Examples
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.policies.ranker import Ranker, RankerShape, new_ranker, ranker_shape
@@ -29,8 +30,6 @@ from potstill.errors import ConfigError
 torch = load_torch()
 
 TIMED_STEPS = 4
-ASKED = 200
-"""Held-out questions for the parity gate: each is asked in five shapes and three sizes of batch."""
 
 
 class Prepared(NamedTuple):
@@ -141,12 +140,6 @@ def trained_side(network: Ranker) -> Side:
         return [row[: len(question.admissible)] for row, question in zip(logits_BN, questions, strict=True)]
 
     return answer
-
-
-def questions_of(decisions: Sequence[Labelled], most: int = ASKED) -> list[Question]:
-    """What the gate asks about: ``most`` held-out decisions, evenly picked, without their answers."""
-    some = decisions[:: max(1, -(-len(decisions) // most))]
-    return [Question(situation=decision.situation, admissible=decision.admissible) for decision in some]
 
 
 def unlabelled(question: Question) -> Labelled:

@@ -1,0 +1,233 @@
+"""What each stage of compression costs and saves: bytes, CPU time of a decision, memory, agreement, success, by seed.
+
+    python bench/weights_compress.py [--env minigrid] [--seeds 3] [--teacher-width 256] [--width 32] [--n 60]
+
+Everything is done by the commands that a user types: the expert is recorded on tasks of ``train`` (once; kept in
+``bench/.work``), a wide ranker is trained from it (``distill weights``), made smaller by a chain of stages that are
+each judged or undone (``compress``), and exported (``export --onnx``). Then the wide ranker and every file that was
+written play the same tasks of ``test`` greedily (``run``), on which nothing was decided. The target: at most 2 % of the
+bytes of the wide one in float32 at 98 % of its success at least.
+
+The chains of one seed learn from equal decisions for equal gradient steps: ``distil`` spends all of them on the small
+network, ``distil, prune`` the same number in two parts, so that its rows are no longer training in disguise. Latency is
+the CPU time of one thread for one decision, by numpy, PyTorch and ONNX Runtime, on held-out decisions asked one by one.
+Recording and trained policies are taken again unless their options changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import _results
+from potstill.cli.policy_data import needed
+from potstill.distill.weights.compress.cost import decision_ms
+from potstill.distill.weights.compress.quantize import multiplied_out
+from potstill.distill.weights.export.runtime import onnx_side, session
+from potstill.distill.weights.gate import edge_side
+from potstill.distill.weights.gate_shapes import questions_of
+from potstill.edge.policy import open_policy
+from potstill.measure.statistics import paired_difference, wilson, wilson_by_task
+from potstill.trajectories import Store
+from potstill.types import Trajectory
+
+WORK = _results.ROOT / "bench" / ".work" / "weights_compress"
+PLAY_SEED = 5
+
+
+class Chain(NamedTuple):
+    """Words of ``potstill compress`` that differ between the recipes."""
+
+    name: str
+    words: tuple[object, ...]
+
+
+def main() -> None:
+    options = parsed()
+    WORK.mkdir(parents=True, exist_ok=True)
+    options.db = WORK / f"{options.env}.db"
+    record(options)
+    stages: list[dict[str, Any]] = []
+    files: list[dict[str, Any]] = []
+    played: dict[str, dict[int, list[Trajectory]]] = {}
+    for seed in range(options.seeds):
+        teacher = taught(options, seed)
+        files.append({"recipe": "as trained", "seed": seed, **measured(teacher, teacher, options)})
+        played.setdefault("as trained", {})[seed] = play(options, teacher)
+        for chain in chains(options):
+            out = WORK / f"{teacher.stem}-{chain.name.replace(', ', '-')}-{options.width}-{options.steps}.policy"
+            found = compressed(options, teacher, out, chain, seed)
+            stages += [{"recipe": chain.name, "seed": seed, **row} for row in found["stages"]]
+            if found["written"]:
+                files.append({"recipe": chain.name, "seed": seed, **measured(out, teacher, options)})
+                played.setdefault(chain.name, {})[seed] = play(options, out)
+        write(options, stages, files, played)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="minigrid", help="environment whose expert is learnt from")
+    parser.add_argument("--episodes", type=int, default=200, help="of the expert")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--teacher-width", type=int, default=256)
+    parser.add_argument("--teacher-steps", type=int, default=600)
+    parser.add_argument("--width", type=int, default=32, help="of the small ranker")
+    parser.add_argument("--steps", type=int, default=1600, help="gradient steps of each chain")
+    parser.add_argument("--agreement", type=float, default=0.9, help="floor of each stage")
+    parser.add_argument("--kl", type=float, default=0.1, help="floor of each stage, nats")
+    parser.add_argument("--n", type=int, default=60, help="test tasks")
+    return parser.parse_args()
+
+
+def chains(options: argparse.Namespace) -> Iterator[Chain]:
+    """Equal gradient steps in all: a round of pruning takes a quarter of them."""
+    part = options.steps // 4
+    yield Chain("int8", ("--int8", "--int4"))
+    yield Chain("distil, int8", ("--width", options.width, "--distill-steps", options.steps, "--int8"))
+    yield Chain("distil, int4", ("--width", options.width, "--distill-steps", options.steps, "--int8", "--int4"))
+    wide = ("--width", 2 * options.width, "--distill-steps", options.steps - part, "--prune", 0.5)
+    yield Chain("distil, prune, int8", (*wide, "--finetune-steps", part, "--int8"))
+
+
+def potstill(*words: object) -> dict[str, Any]:
+    """A command of ours with ``--json``; progress goes to stderr as always."""
+    command = [sys.executable, "-m", "potstill", *map(str, words), "--json"]
+    result: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    return result
+
+
+def record(options: argparse.Namespace) -> None:
+    if not options.db.exists():
+        words = ("--env", options.env, "--split", "train", "--n", options.episodes, "--teacher", "expert")
+        potstill("distill", "context", *words, "--run", "demos", "--db", options.db)
+
+
+def taught(options: argparse.Namespace, seed: int) -> Path:
+    out = WORK / f"{options.env}-w{options.teacher_width}-{options.teacher_steps}-s{seed}.policy"
+    if not out.exists():
+        words = ("--width", options.teacher_width, "--steps", options.teacher_steps, "--learning-rate", 1e-3)
+        looks = ("--look-every", max(1, options.teacher_steps // 12), "--patience", 0, "--held-out", 0.15)
+        potstill("distill", "weights", "--db", options.db, "--out", out, "--seed", seed, *words, *looks)
+    return out
+
+
+def compressed(options: argparse.Namespace, teacher: Path, out: Path, chain: Chain, seed: int) -> dict[str, Any]:
+    """What ``compress`` says, taken again where it was made before. A chain of which nothing passes is a result too."""
+    told = out.with_suffix(".json")
+    if not told.exists():
+        floor = ("--least-agreement", options.agreement, "--most-kl", options.kl)
+        command = ("compress", teacher, "--out", out, "--seed", seed, *chain.words, *floor, "--json")
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "potstill", *map(str, command)], capture_output=True, text=True, check=False
+        )
+        print(done.stderr, file=sys.stderr)
+        if done.returncode and "No stage does" not in done.stderr:
+            done.check_returncode()
+        made = json.loads(done.stdout) if done.returncode == 0 else {"stages": []}
+        told.write_text(json.dumps({**made, "written": done.returncode == 0, "wall_s": time.monotonic() - started}))
+    result: dict[str, Any] = json.loads(told.read_text())
+    return result
+
+
+def measured(file: Path, teacher: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Bytes and CPU milliseconds of a decision in three runtimes, the median of five rounds."""
+    from potstill.distill.weights.compress.subject import _ranker_shape
+    from potstill.distill.weights.policies.pytorch import load_torch
+    from potstill.distill.weights.policies.ranker import Ranker
+    from potstill.distill.weights.train.ranker import trained_side
+
+    torch = load_torch()
+    torch.set_num_threads(1)
+    policy, questions = open_policy(file), questions_of(needed(teacher, None, "the bench").held_out, most=60)
+    network = Ranker(_ranker_shape(policy.config), dropout=0.0)
+    network.load_state_dict({name: torch.tensor(array) for name, array in multiplied_out(policy.arrays).items()})
+    out = file.with_suffix(".onnx")
+    potstill("export", file, "--onnx", out, "--data", needed(teacher, None, "the bench").folder)
+    sides = {
+        "numpy_ms": edge_side(policy),
+        "torch_ms": trained_side(network),
+        "onnxruntime_ms": onnx_side(session(out), policy.config),
+    }
+    speeds = {name: float(np.median([decision_ms(side, questions) for _ in range(5)])) for name, side in sides.items()}
+    share = file.stat().st_size / teacher.stat().st_size
+    return {
+        "parameters": policy.parameters,
+        "size_bytes": file.stat().st_size,
+        "share_of_bytes": share,
+        "onnx_bytes": out.stat().st_size,
+        **speeds,
+    }
+
+
+def play(options: argparse.Namespace, file: Path) -> list[Trajectory]:
+    """The file on the test tasks; what was recorded before is not played again."""
+    run = f"{file.stem}-n{options.n}"
+    with Store.read(options.db) as store:
+        there = run in {one.run_id for one in store.runs(namespace="default")}
+    words = ("--env", options.env, "--split", "test", "--n", options.n, "--seed", PLAY_SEED)
+    if there:
+        potstill("run", "--resume", run, "--db", options.db)
+    else:
+        arm = ("--arm", "zero-shot", "--alone-temperature", 0, "--student", f"policy:{file}")
+        potstill("run", *words, *arm, "--run", run, "--db", options.db)
+    with Store.read(options.db) as store:
+        return list(store.select(run_id=run))
+
+
+def write(
+    options: argparse.Namespace,
+    stages: Sequence[dict[str, Any]],
+    files: Sequence[dict[str, Any]],
+    played: dict[str, dict[int, list[Trajectory]]],
+) -> None:
+    """One row for each file, then one for each recipe over its seeds, with the difference to the wide ranker's."""
+    rows = [{**file, **success(played[file["recipe"]][file["seed"]])} for file in files]
+    differences = []
+    for recipe, by_seed in played.items():
+        shares = [file["share_of_bytes"] for file in files if file["recipe"] == recipe]
+        everything = [episode for some in by_seed.values() for episode in some]
+        rows.append({"recipe": recipe, "seed": None, "share_of_bytes": max(shares), **success(everything)})
+        if recipe != "as trained":
+            differences.append(against(recipe, by_seed, played["as trained"]))
+    extra = {"stages": list(stages), "differences": differences, "env": options.env, "split": "test"}
+    _results.write("weights_compress", rows, n=options.n, seeds=range(len(played["as trained"])), extra=extra)
+
+
+def success(episodes: Sequence[Trajectory]) -> dict[str, Any]:
+    """Share of tasks done, with its interval (clustered by task where several seeds played it)."""
+    tasks: dict[str, list[bool]] = {}
+    for episode in episodes:
+        tasks.setdefault(episode.task.id, []).append(episode.succeeded)
+    won, n = [sum(one) for one in tasks.values()], [len(one) for one in tasks.values()]
+    interval = wilson(sum(won), sum(n)) if max(n) == 1 else wilson_by_task(won, n)
+    return {
+        "played": sum(n),
+        "won": sum(won),
+        "success": sum(won) / sum(n),
+        "success_ci": None if interval is None else list(interval),
+    }
+
+
+def against(recipe: str, ours: dict[int, list[Trajectory]], theirs: dict[int, list[Trajectory]]) -> dict[str, Any]:
+    """Success minus the wide ranker's of the same seed on the same tasks; the interval resamples tasks."""
+    sides = [
+        {(episode.task.id, seed): float(episode.succeeded) for seed in ours for episode in side[seed]}
+        for side in (ours, theirs)
+    ]
+    found = paired_difference(sides[0], sides[1])
+    assert found is not None, "all played the same tasks"
+    told = {"difference": found.difference, "difference_ci": found.difference_ci}
+    return {"of": recipe, "against": "as trained", "in": "success", "n": found.n, **told}
+
+
+if __name__ == "__main__":
+    main()

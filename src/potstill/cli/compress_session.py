@@ -1,0 +1,167 @@
+"""Makes a policy smaller: its file and data found, the stages run with progress, the result through the gate to a file.
+
+What it knows: where things lie. What it does not do: parse or print (``compress``), judge (``distill.weights``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from potstill.cli.edge import opened
+from potstill.cli.held_out_play import player_of
+from potstill.cli.output import note
+from potstill.cli.policy_data import PolicyData, needed
+from potstill.cli.run_plan import pairs
+from potstill.distill.weights import gate
+from potstill.distill.weights.compress.axes import axes_of
+from potstill.distill.weights.compress.quantize import multiplied_out
+from potstill.distill.weights.compress.recipe import Compression
+from potstill.distill.weights.data import read_manifest
+from potstill.distill.weights.lineage import Manifest, created, parent
+from potstill.distill.weights.lineage import read as read_lineage
+from potstill.edge.policy import Policy
+from potstill.errors import ConfigError, MissingExtra, one_of
+
+if TYPE_CHECKING:
+    from potstill.distill.weights.compress.chain import Compressed, Row
+    from potstill.distill.weights.compress.subject import Subject
+    from potstill.distill.weights.train.playing import Player
+
+MEASURED = ("decision_ms", "memory_bytes")
+"""Columns that differ from run to run: shown, and kept out of the lineage."""
+
+
+class CompressPlan(NamedTuple):
+    file: Path
+    out: Path
+    policy: Policy
+    data: PolicyData
+    recipe: Compression
+    key: Path | None
+    play: int
+    playing: dict[str, Any]
+
+
+class Made(NamedTuple):
+    """What was written."""
+
+    file: str
+    size_bytes: int
+    parent_bytes: int
+    share: float
+    """Of the parent's bytes."""
+    stages: list[dict[str, Any]]
+    manifest_sha256: str
+    parity: dict[str, Any]
+
+
+def planned(options: dict[str, Any]) -> CompressPlan:
+    """Everything that can be refused before something is trained. Raises ``ConfigError``, ``MissingExtra``."""
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtra("Compressing a policy", "weights")
+    recipe, file, out = _recipe(options), options["file"], options["out"]
+    if out is None:
+        raise ConfigError("Nothing says where the smaller policy goes. Type for example: --out small.policy")
+    if not out.parent.is_dir():
+        raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    if out.resolve() == file.resolve():
+        raise ConfigError(f"{out} is the policy itself, which is the smaller one's parent. Give another name.")
+    policy = opened(file)
+    if policy.kind != "ranker":
+        raise ConfigError(
+            f"{file} is of the kind '{policy.kind}'; the data of a ranker alone lie beside its file. Others are made "
+            "smaller by potstill.distill.weights.compress in Python."
+        )
+    for axis in recipe.axes:
+        one_of("axis", axis, axes_of(policy.config))
+    data = needed(file, options["data"], "compressing")
+    world = pairs(options["environment_options"], "--option level=GoToLocal")
+    if options["directory"] and options["play"]:
+        world["directory"] = options["directory"]
+    playing = {**world, "max_steps": options["max_steps"], "jobs": options["jobs"]}
+    return CompressPlan(file, out, policy, data, recipe, options["key"], options["play"], playing)
+
+
+def _recipe(options: dict[str, Any]) -> Compression:
+    floor = gate.Floor(
+        agreement=options["least_agreement"],
+        kl_nats=options["most_kl"],
+        difference=None,
+        success_margin=options["margin"],
+    )
+    names = ("width", "prune", "axes", "score", "sparse", "distill_steps", "finetune_steps", "learning_rate", "batch")
+    given = {name: options[name] for name in (*names, "seed", "threads")}
+    bits = [width for width, wanted in ((8, options["int8"]), (4, options["int4"])) if wanted]
+    return Compression(**given, bits=tuple(bits), floor=floor)
+
+
+def make(plan: CompressPlan) -> Made:
+    """Run the stages and write what passed. Raises ``NothingSmaller``, ``GateFailed``, ``Diverged``, ``StoreError``."""
+    from potstill.distill.weights.compress.chain import NothingSmaller, compress
+    from potstill.distill.weights.compress.subject import ranker_subject
+
+    subject = ranker_subject(plan.policy, plan.data.learn, plan.data.held_out)
+    with contextlib.ExitStack() as stack:
+        player = _player(plan)
+        play = None if player is None else stack.enter_context(player).outcomes
+        done = compress(subject, plan.recipe, play=play, told=_told)
+    if not done.smaller:
+        raise NothingSmaller(done.rows, plan.recipe)
+    return _written(plan, subject, done)
+
+
+def _written(plan: CompressPlan, subject: Subject, done: Compressed) -> Made:
+    """Through the exact gate: what is on the disk against the network that passed, in PyTorch."""
+    state = done.state
+    network = subject.network(multiplied_out(state.written), state.config)
+    artefact, parity = gate.export(
+        plan.out,
+        state.written,
+        state.config,
+        _lineage(plan, done.rows),
+        trained=subject.side(network),
+        questions=subject.questions,
+        key=plan.key,
+    )
+    parent_bytes = plan.file.stat().st_size
+    return Made(
+        file=str(plan.out),
+        size_bytes=artefact.size_bytes,
+        parent_bytes=parent_bytes,
+        share=artefact.size_bytes / parent_bytes,
+        stages=[msgspec.to_builtins(row) for row in done.rows],
+        manifest_sha256=artefact.manifest_sha256,
+        parity=parity.summary(),
+    )
+
+
+def _lineage(plan: CompressPlan, rows: tuple[Row, ...]) -> Manifest:
+    past = read_lineage(plan.file).manifest
+    stages = [{k: v for k, v in msgspec.to_builtins(row).items() if k not in MEASURED} for row in rows]
+    return Manifest(
+        created=created(os.environ),
+        teachers=past.teachers,
+        datasets=past.datasets,
+        configuration={"student": plan.policy.kind, "compression": msgspec.to_builtins(plan.recipe)},
+        metrics={"stages": stages},
+        parents=(parent(plan.file),),
+    )
+
+
+def _player(plan: CompressPlan) -> Player | None:
+    if not plan.play:
+        return None
+    environments = sorted({decision.environment for decision in plan.data.held_out})
+    splits = sorted(read_manifest(plan.data.folder).sources.splits)
+    return player_of(environments[0], splits, plan.data.held_out, plan.play, plan.recipe.seed, plan.playing)
+
+
+def _told(row: Row) -> None:
+    success = "" if row.success is None else f", success {row.success:.1%}"
+    note(f"{row.stage}: {row.verdict.value}, {row.size_bytes} bytes, agreement {row.agreement:.3f}{success}")

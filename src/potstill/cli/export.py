@@ -1,0 +1,86 @@
+"""``potstill export``: a trained policy for other runtimes. Parses, finds held-out decisions, prints."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from potstill.cli.edge import opened
+from potstill.cli.output import emit_json, emit_table, json_option, note
+from potstill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from potstill.edge.policy import Policy
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.option("--onnx", "out", type=_FILE, metavar="OUT", help="Write an ONNX file, such as student.onnx.")
+@click.option("--int8", is_flag=True, help="Round the weights to eight bits, a scale for each row.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder with the decisions that FILE was made from. [default: the one beside FILE, where it is]",
+)
+@click.option(
+    "--sign",
+    "key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Ed25519 key (PEM) to sign with.",
+)
+@json_option
+def export(file: Path, out: Path | None, int8: bool, data: Path | None, key: Path | None, json_mode: bool) -> None:
+    """Write the policy FILE as ONNX: one file, any number of questions, actions, turns and words at a time.
+
+    \b
+    Example:
+      potstill export student.policy --onnx student.onnx
+
+    It is written only if ONNX Runtime computes from it what numpy computes from FILE, for held-out decisions in several
+    shapes and sizes of batch; where these are not at hand, for questions made of its vocabulary. Equal policies give
+    equal bytes. Its manifest lies beside it (OUT.lineage.json) and names FILE as its parent.
+    """
+    from potstill.distill.weights.export.onnx import export as exported
+    from potstill.distill.weights.lineage import created
+
+    if out is None:
+        raise ConfigError("Nothing says what to write. Type for example: --onnx student.onnx")
+    if not out.parent.is_dir():
+        raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    policy = opened(file)
+    questions, held_out = _questions(file, policy, data)
+    done = exported(file, policy, out, questions, bits=8 if int8 else None, key=key, created=created(os.environ))
+    asked = "held-out decisions" if held_out else "questions made of its vocabulary"
+    shown = {
+        "file": done.path,
+        "size_bytes": done.size_bytes,
+        "policy_bytes": file.stat().st_size,
+        "bits": done.bits,
+        "questions": len(questions),
+        "agreement": done.parity.summary()["agreement"],
+        "difference": done.parity.summary()["difference"],
+        "agreement_of_rounding": None if done.quantized is None else done.quantized.summary()["agreement"],
+    }
+    if json_mode:
+        emit_json({**shown, "asked": asked, "lineage": done.lineage, "parity": done.parity.summary()})
+        return
+    emit_table(list(shown), [list(shown.values())], json_mode=False, title=done.path)
+    note(f"It computes what {file.name} computes, asked {len(questions)} {asked} in batches of 1, 3 and 32.")
+
+
+def _questions(file: Path, policy: Policy, folder: Path | None) -> tuple[list[Any], bool]:
+    """Held-out decisions where they are at hand, else drawn questions, and which of both."""
+    from potstill.cli.policy_data import found
+    from potstill.distill.weights.export.drawn import drawn_questions
+    from potstill.distill.weights.gate_shapes import questions_of
+
+    if policy.kind == "ranker":
+        data = found(file, folder)
+        if data is not None and data.held_out:
+            return list(questions_of(data.held_out)), True
+    return drawn_questions(policy), False

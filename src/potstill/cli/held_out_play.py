@@ -1,0 +1,40 @@
+"""A player of held-out tasks, for the commands that judge a policy by what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from potstill.distill.weights.data import Labelled
+from potstill.envs.registry import open_source
+from potstill.errors import ConfigError
+from potstill.run.runner import choose_tasks
+
+if TYPE_CHECKING:
+    from potstill.distill.weights.train.playing import Player
+
+
+def player_of(
+    environment: str,
+    splits: Sequence[str],
+    held_out: Sequence[Labelled],
+    count: int,
+    seed: int,
+    playing: Mapping[str, Any],
+) -> Player:
+    """Plays ``count`` of the held-out decisions' tasks, drawn by the seed, all where there are fewer.
+
+    ``playing``: the environment's options, ``max_steps`` and ``jobs``. Raises ``ConfigError`` where none is there.
+    """
+    from potstill.distill.weights.train.playing import Player
+
+    ids = {decision.task_id for decision in held_out}
+    world = {name: value for name, value in playing.items() if name not in ("max_steps", "jobs")}
+    source = open_source(environment, **world)
+    tasks = [task for split in splits for task in source.tasks(split) if task.id in ids]
+    if not tasks:
+        raise ConfigError(
+            f"None of the {len(ids)} held-out tasks is among those of '{environment}' that --play may play. Give "
+            "the environment's --tasks and --option as the episodes were recorded with."
+        )
+    return Player(environment, choose_tasks(tasks, min(count, len(tasks)), seed), **playing)

@@ -1,0 +1,1 @@
+"""Smaller policies: fewer units, fewer weights, fewer bits, each step judged by the gate or undone."""

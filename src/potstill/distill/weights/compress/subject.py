@@ -1,0 +1,149 @@
+"""What a chain of compression needs of a kind of policy: networks from arrays, data to learn from, questions to judge.
+
+A teacher for all of it is the policy that is made smaller: ``learn`` holds its distribution beside the actions that
+were recorded. Knows the ranker and the mlp. Does not prune, round or judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from potstill.distill.weights.data.labelled import Evidence, Labelled, normalised
+from potstill.distill.weights.gate import Side
+from potstill.distill.weights.gate_shapes import questions_of
+from potstill.distill.weights.policies.batch import Examples
+from potstill.distill.weights.policies.mlp import Mlp, MlpShape, VectorExamples, new_mlp
+from potstill.distill.weights.policies.pytorch import load_torch
+from potstill.distill.weights.policies.ranker import Ranker, RankerShape, new_ranker, ranker_shape
+from potstill.distill.weights.policies.texts import TextExamples
+from potstill.distill.weights.train.ranker import trained_side
+from potstill.edge.policy import Policy
+from potstill.edge.ranker import Ranker as EdgeRanker
+from potstill.edge.tensors import Array
+from potstill.errors import ConfigError
+
+torch = load_torch()
+CALIBRATION = "temperature"
+
+
+class Subject(NamedTuple):
+    """A policy to be made smaller, and everything that is needed for it."""
+
+    policy: Policy
+    learn: Examples
+    held_out: Examples
+    """Labelled by the policy: what training is stopped by."""
+    questions: Sequence[Any]
+    network: Callable[[Mapping[str, Array], Mapping[str, Any]], Any]
+    """The PyTorch network with these arrays (float32) and this configuration, without dropout."""
+    fresh: Callable[[int, int], tuple[Any, dict[str, Any]]]
+    """Width and seed -> a new network and its configuration."""
+    side: Callable[[Any], Side]
+    """A PyTorch network as the gate asks it."""
+
+
+def ranker_subject(policy: Policy, learn: Sequence[Labelled], held_out: Sequence[Labelled]) -> Subject:
+    """Of a ranker and the decisions that it was trained on and judged by."""
+    ranker = policy.network
+    assert isinstance(ranker, EdgeRanker)
+    if not learn or not held_out:
+        raise ConfigError(f"{len(learn)} decisions to learn from and {len(held_out)} held out: both are needed.")
+    words = _ranker_shape(policy.config).words()
+    return Subject(
+        policy=policy,
+        learn=TextExamples([_taught(ranker, one) for one in learn], words),
+        held_out=TextExamples([_taught(ranker, one, relabel=True) for one in held_out], words),
+        questions=questions_of(held_out),
+        network=lambda arrays, config: _loaded(Ranker(_ranker_shape(config), dropout=0.0), arrays),
+        fresh=lambda width, seed: _fresh_ranker(policy.config, width, seed),
+        side=trained_side,
+    )
+
+
+def mlp_subject(
+    policy: Policy, observations: NDArray[Any], actions: Sequence[int] | NDArray[Any], held_out: NDArray[Any]
+) -> Subject:
+    """Of a multilayer perceptron, observations (n, d) with what was done (n,), and held-out ones (m, d)."""
+    if len(observations) == 0 or len(held_out) == 0:
+        raise ConfigError(f"{len(observations)} observations to learn from and {len(held_out)} held out: give both.")
+    logits, judged = (np.asarray(policy.network.logits(x)) for x in (observations, held_out))  # type: ignore[call-arg, arg-type]
+    count = logits.shape[1]
+    normal = _normal(policy.arrays)
+    return Subject(
+        policy=policy,
+        learn=VectorExamples(observations, actions, action_count=count, logits=logits),
+        held_out=VectorExamples(held_out, judged.argmax(axis=1), action_count=count, logits=judged),
+        questions=list(np.asarray(held_out, np.float32)),
+        network=lambda arrays, config: _loaded(Mlp(_mlp_shape(config), _normal(arrays)), arrays),
+        fresh=lambda width, seed: _fresh_mlp(policy.config, width, seed, normal),
+        side=_mlp_side,
+    )
+
+
+def _loaded(network: Any, arrays: Mapping[str, Array]) -> Any:
+    network.load_state_dict({name: torch.tensor(np.asarray(array, np.float32)) for name, array in arrays.items()})
+    network.eval()
+    return network
+
+
+# --- rankers --------------------------------------------------------------------------------------------------------
+
+
+def _taught(ranker: EdgeRanker, decision: Labelled, *, relabel: bool = False) -> Labelled:
+    """The decision with the policy's distribution, and with ``relabel`` its action."""
+    logits = ranker.logits(msgspec.to_builtins(decision.situation), decision.admissible)
+    known = normalised([float(one) for one in logits])
+    if known is None:
+        raise ConfigError(
+            "The policy's logits are no numbers for a decision of its own data: its weights are too large."
+        )
+    action = decision.admissible[int(np.argmax(logits))] if relabel else decision.action
+    return msgspec.structs.replace(
+        decision, action=action, evidence=Evidence.LOG_PROBABILITIES, log_probabilities=known, votes=()
+    )
+
+
+def _ranker_shape(config: Mapping[str, Any]) -> RankerShape:
+    return msgspec.convert({name: config[name] for name in RankerShape.__struct_fields__}, RankerShape)
+
+
+def _fresh_ranker(config: Mapping[str, Any], width: int, seed: int) -> tuple[Any, dict[str, Any]]:
+    shape = msgspec.structs.replace(ranker_shape(config["vocabulary"], width), buckets=config["buckets"])
+    return new_ranker(shape, seed=seed, dropout=0.0), {**_calibration(config), **shape.config()}
+
+
+# --- perceptrons ----------------------------------------------------------------------------------------------------
+
+
+def _mlp_shape(config: Mapping[str, Any]) -> MlpShape:
+    given = {name: config[name] for name in MlpShape.__struct_fields__ if name in config}
+    return msgspec.convert(given, MlpShape)
+
+
+def _fresh_mlp(config: Mapping[str, Any], width: int, seed: int, normal: Any) -> tuple[Any, dict[str, Any]]:
+    hidden = [width] * (len(config["sizes"]) - 2)
+    shape = _mlp_shape({**config, "sizes": [config["sizes"][0], *hidden, config["sizes"][-1]]})
+    return new_mlp(shape, seed=seed, normal=normal), {**_calibration(config), **shape.config()}
+
+
+def _mlp_side(network: Any) -> Side:
+    def answer(questions: Sequence[Any]) -> list[Any]:
+        network.eval()
+        with torch.inference_mode():
+            return list(network(torch.tensor(np.asarray(questions, np.float32))).numpy())
+
+    return answer
+
+
+def _normal(arrays: Mapping[str, Array]) -> tuple[Any, Any] | None:
+    return (arrays["input.mean"], arrays["input.scale"]) if "input.mean" in arrays else None
+
+
+def _calibration(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A student of the policy's distribution is as sure as the policy."""
+    return {CALIBRATION: config[CALIBRATION]} if CALIBRATION in config else {}

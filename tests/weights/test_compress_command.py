@@ -1,0 +1,164 @@
+"""``potstill compress`` and ``potstill export``: a trained file becomes a smaller one and an ONNX one, or one line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+pytest.importorskip("torch")
+
+import policy_files as files
+from potstill.cli.main import main
+from potstill.distill.weights import artefact
+from potstill.distill.weights.lineage import Manifest, read
+from potstill.distill.weights.lineage_verify import verify
+
+pytestmark = pytest.mark.extra
+needs_onnx = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime")), reason="the extra onnx is absent"
+)
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def here(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """The command line in this process: PyTorch is imported once."""
+
+    def call(*words: object) -> Said:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        return Said(int(ended.value.code or 0), *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a policy as a user has it: its data beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    db, out = str(folder / "taught.db"), str(folder / "student.policy")
+    words = ("--env", "house-rules", "--split", "train", "--n", "20", "--teacher", "expert", "--db", db)
+    for command in (
+        ("context", *words),
+        ("weights", "--db", db, "--out", out, "--epochs", "3", "--width", "8", "--held-out", "0.3"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["distill", *command])
+        assert not ended.value.code
+    return folder
+
+
+@pytest.fixture
+def policy(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "student.policy"
+
+
+def test_a_trained_policy_becomes_smaller_and_names_its_parent(policy: Path, here: Callable[..., Said]) -> None:
+    out = policy.with_name("small.policy")
+    words = ("--prune", 0.5, "--axis", "hidden", "--finetune-steps", 5, "--int8", "--play", 3, "--max-steps", 12)
+    floor = ("--least-agreement", 0.3, "--most-kl", 5, "--margin", 1)
+    done = here("compress", policy, "--out", out, *words, *floor, "--json")
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    assert made["size_bytes"] == out.stat().st_size
+    assert made["share"] == out.stat().st_size / policy.stat().st_size
+    assert [row["verdict"] for row in made["stages"]] == ["given", "not judged yet", "kept", "kept"]
+    assert made["stages"][-1]["size_bytes"] < 0.8 * made["stages"][0]["size_bytes"]
+    assert made["stages"][0]["success"] is not None
+    assert made["parity"]["agreement"] == 1
+    lineage = read(out).manifest
+    assert lineage.parents[0].name == "student.policy"
+    assert lineage.datasets == read(policy).manifest.datasets
+    assert [row["stage"] for row in lineage.metrics["stages"]] == [row["stage"] for row in made["stages"]]
+    assert verify([out]).complete
+    again = policy.with_name("again.policy")
+    assert here("compress", policy, "--out", again, *words, *floor).code == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_where_nothing_passes_nothing_is_written(policy: Path, here: Callable[..., Said]) -> None:
+    before = sorted(path.name for path in policy.parent.iterdir())
+    out = policy.with_name("no.policy")
+    done = here("compress", policy, "--out", out, "--width", 4, "--distill-steps", 1, "--least-agreement", 1)
+    assert (done.code, done.out) == (1, "")
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error")]
+    assert "No stage does what the policy does (distil into width 4: agreement" in line
+    assert "Nothing was written" in line
+    assert sorted(path.name for path in policy.parent.iterdir()) == before
+
+
+@needs_onnx
+def test_a_policy_is_exported_and_judged_by_its_held_out_decisions(policy: Path, here: Callable[..., Said]) -> None:
+    out = policy.with_name("student.onnx")
+    done = here("export", policy, "--onnx", out, "--json")
+    assert done.code == 0, done.err
+    said = json.loads(done.out)
+    assert (said["asked"], said["bits"], said["agreement"]) == ("held-out decisions", 32, 1.0)
+    assert said["size_bytes"] == out.stat().st_size
+    assert verify([out]).complete
+    shutil.rmtree(policy.with_name("student.policy.training"))
+    done = here("export", policy, "--onnx", out, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["asked"] == "questions made of its vocabulary"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("compress", "student.policy", "--int8"), "--out small.policy"),
+        (("compress", "student.policy", "--out", "a.policy"), "--prune 0.5 --int8"),
+        (("compress", "student.policy", "--out", "no/a.policy", "--int8"), "no folder no"),
+        (("compress", "student.policy", "--out", "student.policy", "--int8"), "is the policy itself"),
+        (("compress", "none.policy", "--out", "a.policy", "--int8"), "Cannot read the policy none.policy"),
+        (("compress", "bare.policy", "--out", "a.policy", "--int8"), "--data FOLDER"),
+        (("compress", "mlp.policy", "--out", "a.policy", "--int8"), "of the kind 'mlp'"),
+        (("compress", "student.policy", "--out", "a.policy", "--prune", "1.5"), "is 1.5. Allowed"),
+        (("compress", "student.policy", "--out", "a.policy", "--prune", ".5", "--axis", "hiden"), "mean 'hidden'"),
+        (("compress", "student.policy", "--out", "a.policy", "--int8", "--data", "."), "manifest.json"),
+        (("export", "student.policy"), "--onnx student.onnx"),
+        (("export", "student.policy", "--onnx", "no/a.onnx"), "no folder no"),
+        (("export", "none.policy", "--onnx", "a.onnx"), "Cannot read the policy none.policy"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    here: Callable[..., Said],
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    shutil.copy(trained / "student.policy", tmp_path)
+    artefact.write(tmp_path / "bare.policy", files.ranker_arrays(), files.RANKER, Manifest())
+    artefact.write(tmp_path / "mlp.policy", files.mlp_arrays(), files.MLP, Manifest())
+    monkeypatch.chdir(tmp_path)
+    done = here(*words)
+    assert done.code in (2, 3)
+    assert done.out == ""
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error")]
+    assert said in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bare.policy", "mlp.policy", "student.policy"]
+
+
+def test_without_the_extra_it_is_named(
+    policy: Path, monkeypatch: pytest.MonkeyPatch, here: Callable[..., Said]
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    done = here("export", policy, "--onnx", policy.with_name("a.onnx"))
+    assert done.code == 2
+    assert "pip install 'potstill[onnx]'" in done.err
