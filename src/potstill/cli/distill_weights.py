@@ -28,10 +28,23 @@ episode_options: tuple[Decorator, ...] = (
         show_default=True,
         help="Share of the tasks that is not learnt from: it says when to stop, and judges the file.",
     ),
+    click.option(
+        "--teachers",
+        default="pooled",
+        show_default=True,
+        help="Of several teachers' episodes: pooled (each label as it is, successes only), weighed (one label a "
+        "situation, as sure as those who chose it are reliable), routed (each kind of task from its best teacher). How "
+        "reliable they are is told from where they agree and how their episodes ended.",
+    ),
 )
 
 train_options: tuple[Decorator, ...] = (
-    click.option("--student", default="ranker", show_default=True, help="What is trained: ranker or lm."),
+    click.option(
+        "--student",
+        default="ranker",
+        show_default=True,
+        help="ranker (reads texts), film (reads grids) or lm (a language model, tuned).",
+    ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and batches."),
     click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="How often, at most."),
     click.option("--steps", type=click.IntRange(1), help="Gradient steps at most, instead of --epochs."),
@@ -52,6 +65,29 @@ train_options: tuple[Decorator, ...] = (
         multiple=True,
         help="KEY=VALUE of the loss: kind=soft, temperature=2, direction=reverse, ...; repeatable. "
         "[default: kind=hard]",
+    ),
+    click.option(
+        "--adapt",
+        "adaptive_rules",
+        multiple=True,
+        metavar="NAME=FROM:TO",
+        help="Let temperature, hard_share or curriculum (share of the decisions shown, the easiest first) follow what "
+        "the student has learnt, such as temperature=4:1; repeatable.",
+    ),
+    click.option(
+        "--mix",
+        "mixed",
+        multiple=True,
+        metavar="KEY=VALUE,...",
+        help="One of several losses, with its share of the gradient: kind=soft,temperature=2,share=0.5; repeatable, "
+        "instead of --loss.",
+    ),
+    click.option(
+        "--balance/--no-balance",
+        "balanced",
+        default=True,
+        show_default=True,
+        help="With --mix: a share is a share of the gradient, whatever a loss's scale; else a plain factor.",
     ),
     click.option("--look-every", type=click.IntRange(1), help="Steps between two looks at held-out tasks; an epoch's."),
     click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of PyTorch."),
@@ -143,11 +179,15 @@ def print_estimate(plan: WeightsPlan, json_mode: bool) -> None:
     emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
 
 
+HIDDEN = ("parity", "data", "manifest_sha256", "reliability")
+"""Of what was made, what the table leaves out and ``--json`` has."""
+
+
 def print_made(made: Made, plan: WeightsPlan, json_mode: bool) -> None:
     if json_mode:
         emit_json(made._asdict())
         return
-    shown = {name: value for name, value in made._asdict().items() if name not in ("parity", "data", "manifest_sha256")}
+    shown = {name: value for name, value in made._asdict().items() if name not in HIDDEN}
     emit_table(list(shown), [list(shown.values())], json_mode=False, title=str(plan.out))
     parity = made.parity
     note(

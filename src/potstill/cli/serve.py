@@ -83,7 +83,7 @@ def show(settings: Gateway, *, json_mode: bool) -> None:
                 target.route.mode.value,
                 target.teacher.model,
                 target.teacher.upstream,
-                student.model if student else "",
+                (student.policy or student.model) if student else "",
                 student.upstream if student else "",
             ]
         )

@@ -17,6 +17,7 @@ import msgspec
 
 from potstill.errors import ConfigError, one_of
 from potstill.models.tuned_file import SCHEME, read_tuned
+from potstill.record.offers import checked as check_actions
 from potstill.serve.admin_key import is_loopback
 from potstill.serve.clients.problems import CHAT
 from potstill.serve.settings import Gateway, Mode, Model, Playbook, Route, Upstream
@@ -148,10 +149,14 @@ def checked(settings: Gateway, where: str) -> Gateway:
     for upstream in settings.upstreams:
         _check_upstream(upstream, settings, where)
     for model in settings.models:
+        _check_model(model, where)
+        if model.policy:
+            continue
         _check_fields(model, next((one for one in settings.upstreams if one.name == model.upstream), None), where)
         one_of(f"upstream (of the model '{model.name}' in {where})", model.upstream, upstreams)
     for route in settings.routes:
         one_of(f"model (teacher of the route '{route.name}' in {where})", route.teacher, models)
+        _check_policies(route, settings.models, where)
         if route.student is not None:
             one_of(f"model (student of the route '{route.name}' in {where})", route.student, models)
         elif route.mode is not Mode.RECORD:
@@ -176,6 +181,37 @@ def checked(settings: Gateway, where: str) -> Gateway:
     _check_numbers(settings, where)
     _check_otel(settings, where)
     return settings
+
+
+def _check_model(model: Model, where: str) -> None:
+    """A policy is a file, everything else a name at an upstream."""
+    if model.policy and (model.upstream or model.model):
+        raise ConfigError(
+            f"{where}: the model '{model.name}' is the policy {model.policy}, which this process runs itself. Leave "
+            "upstream and model out."
+        )
+    if not model.policy and not (model.upstream and model.model):
+        raise ConfigError(
+            f"{where}: the model '{model.name}' has no {'upstream' if model.model else 'model'}. Write: upstream = "
+            '"NAME" and model = "NAME", or policy = "FILE" for a trained policy.'
+        )
+
+
+def _check_policies(route: Route, models: Sequence[Model], where: str) -> None:
+    policies = {model.name for model in models if model.policy}
+    at = f"{where}: the route '{route.name}'"
+    if route.teacher in policies:
+        raise ConfigError(
+            f"{at} has the policy '{route.teacher}' as teacher; a policy answers only what lists its actions, so it "
+            "can be the student alone."
+        )
+    if route.actions is not None:
+        check_actions(route.actions, at)
+    elif route.student in policies:
+        raise ConfigError(
+            f"{at} has the policy '{route.student}' as student, and does not say where its requests list the actions. "
+            'Write for example: actions = { tool = "act", argument = "action" }'
+        )
 
 
 def _check_tuned(route: Route, settings: Gateway, where: str) -> None:
