@@ -224,7 +224,7 @@ def make(plan: LmPlan) -> Made:
     tables: list[dict[str, Any]] = []
 
     def approve(partial: Path) -> dict[str, Any]:
-        model = open_tuned(partial)
+        model = open_tuned(partial, threads=plan.recipe.train.threads)
         found = student.parity(prepared, model, student.questions_of(read.held_out)).summary()
         asyncio.run(model.aclose())
         tables.append(found)
