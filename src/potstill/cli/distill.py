@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from potstill.cli.distill_retrain import retrain, rollback
 from potstill.cli.distill_rules import rules
 from potstill.cli.distill_weights import weights
 from potstill.cli.output import json_option, note
@@ -64,3 +65,5 @@ def context(run_id: str | None, resume: str | None, dry_run: bool, json_mode: bo
 distill.add_command(playbook)
 distill.add_command(rules)
 distill.add_command(weights)
+distill.add_command(retrain)
+distill.add_command(rollback)

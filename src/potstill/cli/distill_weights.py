@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from potstill.cli.lm_options import lm_options, refuse_lm_options, tune
 from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.run_options import Decorator, apply, typed_options
 from potstill.cli.store_option import db_option
@@ -38,7 +39,12 @@ episode_options: tuple[Decorator, ...] = (
 )
 
 train_options: tuple[Decorator, ...] = (
-    click.option("--student", default="ranker", show_default=True, help="What is trained: ranker."),
+    click.option(
+        "--student",
+        default="ranker",
+        show_default=True,
+        help="ranker (reads texts), film (reads grids) or lm (a language model, tuned).",
+    ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and batches."),
     click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="How often, at most."),
     click.option("--steps", type=click.IntRange(1), help="Gradient steps at most, instead of --epochs."),
@@ -107,9 +113,10 @@ play_options: tuple[Decorator, ...] = (
 @click.command()
 @apply(episode_options)
 @apply(train_options)
+@apply(lm_options)
 @apply(play_options)
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The file to write, such as student.policy."
+    "--out", type=click.Path(path_type=Path), help="The file to write, such as student.policy; with lm a folder."
 )
 @click.option(
     "--sign",
@@ -131,10 +138,21 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
     The file is written only if, read back from the disk, it decides as what was trained. Beside it, in
     student.policy.training, are the data and the checkpoint from which --resume goes on after Ctrl-C or a kill: it
     ends with the same weights. A policy chooses among the actions that an environment lists; it writes no text.
+
+    \b
+    potstill distill weights --student lm --base smollm2-135m --out student-lm
+    potstill run --env minigrid --student tuned:student-lm --arm zero-shot --n 40
+
+    With lm a language model is tuned instead (low-rank adapters, extra lm) on the prompts that run sends.
     """
+    options = _chosen(options)
+    if options["student"] == "lm":
+        tune(options, dry_run=dry_run, json_mode=json_mode)
+        return
     from potstill.cli import weights_session as session
 
-    plan = session.planned(_chosen(options))
+    refuse_lm_options(typed_options())
+    plan = session.planned(options)
     if dry_run:
         print_estimate(plan, json_mode)
         return
