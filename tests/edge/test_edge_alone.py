@@ -202,7 +202,7 @@ def test_a_temperature_that_is_none(tmp_path: Path, temperature: Any) -> None:
 @pytest.mark.parametrize("kind", [None, "film?", ["ranker"]])
 def test_a_kind_that_this_version_does_not_know(tmp_path: Path, kind: Any) -> None:
     path = files.write_policy(tmp_path / "p", files.ranker_arrays(), {**files.RANKER, "kind": kind})
-    with pytest.raises(BadFile, match="this version knows: mlp, ranker"):
+    with pytest.raises(BadFile, match="this version knows: film, mlp, ranker"):
         open_policy(path)
 
 

@@ -24,9 +24,12 @@ from potstill.distill.weights import gate
 from potstill.distill.weights.data import Equal, Labelled, digest_of, read, write
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import Dataset, Manifest, Teacher
+from potstill.distill.weights.losses.balance import Part
 from potstill.distill.weights.losses.config import build
+from potstill.distill.weights.teachers.fusing import Judged, Teachers, fused, judge
+from potstill.distill.weights.train.adaptive import parsed
 from potstill.distill.weights.train.config import TrainConfig
-from potstill.distill.weights.train.recipe import STUDENTS, RankerRecipe
+from potstill.distill.weights.train.recipe import STUDENTS, FilmRecipe, RankerRecipe, Recipe
 from potstill.envs.registry import open_source
 from potstill.errors import ConfigError, MissingExtra, one_of
 from potstill.run.runner import choose_tasks
@@ -48,7 +51,7 @@ class WeightsPlan(NamedTuple):
     """A policy that is ready to be made."""
 
     out: Path
-    recipe: RankerRecipe
+    recipe: Recipe
     db: str
     filters: dict[str, Any]
     environment: str
@@ -59,6 +62,7 @@ class WeightsPlan(NamedTuple):
     """Held-out tasks to play at each look; 0: none."""
     playing: dict[str, Any]
     """How: the environment's options, steps, episodes at a time."""
+    teachers: Teachers = Teachers.POOLED
 
     @property
     def folder(self) -> Path:
@@ -84,6 +88,8 @@ class Made(NamedTuple):
     data: str
     manifest_sha256: str
     parity: dict[str, Any]
+    reliability: dict[str, float]
+    """Of several teachers, each's; empty where their labels were not weighed."""
 
 
 def planned(options: dict[str, Any]) -> WeightsPlan:
@@ -91,36 +97,66 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra("Training a policy", "weights")
     one_of("kind of student", options["student"], STUDENTS)
-    out = options["out"]
-    if out is None:
-        raise ConfigError("Nothing says where the policy goes. Type for example: --out student.policy")
-    if not out.parent.is_dir():
-        raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    out = place_of(options["out"], "--out student.policy")
     names = ("seed", "epochs", "steps", "batch", "learning_rate", "schedule", "patience", "threads")
     given = {name: options[name] for name in names}
     if options["loss_options"]:
         given["loss"] = build(pairs(options["loss_options"], "--loss temperature=2"))
-    recipe = RankerRecipe(width=options["width"], train=TrainConfig(**given, evaluate_every=options["look_every"]))
-    filters = {
-        "kind": TrajectoryKind.TEACHER,
-        "split": options["split"],
-        "namespace": options["namespace"],
-        "run_id": options["run_id"],
-        "success": True,
-    }
-    environment = _environment(options["db"], filters, options["environment"])
+    given |= {"adaptive": parsed(options["adaptive_rules"]), "mix": _mix(options), "balanced": options["balanced"]}
+    kind: type[Recipe] = FilmRecipe if options["student"] == "film" else RankerRecipe
+    recipe = kind(width=options["width"], train=TrainConfig(**given, evaluate_every=options["look_every"]))
+    one_of("way to take several teachers", options["teachers"], list(Teachers))
+    teachers = Teachers(options["teachers"])
+    filters = filters_of(options)
+    if teachers is not Teachers.POOLED:
+        filters["success"] = None
+    environment = environment_of(options["db"], filters, options["environment"])
     return WeightsPlan(
         out=out,
         recipe=recipe,
         db=options["db"],
         filters={**filters, "environment": environment},
         environment=environment,
+        teachers=teachers,
         held_out=options["held_out"],
         resume=options["resume"],
         key=options["key"],
         play=options["play"],
         playing=playing_of(options),
     )
+
+
+def place_of(out: Path | None, example: str) -> Path:
+    """Where the student goes. Raises ``ConfigError`` where that is not said or cannot be."""
+    if out is None:
+        raise ConfigError(f"Nothing says where the student goes. Type for example: {example}")
+    if not out.parent.is_dir():
+        raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    return out
+
+
+def filters_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Which episodes are learnt from, as a store selects them."""
+    return {
+        "kind": TrajectoryKind.TEACHER,
+        "split": options["split"],
+        "namespace": options["namespace"],
+        "run_id": options["run_id"],
+        "success": True,
+    }
+
+
+def _mix(options: dict[str, Any]) -> tuple[Part, ...]:
+    if options["mixed"] and options["loss_options"]:
+        raise ConfigError("--mix takes the place of --loss. Give one of both, such as --mix kind=hard --mix kind=soft")
+    parts = []
+    for text in options["mixed"]:
+        given = pairs(text.split(","), "--mix kind=soft,share=0.5")
+        share = given.pop("share", 1.0)
+        if not isinstance(share, int | float):
+            raise ConfigError(f"share={share} of a loss in a mix is not a number. Type for example: share=0.5")
+        parts.append(Part(loss=build(given), share=float(share)))
+    return tuple(parts)
 
 
 def playing_of(options: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +168,7 @@ def playing_of(options: dict[str, Any]) -> dict[str, Any]:
     return {**world, "max_steps": options["max_steps"], "jobs": options["jobs"]}
 
 
-def _environment(db: str, filters: dict[str, Any], named: str | None) -> str:
+def environment_of(db: str, filters: dict[str, Any], named: str | None) -> str:
     """The environment to learn: the named one, or the only one of which there are episodes."""
     with read_store(db) as store:
         counts = Counter(one.environment for one in store.summaries(**filters))
@@ -155,11 +191,12 @@ def _environment(db: str, filters: dict[str, Any], named: str | None) -> str:
 
 def estimate(plan: WeightsPlan) -> dict[str, Any]:
     """What would be trained, and the CPU seconds that a few steps of it say it takes. Leaves nothing behind."""
-    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train import ranker, students
 
     with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
-        manifest, decisions = _data(plan, Path(folder))
-    prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+        manifest, decisions = decisions_of(plan.db, plan.filters, plan.held_out, Path(folder), plan.teachers)
+    decisions, _ = _agreed(plan, manifest, decisions)
+    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     steps = plan.recipe.train.total(len(prepared.data))
     return {
         "environment": plan.environment,
@@ -175,16 +212,17 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
 
 def make(plan: WeightsPlan) -> Made:
     """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
-    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train import students
 
-    manifest, decisions = _data(plan, plan.folder)
-    prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    manifest, decisions = decisions_of(plan.db, plan.filters, plan.held_out, plan.folder, plan.teachers)
+    decisions, judged = _agreed(plan, manifest, decisions)
+    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     with contextlib.ExitStack() as stack:
         player = player_of(plan, decisions[HELD_OUT])
         if player is not None:
             stack.enter_context(player)
         trained, cpu_s = _train(plan, prepared, player)
-        return _exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player)
+        return _exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player, judged)
 
 
 def _train(plan: WeightsPlan, prepared: Prepared, player: Player | None) -> tuple[Trained, float]:
@@ -213,19 +251,25 @@ def _exported(
     trained: Trained,
     cpu_s: float,
     player: Player | None,
+    judged: Judged | None = None,
 ) -> Made:
     from potstill.distill.weights.policies.ranker import arrays_of
-    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train import ranker, students
     from potstill.distill.weights.train.loop import agreement_of
 
-    side = ranker.trained_side(prepared.network)
+    side = students.trained_side(prepared.network)
     play = None if player is None else lambda policy: (player.outcomes_of(side, policy), player.outcomes(policy))
     agreement = agreement_of(prepared.network, prepared.held_out)
     artefact, parity = gate.export(
         plan.out,
         arrays_of(prepared.network),
         prepared.network.shape.config(),
-        _lineage(plan, data, {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step}),
+        lineage_of(
+            plan.environment,
+            data,
+            {"student": plan.recipe.student, **msgspec.to_builtins(plan.recipe)},
+            {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step, **_told(judged)},
+        ),
         trained=side,
         questions=ranker.questions_of(held_out),
         key=plan.key,
@@ -247,6 +291,7 @@ def _exported(
         data=digest_of(data),
         manifest_sha256=artefact.manifest_sha256,
         parity=parity.summary(),
+        reliability={} if judged is None else dict(zip(judged.teachers, judged.reliability, strict=True)),
     )
 
 
@@ -284,13 +329,22 @@ class Watch:
         self._shown = now.step
 
 
-def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list[Labelled]]]:
+def decisions_of(
+    db: str, filters: dict[str, Any], held_out: float, folder: Path, teachers: Teachers = Teachers.POOLED
+) -> tuple[DataManifest, dict[str, list[Labelled]]]:
     """The decisions, kept in a folder that is named by what is in it."""
     new = folder / "data.new"
     shutil.rmtree(new, ignore_errors=True)
-    fractions = {LEARN: 1.0 - plan.held_out, HELD_OUT: plan.held_out}
-    with read_store(plan.db) as store:
-        manifest = write(store.select(**plan.filters), new, fractions=fractions, equal=Equal.DROP)
+    fractions = {LEARN: 1.0 - held_out, HELD_OUT: held_out}
+    several = teachers is not Teachers.POOLED
+    with read_store(db) as store:
+        manifest = write(
+            *(store.select(**filters), new),
+            fractions=fractions,
+            equal=Equal.DROP,
+            only_successes=not several,
+            by_teacher=several,
+        )
     kept = folder / f"data-{digest_of(manifest)[:12]}"
     if kept.exists():
         shutil.rmtree(new)
@@ -299,7 +353,7 @@ def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list
     decisions = {name: list(read(kept, name)) for name in fractions}
     if not decisions[HELD_OUT]:
         raise ConfigError(
-            f"None of the {manifest.splits[LEARN].tasks} tasks is held out by --held-out {plan.held_out}, so nothing "
+            f"None of the {manifest.splits[LEARN].tasks} tasks is held out by --held-out {held_out}, so nothing "
             "could judge the policy. Record more tasks, or type a larger share."
         )
     if manifest.report.dropped:
@@ -307,7 +361,25 @@ def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list
     return manifest, decisions
 
 
-def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> Manifest:
+def _agreed(
+    plan: WeightsPlan, data: DataManifest, decisions: dict[str, list[Labelled]]
+) -> tuple[dict[str, list[Labelled]], Judged | None]:
+    """What several teachers' labels come to, and how reliable each is by the decisions to learn from alone."""
+    if plan.teachers is Teachers.POOLED:
+        return decisions, None
+    judged = judge(decisions[LEARN], outcome_share=min(1.0, data.report.episodes / data.report.met))
+    told = ", ".join(f"{name} {right:.2f}" for name, right in zip(judged.teachers, judged.reliability, strict=True))
+    note(f"Reliability of the teachers, told from agreement and outcomes: {told}.")
+    return {name: fused(some, judged, plan.teachers) for name, some in decisions.items()}, judged
+
+
+def _told(judged: Judged | None) -> dict[str, Any]:
+    return {} if judged is None else {"teachers": msgspec.to_builtins(judged)}
+
+
+def lineage_of(
+    environment: str, data: DataManifest, configuration: dict[str, Any], metrics: dict[str, Any]
+) -> Manifest:
     prompts = tuple(data.sources.prompts)
     return Manifest(
         created=datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
@@ -315,7 +387,7 @@ def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> 
             Teacher(model=name, decisions=data.splits[LEARN].decisions, prompts_sha256=prompts)
             for name in data.sources.teachers
         ),
-        datasets=(Dataset(name=plan.environment, sha256=digest_of(data), decisions=data.splits[LEARN].decisions),),
-        configuration={"student": "ranker", **msgspec.to_builtins(plan.recipe)},
+        datasets=(Dataset(name=environment, sha256=digest_of(data), decisions=data.splits[LEARN].decisions),),
+        configuration=configuration,
         metrics=metrics,
     )

@@ -9,14 +9,18 @@ like, and the forward passes, are the runtime's (``potstill.edge``).
 from __future__ import annotations
 
 import functools
+import math
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from potstill.edge import words
+from potstill.edge.film import Film
+from potstill.edge.mlp import Mlp
 from potstill.edge.policy import Policy
 from potstill.edge.policy import open_policy as open_file
 from potstill.edge.ranker import Ranker
@@ -43,7 +47,7 @@ def open_policy(path: str | Path, *, seed: int | None = None) -> PolicyModel:
         ) from None
     except ValueError as error:
         raise BadModelFile(str(error)) from None
-    if not isinstance(policy.network, Ranker):
+    if isinstance(policy.network, Mlp):
         raise ConfigError(
             f"{found} holds a policy of the kind '{policy.kind}', which reads vectors, and requests hold texts. "
             f"Type: potstill edge run {found}"
@@ -54,8 +58,8 @@ def open_policy(path: str | Path, *, seed: int | None = None) -> PolicyModel:
 class PolicyModel:
     """A policy in memory. A decision takes about a millisecond, so it is made where it is asked for."""
 
-    def __init__(self, name: str, policy: Policy, ranker: Ranker, *, seed: int | None = None) -> None:
-        self._name, self._policy, self._ranker = name, policy, ranker
+    def __init__(self, name: str, policy: Policy, network: Film | Ranker, *, seed: int | None = None) -> None:
+        self._name, self._policy, self._network = name, policy, network
         self._random = random.Random(seed)
         # An episode repeats what it showed at every step: each text is counted once.
         self._count = functools.lru_cache(maxsize=4096)(_words)
@@ -100,6 +104,10 @@ class PolicyModel:
         """The likeliest action, with every action's log-probability in ``candidates``, most likely first."""
         return await self.sample(msgspec.structs.replace(request, temperature=0.0))
 
+    def probabilities(self, situation: Situation, actions: Sequence[str]) -> dict[str, float]:
+        """Of each action, without a call: for whoever compares a policy with recorded decisions."""
+        return {action: math.exp(found) for action, found in self._candidates(situation, tuple(dict.fromkeys(actions)))}
+
     async def aclose(self) -> None:
         self._count.cache_clear()
 
@@ -119,8 +127,11 @@ class PolicyModel:
         return request.situation, tuple(dict.fromkeys(request.admissible))
 
     def _candidates(self, situation: Situation, actions: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
-        with np.errstate(all="ignore"):
-            logits = self._ranker.logits(msgspec.to_builtins(situation), actions)
+        try:
+            with np.errstate(all="ignore"):
+                logits = self._network.logits(msgspec.to_builtins(situation), actions)
+        except ValueError as error:
+            raise ModelError(f"{self._name} cannot answer. {error}") from None
         try:
             scored = zip(actions, self._policy.log_probabilities(logits).tolist(), strict=True)
         except ValueError as error:

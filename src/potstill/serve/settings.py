@@ -77,6 +77,10 @@ class Model(Struct, frozen=True, kw_only=True):
     """Beside those of the upstream."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     """None: as the upstream has it."""
+    tuned: str | None = None
+    """The folder of the student that is served there, where it was tuned (``distill weights --student lm``)."""
+    allow_demonstrations: bool = False
+    """Show a tuned student what it was not tuned with."""
 
 
 class Cascade(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from potstill.errors import ConfigError, one_of
+from potstill.models.tuned_file import SCHEME, read_tuned
 from potstill.record.offers import checked as check_actions
 from potstill.serve.admin_key import is_loopback
 from potstill.serve.clients.problems import CHAT
@@ -77,12 +78,17 @@ def from_flags(
     mode: Mode | None = None,
     key_env: str | None = None,
     playbook: str | None = None,
+    tuned: str | None = None,
+    allow_demonstrations: bool = False,
     host: str = "127.0.0.1",
     port: int = 8000,
     db: str = "potstill.db",
 ) -> Gateway:
     """A gateway with one route for every model's name. ``teacher`` and ``student``: ``URL#MODEL``; without ``#MODEL``
-    the teacher is asked under the name that the client asks for. ``playbook``: what the student is shown."""
+    the teacher is asked under the name that the client asks for. ``playbook``: what the student is shown.
+    ``tuned``: the folder of a student that was tuned."""
+    if tuned is not None and student is None:
+        raise ConfigError(f"--tuned {tuned} says what the student is, and there is none. Type: --student URL#MODEL")
     if playbook is not None:
         _check_shown(playbook, student, mode)
     upstream, model = _spec("teacher", teacher, dialect, key_env)
@@ -92,7 +98,15 @@ def from_flags(
         if not name:
             raise ConfigError(f"The student '{student}' names no model. Type: --student {student}#MODEL")
         upstreams.append(one)
-        models.append(Model(name="student", upstream="student", model=name))
+        models.append(
+            Model(
+                name="student",
+                upstream="student",
+                model=name,
+                tuned=tuned,
+                allow_demonstrations=allow_demonstrations,
+            )
+        )
     if not model:
         if student is not None:
             raise ConfigError(f"With a student, the teacher needs a model's name. Type: --teacher {teacher}#MODEL")
@@ -147,6 +161,7 @@ def checked(settings: Gateway, where: str) -> Gateway:
             one_of(f"model (student of the route '{route.name}' in {where})", route.student, models)
         elif route.mode is not Mode.RECORD:
             raise ConfigError(f"{where}: the route '{route.name}' is in mode {route.mode.value} and has no student.")
+        _check_tuned(route, settings, where)
         if not 0.0 <= route.shadow_share <= 1.0:
             raise ConfigError(f"{where}: shadow_share of '{route.name}' is {route.shadow_share:g}; allowed is 0 to 1.")
     if settings.default_route is not None:
@@ -197,6 +212,22 @@ def _check_policies(route: Route, models: Sequence[Model], where: str) -> None:
             f"{at} has the policy '{route.student}' as student, and does not say where its requests list the actions. "
             'Write for example: actions = { tool = "act", argument = "action" }'
         )
+
+
+def _check_tuned(route: Route, settings: Gateway, where: str) -> None:
+    """Nothing is added to the prompts of a student that was tuned without it, unless that is wanted."""
+    student = next((model for model in settings.models if model.name == route.student), None)
+    if student is None or student.tuned is None:
+        return
+    tuned = read_tuned(Path(student.tuned).expanduser())
+    shown = "a playbook" if route.playbook.name else "demonstrations" if route.context.k else None
+    if shown is None or student.allow_demonstrations or (tuned.demonstrations and not route.playbook.name):
+        return
+    raise ConfigError(
+        f"{where}: the route '{route.name}' shows its student {shown}, and {student.tuned} was tuned without: that "
+        "made a tuned SmolLM2-135M half as good. Leave it out, or say allow_demonstrations = true of the model "
+        f"'{student.name}' (or type: --allow-demonstrations)."
+    )
 
 
 def _check_upstream(upstream: Upstream, settings: Gateway, where: str) -> None:
@@ -272,6 +303,12 @@ def _check_otel(settings: Gateway, where: str) -> None:
 def _spec(role: str, spec: str, dialect_name: str, key_env: str | None) -> tuple[Upstream, str]:
     spec = spec.removeprefix("http:") if spec.startswith(("http:http://", "http:https://")) else spec
     url, _, model = spec.partition("#")
+    if spec.startswith(SCHEME):
+        folder = spec.removeprefix(SCHEME)
+        raise ConfigError(
+            f"The gateway asks the {role} over HTTP. Serve the weights of {folder} (distill weights --merged) with an "
+            f"OpenAI-compatible server, and type: --{role} http://HOST:PORT/v1#MODEL --tuned {folder}"
+        )
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"The {role} '{spec}' is no address. Type: --{role} http://HOST:PORT/v1#MODEL")
     pass_key = key_env is None and role == "teacher"

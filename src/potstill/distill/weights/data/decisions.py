@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 import msgspec
 
 from potstill.distill.weights.data.evidence import distribution_of
-from potstill.distill.weights.data.labelled import Labelled
+from potstill.distill.weights.data.labelled import Labelled, Said
 from potstill.errors import ConfigError
 from potstill.trajectories.choices import Choice, LeftOut, all_choices
 from potstill.types import Answerer, Struct, Trajectory
@@ -51,18 +51,20 @@ def labelled(
     wanted: Collection[Answerer] = TEACHER,
     *,
     only_successes: bool = True,
+    by_teacher: bool = False,
     counting: Counting | None = None,
     listen: Callable[[Trajectory], object] | None = None,
 ) -> Iterator[Labelled]:
     """Every decision of the ``wanted`` answerers, in the order of episodes and steps; weights and counts are 1.
 
-    ``listen`` is told each episode before it is read. Raises ``ConfigError`` for episodes of two tenants.
+    ``by_teacher``: with who chose it (``Labelled.said``). ``listen`` is told each episode before it is read. Raises
+    ``ConfigError`` for episodes of two tenants.
     """
     counts = counting or Counting()
     seen = _of_one_tenant(trajectories, counts, listen)
     for trajectory, choice in all_choices(seen, wanted, only_successes=only_successes, left_out=counts.left_out):
         counts.met += 1
-        yield _labelled(trajectory, choice)
+        yield _labelled(trajectory, choice, _said(trajectory) if by_teacher else ())
 
 
 def _of_one_tenant(
@@ -83,7 +85,12 @@ def _of_one_tenant(
         yield trajectory
 
 
-def _labelled(trajectory: Trajectory, choice: Choice) -> Labelled:
+def _said(trajectory: Trajectory) -> tuple[Said, ...]:
+    known = None if trajectory.outcome is None else trajectory.outcome.success
+    return (Said(teacher=trajectory.teacher or "", times=1, won=int(known is True), lost=int(known is False)),)
+
+
+def _labelled(trajectory: Trajectory, choice: Choice, said: tuple[Said, ...]) -> Labelled:
     known = distribution_of(choice.step, choice.admissible)
     return Labelled(
         environment=trajectory.task.environment,
@@ -99,4 +106,5 @@ def _labelled(trajectory: Trajectory, choice: Choice) -> Labelled:
         votes=known.votes,
         log_probabilities=known.log_probabilities,
         reasoning=choice.step.reasoning,
+        said=said,
     )

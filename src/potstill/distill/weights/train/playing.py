@@ -20,8 +20,9 @@ from potstill.distill.weights.gate import Side
 from potstill.distill.weights.gate_shapes import Question
 from potstill.distill.weights.gate_success import Outcomes
 from potstill.distill.weights.policies.ranker import arrays_of
+from potstill.edge.film import Film
 from potstill.edge.policy import Policy, network
-from potstill.edge.ranker import Ranker as EdgeRanker
+from potstill.edge.ranker import Ranker
 from potstill.envs.registry import describe, factory
 from potstill.envs.worker import WorkerPool
 from potstill.errors import ConfigError
@@ -88,21 +89,21 @@ class Player:
 
     def outcomes(self, policy: Policy) -> Outcomes:
         """Task and seed -> whether a policy as it acts does it. What breaks an episode counts as failure."""
-        return self._played(policy, cast(EdgeRanker, policy.network))
+        return self._played(policy, cast(Film | Ranker, policy.network))
 
     def outcomes_of(self, side: Side, policy: Policy) -> Outcomes:
         """The same for a network as the gate asks it; ``policy`` gives the calibration only."""
-        return self._played(policy, cast(EdgeRanker, _Answering(side)))
+        return self._played(policy, cast(Ranker, _Answering(side)))
 
-    def _played(self, policy: Policy, ranker: EdgeRanker) -> Outcomes:
+    def _played(self, policy: Policy, network: Film | Ranker) -> Outcomes:
         kept = _Kept()
-        resources = Resources(recorder=kept, lease=self._pool.lease, student=PolicyModel(NAME, policy, ranker))
+        resources = Resources(recorder=kept, lease=self._pool.lease, student=PolicyModel(NAME, policy, network))
         self._runner.run(run_episodes(self._config, self._tasks, resources, jobs=self._jobs))
         return kept.outcomes
 
 
 class _Answering:
-    """A side of the gate where a runtime's ranker is expected."""
+    """A side of the gate where a runtime's network is expected."""
 
     def __init__(self, side: Side) -> None:
         self._side = side

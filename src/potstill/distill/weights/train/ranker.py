@@ -5,6 +5,7 @@ It knows what a ranker needs. It does not read stores, write files (``gate.expor
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,12 +16,13 @@ import numpy as np
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.gate import Side
 from potstill.distill.weights.gate_shapes import Question
+from potstill.distill.weights.policies.batch import Examples
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.policies.ranker import Ranker, RankerShape, new_ranker, ranker_shape
 from potstill.distill.weights.policies.texts import TextExamples, vocabulary_of
 from potstill.distill.weights.train.loop import Evaluator, Keeping, Trained, train
 from potstill.distill.weights.train.progress import Progress
-from potstill.distill.weights.train.recipe import RankerRecipe
+from potstill.distill.weights.train.recipe import RankerRecipe, Recipe
 from potstill.edge.policy import Policy
 from potstill.errors import ConfigError
 
@@ -34,9 +36,9 @@ ASKED = 200
 class Prepared(NamedTuple):
     """A network with its first weights, and the data as it reads them."""
 
-    network: Ranker
-    data: TextExamples
-    held_out: TextExamples
+    network: Any
+    data: Examples
+    held_out: Examples
 
     @property
     def parameters(self) -> int:
@@ -60,7 +62,7 @@ def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Ran
 
 
 def continued(
-    policy: Policy, learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: RankerRecipe
+    policy: Policy, learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Recipe
 ) -> Prepared:
     """A written policy's own network, to be trained on. Its words stay: one that it does not know falls into a bucket.
 
@@ -84,7 +86,7 @@ def continued(
 
 def teach(
     prepared: Prepared,
-    recipe: RankerRecipe,
+    recipe: Recipe,
     *,
     evaluate: Evaluator | None = None,
     keeping: Keeping | None = None,
@@ -113,13 +115,13 @@ def teach(
     )
 
 
-def seconds_a_step(prepared: Prepared, recipe: RankerRecipe) -> float:
+def seconds_a_step(prepared: Prepared, recipe: Recipe) -> float:
     """CPU seconds of a gradient step on this machine, as a few steps of a copy take."""
-    copy = new_ranker(prepared.network.shape, seed=0)
+    network = copy.deepcopy(prepared.network)
     config = msgspec.structs.replace(recipe.train, steps=1, warmup=0, patience=0)
-    train(copy, prepared.data, config)
+    train(network, prepared.data, config)
     started = time.process_time()
-    train(copy, prepared.data, msgspec.structs.replace(config, steps=TIMED_STEPS))
+    train(network, prepared.data, msgspec.structs.replace(config, steps=TIMED_STEPS))
     return (time.process_time() - started) / TIMED_STEPS
 
 
@@ -128,7 +130,7 @@ def trained_side(network: Ranker) -> Side:
     words = network.shape.words()
 
     def answer(questions: Sequence[Question]) -> list[Any]:
-        batch = TextExamples([_unlabelled(question) for question in questions], words).batch(np.arange(len(questions)))
+        batch = TextExamples([unlabelled(question) for question in questions], words).batch(np.arange(len(questions)))
         network.eval()
         with torch.inference_mode():
             logits_BN = network(batch.inputs).numpy()
@@ -143,7 +145,8 @@ def questions_of(decisions: Sequence[Labelled], most: int = ASKED) -> list[Quest
     return [Question(situation=decision.situation, admissible=decision.admissible) for decision in some]
 
 
-def _unlabelled(question: Question) -> Labelled:
+def unlabelled(question: Question) -> Labelled:
+    """The question as a decision, whose label nobody reads."""
     return Labelled(
         environment="",
         task_id="",

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.errors import ConfigError
 from potstill.types import Struct
 
-STUDENTS = ("ranker",)
+STUDENTS = ("ranker", "film", "lm")
 """Kinds of students that ``distill weights`` trains from episodes in a store."""
 
 
 class RankerRecipe(Struct, frozen=True, kw_only=True):
     """A ranker's. Raises ``ConfigError`` for values that mean nothing."""
 
+    student: ClassVar[str] = "ranker"
+
     width: int = 64
     dropout: float = 0.1
     train: TrainConfig = msgspec.field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        if not 4 <= self.width <= 512:
-            raise ConfigError(f"width is {self.width}. Allowed: 4 to 512; 64 makes about 100 thousand parameters.")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout}. Allowed: 0 and more, below 1.")
+        _check(self.width, self.dropout, "100 thousand")
+
+
+class FilmRecipe(Struct, frozen=True, kw_only=True):
+    """A grid student's. Raises ``ConfigError`` for values that mean nothing."""
+
+    student: ClassVar[str] = "film"
+
+    width: int = 64
+    dropout: float = 0.1
+    train: TrainConfig = msgspec.field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        _check(self.width, self.dropout, "215 thousand")
+
+
+Recipe = RankerRecipe | FilmRecipe
+
+
+def _check(width: int, dropout: float, made: str) -> None:
+    if not 4 <= width <= 512:
+        raise ConfigError(f"width is {width}. Allowed: 4 to 512; 64 makes about {made} parameters.")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout is {dropout}. Allowed: 0 and more, below 1.")
