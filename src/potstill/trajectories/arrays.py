@@ -107,7 +107,7 @@ class _Table:
 
     def add(self, trajectory: Trajectory, choice: Choice) -> None:
         seen = choice.step.observation
-        vector, image = _vector(seen.text), self._image(seen)
+        vector, image = vector_of(seen.text), self._image(seen)
         pixels = None if image is None else self._images[image]
         shape = (None if vector is None else len(vector), None if pixels is None else pixels.shape)
         if shape == (None, None) or shape != (self._shape or shape):
@@ -175,7 +175,7 @@ class _Table:
         return np.asarray(table - np.log(np.exp(table).sum(axis=1, keepdims=True)), np.float32)
 
 
-def _vector(text: str) -> Floats | None:
+def vector_of(text: str) -> Floats | None:
     """The numbers of a JSON list; None for any other text."""
     if not text.lstrip().startswith("["):
         return None
