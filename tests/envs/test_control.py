@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from potstill.edge import seal, tensors
+from potstill.edge.vectors import vector_of
 from potstill.envs.check import Status, check_environment
 from potstill.envs.registry import describe, factory, open_source
 from potstill.errors import BadTask, ConfigError, EnvError, TaskNotFound
-from potstill.trajectories.arrays import vector_of
 from potstill.types import Action, Task
 
 pytest.importorskip("gymnasium", reason="needs: pip install 'potstill[control]'")

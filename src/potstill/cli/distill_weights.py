@@ -30,12 +30,15 @@ episode_options: tuple[Decorator, ...] = (
 )
 
 train_options: tuple[Decorator, ...] = (
-    click.option("--student", default="ranker", show_default=True, help="What is trained: ranker."),
+    click.option(
+        "--student", default="ranker", show_default=True, help="What is trained: ranker (texts) or mlp (vectors)."
+    ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and batches."),
     click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="How often, at most."),
     click.option("--steps", type=click.IntRange(1), help="Gradient steps at most, instead of --epochs."),
     click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Decisions of a step."),
-    click.option("--width", type=int, default=64, show_default=True, help="Of a text's vector: 4 to 512."),
+    click.option("--width", type=int, default=64, show_default=True, help="Of a ranker's texts, an mlp's layers."),
+    click.option("--layers", type=click.IntRange(0), default=1, show_default=True, help="Hidden ones, of an mlp."),
     click.option("--learning-rate", type=float, default=2e-3, show_default=True, help="The highest (AdamW)."),
     click.option("--schedule", default="cosine", show_default=True, help="cosine or constant."),
     click.option(

@@ -26,7 +26,7 @@ from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import Dataset, Manifest, Teacher
 from potstill.distill.weights.losses.config import build
 from potstill.distill.weights.train.config import TrainConfig
-from potstill.distill.weights.train.recipe import STUDENTS, RankerRecipe
+from potstill.distill.weights.train.recipe import STUDENTS, MlpRecipe, RankerRecipe, Recipe
 from potstill.envs.registry import open_source
 from potstill.errors import ConfigError, MissingExtra, one_of
 from potstill.run.runner import choose_tasks
@@ -48,7 +48,7 @@ class WeightsPlan(NamedTuple):
     """A policy that is ready to be made."""
 
     out: Path
-    recipe: RankerRecipe
+    recipe: Recipe
     db: str
     filters: dict[str, Any]
     environment: str
@@ -100,7 +100,7 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
     given = {name: options[name] for name in names}
     if options["loss_options"]:
         given["loss"] = build(pairs(options["loss_options"], "--loss temperature=2"))
-    recipe = RankerRecipe(width=options["width"], train=TrainConfig(**given, evaluate_every=options["look_every"]))
+    recipe = _recipe(options, TrainConfig(**given, evaluate_every=options["look_every"]))
     filters = {
         "kind": TrajectoryKind.TEACHER,
         "split": options["split"],
@@ -121,6 +121,12 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
         play=options["play"],
         playing=_playing(options),
     )
+
+
+def _recipe(options: dict[str, Any], train: TrainConfig) -> Recipe:
+    if options["student"] == "mlp":
+        return MlpRecipe(width=options["width"], layers=options["layers"], train=train)
+    return RankerRecipe(width=options["width"], train=train)
 
 
 def _playing(options: dict[str, Any]) -> dict[str, Any]:
@@ -155,18 +161,18 @@ def _environment(db: str, filters: dict[str, Any], named: str | None) -> str:
 
 def estimate(plan: WeightsPlan) -> dict[str, Any]:
     """What would be trained, and the CPU seconds that a few steps of it say it takes. Leaves nothing behind."""
-    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train import ranker, students
 
     with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
         manifest, decisions = _data(plan, Path(folder))
-    prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     steps = plan.recipe.train.total(len(prepared.data))
     return {
         "environment": plan.environment,
         "episodes": manifest.report.episodes,
         "decisions": len(prepared.data),
         "held_out": len(prepared.held_out),
-        "vocabulary": len(prepared.network.shape.vocabulary),
+        "vocabulary": len(prepared.network.shape.config().get("vocabulary", ())),
         "parameters": prepared.parameters,
         "steps": steps,
         "cpu_s": steps * ranker.seconds_a_step(prepared, plan.recipe),
@@ -175,10 +181,10 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
 
 def make(plan: WeightsPlan) -> Made:
     """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
-    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train import students
 
     manifest, decisions = _data(plan, plan.folder)
-    prepared = ranker.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     with contextlib.ExitStack() as stack:
         player = _player(plan, decisions[HELD_OUT])
         if player is not None:
@@ -215,10 +221,10 @@ def _exported(
     player: Player | None,
 ) -> Made:
     from potstill.distill.weights.policies.ranker import arrays_of
-    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train import students
     from potstill.distill.weights.train.loop import agreement_of
 
-    side = ranker.trained_side(prepared.network)
+    side = students.trained_side(prepared.network)
     play = None if player is None else lambda policy: (player.outcomes_of(side, policy), player.outcomes(policy))
     agreement = agreement_of(prepared.network, prepared.held_out)
     artefact, parity = gate.export(
@@ -227,7 +233,7 @@ def _exported(
         prepared.network.shape.config(),
         _lineage(plan, data, {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step}),
         trained=side,
-        questions=ranker.questions_of(held_out),
+        questions=students.questions_of(prepared.network, held_out),
         key=plan.key,
         play=play,
     )
@@ -290,7 +296,9 @@ def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list
     shutil.rmtree(new, ignore_errors=True)
     fractions = {LEARN: 1.0 - plan.held_out, HELD_OUT: plan.held_out}
     with read_store(plan.db) as store:
-        manifest = write(store.select(**plan.filters), new, fractions=fractions, equal=Equal.DROP)
+        manifest = write(
+            store.select(**plan.filters), new, fractions=fractions, equal=Equal.DROP, past=_past(plan.recipe)
+        )
     kept = folder / f"data-{digest_of(manifest)[:12]}"
     if kept.exists():
         shutil.rmtree(new)
@@ -307,6 +315,15 @@ def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list
     return manifest, decisions
 
 
+def _student(recipe: Recipe) -> str:
+    return "mlp" if isinstance(recipe, MlpRecipe) else "ranker"
+
+
+def _past(recipe: Recipe) -> int | None:
+    """Past turns that the student reads; None: all."""
+    return 0 if isinstance(recipe, MlpRecipe) else None
+
+
 def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> Manifest:
     prompts = tuple(data.sources.prompts)
     return Manifest(
@@ -316,6 +333,6 @@ def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> 
             for name in data.sources.teachers
         ),
         datasets=(Dataset(name=plan.environment, sha256=digest_of(data), decisions=data.splits[LEARN].decisions),),
-        configuration={"student": "ranker", **msgspec.to_builtins(plan.recipe)},
+        configuration={"student": _student(plan.recipe), **msgspec.to_builtins(plan.recipe)},
         metrics=metrics,
     )

@@ -17,22 +17,26 @@ import msgspec
 import numpy as np
 
 from potstill.edge import words
-from potstill.edge.policy import Policy
+from potstill.edge.mlp import Mlp
+from potstill.edge.policy import Network, Policy
 from potstill.edge.policy import open_policy as open_file
 from potstill.edge.ranker import Ranker
+from potstill.edge.vectors import VectorReader
 from potstill.errors import BadModelFile, ConfigError, ModelError
 from potstill.models.likelihood import drawn_replies
 from potstill.protocols import Capabilities
 from potstill.types import Answerer, Call, Completion, Reply, Request, Situation, Usage
 
 COUNTED_BY = "words-read-by-the-policy"
+Reader = Ranker | VectorReader
+"""What answers a situation and candidates with logits."""
 
 
 def open_policy(path: str | Path, *, seed: int | None = None) -> PolicyModel:
     """Load a policy. ``seed``: of the draws where a request has none.
 
-    Raises ``ConfigError`` where there is no file or it reads vectors, ``BadModelFile`` where it is no policy or was
-    changed after it was written.
+    Raises ``ConfigError`` where there is no file, ``BadModelFile`` where it is no policy or was changed after it was
+    written.
     """
     found = Path(path).expanduser()
     try:
@@ -43,19 +47,19 @@ def open_policy(path: str | Path, *, seed: int | None = None) -> PolicyModel:
         ) from None
     except ValueError as error:
         raise BadModelFile(str(error)) from None
-    if not isinstance(policy.network, Ranker):
-        raise ConfigError(
-            f"{found} holds a policy of the kind '{policy.kind}', which reads vectors, and requests hold texts. "
-            f"Type: potstill edge run {found}"
-        )
-    return PolicyModel(f"policy:{path}", policy, policy.network, seed=seed)
+    return PolicyModel(f"policy:{path}", policy, reader_of(policy.network), seed=seed)
+
+
+def reader_of(network: Network) -> Reader:
+    """The network where situations come: one of vectors reads them out of the observation's text."""
+    return VectorReader(network.actions, network.logits) if isinstance(network, Mlp) else network
 
 
 class PolicyModel:
     """A policy in memory. A decision takes about a millisecond, so it is made where it is asked for."""
 
-    def __init__(self, name: str, policy: Policy, ranker: Ranker, *, seed: int | None = None) -> None:
-        self._name, self._policy, self._ranker = name, policy, ranker
+    def __init__(self, name: str, policy: Policy, network: Reader, *, seed: int | None = None) -> None:
+        self._name, self._policy, self._network = name, policy, network
         self._random = random.Random(seed)
         # An episode repeats what it showed at every step: each text is counted once.
         self._count = functools.lru_cache(maxsize=4096)(_words)
@@ -119,8 +123,11 @@ class PolicyModel:
         return request.situation, tuple(dict.fromkeys(request.admissible))
 
     def _candidates(self, situation: Situation, actions: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
-        with np.errstate(all="ignore"):
-            logits = self._ranker.logits(msgspec.to_builtins(situation), actions)
+        try:
+            with np.errstate(all="ignore"):
+                logits = self._network.logits(msgspec.to_builtins(situation), actions)
+        except ValueError as error:
+            raise ModelError(f"{self._name} cannot answer. {error}") from None
         try:
             scored = zip(actions, self._policy.log_probabilities(logits).tolist(), strict=True)
         except ValueError as error:

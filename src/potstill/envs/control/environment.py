@@ -92,7 +92,7 @@ class ControlEnvironment:
         if self._over:
             return None
         if self._teacher is not None:
-            return Action(text=self.game.actions[int(np.argmax(self._teacher.logits(self._seen)))])
+            return Action(text=self._teacher.actions[int(np.argmax(self._teacher.logits(self._seen)))])
         number = self._rules()
         return None if number is None else Action(text=self.game.actions[number])
 
@@ -172,7 +172,7 @@ def _opened(path: str, game: Game) -> Mlp:
         raise ConfigError(str(error)) from None
     if not isinstance(network, Mlp):
         raise ConfigError(f"The teacher {path} is a policy of the kind '{network.kind}'. Name one of the kind 'mlp'.")
-    if network.actions != game.actions:
+    if set(network.actions) != set(game.actions):
         raise ConfigError(
             f"The teacher {path} has the actions {', '.join(network.actions)}; {game.id} has {', '.join(game.actions)}."
         )

@@ -36,6 +36,8 @@ class Recipe(Struct, frozen=True, kw_only=True):
     equal: Equal = Equal.REFUSE
     balanced: bool = True
     limit: float = LIMIT
+    past: int | None = None
+    """Past turns that a situation keeps, the newest; None: all."""
 
 
 class Built(NamedTuple):
@@ -52,6 +54,7 @@ def build(
     seed: int = 0,
     equal: Equal | str = Equal.REFUSE,
     balanced: bool = True,
+    past: int | None = None,
 ) -> Built:
     """Decisions by split, in the order of episodes' ids and steps, whatever the order in which episodes come.
 
@@ -65,6 +68,7 @@ def build(
         seed=seed,
         equal=Equal(equal),
         balanced=balanced,
+        past=past,
     )
     gathering, found = Gathering(recipe), list[Labelled]()
     for decision in gathering.first(trajectories):
@@ -97,6 +101,7 @@ class Gathering:
             only_successes=recipe.only_successes,
             counting=self.counting,
             listen=listen,
+            past=recipe.past,
         ):
             self.merging[self.split_of(decision)].add(decision)
             yield decision

@@ -15,7 +15,7 @@ from potstill.distill.weights.data.evidence import distribution_of
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.errors import ConfigError
 from potstill.trajectories.choices import Choice, LeftOut, all_choices
-from potstill.types import Answerer, Struct, Trajectory
+from potstill.types import Answerer, Situation, Struct, Trajectory
 
 TEACHER = frozenset({Answerer.TEACHER})
 
@@ -53,16 +53,19 @@ def labelled(
     only_successes: bool = True,
     counting: Counting | None = None,
     listen: Callable[[Trajectory], object] | None = None,
+    past: int | None = None,
 ) -> Iterator[Labelled]:
     """Every decision of the ``wanted`` answerers, in the order of episodes and steps; weights and counts are 1.
 
-    ``listen`` is told each episode before it is read. Raises ``ConfigError`` for episodes of two tenants.
+    ``listen`` is told each episode before it is read. ``past``: turns that a situation keeps, the newest; None: all. A
+    student that reads no past takes 0: with all of it, an episode's data grow with the square of its steps. Raises
+    ``ConfigError`` for episodes of two tenants.
     """
     counts = counting or Counting()
     seen = _of_one_tenant(trajectories, counts, listen)
     for trajectory, choice in all_choices(seen, wanted, only_successes=only_successes, left_out=counts.left_out):
         counts.met += 1
-        yield _labelled(trajectory, choice)
+        yield _labelled(trajectory, choice, past)
 
 
 def _of_one_tenant(
@@ -83,7 +86,7 @@ def _of_one_tenant(
         yield trajectory
 
 
-def _labelled(trajectory: Trajectory, choice: Choice) -> Labelled:
+def _labelled(trajectory: Trajectory, choice: Choice, past: int | None) -> Labelled:
     known = distribution_of(choice.step, choice.admissible)
     return Labelled(
         environment=trajectory.task.environment,
@@ -92,7 +95,7 @@ def _labelled(trajectory: Trajectory, choice: Choice) -> Labelled:
         namespace=trajectory.namespace,
         trajectory_id=trajectory.id,
         step_index=choice.step.index,
-        situation=choice.situation,
+        situation=choice.situation if past is None else _newest(choice.situation, past),
         admissible=choice.admissible,
         action=choice.action,
         evidence=known.evidence,
@@ -100,3 +103,9 @@ def _labelled(trajectory: Trajectory, choice: Choice) -> Labelled:
         log_probabilities=known.log_probabilities,
         reasoning=choice.step.reasoning,
     )
+
+
+def _newest(situation: Situation, past: int) -> Situation:
+    if past < 0:
+        raise ConfigError(f"past is {past}. Allowed: 0 or more turns, or None for all.")
+    return msgspec.structs.replace(situation, past=situation.past[-past:] if past else ())

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from potstill.distill.weights.policies.batch import Batch, Floats, Integers, Tensor
 from potstill.distill.weights.policies.pytorch import Module, load_torch
+from potstill.edge.mlp import ACTIVATIONS
 from potstill.errors import ConfigError, one_of
 from potstill.types import Struct
 
 torch = load_torch()
 nn = torch.nn
-
-ACTIVATIONS = ("relu", "tanh")
 
 
 class MlpShape(Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ It knows what a ranker needs. It does not read stores, write files (``gate.expor
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,12 +16,13 @@ import numpy as np
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.gate import Side
 from potstill.distill.weights.gate_shapes import Question
+from potstill.distill.weights.policies.batch import Examples
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.policies.ranker import Ranker, new_ranker, ranker_shape
 from potstill.distill.weights.policies.texts import TextExamples, vocabulary_of
 from potstill.distill.weights.train.loop import Evaluator, Keeping, Trained, train
 from potstill.distill.weights.train.progress import Progress
-from potstill.distill.weights.train.recipe import RankerRecipe
+from potstill.distill.weights.train.recipe import RankerRecipe, Recipe
 from potstill.errors import ConfigError
 
 torch = load_torch()
@@ -33,9 +35,9 @@ ASKED = 200
 class Prepared(NamedTuple):
     """A network with its first weights, and the data as it reads them."""
 
-    network: Ranker
-    data: TextExamples
-    held_out: TextExamples
+    network: Any
+    data: Examples
+    held_out: Examples
 
     @property
     def parameters(self) -> int:
@@ -60,7 +62,7 @@ def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Ran
 
 def teach(
     prepared: Prepared,
-    recipe: RankerRecipe,
+    recipe: Recipe,
     *,
     evaluate: Evaluator | None = None,
     keeping: Keeping | None = None,
@@ -80,13 +82,13 @@ def teach(
     )
 
 
-def seconds_a_step(prepared: Prepared, recipe: RankerRecipe) -> float:
+def seconds_a_step(prepared: Prepared, recipe: Recipe) -> float:
     """CPU seconds of a gradient step on this machine, as a few steps of a copy take."""
-    copy = new_ranker(prepared.network.shape, seed=0)
+    network = copy.deepcopy(prepared.network)
     config = msgspec.structs.replace(recipe.train, steps=1, warmup=0, patience=0)
-    train(copy, prepared.data, config)
+    train(network, prepared.data, config)
     started = time.process_time()
-    train(copy, prepared.data, msgspec.structs.replace(config, steps=TIMED_STEPS))
+    train(network, prepared.data, msgspec.structs.replace(config, steps=TIMED_STEPS))
     return (time.process_time() - started) / TIMED_STEPS
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from potstill.distill.weights.train.config import TrainConfig
-from potstill.errors import ConfigError
+from potstill.edge.mlp import ACTIVATIONS
+from potstill.errors import ConfigError, one_of
 from potstill.types import Struct
 
-STUDENTS = ("ranker",)
+STUDENTS = ("ranker", "mlp")
 """Kinds of students that ``distill weights`` trains from episodes in a store."""
 
 
@@ -22,5 +23,32 @@ class RankerRecipe(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not 4 <= self.width <= 512:
             raise ConfigError(f"width is {self.width}. Allowed: 4 to 512; 64 makes about 100 thousand parameters.")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout}. Allowed: 0 and more, below 1.")
+        _must_drop_a_share(self.dropout)
+
+
+class MlpRecipe(Struct, frozen=True, kw_only=True):
+    """A multilayer perceptron's. Raises ``ConfigError`` for values that mean nothing."""
+
+    width: int = 64
+    """Units of a hidden layer."""
+    layers: int = 1
+    """Hidden ones."""
+    activation: str = "relu"
+    dropout: float = 0.0
+    train: TrainConfig = msgspec.field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.width <= 4096:
+            raise ConfigError(f"width is {self.width}. Allowed for an mlp: 1 to 4096.")
+        if not 0 <= self.layers <= 8:
+            raise ConfigError(f"layers is {self.layers}. Allowed: 0 (a linear policy) to 8.")
+        one_of("activation", self.activation, ACTIVATIONS)
+        _must_drop_a_share(self.dropout)
+
+
+Recipe = RankerRecipe | MlpRecipe
+
+
+def _must_drop_a_share(dropout: float) -> None:
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"dropout is {dropout}. Allowed: 0 and more, below 1.")
