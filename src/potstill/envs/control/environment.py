@@ -54,7 +54,7 @@ class ControlEnvironment:
         if task_seed < 0:
             raise BadTask(f"Task '{task.id}' has the seed {task_seed}. Allowed: 0 and more.")
         if self._env is None:
-            self._env = _made(self.game)
+            self._env = simulator(self.game)
         self._seen, _ = self._env.reset(seed=task_seed)
         self._return, self._steps, self._over = 0.0, 0, False
         return self._observe()
@@ -155,7 +155,8 @@ def _digits(number: np.float32) -> str:
     return str(number).replace("e-0", "e-").replace("e+0", "e+")
 
 
-def _made(game: Game) -> Any:
+def simulator(game: Game) -> Any:
+    """Gymnasium's own environment of the task. Raises ``MissingExtra``."""
     try:
         return gymnasium.make(game.id, disable_env_checker=True)
     except gymnasium.error.DependencyNotInstalled as error:

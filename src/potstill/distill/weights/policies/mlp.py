@@ -64,11 +64,14 @@ class Mlp(Module):
         self._normal = normal is not None
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        if self._normal:
-            x_BD = (x_BD - self.input.mean) * self.input.scale
+        x_BD = self.normalised(x_BD)
         for layer in self.layers[:-1]:
             x_BD = self.dropout(self.activation(layer(x_BD)))
         return self.layers[-1](x_BD)
+
+    def normalised(self, x_BD: Tensor) -> Tensor:
+        """Observations as the first layer sees them, (B, D)."""
+        return (x_BD - self.input.mean) * self.input.scale if self._normal else x_BD
 
 
 def new_mlp(shape: MlpShape, *, seed: int, normal: tuple[Floats, Floats] | None = None, dropout: float = 0.0) -> Mlp:

@@ -87,7 +87,7 @@ def train(
     _must_teach(data, held_out)
     total, every = config.total(len(data)), config.looks_every(len(data))
     told = _identity(config, data, held_out, evaluate, identity or {})
-    with torch.random.fork_rng(devices=[]), _threads(config.threads), deferred() as interrupted:
+    with torch.random.fork_rng(devices=[]), threads(config.threads), deferred() as interrupted:
         torch.manual_seed(config.seed)
         optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, weight_decay=config.weight_decay)
         progress = Progress()
@@ -242,7 +242,7 @@ def _restore(content: Mapping[str, Any], network: Any, optimizer: Any) -> Progre
     return Progress.restored(content["progress"], content["best"])
 
 
-class _threads:
+class threads:
     """So many threads of PyTorch while it lasts."""
 
     def __init__(self, count: int) -> None:
