@@ -142,6 +142,22 @@ def against(ours: Sequence[Sequence[float]], theirs: Sequence[float], game: Game
     }
 
 
+def paired(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Difference of the returns of two recipes with as many students each, episodes resampled."""
+    one, other = (
+        {(str(at), seed): value for seed, played in enumerate(side) for at, value in enumerate(played)}
+        for side in (ours, theirs)
+    )
+    found = paired_difference(one, other)
+    assert found is not None, "all played the same episodes"
+    interval = found.difference_ci
+    return {
+        "n": found.n,
+        "difference": found.difference,
+        "difference_ci": None if interval is None else list(interval),
+    }
+
+
 def multiplications(sizes: Sequence[int]) -> int:
     """Of a decision: one for each weight. Twice as many floating-point operations."""
     return sum(wide * out for wide, out in pairwise(sizes))

@@ -1,14 +1,14 @@
 """Small perceptrons distilled from the teachers of control tasks: how much of the return they keep, and what they cost.
 
-    python bench/weights_control.py [--games cart-pole acrobot lunar-lander] [--seeds 3] [--episodes 100]
-        [--labels 12000] [--steps 3000] [--teachers bench/.work/control]
+    python bench/weights_control.py [--games cart-pole acrobot lunar-lander] [--seeds 3] [--episodes 50]
+        [--labels 12000] [--steps 2000] [--jobs 1] [--teachers bench/.work/control]
 
 CartPole and Acrobot have teachers of 68 thousand parameters (``recipes/control_teachers.py``, trained once and kept),
 LunarLander gymnasium's own rules, which have no parameters: there only the return is compared. Every student learns
 from equally many decisions of the teacher's successful train episodes, in equally many gradient steps, and its last
 weights are written through the parity gate; each seed has other episodes and other first weights. All play the same
-test episodes greedily. Recipes: the teacher's action (``hard``), its distribution at temperature 2 with T² (``soft``), and
-what tutorials do (``tutorial``): student at temperature 2, teacher untempered, no T².
+test episodes greedily. Recipes: the teacher's action (``hard``), its distribution at temperature 2 with T² (``soft``),
+and what tutorials do (``tutorial``): student at temperature 2, teacher untempered, no T².
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ from potstill.edge.policy import Policy, open_policy
 from potstill.envs.control.games import Game
 
 TEMPERATURE = 2.0
-WIDTHS = {"cart-pole": (16, 64), "acrobot": (64,), "lunar-lander": (64,)}
+WIDTHS = {"cart-pole": (64,), "acrobot": (64,), "lunar-lander": (64,)}
 HELD_OUT = 1000
 LOSSES = {
     "hard": Loss(kind=Kind.HARD),
@@ -59,6 +61,7 @@ class Tempered(Module):
 def main() -> None:
     options = parsed()
     rows: list[dict[str, Any]] = []
+    pool = ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"))
     for game in (_control.GAMES[name] for name in options.games):
         act, policy = _control.teacher_of(game, options.teachers)
         theirs = _control.returns(game, act, episodes=options.episodes)
@@ -66,7 +69,8 @@ def main() -> None:
         recipes = LOSSES if policy is not None else {"hard": LOSSES["hard"]}
         for width in WIDTHS[game.name]:
             for recipe in recipes:
-                made = [student(options, game, act, policy, width, recipe, seed) for seed in range(options.seeds)]
+                given = [(options, game.name, width, recipe, seed) for seed in range(options.seeds)]
+                made = list(pool.map(student, *zip(*given, strict=True)))
                 told = [{**one, **_control.against([played], theirs, game)} for one, played in made]
                 pooled = _control.against([played for _, played in made], theirs, game)
                 rows += [*told, {**shared(told), **pooled, "seed": None}]
@@ -78,23 +82,20 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--games", nargs="+", choices=sorted(_control.GAMES), default=list(_control.GAMES))
     parser.add_argument("--seeds", type=int, default=3, help="students of each recipe")
-    parser.add_argument("--episodes", type=int, default=100, help="test episodes of each student")
+    parser.add_argument("--episodes", type=int, default=50, help="test episodes of each student")
     parser.add_argument("--labels", type=int, default=12_000, help="the teacher's decisions to learn from")
-    parser.add_argument("--steps", type=int, default=3_000, help="gradient steps of 64 decisions")
+    parser.add_argument("--steps", type=int, default=2_000, help="gradient steps of 64 decisions")
+    parser.add_argument("--jobs", type=int, default=1, help="students at a time, a process each")
     parser.add_argument("--teachers", type=Path, default=_control.WORK, help="folder of the trained teachers' files")
     return parser.parse_args()
 
 
 def student(
-    options: argparse.Namespace,
-    game: Game,
-    act: _control.Act,
-    policy: Policy | None,
-    width: int,
-    recipe: str,
-    seed: int,
+    options: argparse.Namespace, name: str, width: int, recipe: str, seed: int
 ) -> tuple[dict[str, Any], list[float]]:
-    """What one student is, and its returns."""
+    """What one student is, and its returns. In a process of its own, whose CPU time is the student's."""
+    game = _control.GAMES[name]
+    act, policy = _control.teacher_of(game, options.teachers)
     taught = _control.labels(game, act, policy, count=options.labels + HELD_OUT, first=seed * 1_000)
     data, held_out = (examples(taught, part, game) for part in (slice(options.labels), slice(options.labels, None)))
     shape = MlpShape(sizes=(game.numbers, width, len(game.actions)), actions=game.actions)
