@@ -7,9 +7,9 @@ alone.
 The teacher are gymnasium's rules. Labels are few on purpose, so that the clone is no expert: ``clone`` learns them in
 ``--steps`` gradient steps. Three students are then trained by the same PPO for equally many environment steps: from the
 clone with the teacher's pull fading (``kickstarted``, arXiv 1803.03835), from the clone without it (``clone, then
-reinforced``), and from fresh weights (``reinforced from scratch``). ``more labels`` is the plain twin: a clone of as many
-of the rules' decisions as the kickstarted student was told. All play the same test episodes greedily; a score of ``kept``
-0 is random actions', 1 the rules'.
+reinforced``), and from fresh weights (``reinforced from scratch``). ``more labels`` is the plain twin: a clone of as
+many of the rules' decisions as the kickstarted student was told. All play the same test episodes greedily; a score of
+``kept`` 0 is random actions', 1 the rules'.
 """
 
 from __future__ import annotations

@@ -65,9 +65,13 @@ class Mlp(Module):
 
     def forward(self, x_BD: Tensor) -> Tensor:
         x_BD = self.normalised(x_BD)
-        for layer in self.layers[:-1]:
-            x_BD = self.dropout(self.activation(layer(x_BD)))
-        return self.layers[-1](x_BD)
+        last = len(self.layers) - 1
+        for place, layer in enumerate(self.layers):
+            x_BD = layer(x_BD)
+            if place < last:
+                x_BD = self.activation(x_BD)
+                x_BD = self.dropout(x_BD) if self.dropout.p else x_BD
+        return x_BD
 
     def normalised(self, x_BD: Tensor) -> Tensor:
         """Observations as the first layer sees them, (B, D)."""
@@ -147,7 +151,7 @@ class VectorExamples:
         soft = None if self._probabilities is None else torch.from_numpy(self._probabilities[rows])
         return Batch(
             torch.from_numpy(self._observations[rows]),
-            torch.ones((len(rows), self._action_count), dtype=torch.bool),
+            None,
             torch.from_numpy(self._actions[rows]),
             soft,
             torch.from_numpy(self._weights[rows]),

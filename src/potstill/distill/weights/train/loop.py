@@ -139,7 +139,9 @@ def agreement_of(network: Any, data: Examples, *, batch: int = 256) -> float:
     with torch.inference_mode():
         for start in range(0, len(data), batch):
             part = data.batch(np.arange(start, min(start + batch, len(data)), dtype=np.int64))
-            logits_BA = network(part.inputs).masked_fill(~part.mask_BA, -math.inf)
+            logits_BA = network(part.inputs)
+            if part.mask_BA is not None:
+                logits_BA = logits_BA.masked_fill(~part.mask_BA, -math.inf)
             same += int((logits_BA.argmax(dim=-1) == part.target_B).sum())
     return same / len(data)
 
@@ -154,7 +156,8 @@ def _rate(step: int, total: int, config: TrainConfig) -> float:
 def _step(
     network: Any, optimizer: Any, objective: Objective, batch: Batch, rate: float, clip: float, step: int
 ) -> float:
-    network.train()
+    if not network.training:
+        network.train()
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
