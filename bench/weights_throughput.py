@@ -1,15 +1,16 @@
 """What our training loop costs beside plain PyTorch and torchdistill for the same step.
 
-    python bench/weights_throughput.py [--blocks 21] [--steps 200]
+    python bench/weights_throughput.py [--blocks 9] [--steps 400]
 
-The step: a batch of decisions out of arrays in a shuffled order, forward pass, KL to the teacher at temperature 2 with T²
-mixed with a tenth of cross-entropy, backward pass, clipping, AdamW at a rate that a schedule gives. *Plain* is that as a
-script by hand, without checks, checkpoints, looks at held-out data or a reproducible order; *ours* is
-``distill.weights.train.loop.train``. Torchdistill (PyPI) takes part where it is installed: with batches handed to its
-box, and with its own loader. Its KDLoss does the same sum; its teacher is a slice of the batch, so it costs nothing.
+The step: a batch of decisions out of arrays in a shuffled order, forward pass, KL to the teacher at temperature 2 with
+T² mixed with a tenth of cross-entropy, backward pass, clipping, AdamW at a rate that a schedule gives. *Plain* is that
+as a script by hand, without checks, checkpoints, looks at held-out data or a reproducible order; *ours* is
+``distill.weights.train.loop.train``, its start and end included. Torchdistill (PyPI) takes part where it is installed:
+with batches handed to its box, and with its own loader. Its KDLoss is the same sum; its teacher is a slice of the
+batch, so it costs nothing.
 
-Blocks of ``--steps`` steps alternate between all, CPU time is counted, and the ratio is that of the medians; its interval
-resamples rounds of blocks. All begin with the same weights and one thread.
+Blocks of ``--steps`` steps alternate between all, CPU time is counted, and the ratio is that of the medians; its
+interval resamples rounds of blocks. All begin with the same weights and one thread.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,8 +70,8 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--blocks", type=int, default=21, help="of each, alternating")
-    parser.add_argument("--steps", type=int, default=200, help="of a block")
+    parser.add_argument("--blocks", type=int, default=9, help="of each, alternating")
+    parser.add_argument("--steps", type=int, default=400, help="of a block")
     return parser.parse_args()
 
 
@@ -150,7 +152,7 @@ def plain(sizes: tuple[int, ...]) -> Block:
 def sequential(sizes: tuple[int, ...]) -> nn.Sequential:
     torch.manual_seed(0)
     layers: list[nn.Module] = []
-    for wide, out in zip(sizes[:-1], sizes[1:], strict=True):
+    for wide, out in pairwise(sizes):
         layers += [nn.Linear(wide, out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -209,7 +211,7 @@ def torchdistill(sizes: tuple[int, ...]) -> dict[str, Block]:
     def one(trained: Any, batch: Any, targets: Any) -> None:
         loss = trained.forward_process(batch, targets, None)
         trained.post_forward_process(loss=loss)
-        float(loss)
+        float(loss.detach())
 
     def handed(steps: int) -> None:
         trained, order = box(steps), torch.randperm(DECISIONS).split(BATCH)
@@ -230,7 +232,7 @@ def torchdistill(sizes: tuple[int, ...]) -> dict[str, Block]:
 
 
 def _get_box() -> Callable[..., Any] | None:
-    """Torchdistill imports torchvision, whose wheel of PyPI does not load beside a CPU build of torch because two of its
+    """Torchdistill imports torchvision, whose wheel of PyPI does not load beside a CPU build of torch: two of its
     operators are absent. They are never called here, so they are declared."""
     with contextlib.suppress(RuntimeError):
         for name in ("nms", "qnms"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional
 
 from potstill.distill.weights.losses.rows import everything, log_shares
 
@@ -14,7 +15,7 @@ def hard_rows(logits_BA: Tensor, labels_B: Tensor, mask_BA: Tensor | None = None
     (arXiv 1512.00567, section 7). An inadmissible label costs infinitely much; ``checks`` refuse it beforehand.
     """
     log_p_BA = log_shares(logits_BA, mask_BA)
-    hit_B = -log_p_BA.gather(1, labels_B[:, None]).squeeze(1)
+    hit_B = functional.nll_loss(log_p_BA, labels_B, reduction="none")
     if not smoothing:
         return hit_B
     mask_BA = everything(logits_BA, mask_BA)

@@ -38,5 +38,5 @@ def weighted_mean(losses: Tensor, weights: Tensor | None = None, total: float | 
     if weights is None:
         return losses.sum() / (max(losses.numel(), 1) if total is None else total)
     scale = weights.to(losses.dtype)
-    summed = (torch.where(scale > 0, losses, 0.0) * scale).sum()
+    summed = torch.dot(torch.where(scale > 0, losses, 0.0).flatten(), scale.flatten())
     return summed / (scale.sum().clamp(min=torch.finfo(scale.dtype).tiny) if total is None else total)
