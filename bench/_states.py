@@ -26,6 +26,7 @@ from potstill.distill.context.library import DemonstrationLibrary, build_library
 from potstill.envs.registry import describe
 from potstill.measure.statistics import PairedDifference, paired_difference
 from potstill.models.registry import open_model
+from potstill.models.tuned_file import ALLOW, SCHEME, tuned_of
 from potstill.protocols import Context, ContextQuery, TokenCounter
 from potstill.run.arms import Agent, ContextKind, Placement, digest
 from potstill.run.prompt import Turn, View, act_messages
@@ -94,7 +95,7 @@ class Bench:
         self.seeds = list(range(options.seed, options.seed + options.seeds))
         self.states = draw_states(tested, options.games, options.per_game, self.seeds)
         self.instructions = describe(tested[0].task.environment).instructions
-        self.model = open_model(options.model, template=options.template)
+        self.model = open_model(options.model, **opening(options))
         self._options = options
         if not isinstance(self.model, TokenCounter):
             raise SystemExit(f"{options.model} cannot count tokens. Use a local model: torch:NAME or local:NAME")
@@ -103,6 +104,7 @@ class Bench:
         self._contexts: dict[str, Context] = {}
         self._prompts: dict[tuple[str, str], tuple[Message, ...]] = {}
         self._key = f"{options.model}{options.template}{self.instructions}{len(self.library)}{_layout()}"
+        self._key += repr(tuned_of(options.model) or "")
 
     def cell(self, name: str) -> Cell:
         """``zero-shot``, ``copy-nearest``, ``random`` or ``retrieved``, the latter two with options: ``:k=3+w=1``."""
@@ -192,6 +194,11 @@ def _context(cell: Cell, library: DemonstrationLibrary, seed: int) -> Context:
     if cell.kind is ContextKind.RANDOM:
         return RandomDemonstrations(library, cell.context, seed)
     return RetrievedDemonstrations(library, cell.context) if cell.kind is ContextKind.RETRIEVED else NoContext()
+
+
+def opening(options: argparse.Namespace) -> dict[str, Any]:
+    """How the student is opened. A tuned one has its own template, and is shown demonstrations to see what they do."""
+    return {ALLOW: True} if options.model.startswith(SCHEME) else {"template": options.template}
 
 
 def draw_states(trajectories: Sequence[Trajectory], games: int, per_game: int, seeds: Sequence[int]) -> list[State]:

@@ -1,7 +1,9 @@
-"""Rankers and perceptrons with drawn weights, and their files, for the tests of everything that opens a policy."""
+"""Policies of every kind with drawn weights, and their files, for the tests of everything that opens one."""
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,23 @@ RANKER = {
     "hidden": 7,
 }
 MLP = {"kind": "mlp", "sizes": [4, 16, 3], "activation": "tanh"}
+FILM = {
+    "kind": "film",
+    "vocabulary": ["go", "to", "put", "the", "red", "ball", "next"],
+    "actions": ["go forward", "pick up", "turn left"],
+    "buckets": 3,
+    "size": 3,
+    "symbols": [4, 3, 2],
+    "embedding": 5,
+    "goal": 6,
+    "patch": 2,
+    "memory": 7,
+    "condition": 4,
+    "channels": 3,
+    "blocks": 2,
+    "squeezed": 2,
+    "hidden": 8,
+}
 SITUATION = {
     "goal": "put a mug in cabinet 2",
     "observation": "You see a mug 1 on shelf 2.",
@@ -59,6 +78,51 @@ def ranker_arrays(config: dict[str, Any] = RANKER, seed: int = 0) -> dict[str, n
     return {name: drawn.normal(0, 0.7, shape).astype(np.float32) for name, shape in ranker_shapes(config).items()}
 
 
+def film_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the contract in ``edge.film``, written out a second time."""
+    e, g, p, m = (config[name] for name in ("embedding", "goal", "patch", "memory"))
+    k, c, q, h = (config[name] for name in ("condition", "channels", "squeezed", "hidden"))
+    n, cells, kinds = len(config["actions"]), config["size"] ** 2, sum(config["symbols"])
+    layers = {
+        "goal.input": (3 * g, e),
+        "goal.hidden": (3 * g, g),
+        "turn": (m, cells * p),
+        "start": (m, g),
+        "memory.input": (3 * m, m),
+        "memory.hidden": (3 * m, m),
+        "condition": (k, g + m),
+        "wanted": (c, k),
+        "squeeze": (q, c),
+        "hidden": (h, cells * q + k),
+        "score": (n, h),
+    }
+    for block in range(config["blocks"]):
+        layers |= {f"block.{block}.conv": (c, 9 * c), f"block.{block}.film": (2 * c, k)}
+    tables = {
+        "word": (len(config["vocabulary"]) + config["buckets"], e),
+        "patch": (kinds, p),
+        "action": (n + 1, m),
+        "facing": (4, m),
+        "direction": (4, k),
+        "symbol": (kinds, c),
+        "place": (cells, c),
+    }
+    weights = {f"{name}.weight": shape for name, shape in (tables | layers).items()}
+    return weights | {f"{name}.bias": shape[:1] for name, shape in layers.items()}
+
+
+def film_arrays(config: dict[str, Any] = FILM, seed: int = 0) -> dict[str, np.ndarray]:
+    drawn = np.random.default_rng(seed)
+    return {name: drawn.normal(0, 0.5, shape).astype(np.float32) for name, shape in film_shapes(config).items()}
+
+
+def grid_text(drawn: random.Random, config: dict[str, Any] = FILM) -> str:
+    """A drawn observation for a grid student."""
+    size, symbols = config["size"], config["symbols"]
+    grid = [[[drawn.randrange(most) for most in symbols] for _ in range(size)] for _ in range(size)]
+    return json.dumps({"grid": grid, "direction": drawn.randrange(4)})
+
+
 def mlp_arrays(config: dict[str, Any] = MLP, seed: int = 0) -> dict[str, np.ndarray]:
     drawn, arrays = np.random.default_rng(seed), {}
     for index, (wide, out) in enumerate(zip(config["sizes"], config["sizes"][1:], strict=False)):
@@ -78,6 +142,6 @@ def texts(arrays: dict[str, np.ndarray], config: dict[str, Any], manifest: dict[
 def write_policy(path: Path, arrays: dict[str, np.ndarray] | None = None, config: dict[str, Any] = RANKER) -> Path:
     """A whole policy file; without arrays, drawn ones of the configuration's kind."""
     if arrays is None:
-        arrays = ranker_arrays(config) if config["kind"] == "ranker" else mlp_arrays(config)
+        arrays = {"ranker": ranker_arrays, "film": film_arrays, "mlp": mlp_arrays}[config["kind"]](config)
     path.write_bytes(tensors.to_bytes(arrays, texts(arrays, config)))
     return path

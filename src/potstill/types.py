@@ -253,6 +253,8 @@ class Action(Struct, frozen=True, kw_only=True):
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    listed: str = ""
+    """Which of the admissible actions this is, where a client writes them as calls of tools; empty: ``text`` says."""
 
 
 class Observation(Struct, frozen=True, kw_only=True):
@@ -267,6 +269,8 @@ class Observation(Struct, frozen=True, kw_only=True):
     done: bool = False
     score: float = 0.0
     """Cumulative score in [0, 1] where the environment gives one."""
+    shown: str | None = None
+    """What a policy reads of it, where the text holds more (a goal, the list of actions); None: all."""
 
 
 class Task(Struct, frozen=True, kw_only=True):

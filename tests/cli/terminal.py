@@ -20,13 +20,13 @@ def environment(**extra: str) -> dict[str, str]:
 
 def in_pipe(code: str, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(**extra), check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(**extra), check=True, timeout=300
     )
 
 
 def potstill(*arguments: str, cwd: Path | None = None, **extra: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "potstill", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(**extra), cwd=cwd, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, env=environment(**extra), cwd=cwd, timeout=300)
 
 
 def in_terminal(code: str, **extra: str) -> str:
@@ -46,7 +46,7 @@ def in_terminal(code: str, **extra: str) -> str:
             break
         received += chunk
     os.close(main)
-    assert process.wait(timeout=60) == 0, received.decode()
+    assert process.wait(timeout=300) == 0, received.decode()
     return received.decode()
 
 

@@ -252,7 +252,7 @@ def test_ctrl_c_keeps_what_was_read_and_says_that_it_is_partial(tmp_path: Path) 
     process.stdin.flush()
     time.sleep(3)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     found = json.loads(output)
     assert found["partial"] is True

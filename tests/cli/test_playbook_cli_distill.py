@@ -139,7 +139,7 @@ def test_a_run_that_was_interrupted_ends_as_an_undisturbed_one(db: str, tmp_path
     while revision(db) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     typed = stderr.strip().rpartition("type: potstill ")[2].split()
@@ -168,7 +168,7 @@ def test_an_episode_that_was_interrupted_is_on_the_bill(db: str, tmp_path: Path)
     while not hangs.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stderr
     assert [(one.part, one.calls) for one in result_of(book(db), "r").spent] == [("generator", 3)]
     assert book(db).store.ids() == []

@@ -72,7 +72,7 @@ def test_two_editors_at_once_and_neither_text_is_lost(db: str, tmp_path: Path) -
     fast = potstill("playbook", "edit", "b-1", "--db", db, "--content", "Fast text.", "--actor", "ana")
     assert fast.returncode == 0, fast.stderr
     (tmp_path / "go").touch()
-    out, err = slow.communicate(timeout=60)
+    out, err = slow.communicate(timeout=300)
     assert slow.returncode == 1
     assert out == "theirs: Fast text.\nyours: Slow text.\n"
     assert "b-1 was changed by 'ana' since you read it (revision 1, now 2): nothing was changed." in err

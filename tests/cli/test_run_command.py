@@ -99,7 +99,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
     assert (second.returncode, "Another process is recording the run k" in second.stderr) == (2, True)
     process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "potstill run --resume k" in stderr
     assert "Traceback" not in stderr

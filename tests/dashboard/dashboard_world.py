@@ -218,7 +218,7 @@ class World:
         sent = {"content-type": "application/json", "authorization": f"Bearer {token}", **headers}
         request = urllib.request.Request(self.url + path, body, sent, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)

@@ -210,6 +210,6 @@ def test_a_busy_worker_dies_with_its_owner() -> None:
 def test_ctrl_c_prints_no_traceback_of_the_worker() -> None:
     process, pid = owner()
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=120)
     assert said.strip() == "interrupted"
     assert gone(pid)

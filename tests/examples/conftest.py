@@ -92,7 +92,7 @@ class Gateway:
         """Until nothing that was answered waits to be written."""
         pause = threading.Event()
         while True:
-            with urllib.request.urlopen(f"{self.url}/v1/potstill/acknowledged", timeout=30) as response:
+            with urllib.request.urlopen(f"{self.url}/v1/potstill/acknowledged", timeout=120) as response:
                 told: dict[str, Any] = json.load(response)
             if not told["waiting"]:
                 return

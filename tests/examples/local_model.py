@@ -42,7 +42,7 @@ class LocalModel:
     def spent(self) -> Spent:
         """Since it started."""
         request = urllib.request.Request(f"{self.url}/metrics", headers={"authorization": f"Bearer {KEY}"})
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=120) as response:
             counted = {name: int(float(value)) for name, value in COUNTED.findall(response.read().decode())}
         return Spent(counted["prompt_tokens"], counted["prompt_tokens_cached"], counted["tokens_predicted"])
 

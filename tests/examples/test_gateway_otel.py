@@ -119,7 +119,7 @@ def test_what_was_said_leaves_only_where_that_was_asked_for(
     running = started(CHAT, content=False)
     follow(running, teacher[0], "openai_sdk.py")
     trajectory, exchanges = running.only_episode()
-    with urllib.request.urlopen(f"{running.url}/metrics", timeout=30) as page:
+    with urllib.request.urlopen(f"{running.url}/metrics", timeout=120) as page:
         metrics = page.read().decode()
     running.close()
     said = b"".join(taken.bodies)

@@ -139,7 +139,7 @@ GARBLED = [
 
 
 def _harmless(watched: Watched, sent: bytes, *, reset: bool) -> None:
-    with socket.create_connection(watched.address, timeout=10) as client:
+    with socket.create_connection(watched.address, timeout=120) as client:
         with suppress(OSError):
             client.sendall(sent)
             client.shutdown(socket.SHUT_WR)
@@ -147,7 +147,7 @@ def _harmless(watched: Watched, sent: bytes, *, reset: bool) -> None:
                 continue
         if reset:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    with socket.create_connection(watched.address, timeout=10) as other:
+    with socket.create_connection(watched.address, timeout=120) as other:
         other.sendall(GOOD)
         assert other.recv(1000).startswith(b"HTTP/1.1 200")
 
@@ -180,7 +180,7 @@ def test_clients_that_leave_anywhere_leave_nothing_behind(watched: Watched) -> N
     sent = POST + b"content-length: %d\r\n\r\n" % len(body) + body
     asked = len(watched.upstreams[CHAT].requests)
     for wanted in [*range(0, len(sent), 17), *range(-600, 0, 60)]:
-        with socket.create_connection(watched.address, timeout=10) as client:
+        with socket.create_connection(watched.address, timeout=120) as client:
             client.sendall(sent[:wanted] if wanted >= 0 else sent)
             received = 0
             while wanted < 0 and received < -wanted:
@@ -222,7 +222,7 @@ def test_a_client_that_reads_slowly_holds_the_upstream_up(roomy: Watched) -> Non
 
     roomy.answer = answer
     body = json.dumps(question(CHAT, CHAT)).encode()
-    with socket.create_connection(roomy.address, timeout=30) as client:
+    with socket.create_connection(roomy.address, timeout=120) as client:
         client.sendall(POST + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body) + body)
         before = -1
         while before != sent or not sent:

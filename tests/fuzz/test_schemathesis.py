@@ -146,7 +146,7 @@ def ask(case: Any, served: Served) -> None:
         checks.response_headers_conformance,
         checks.response_schema_conformance,
     ]
-    response = case.call(base_url=served.url, headers=aimed(case), timeout=30)
+    response = case.call(base_url=served.url, headers=aimed(case), timeout=120)
     case.validate_response(response, checks=held)
     assert ADMIN_KEY not in response.text
 

@@ -122,7 +122,7 @@ class Watched:
         return str(parts.hostname), int(parts.port or 0)
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(*self.address, timeout=20)
+        return http.client.HTTPConnection(*self.address, timeout=120)
 
     def ask(self, path: str, body: Any, **headers: str) -> Seen:
         """Over one kept connection, which no upstream's fault may break."""

@@ -15,7 +15,7 @@ from potstill.types import FinishReason, Message, Request
 torch: Any = pytest.importorskip("torch", reason="the extra 'lm' is not installed: pip install 'potstill[lm]'")
 transformers: Any = pytest.importorskip("transformers", reason="the extra 'lm' is not installed")
 
-from potstill.models.torch_engine import TorchEngine  # noqa: E402
+from potstill.models.torch_engine import TorchEngine, load_model  # noqa: E402
 
 pytestmark = pytest.mark.extra
 
@@ -53,7 +53,8 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         model = transformers.Gemma3ForCausalLM(config)
     folder = tmp_path_factory.mktemp(request.param)
     model.save_pretrained(str(folder))
-    return TorchEngine(folder, threads=1)
+    torch.set_num_threads(1)
+    return TorchEngine(load_model(folder))
 
 
 def test_one_pass_over_the_tree_equals_one_pass_per_action(engine: TorchEngine) -> None:

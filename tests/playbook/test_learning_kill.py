@@ -42,7 +42,7 @@ def disturbed(place: Path | str, mode: str, stops: list[int], rng: random.Random
         if stopped < len(stops):
             time.sleep(rng.uniform(0, 0.08))
             child.send_signal(stops[stopped])
-        rest, _ = child.communicate(timeout=60)
+        rest, _ = child.communicate(timeout=300)
         if (first + rest).splitlines()[-1].startswith(b"hash "):
             return stopped  # done, even where the signal came before its exit
         assert child.returncode in (-signal.SIGKILL, 130)

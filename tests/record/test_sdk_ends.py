@@ -221,7 +221,7 @@ def ask(text="Say hi"):
 
 def run(provider: type[Provider], path: Path, code: str) -> int:
     url = f"{provider.url}/v1"  # type: ignore[attr-defined]
-    done = subprocess.run([sys.executable, "-c", SCRIPT + code, url, str(path)], capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", SCRIPT + code, url, str(path)], capture_output=True, timeout=300)
     assert b"Traceback" not in done.stderr, done.stderr
     return done.returncode
 

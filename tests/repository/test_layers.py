@@ -9,7 +9,7 @@ from imports import Import, imports, modules
 
 LAYERS = [
     ("types", "errors", "edge"),
-    ("protocols", "plugins", "options", "locks", "zstandard", "config"),
+    ("protocols", "plugins", "options", "locks", "zstandard", "config", "durable"),
     ("wire",),
     ("models", "envs", "retrieval", "trajectories", "logs"),
     ("decide",),

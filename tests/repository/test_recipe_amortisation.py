@@ -14,7 +14,7 @@ import pytest
 def run(repository: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     recipe = repository / "recipes" / "amortisation.py"
     return subprocess.run(
-        [sys.executable, str(recipe), *arguments], capture_output=True, text=True, cwd=cwd, timeout=60
+        [sys.executable, str(recipe), *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
     )
 
 

@@ -41,7 +41,7 @@ class Running:
         self.url = server.url
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=30)
+        return http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=120)
 
     def post(self, path: str, body: Any, **headers: str) -> Answered:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -33,7 +33,7 @@ def begun(gateway: Any, path: str, sent: bytes = b"{", count: int = 1, **headers
     with ExitStack() as stack:
         made = []
         for _ in range(count):
-            one = stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=10))
+            one = stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=120))
             one.sendall(head.encode() + sent)
             made.append(one)
         yield made

@@ -160,7 +160,7 @@ def test_embeddings_cost_their_tokens_and_failures_nothing(start: Any, far: Upst
 
 def cancelled(gateway: Any, far: Upstream, model: str) -> None:
     before = len(far.requests)
-    connection = http.client.HTTPConnection(urlsplit(gateway.url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(gateway.url).netloc, timeout=120)
     connection.request("POST", "/v1/chat/completions", json.dumps(chat(model, "SLOW")))
     assert until(lambda: len(far.requests) > before)
     connection.close()
@@ -277,7 +277,7 @@ def test_samples_that_came_are_kept_and_charged_where_the_client_leaves(
 ) -> None:
     with Upstream(third_is_late) as near:
         gateway = sampled(start, far, near, tmp_path / "g.db", 30.0)
-        connection = http.client.HTTPConnection(urlsplit(gateway.url).netloc, timeout=30)
+        connection = http.client.HTTPConnection(urlsplit(gateway.url).netloc, timeout=120)
         connection.request("POST", "/v1/chat/completions", json.dumps(chat("three")))
         two = 'potstill_upstream_requests_total{upstream="near",status="200"} 2'
         assert until(lambda: two in gateway.get("/metrics").body.decode())

@@ -105,5 +105,5 @@ def _post(url: str, path: str, body: object, episode: str) -> None:
 
     headers = {"content-type": "application/json", "x-potstill-episode": episode}
     asked = urllib.request.Request(url + path, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(asked, timeout=20) as answered:
+    with urllib.request.urlopen(asked, timeout=120) as answered:
         assert answered.status == 200

@@ -211,7 +211,7 @@ def test_a_store_that_cannot_be_used_keeps_the_gateway_from_starting(tmp_path: P
         place = disk / "g.db"
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     command = [sys.executable, "-m", "potstill", "serve", "--teacher", "http://127.0.0.1:9/v1#m", "--port", "0"]
-    done = subprocess.run([*command, "--db", str(place)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*command, "--db", str(place)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode != 0
     assert "error:" in done.stderr
     assert place.name in done.stderr

@@ -205,13 +205,13 @@ def test_slow_heads_and_bodies_are_cut(start) -> None:
     limits = Limits(header_timeout_s=0.3, body_timeout_s=0.3)
     gateway = start(teacher="http://127.0.0.1:9/v1#m", limits=limits)
     address = (urlsplit(gateway.url).hostname, urlsplit(gateway.url).port)
-    with socket.create_connection(address, timeout=10) as head:
+    with socket.create_connection(address, timeout=120) as head:
         head.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nx-a: ")
         assert head.recv(100) == b""
-    with socket.create_connection(address, timeout=10) as body:
+    with socket.create_connection(address, timeout=120) as body:
         body.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
         assert b" 408 " in body.recv(1000).split(b"\r\n")[0]
-    with socket.create_connection(address, timeout=10) as large:
+    with socket.create_connection(address, timeout=120) as large:
         large.sendall(b"GET /healthz HTTP/1.1\r\nx-a: " + b"a" * 70_000)
         assert b" 431 " in large.recv(1000).split(b"\r\n")[0]
 

@@ -51,7 +51,7 @@ def error(kind: str, message: str = "no", dialect: str = "anthropic", **more: An
 
 def asked(gateway: Any, client: str, **headers: str) -> Any:
     path, body = ASKED[client]
-    connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=30)
+    connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=120)
     connection.putrequest("POST", path, skip_host="host" in headers, skip_accept_encoding=True)
     data = json.dumps(body).encode()
     for name, value in {"content-type": "application/json", "content-length": str(len(data)), **headers}.items():

@@ -19,7 +19,7 @@ ANSWER = json.dumps(chat_answer("hi")).encode()
 
 def ask(running, method: str, path: str, body: object = None, **headers: str) -> tuple[int, str]:
     """With headers as they are, the ``Host`` among them; empty: none."""
-    connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=120)
     connection.putrequest(method, path, skip_host=True)
     named = {"host": urlsplit(running.url).netloc, "content-type": "application/json"}
     data = b"" if body is None else json.dumps(body).encode()

@@ -49,7 +49,7 @@ def chat(model: str = "m", content: Any = "hi") -> dict[str, Any]:
 def raw(gateway: Any, head: str, body: bytes = b"") -> bytes:
     """What the gateway answers to a request written by hand."""
     parts = urlsplit(gateway.url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+    with socket.create_connection((parts.hostname, parts.port), timeout=120) as connection:
         connection.sendall(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)
         connection.settimeout(10)
         answer = b""

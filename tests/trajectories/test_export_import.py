@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from trajectory_fakes import episode
 from trajectory_strategies import trajectories
 
+from potstill.durable import replacing
 from potstill.errors import ConfigError, MissingExtra, StoreError
 from potstill.trajectories import Store
-from potstill.trajectories.export import export, replacing
+from potstill.trajectories.export import export
 from potstill.trajectories.importing import import_file
 from potstill.trajectories.jsonl import BadLine, encode_line, read_jsonl, write_jsonl
 from potstill.trajectories.openai_chat import conversation, read_openai_chat, write_openai_chat

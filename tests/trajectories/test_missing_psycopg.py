@@ -39,7 +39,7 @@ def test_without_its_packages_the_extra_is_named(monkeypatch, opens, name: str) 
 @pytest.mark.parametrize("name", ["psycopg", "psycopg_pool"])
 def test_commands_say_what_to_type(command: list[str], name: str) -> None:
     code = WITHOUT.format(name=name, argv=["potstill", *command, "--db", URL])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode != 0
     assert TYPED in done.stderr
     assert "unexpected" not in done.stderr

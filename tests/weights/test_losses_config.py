@@ -50,7 +50,7 @@ def test_values_that_mean_nothing_are_refused(options: dict[str, object], said: 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"kind": "sft"}, "No kind named 'sft'.* Available: hard, soft"),
+        ({"kind": "sft"}, "No kind named 'sft'.* Available: hard, margin, soft"),
         ({"direction": "forwards"}, "Did you mean 'forward'"),
         ({"rest": "buckets"}, "Did you mean 'bucket'"),
         ({"temprature": 2}, "Did you mean 'temperature'"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from potstill.cli.lm_options import lm_options, refuse_lm_options, tune
 from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.run_options import Decorator, apply, typed_options
 from potstill.cli.store_option import db_option
@@ -27,11 +28,22 @@ episode_options: tuple[Decorator, ...] = (
         show_default=True,
         help="Share of the tasks that is not learnt from: it says when to stop, and judges the file.",
     ),
+    click.option(
+        "--teachers",
+        default="pooled",
+        show_default=True,
+        help="Of several teachers' episodes: pooled (each label as it is, successes only), weighed (one label a "
+        "situation, as sure as those who chose it are reliable), routed (each kind of task from its best teacher). How "
+        "reliable they are is told from where they agree and how their episodes ended.",
+    ),
 )
 
 train_options: tuple[Decorator, ...] = (
     click.option(
-        "--student", default="ranker", show_default=True, help="What is trained: ranker (texts) or mlp (vectors)."
+        "--student",
+        default="ranker",
+        show_default=True,
+        help="ranker (reads texts), film (grids), mlp (vectors) or lm (a language model, tuned).",
     ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and batches."),
     click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="How often, at most."),
@@ -54,6 +66,29 @@ train_options: tuple[Decorator, ...] = (
         multiple=True,
         help="KEY=VALUE of the loss: kind=soft, temperature=2, direction=reverse, ...; repeatable. "
         "[default: kind=hard]",
+    ),
+    click.option(
+        "--adapt",
+        "adaptive_rules",
+        multiple=True,
+        metavar="NAME=FROM:TO",
+        help="Let temperature, hard_share or curriculum (share of the decisions shown, the easiest first) follow what "
+        "the student has learnt, such as temperature=4:1; repeatable.",
+    ),
+    click.option(
+        "--mix",
+        "mixed",
+        multiple=True,
+        metavar="KEY=VALUE,...",
+        help="One of several losses, with its share of the gradient: kind=soft,temperature=2,share=0.5; repeatable, "
+        "instead of --loss.",
+    ),
+    click.option(
+        "--balance/--no-balance",
+        "balanced",
+        default=True,
+        show_default=True,
+        help="With --mix: a share is a share of the gradient, whatever a loss's scale; else a plain factor.",
     ),
     click.option("--look-every", type=click.IntRange(1), help="Steps between two looks at held-out tasks; an epoch's."),
     click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of PyTorch."),
@@ -79,9 +114,10 @@ play_options: tuple[Decorator, ...] = (
 @click.command()
 @apply(episode_options)
 @apply(train_options)
+@apply(lm_options)
 @apply(play_options)
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The file to write, such as student.policy."
+    "--out", type=click.Path(path_type=Path), help="The file to write, such as student.policy; with lm a folder."
 )
 @click.option(
     "--sign",
@@ -103,10 +139,21 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
     The file is written only if, read back from the disk, it decides as what was trained. Beside it, in
     student.policy.training, are the data and the checkpoint from which --resume goes on after Ctrl-C or a kill: it
     ends with the same weights. A policy chooses among the actions that an environment lists; it writes no text.
+
+    \b
+    potstill distill weights --student lm --base smollm2-135m --out student-lm
+    potstill run --env minigrid --student tuned:student-lm --arm zero-shot --n 40
+
+    With lm a language model is tuned instead (low-rank adapters, extra lm) on the prompts that run sends.
     """
+    options = _chosen(options)
+    if options["student"] == "lm":
+        tune(options, dry_run=dry_run, json_mode=json_mode)
+        return
     from potstill.cli import weights_session as session
 
-    plan = session.planned(_chosen(options))
+    refuse_lm_options(typed_options())
+    plan = session.planned(options)
     if dry_run:
         print_estimate(plan, json_mode)
         return
@@ -133,11 +180,15 @@ def print_estimate(plan: WeightsPlan, json_mode: bool) -> None:
     emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
 
 
+HIDDEN = ("parity", "data", "manifest_sha256", "reliability")
+"""Of what was made, what the table leaves out and ``--json`` has."""
+
+
 def print_made(made: Made, plan: WeightsPlan, json_mode: bool) -> None:
     if json_mode:
         emit_json(made._asdict())
         return
-    shown = {name: value for name, value in made._asdict().items() if name not in ("parity", "data", "manifest_sha256")}
+    shown = {name: value for name, value in made._asdict().items() if name not in HIDDEN}
     emit_table(list(shown), [list(shown.values())], json_mode=False, title=str(plan.out))
     parity = made.parity
     note(

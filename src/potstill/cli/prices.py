@@ -72,14 +72,13 @@ def show(model: str, service: str, own: str | None, date: str | None, json_mode:
 @click.option("--date", help="The day to write into the table, YYYY-MM-DD. [default: today]")
 def update(output: str | None, fetch: bool, date: str | None) -> None:
     """Compile a fresh price table out of the package genai-prices."""
+    from potstill.durable import replacing
     from potstill.measure.prices.compile import compile_snapshot
     from potstill.measure.prices.table import refreshed_path
 
     day = date or datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     content = compile_snapshot(day, fetch=fetch)
     path = Path(output) if output is not None else refreshed_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with replacing(path) as file:
+        file.write(content)
     note(f"wrote {path} ({len(content) / 1000:.0f} kB, prices of {day})")

@@ -12,6 +12,7 @@ import msgspec
 
 from potstill.cli.output import emit_table, note
 from potstill.cli.playbook_wiring import playbook_config
+from potstill.cli.tuned_plan import refuse_context, tuned_agent
 from potstill.decide import agreement_rule
 from potstill.decide.policy import Policy, PolicyKind, Sampling, Signal
 from potstill.decide.sampling import TokenPrice, sampling_cost
@@ -22,6 +23,7 @@ from potstill.errors import ConfigError, UnknownName, one_of
 from potstill.measure.ledger import Pricing
 from potstill.measure.prices import PriceTable
 from potstill.models.providers import shares_prompt
+from potstill.models.tuned_file import SCHEME
 from potstill.run.arms import Agent, Placement, Reasoning, build_arms, digest
 from potstill.run.estimate import Assumptions, estimate_arm
 from potstill.run.runner import RunConfig, choose_tasks
@@ -29,7 +31,7 @@ from potstill.trajectories import Store
 from potstill.trajectories.opening import read_store, shown
 from potstill.types import EscalationMode, Task
 
-CONSTRAINED = ("local:", "torch:")
+CONSTRAINED = ("local:", "torch:", SCHEME)
 """Models that are held to the admissible actions, so that the prompt need not list them."""
 LIKELIHOOD_THRESHOLD = 0.7
 """Default of ``--threshold`` for ``--signal likelihood``: on 40 expert states of ALFWorld train games SmolLM2-135M
@@ -70,7 +72,7 @@ def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
     split = options.get("split") or _default_split(source.splits())
     tasks = choose_tasks(source.tasks(split), options.get("n"), options["seed"])
     policy = _policy(options, world.rule)
-    student = _agent(options, options.get("student"))
+    student = tuned_agent(_agent(options, options.get("student")), options)
     teacher = _teacher_agent(options)
     config = RunConfig(
         run_id="",
@@ -109,6 +111,7 @@ def _check(config: RunConfig) -> None:
             "Name another split with --split or --demos-split."
         )
     _check_playbook(config)
+    refuse_context(config)
     for arm in config.arms:
         weighs = arm.policy.signal is Signal.LIKELIHOOD and arm.policy.kind is PolicyKind.CASCADE
         if weighs and arm.student_agent.reasoning is Reasoning.WITH_ACTION:

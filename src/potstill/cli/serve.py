@@ -33,6 +33,8 @@ DIALECTS = ("openai-chat", "openai-responses", "anthropic")
     help="What the teacher speaks; clients may speak any.",
 )
 @click.option("--playbook", metavar="NAME", help="The playbook that students are shown, of each tenant its own.")
+@click.option("--tuned", metavar="FOLDER", help="The student's folder, where 'distill weights --student lm' made it.")
+@click.option("--allow-demonstrations", is_flag=True, help="Show a tuned student what it was not tuned with.")
 @click.option("--mode", type=click.Choice(MODES), help="[default: record; shadow with a student]")
 @click.option(
     "--key-env", metavar="NAME", help="Variable with the teacher's key. [default: clients' keys are passed on]"
@@ -81,7 +83,7 @@ def show(settings: Gateway, *, json_mode: bool) -> None:
                 target.route.mode.value,
                 target.teacher.model,
                 target.teacher.upstream,
-                student.model if student else "",
+                (student.policy or student.model) if student else "",
                 student.upstream if student else "",
             ]
         )

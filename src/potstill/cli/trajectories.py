@@ -210,7 +210,8 @@ def export(
     teacher's choices among listed actions; arrays are the same with vectors or images (NumPy's .npz). They hold
     episodes that succeeded; preferences take from failed ones what not to do.
     """
-    from potstill.trajectories.export import UNITS, Format, replacing
+    from potstill.durable import replacing
+    from potstill.trajectories.export import UNITS, Format
     from potstill.trajectories.export import export as write
     from potstill.types import Answerer
 

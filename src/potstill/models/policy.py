@@ -9,14 +9,17 @@ like, and the forward passes, are the runtime's (``potstill.edge``).
 from __future__ import annotations
 
 import functools
+import math
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from potstill.edge import words
+from potstill.edge.film import Film
 from potstill.edge.mlp import Mlp
 from potstill.edge.policy import Network, Policy
 from potstill.edge.policy import open_policy as open_file
@@ -28,7 +31,7 @@ from potstill.protocols import Capabilities
 from potstill.types import Answerer, Call, Completion, Reply, Request, Situation, Usage
 
 COUNTED_BY = "words-read-by-the-policy"
-Reader = Ranker | VectorReader
+Reader = Film | Ranker | VectorReader
 """What answers a situation and candidates with logits."""
 
 
@@ -103,6 +106,10 @@ class PolicyModel:
     async def score(self, request: Request) -> Completion:
         """The likeliest action, with every action's log-probability in ``candidates``, most likely first."""
         return await self.sample(msgspec.structs.replace(request, temperature=0.0))
+
+    def probabilities(self, situation: Situation, actions: Sequence[str]) -> dict[str, float]:
+        """Of each action, without a call: for whoever compares a policy with recorded decisions."""
+        return {action: math.exp(found) for action, found in self._candidates(situation, tuple(dict.fromkeys(actions)))}
 
     async def aclose(self) -> None:
         self._count.cache_clear()

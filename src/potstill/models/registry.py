@@ -43,7 +43,9 @@ def open_model(spec: str, **options: Any) -> Model:
     ``PROVIDER:URL#MODEL``      that provider's facts at another address
     ``local:NAME_OR_PATH``      llama.cpp in this process: a known name or a GGUF file
     ``torch:NAME_OR_PATH``      the same weights in PyTorch, fast at scoring actions (extra ``lm``)
+    ``tuned:FOLDER``            a language model that was tuned on a teacher's episodes (extra ``lm``)
     ``policy:FILE``             a small trained policy, run with numpy; chooses among admissible actions only
+    ``rules:FILE[#STUDENT]``    certified rules, and whoever is asked where none answers (any model of this list)
     ``expert``                  the environment's own expert (options ``counter``, ``priced_as``)
     ``replay:FILE[#MODEL]``     recorded answers
     ``python:MODULE:FUNC#NAME`` what a function of yours opens: ``FUNC(NAME, **options)``
@@ -85,8 +87,12 @@ def list_models() -> list[ModelKind]:
     models.append(ModelKind(spec="local:FILE.gguf", kind="local", description="any GGUF file"))
     torch = "a local model by name, file or folder in PyTorch: fast at scoring actions (extra lm)"
     models.append(ModelKind(spec="torch:NAME_OR_PATH", kind="local", description=torch))
+    tuned = "a language model tuned by 'distill weights --student lm' (extra lm)"
+    models.append(ModelKind(spec="tuned:FOLDER", kind="local", description=tuned))
     policy = "a small trained policy, run with numpy: chooses among admissible actions only"
     models.append(ModelKind(spec="policy:FILE", kind="local", description=policy))
+    rules = "certified rules (potstill distill rules), and a student where none answers: rules:FILE#policy:FILE"
+    models.append(ModelKind(spec="rules:FILE[#STUDENT]", kind="local", description=rules))
     models += [_provider_row(name) for name in PROVIDERS]
     models.append(
         ModelKind(spec="expert", kind="expert", description="the environment's own expert, priced as a named model")
@@ -162,9 +168,24 @@ def _open_torch(rest: str, **options: Any) -> Model:
     return _with_options(f"torch:{rest}", opener, (rest,), options)
 
 
+def _open_tuned(rest: str, **options: Any) -> Model:
+    opener: Opener = importlib.import_module("potstill.models.tuned").open_tuned
+    return _with_options(f"tuned:{rest}", opener, (rest,), options)
+
+
 def _open_policy(rest: str, **options: Any) -> Model:
     opener: Opener = importlib.import_module("potstill.models.policy").open_policy
     return _with_options(f"policy:{rest}", opener, (rest,), options)
+
+
+def _open_rules(rest: str, *, uncertified: bool = False, **options: Any) -> Model:
+    """``options`` are the student's."""
+    path, _, spec = rest.partition("#")
+    if options and not spec:
+        raise UnknownName(f"option of rules:{rest}", next(iter(options)), ["uncertified"])
+    opener: Opener = importlib.import_module("potstill.models.rules").open_rules
+    student = open_model(spec, **options) if spec else None
+    return _with_options(f"rules:{rest}", opener, (path,), {"student": student, "uncertified": uncertified})
 
 
 def _open_expert(rest: str, **options: Any) -> Model:
@@ -203,7 +224,9 @@ def _open_python(rest: str, **options: Any) -> Model:
 _KINDS: dict[str, Opener] = {
     "local": _open_local,
     "torch": _open_torch,
+    "tuned": _open_tuned,
     "policy": _open_policy,
+    "rules": _open_rules,
     "expert": _open_expert,
     "replay": _open_replay,
     "python": _open_python,
@@ -211,7 +234,9 @@ _KINDS: dict[str, Opener] = {
 _EXAMPLES = {
     "local": "local:smollm2-135m",
     "torch": "torch:smollm2-135m",
+    "tuned": "tuned:student-lm",
     "policy": "policy:student.safetensors",
+    "rules": "rules:house.rules.json",
     "replay": "replay:episodes.jsonl",
     "python": "python:own_model:open_matcher#words",
 }

@@ -32,6 +32,19 @@ Check = Callable[[], None]
 """Called between passes; raises to stop."""
 
 
+def set_threads(count: int) -> None:
+    """Let PyTorch use so many threads, in this whole process."""
+    importlib.import_module("torch").set_num_threads(count)
+
+
+def load_model(folder: Path) -> Any:
+    """A checkpoint's model in float32, ready to answer."""
+    transformers, torch = load_transformers(), importlib.import_module("torch")
+    with offline():
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
+    return model.eval()
+
+
 class Prefix:
     """Tokens that were evaluated, and what the model remembers of them."""
 
@@ -49,13 +62,11 @@ class Prefix:
 class TorchEngine:
     """A causal language model in float32 on the CPU, with its prefixes."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, model: Any) -> None:
+        """``model``: a causal language model of transformers, in evaluation mode where it is asked."""
         transformers = load_transformers()
         self.torch: Any = importlib.import_module("torch")
-        self.torch.set_num_threads(threads)
-        with offline():
-            self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(str(folder), dtype=self.torch.float32)
-        self.model.eval()
+        self.model = model
         self._new_cache: Any = transformers.DynamicCache
         config = self.model.config
         self.context_tokens = int(config.max_position_embeddings)

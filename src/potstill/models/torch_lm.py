@@ -17,17 +17,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from potstill.errors import ConfigError, ModelTimeout, ModelUnavailable, one_of
 from potstill.models import templates
-from potstill.models.convert import checkpoint, load_transformers, offline
-from potstill.models.likelihood import Tokens, drawn_replies, ranked
+from potstill.models.convert import checkpoint, load_transformers
+from potstill.models.likelihood import drawn_replies, ranked
 from potstill.models.llama_server import CpuMeter
+from potstill.models.lm_texts import LmTexts, TemplateChoice
 from potstill.models.local import default_threads, find_weights
-from potstill.models.torch_engine import Check, TorchEngine
+from potstill.models.packages import Progress
+from potstill.models.torch_engine import Check, TorchEngine, load_model, set_threads
+from potstill.models.tuned_file import STUDENT
 from potstill.protocols import Capabilities
 from potstill.types import Answerer, Call, Completion, FinishReason, Reply, Request, TokenLogprob, Usage
 
@@ -42,7 +45,7 @@ def open_torch(
     name_or_path: str | Path,
     *,
     threads: int | None = None,
-    template: Literal["auto", "chat", "plain"] = "auto",
+    template: TemplateChoice = "auto",
     seed: int | None = None,
     timeout_s: float = 600.0,
 ) -> TorchModel:
@@ -51,11 +54,19 @@ def open_torch(
     Options as in ``local.open_local``. Raises ``UnknownName``, ``MissingExtra``, ``BadModelFile``, ``ConfigError``.
     """
     one_of("template", template, ("auto", "chat", "plain"))
+    folder = find_checkpoint(name_or_path)
+    set_threads(threads or default_threads())
+    texts, engine = LmTexts(folder, template), TorchEngine(load_model(folder))
+    return TorchModel(f"torch:{name_or_path}", texts, engine, seed=seed, timeout_s=timeout_s)
+
+
+def find_checkpoint(name_or_path: str | Path, *, progress: Progress | None = None) -> Path:
+    """The checkpoint folder of a known name, a GGUF file (converted once) or a folder that is one. Raises as above."""
     load_transformers()
     path = Path(name_or_path).expanduser()
-    folder = checkpoint(path if path.is_dir() else find_weights(name_or_path))
-    engine = TorchEngine(folder, threads or default_threads())
-    return TorchModel(f"torch:{name_or_path}", folder, engine, template=template, seed=seed, timeout_s=timeout_s)
+    if (path / STUDENT).is_file():
+        raise ConfigError(f"{path} is a tuned student: its prompts must be those that it learnt. Type: tuned:{path}")
+    return checkpoint(path if path.is_dir() else find_weights(name_or_path), progress=progress)
 
 
 class TorchModel:
@@ -64,21 +75,14 @@ class TorchModel:
     def __init__(
         self,
         name: str,
-        folder: Path,
+        texts: LmTexts,
         engine: TorchEngine,
         *,
-        template: Literal["auto", "chat", "plain"],
-        seed: int | None,
-        timeout_s: float,
+        seed: int | None = None,
+        timeout_s: float = 600.0,
     ) -> None:
-        self._name, self._engine, self._timeout_s = name, engine, timeout_s
-        with offline():
-            self._tokenizer: Any = load_transformers().AutoTokenizer.from_pretrained(str(folder))
-        has_template = bool(self._tokenizer.chat_template)
-        if template == "chat" and not has_template:
-            raise ConfigError(f"{folder} has no chat template: it is a base model. Use template 'plain'.")
-        self.template: templates.Template = "chat" if has_template and template != "plain" else "plain"
-        self._control = templates.control_pattern(self._tokenizer.all_special_tokens)
+        self._name, self._texts, self._engine, self._timeout_s = name, texts, engine, timeout_s
+        self.template, self._tokenizer = texts.template, texts.tokenizer
         self._ends = set(_as_list(engine.model.generation_config.eos_token_id))
         self._ends |= set(_as_list(self._tokenizer.eos_token_id))
         self._random = random.Random(seed)
@@ -142,7 +146,7 @@ class TorchModel:
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """The model's token ids of a text that stands alone."""
-        return tuple(self._tokenizer.encode(templates.neutralise(text, self._control), add_special_tokens=False))
+        return self._texts.alone_ids(text)
 
     def count(self, text: str) -> int:
         """Tokens of a text: makes the model a ``protocols.TokenCounter``."""
@@ -150,7 +154,7 @@ class TorchModel:
 
     async def render(self, request: Request) -> str:
         """The text that the model reads for this request."""
-        return self._render(request)
+        return self._texts.render(request.messages)
 
     async def aclose(self) -> None:
         """Free the thread and the caches."""
@@ -159,27 +163,9 @@ class TorchModel:
             await asyncio.to_thread(pool.shutdown)
         self._engine.clear()
 
-    def _render(self, request: Request) -> str:
-        if self.template == "plain":
-            return templates.plain(request.messages, self._control)
-        messages = templates.chat_messages(request.messages, self._control)
-        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-
-    def _prompt(self, request: Request) -> list[int]:
-        text = self._render(request)
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=self.template == "plain")
-        if not ids:
-            raise ConfigError("The request renders to an empty prompt. Give it at least one message with text.")
-        return ids
-
     def _score(self, request: Request, n: int, check: Check) -> tuple[tuple[Reply, ...], Usage]:
-        gap = " " if self.template == "plain" else ""
-        actions: dict[str, Tokens] = {}
-        for action in dict.fromkeys(request.admissible):
-            actions[action] = tuple(self._tokenizer.encode(gap + action, add_special_tokens=False)) if action else ()
-            if not actions[action]:
-                raise ConfigError(f"The admissible action {action!r} has no tokens. Actions must not be empty.")
-        prompt = self._prompt(request)
+        actions = {action: self._texts.action_ids(action) for action in dict.fromkeys(request.admissible)}
+        prompt = self._texts.prompt_ids(request.messages)
         steps, cached = self._engine.score(prompt, actions, check)
         candidates = ranked(actions, steps)
         replies = drawn_replies(candidates, request.temperature, n, self._seed(request))
@@ -194,7 +180,7 @@ class TorchModel:
             texts[row] = self._tokenizer.decode([token for token in tokens if token not in self._ends])
             return tokens[-1] in self._ends or any(stop in texts[row] for stop in stops)
 
-        prompt = self._prompt(request)
+        prompt = self._texts.prompt_ids(request.messages)
         samples, cached = self._engine.decode(
             prompt, n, request.max_tokens, request.temperature, self._seed(request), ended, check
         )

@@ -20,6 +20,7 @@ import msgspec
 
 from potstill.record.identity import trajectory_id
 from potstill.record.messages import PutBlob, Translator, replies, same_calls
+from potstill.record.offers import as_learnt
 from potstill.record.parsing import Situation, action_of, parse, reasoning_of
 from potstill.record.reading import FAILED_STATUS, Read, read_call, read_exchange
 from potstill.record.uses import joined
@@ -148,11 +149,15 @@ def _step(index: int, group: _Group, following: _Group | None, translator: Trans
     if not group.members:
         return _shadow_step(index, group, translator)
     exchange, read, choice = _taken(group, following)
+    observation = _observation(exchange, read, translator)
+    action = Action() if choice is None else action_of(choice.parts)
+    if exchange.actions is not None and read.prompt is not None:
+        observation, action = as_learnt(read.prompt, exchange.actions, observation, action)
     calls = [call for one, its in group.members for call in _calls(one, its, translator)]
     return Step(
         index=index,
-        observation=_observation(exchange, read, translator),
-        action=Action() if choice is None else action_of(choice.parts),
+        observation=observation,
+        action=action,
         answerer=exchange.answerer if choice is not None else Answerer.NOBODY,
         reasoning="" if choice is None else reasoning_of(choice.parts),
         decision=exchange.decision,

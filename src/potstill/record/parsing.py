@@ -17,8 +17,8 @@ import msgspec
 from potstill.types import Action, Struct, ToolCall
 from potstill.wire.neutral import Image, Opaque, Part, Prompt, Refusal, Text, Thinking, ToolOutput, ToolUse, Turn
 
-_GOAL = re.compile(r"\AGoal:[ \t]*(?P<goal>.+?)(?:\n\s*\n|\Z)", re.DOTALL)
-_PLAN = re.compile(r"^Plan:[ \t]*\n?(?P<plan>.+?)(?:\n\s*\n|\Z)", re.DOTALL | re.MULTILINE)
+GOAL_BLOCK = re.compile(r"\AGoal:[ \t]*(?P<goal>.+?)(?:\n\s*\n|\Z)", re.DOTALL)
+PLAN_BLOCK = re.compile(r"^Plan:[ \t]*\n?(?P<plan>.+?)(?:\n\s*\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
 class Seen(Struct, frozen=True, kw_only=True):
@@ -64,7 +64,7 @@ def parse(prompt: Prompt) -> Situation:
     """
     past, pending = _steps(prompt.turns)
     first = next((text for turn in prompt.turns if turn.role == "user" and (text := words(turn.parts))), "")
-    goal = _GOAL.match(first)
+    goal = GOAL_BLOCK.match(first)
     return Situation(
         goal=goal["goal"].strip() if goal else first,
         plan=_plan(first, past),
@@ -165,7 +165,7 @@ def _instructions(turns: Sequence[Turn]) -> str:
 
 def _plan(first: str, past: Sequence[Past]) -> str:
     """The plan of the first user's text, else the one that the model's first answer begins with."""
-    stated = _PLAN.search(first) if _GOAL.match(first) else None
+    stated = PLAN_BLOCK.search(first) if GOAL_BLOCK.match(first) else None
     if stated is None and past:
-        stated = _PLAN.match(past[0].action.text.lstrip())
+        stated = PLAN_BLOCK.match(past[0].action.text.lstrip())
     return stated["plan"].strip() if stated else ""

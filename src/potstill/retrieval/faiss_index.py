@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import os
 import struct
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from potstill.durable import replacing
 from potstill.errors import ConfigError, MissingExtra
 from potstill.protocols import FloatMatrix
 from potstill.retrieval.vectors import (
@@ -144,19 +143,9 @@ class FaissIndex:
         with self._lock:
             payload = _TRAINED.pack(self._trained_at) + self._faiss.serialize_index(self._index).tobytes()
         header = _HEADER.pack(_MAGIC, len(ids), _origin(ids, matrix), hashlib.sha256(payload).digest())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(header)
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        with replacing(path) as file:
+            file.write(header)
+            file.write(payload)
 
     @classmethod
     def load(cls, path: Path, ids: Sequence[str], matrix: FloatMatrix, **options: int) -> FaissIndex | None:
@@ -231,11 +220,3 @@ def _origin(ids: Sequence[str], matrix: FloatMatrix) -> bytes:
         digest.update(len(raw).to_bytes(8, "little") + raw)
     digest.update(np.ascontiguousarray(matrix, dtype=np.float32).data)
     return digest.digest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

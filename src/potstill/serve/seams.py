@@ -105,6 +105,8 @@ class CutShort(asyncio.CancelledError):
 class Asked(Struct, frozen=True, kw_only=True):
     answer: Answer
     call: Upstream
+    candidates: tuple[tuple[str, float], ...] = ()
+    """Every action that was offered with its log-probability, where a policy says it."""
 
 
 class Ask(Protocol):

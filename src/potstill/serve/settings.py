@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from potstill.trajectories.exchange import Actions
 from potstill.types import Struct
 
 
@@ -65,15 +66,21 @@ class Model(Struct, frozen=True, kw_only=True):
 
     name: str
     """How routes call it."""
-    upstream: str
-    model: str
+    upstream: str = ""
+    model: str = ""
     """The upstream's name of it."""
+    policy: str = ""
+    """File of a trained policy that this process runs itself, in place of upstream and model: for students only."""
     price_as: str | None = None
     """Whose list price its tokens have; ``free``: none. None: its own, where it has one."""
     omit: tuple[str, ...] = ()
     """Beside those of the upstream."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     """None: as the upstream has it."""
+    tuned: str | None = None
+    """The folder of the student that is served there, where it was tuned (``distill weights --student lm``)."""
+    allow_demonstrations: bool = False
+    """Show a tuned student what it was not tuned with."""
 
 
 class Cascade(Struct, frozen=True, kw_only=True):
@@ -136,6 +143,8 @@ class Route(Struct, frozen=True, kw_only=True):
     cascade: Cascade = Cascade()
     context: Context = Context()
     playbook: Playbook = Playbook()
+    actions: Actions | None = None
+    """Where its requests list what may be done next: what policies choose from, and learn from."""
     shadow_share: float = 0.1
     allowed_loss: float = 0.02
     canary: tuple[float, ...] = (0.05, 0.2, 0.5)

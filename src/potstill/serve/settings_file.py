@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from potstill.errors import ConfigError, one_of
+from potstill.models.tuned_file import SCHEME, read_tuned
+from potstill.record.offers import checked as check_actions
 from potstill.serve.admin_key import is_loopback
 from potstill.serve.clients.problems import CHAT
 from potstill.serve.settings import Gateway, Mode, Model, Playbook, Route, Upstream
@@ -76,12 +78,17 @@ def from_flags(
     mode: Mode | None = None,
     key_env: str | None = None,
     playbook: str | None = None,
+    tuned: str | None = None,
+    allow_demonstrations: bool = False,
     host: str = "127.0.0.1",
     port: int = 8000,
     db: str = "potstill.db",
 ) -> Gateway:
     """A gateway with one route for every model's name. ``teacher`` and ``student``: ``URL#MODEL``; without ``#MODEL``
-    the teacher is asked under the name that the client asks for. ``playbook``: what the student is shown."""
+    the teacher is asked under the name that the client asks for. ``playbook``: what the student is shown.
+    ``tuned``: the folder of a student that was tuned."""
+    if tuned is not None and student is None:
+        raise ConfigError(f"--tuned {tuned} says what the student is, and there is none. Type: --student URL#MODEL")
     if playbook is not None:
         _check_shown(playbook, student, mode)
     upstream, model = _spec("teacher", teacher, dialect, key_env)
@@ -91,7 +98,15 @@ def from_flags(
         if not name:
             raise ConfigError(f"The student '{student}' names no model. Type: --student {student}#MODEL")
         upstreams.append(one)
-        models.append(Model(name="student", upstream="student", model=name))
+        models.append(
+            Model(
+                name="student",
+                upstream="student",
+                model=name,
+                tuned=tuned,
+                allow_demonstrations=allow_demonstrations,
+            )
+        )
     if not model:
         if student is not None:
             raise ConfigError(f"With a student, the teacher needs a model's name. Type: --teacher {teacher}#MODEL")
@@ -134,14 +149,19 @@ def checked(settings: Gateway, where: str) -> Gateway:
     for upstream in settings.upstreams:
         _check_upstream(upstream, settings, where)
     for model in settings.models:
+        _check_model(model, where)
+        if model.policy:
+            continue
         _check_fields(model, next((one for one in settings.upstreams if one.name == model.upstream), None), where)
         one_of(f"upstream (of the model '{model.name}' in {where})", model.upstream, upstreams)
     for route in settings.routes:
         one_of(f"model (teacher of the route '{route.name}' in {where})", route.teacher, models)
+        _check_policies(route, settings.models, where)
         if route.student is not None:
             one_of(f"model (student of the route '{route.name}' in {where})", route.student, models)
         elif route.mode is not Mode.RECORD:
             raise ConfigError(f"{where}: the route '{route.name}' is in mode {route.mode.value} and has no student.")
+        _check_tuned(route, settings, where)
         if not 0.0 <= route.shadow_share <= 1.0:
             raise ConfigError(f"{where}: shadow_share of '{route.name}' is {route.shadow_share:g}; allowed is 0 to 1.")
     if settings.default_route is not None:
@@ -161,6 +181,53 @@ def checked(settings: Gateway, where: str) -> Gateway:
     _check_numbers(settings, where)
     _check_otel(settings, where)
     return settings
+
+
+def _check_model(model: Model, where: str) -> None:
+    """A policy is a file, everything else a name at an upstream."""
+    if model.policy and (model.upstream or model.model):
+        raise ConfigError(
+            f"{where}: the model '{model.name}' is the policy {model.policy}, which this process runs itself. Leave "
+            "upstream and model out."
+        )
+    if not model.policy and not (model.upstream and model.model):
+        raise ConfigError(
+            f"{where}: the model '{model.name}' has no {'upstream' if model.model else 'model'}. Write: upstream = "
+            '"NAME" and model = "NAME", or policy = "FILE" for a trained policy.'
+        )
+
+
+def _check_policies(route: Route, models: Sequence[Model], where: str) -> None:
+    policies = {model.name for model in models if model.policy}
+    at = f"{where}: the route '{route.name}'"
+    if route.teacher in policies:
+        raise ConfigError(
+            f"{at} has the policy '{route.teacher}' as teacher; a policy answers only what lists its actions, so it "
+            "can be the student alone."
+        )
+    if route.actions is not None:
+        check_actions(route.actions, at)
+    elif route.student in policies:
+        raise ConfigError(
+            f"{at} has the policy '{route.student}' as student, and does not say where its requests list the actions. "
+            'Write for example: actions = { tool = "act", argument = "action" }'
+        )
+
+
+def _check_tuned(route: Route, settings: Gateway, where: str) -> None:
+    """Nothing is added to the prompts of a student that was tuned without it, unless that is wanted."""
+    student = next((model for model in settings.models if model.name == route.student), None)
+    if student is None or student.tuned is None:
+        return
+    tuned = read_tuned(Path(student.tuned).expanduser())
+    shown = "a playbook" if route.playbook.name else "demonstrations" if route.context.k else None
+    if shown is None or student.allow_demonstrations or (tuned.demonstrations and not route.playbook.name):
+        return
+    raise ConfigError(
+        f"{where}: the route '{route.name}' shows its student {shown}, and {student.tuned} was tuned without: that "
+        "made a tuned SmolLM2-135M half as good. Leave it out, or say allow_demonstrations = true of the model "
+        f"'{student.name}' (or type: --allow-demonstrations)."
+    )
 
 
 def _check_upstream(upstream: Upstream, settings: Gateway, where: str) -> None:
@@ -236,6 +303,12 @@ def _check_otel(settings: Gateway, where: str) -> None:
 def _spec(role: str, spec: str, dialect_name: str, key_env: str | None) -> tuple[Upstream, str]:
     spec = spec.removeprefix("http:") if spec.startswith(("http:http://", "http:https://")) else spec
     url, _, model = spec.partition("#")
+    if spec.startswith(SCHEME):
+        folder = spec.removeprefix(SCHEME)
+        raise ConfigError(
+            f"The gateway asks the {role} over HTTP. Serve the weights of {folder} (distill weights --merged) with an "
+            f"OpenAI-compatible server, and type: --{role} http://HOST:PORT/v1#MODEL --tuned {folder}"
+        )
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"The {role} '{spec}' is no address. Type: --{role} http://HOST:PORT/v1#MODEL")
     pass_key = key_env is None and role == "teacher"

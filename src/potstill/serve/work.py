@@ -97,6 +97,7 @@ class Work:
             error=self.error,
             key_id=self.admission.key_id,
             request_id=incoming.request_id,
+            actions=self.target.route.actions,
             metadata=self.placement.metadata,
         )
 

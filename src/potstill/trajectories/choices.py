@@ -66,7 +66,7 @@ def why_not(step: Step, answerers: Collection[Answerer]) -> LeftOut | None:
         return LeftOut.OTHER_ANSWERER
     if step.answerer is Answerer.NOBODY:
         return LeftOut.BROKEN
-    if step.action.tool_calls:
+    if step.action.tool_calls and not step.action.listed:
         return LeftOut.TOOL_CALL
     if not step.observation.admissible:
         return LeftOut.NO_ADMISSIBLE

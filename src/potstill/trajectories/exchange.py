@@ -42,6 +42,27 @@ class Upstream(Struct, frozen=True, kw_only=True):
     """Asked beside the teacher, off the client's path."""
 
 
+class Actions(Struct, frozen=True, kw_only=True):
+    """Where a client's requests list what may be done next: in one of the four ways.
+
+    A policy chooses among these; where a request lists nothing, nobody but the teacher can answer it.
+    """
+
+    tool: str = ""
+    """A tool of which one argument is an enum: its values are the actions."""
+    argument: str = ""
+    """The name of that argument."""
+    tools: bool = False
+    """Each tool is an action, and none wants arguments."""
+    pattern: str = ""
+    """A regular expression with one group, an action, for each place where it fits what was shown last; ``^`` and
+    ``$`` stand for the ends of lines."""
+    always: tuple[str, ...] = ()
+    """The same actions at every step."""
+    hide: tuple[str, ...] = ()
+    """Regular expressions: what they fit is not shown to the policy (a list of actions, a standing request)."""
+
+
 class Exchange(Struct, frozen=True, kw_only=True):
     """A client's request and the answer it got. Never holds a key: the recorder redacts before."""
 
@@ -77,6 +98,8 @@ class Exchange(Struct, frozen=True, kw_only=True):
     key_id: str | None = None
     """Which of the tenant's keys: its public id, never the key."""
     request_id: str = ""
+    actions: Actions | None = None
+    """How the client listed what may be done, as the route's settings say."""
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
     """What the client said about the episode: goal, task id, tags."""
 

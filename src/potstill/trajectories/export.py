@@ -6,16 +6,13 @@ themselves (jsonl, openai_chat, trl, preferences, ranking, arrays, parquet).
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import BinaryIO
 
-from potstill.errors import ConfigError, StoreError
+from potstill.errors import ConfigError
 from potstill.types import Answerer, Trajectory
 
 
@@ -110,19 +107,3 @@ def _writer(format: Format, read_blob: Callable[[str], bytes] | None, reasoning:
             from potstill.trajectories.trl import write_trl
 
             return partial(write_trl, by_step=format is Format.TRL_STEPS, reasoning=reasoning)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name only when it is complete and on the disk; an interruption leaves the old one."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        with partial.open("wb") as target:
-            yield target
-            target.flush()
-            os.fsync(target.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise StoreError(f"Cannot write {path}: {error.strerror}.") from error
-    finally:
-        partial.unlink(missing_ok=True)

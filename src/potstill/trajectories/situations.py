@@ -55,7 +55,9 @@ def past_turn(turn: Finished) -> Past:
 
 
 def seen(observation: Observation) -> str:
-    """Results of tools in their order, a line between them, then the text."""
+    """Results of tools in their order, a line between them, then the text; or the part of that which is to be read."""
+    if observation.shown is not None:
+        return observation.shown
     parts = [*(result.text for result in observation.tool_results), observation.text]
     return "\n".join(part for part in parts if part)
 
@@ -63,4 +65,4 @@ def seen(observation: Observation) -> str:
 def done(action: Action) -> str:
     """The action as it is listed among the admissible ones, or its calls of tools as ``name(arguments)``."""
     calls = "; ".join(f"{call.name}({call.arguments})" for call in action.tool_calls)
-    return calls or action.text
+    return action.listed or calls or action.text

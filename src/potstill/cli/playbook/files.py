@@ -206,7 +206,7 @@ def _by_name(file: Path) -> str:
 
 
 def _write(file: Path, name: str, bullets: Sequence[Bullet], book: Playbook, force: bool) -> None:
-    from potstill.trajectories.export import replacing
+    from potstill.durable import replacing
 
     there = file.read_bytes() if file.exists() else b""
     if there.strip() and name != "agents" and not force:

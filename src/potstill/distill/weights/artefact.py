@@ -6,10 +6,8 @@ run it, and approved. Knows files. Does not know PyTorch, nor what a good policy
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,10 @@ import msgspec
 import numpy as np
 
 from potstill.distill.weights.lineage import Manifest, sealed
+from potstill.durable import partial_of, sync_folder, telling
 from potstill.edge import seal, tensors
 from potstill.edge.policy import Policy, network, open_policy
-from potstill.errors import ConfigError, DiskFull, StoreError
+from potstill.errors import ConfigError
 from potstill.types import Struct
 
 Approval = Callable[[Policy], Mapping[str, Any]]
@@ -54,7 +53,7 @@ def write(
         network(arrays, config)
     except tensors.BadFile as error:
         raise ConfigError(f"These arrays and this configuration are no policy. {error}") from None
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = partial_of(path)
     try:
         manifest, data = _contents(arrays, config, manifest, key)
         policy = _saved(partial, data)
@@ -62,9 +61,9 @@ def write(
             metrics = {**manifest.metrics, **approve(policy)}
             manifest, data = _contents(arrays, config, msgspec.structs.replace(manifest, metrics=metrics), key)
             _saved(partial, data)
-        with _told(path):
+        with telling(path):
             os.replace(partial, path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
     texts = tensors.from_bytes(data)[1]
@@ -94,29 +93,9 @@ def _stored(array: tensors.Array) -> tensors.Array:
 
 def _saved(path: Path, data: bytes) -> Policy:
     """Write and flush to the disk, then read back what is there."""
-    with _told(path):
+    with telling(path):
         with path.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         return open_policy(path)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
-        raise kind(f"Cannot write {path}: {error.strerror or error}.") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """The new name itself is durable only once its folder is; not every system can say so."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -29,6 +29,9 @@ from potstill.types import Struct
 Side = Callable[[Sequence[Any]], Sequence[Any]]
 """Questions in, one array of logits for each out. A question: ``gate_shapes.Question`` or a vector."""
 
+Shapes = Callable[[Sequence[Any]], Mapping[str, Sequence[tuple[int, Any]]]]
+"""The questions by shape, each with the index that it was given under."""
+
 BATCHES = (1, 3, 32)
 NAMED = 10
 
@@ -125,6 +128,7 @@ def compare(
     *,
     floor: Floor = EXACT,
     batches: Sequence[int] = BATCHES,
+    shapes: Shapes = shaped,
 ) -> Parity:
     """Ask both sides all held-out questions in every shape, in batches of every size.
 
@@ -135,7 +139,7 @@ def compare(
             "The parity gate has no held-out questions: an export cannot be compared with what was trained."
         )
     rows, differing = [], []
-    for shape, asked in shaped(questions).items():
+    for shape, asked in shapes(questions).items():
         for batch in batches:
             found = _Answers(shape, batch, [question for _, question in asked], [index for index, _ in asked])
             found.ask(trained, exported, floor.tie)

@@ -29,13 +29,18 @@ class Question(Struct, frozen=True, kw_only=True):
 
 def shaped(questions: Sequence[Any]) -> dict[str, list[tuple[int, Any]]]:
     """The questions by shape, each with the index that it was given under. Vectors have their own shape only."""
-    found = {"as recorded": list(enumerate(questions))}
+    found = as_recorded(questions)
     if not isinstance(questions[0], Question):
         return found
     step = max(1, -(-len(questions) // ELSEWHERE))
     some = [(index, question) for index, question in found["as recorded"] if index % step == 0]
     changes = {"no past": _no_past, "long past": _long_past, "one action": _one_action, "half the actions": _half}
     return found | {name: [(index, change(question)) for index, question in some] for name, change in changes.items()}
+
+
+def as_recorded(questions: Sequence[Any]) -> dict[str, list[tuple[int, Any]]]:
+    """The questions in their own shape alone."""
+    return {"as recorded": list(enumerate(questions))}
 
 
 def told(question: Any) -> tuple[str, tuple[str, ...]]:

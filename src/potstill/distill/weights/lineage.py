@@ -17,9 +17,10 @@ import msgspec
 
 from potstill import __version__
 from potstill.distill.weights import lineage_sign
+from potstill.durable import replacing
 from potstill.edge import seal, tensors
 from potstill.errors import NOT_JSON, ConfigError
-from potstill.trajectories.export import replacing
+from potstill.models.tuned_file import STUDENT
 from potstill.types import Struct
 
 VERSION = 1
@@ -119,6 +120,11 @@ def beside(path: Path) -> Path:
     return path.with_name(path.name + BESIDE)
 
 
+def told_by(path: Path) -> Path:
+    """The file that stands for an artefact: itself, or what a tuned student's folder says of itself."""
+    return path / STUDENT if (path / STUDENT).is_file() else path
+
+
 def parent(path: Path) -> Parent:
     """What a child says of the artefact at ``path``. Raises ``ConfigError`` where it has no lineage."""
     return Parent(name=path.name, manifest_sha256=read(path).sha256)
@@ -126,6 +132,7 @@ def parent(path: Path) -> Parent:
 
 def read(path: Path) -> Lineage:
     """The manifest of an artefact, unchecked. Raises ``ConfigError`` where there is none."""
+    path = told_by(path)
     texts = texts_of(path)
     if seal.MANIFEST not in texts:
         raise ConfigError(f"{path} has no manifest: potstill did not write it, or somebody took it out.")

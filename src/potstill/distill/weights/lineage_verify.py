@@ -11,9 +11,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from potstill.distill.weights import lineage_sign
-from potstill.distill.weights.lineage import BESIDE, Lineage, Parent, beside, file_sha256, read, texts_of
+from potstill.distill.weights.lineage import BESIDE, Lineage, Parent, beside, file_sha256, read, texts_of, told_by
 from potstill.edge import seal, tensors
-from potstill.errors import ConfigError
+from potstill.errors import BadModelFile, ConfigError
+from potstill.models.tuned_file import STUDENT, check_files, read_tuned
 from potstill.types import Struct
 
 
@@ -53,6 +54,7 @@ def verify(paths: Sequence[Path], *, keys: Sequence[str] = ()) -> Verification:
     ``keys``: public keys (hexadecimal) of which one must have signed each given file. Raises ``ConfigError`` for a file
     that cannot be read, ``MissingExtra`` for a signature without ``cryptography``.
     """
+    paths = [told_by(path) for path in paths]
     for path in paths:
         if not path.is_file():
             raise ConfigError(f"There is no file {path}. Give policies, or files with a {BESIDE} beside them.")
@@ -155,7 +157,18 @@ def _beside_parts(path: Path) -> dict[str, str]:
         found["manifest"] = "Its manifest was changed after it was written (the hash differs)."
     if file_sha256(path) != read(path).manifest.file_sha256:
         found["file"] = "The file was changed after it was written (the hash differs)."
+    if path.name == STUDENT and not found["file"]:
+        found["folder"] = _changed_file(path.parent)
     return found
+
+
+def _changed_file(folder: Path) -> str:
+    """What is wrong with the files of a tuned student, which ``student.json`` names with their hashes."""
+    try:
+        check_files(folder, read_tuned(folder))
+    except (BadModelFile, ConfigError) as error:
+        return str(error)
+    return ""
 
 
 def _manifest_sha256(path: Path) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from potstill.envs.minigrid import expert, macro, text
 from potstill.envs.minigrid.bot import BotTeacher
 from potstill.envs.minigrid.images import MEDIA_TYPE, render_png
+from potstill.envs.minigrid.symbols import describe_symbols
 from potstill.envs.minigrid.world import DROP, FORWARD, LEFT, PICKUP, RIGHT, TOGGLE, WAIT, Cell, World
 from potstill.errors import BadTask, ConfigError, EnvError
 from potstill.types import Action, Blob, Observation, Outcome, Task
@@ -27,6 +28,7 @@ PRIMITIVES = {
 }
 _PRIMITIVE_WORDS = {number: words for words, number in PRIMITIVES.items()}
 ACTION_SPACES = ("macro", "primitive")
+VIEWS = ("words", "grid")
 _MAX_STEPS = {"macro": 12, "primitive": 64}
 
 
@@ -35,21 +37,36 @@ class MinigridEnvironment:
 
     ``action_space``: ``macro`` (errands such as 'pick up the grey key', a few decisions an episode) or ``primitive``
     (turns and single steps). ``max_steps``: after so many decisions the world itself ends the episode as failed; by
-    default the episode loop counts (``self.max_steps``: 12 errands or 64 single steps). ``images``: also show the
+    default the episode loop counts (``self.max_steps``: 12 errands or 64 single steps). ``view``: what an observation's
+    text is, ``words`` or the ``grid`` of symbols as JSON (``symbols``; single steps only). ``images``: also show the
     view as a PNG blob. The seed of ``reset`` changes nothing: a task names its world exactly.
     """
 
     instructions = text.INSTRUCTIONS["macro"]
     max_steps = _MAX_STEPS["macro"]
 
-    def __init__(self, *, action_space: str = "macro", max_steps: int | None = None, images: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        action_space: str = "macro",
+        max_steps: int | None = None,
+        view: str = "words",
+        images: bool = False,
+    ) -> None:
         if action_space not in ACTION_SPACES:
             raise ConfigError(f"No action space '{action_space}'. Available: {', '.join(ACTION_SPACES)}.")
+        if view not in VIEWS:
+            raise ConfigError(f"No view '{view}'. Available: {', '.join(VIEWS)}.")
+        if view == "grid" and action_space != "primitive":
+            raise ConfigError(
+                f"view=grid shows what is in view now, and '{action_space}' actions speak of all that was seen. Add "
+                "--option action_space=primitive."
+            )
         self.action_space = action_space
         self.max_steps = max_steps or _MAX_STEPS[action_space]
         self._own_limit = max_steps
-        self.instructions = text.INSTRUCTIONS[action_space]
-        self._images = images
+        self.instructions = text.GRID_INSTRUCTIONS if view == "grid" else text.INSTRUCTIONS[action_space]
+        self._grid, self._images = view == "grid", images
         self._worlds: dict[str, World] = {}
         self._blobs: dict[str, bytes] = {}
         self._world: World | None = None
@@ -157,16 +174,19 @@ class MinigridEnvironment:
 
     def _observe(self, said: str) -> Observation:
         world = self._playing()
-        macro_space = self.action_space == "macro"
-        view = text.describe_memory(world, self._start) if macro_space else text.describe_view(world)
-        end = "\nMission accomplished." if world.succeeded else "\nThe mission has failed." if world.failed else ""
         return Observation(
-            text=f"{said}\n{view}{end}",
+            text=describe_symbols(world) if self._grid else self._told(world, said),
             admissible=() if self._is_over else self._admissible(world),
             images=(self._picture(world),) if self._images else (),
             done=self._is_over,
             score=float(world.succeeded),
         )
+
+    def _told(self, world: World, said: str) -> str:
+        macro_space = self.action_space == "macro"
+        view = text.describe_memory(world, self._start) if macro_space else text.describe_view(world)
+        end = "\nMission accomplished." if world.succeeded else "\nThe mission has failed." if world.failed else ""
+        return f"{said}\n{view}{end}"
 
     def _admissible(self, world: World) -> tuple[str, ...]:
         if self.action_space == "macro":

@@ -26,6 +26,14 @@ INSTRUCTIONS = {
         "ball, pick up the grey key, open the blue door, put it next to the green box, drop it, explore."
     ),
 }
+GRID_INSTRUCTIONS = (
+    "You are in a grid of rooms with coloured balls, boxes, keys and doors. What you see is JSON: grid[i][j] is "
+    "[object, colour, state] of the cell in column i (from left to right) and row j (from far to near); you stand in "
+    "column 3, row 6, and look away from that row; what you carry lies in your own cell. Objects: 0 not seen, 1 empty, "
+    "2 wall, 4 door, 5 key, 6 ball, 7 box. Colours: 0 red, 1 green, 2 blue, 3 purple, 4 yellow, 5 grey. States of a "
+    "door: 0 open, 1 closed, 2 locked. direction is where you look in the world: 0 right, 1 down, 2 left, 3 up. Answer "
+    "with one action: turn left, turn right, go forward, pick up, drop, toggle, wait."
+)
 
 
 def describe_memory(world: World, start: tuple[Cell, int]) -> str:

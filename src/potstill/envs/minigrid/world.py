@@ -158,6 +158,11 @@ class World:
         """Mask of the cells in view at this moment, shape (width, height)."""
         return self._visible
 
+    @property
+    def view(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """What is in view as the package codes it, shape (7, 7, 3); see ``symbols``."""
+        return self._view
+
     # --- walking ----------------------------------------------------------------------------------------------------
 
     def passable(self, cell: Cell) -> bool:
@@ -225,6 +230,7 @@ class World:
     def _look(self, image: np.ndarray[Any, Any]) -> None:
         """Add the cells in view to what was seen; ``image`` is the package's view, shape (7, 7, 3), 0: not seen."""
         env, size = self._env, self._env.agent_view_size
+        self._view = image
         forward, right = np.asarray(env.dir_vec), np.asarray(env.right_vec)
         corner = np.asarray(env.agent_pos) + forward * (size - 1) - right * (size // 2)
         rights, backs = np.nonzero(image[:, :, 0])

@@ -11,6 +11,7 @@ import hashlib
 from importlib import resources
 from pathlib import Path
 
+from potstill.durable import replacing
 from potstill.measure.audit.result import Audit
 from potstill.measure.html.break_even import break_even_chart
 from potstill.measure.html.charts import check_available
@@ -27,7 +28,6 @@ from potstill.measure.html.spend import spend_section, student_section
 from potstill.measure.html.table import section
 from potstill.measure.html.text import Html, esc, join, name
 from potstill.measure.html.waste import cache_section, waste_section
-from potstill.trajectories.export import replacing
 
 TITLE = "What the agent spent"
 _CONTENTS = (

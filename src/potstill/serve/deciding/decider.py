@@ -34,6 +34,7 @@ from potstill.serve.deciding.books import Books, load
 from potstill.serve.deciding.context import Injector, Where
 from potstill.serve.deciding.costs import Costs
 from potstill.serve.deciding.episodes_held import KEPT, Held, HeldEpisodes, KeptStates, digest_of, key_of, served_now
+from potstill.serve.deciding.policies import PolicyAsk, policies_of
 from potstill.serve.deciding.shadow import Compared, Job, ShadowQueue, compare, teachers_reply
 from potstill.serve.deciding.showing import Showed, Showing, nothing
 from potstill.serve.deciding.student import answer_of, not_for_student
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NOTHING_SAID: Mapping[str, Any] = {}
 NOT_ASKED = ("stage", "state", "request", "failed")
 """Why the student was not asked: by its stage, because that could not be read, by what is asked, by a failure here."""
 
@@ -85,6 +87,7 @@ class GatewayDecider:
     ) -> None:
         self._failed, self._may_spend = failed, may_spend
         self.trusts = {route.name: trust_of(route, settings) for route in settings.routes}
+        self._policies = policies_of(settings)
         self.warnings = tuple(text for trust in self.trusts.values() for text in trust.warnings)
         self.stages = Stages(self.trusts, state_store, clock)
         self.costs = Costs(prices, {one.name: one.n_shares_prompt for one in settings.upstreams})
@@ -221,7 +224,7 @@ class GatewayDecider:
         shown = nothing(prompt)
         if _asks(policy, state):
             shown = await self._showing.show(prompt, trust.route, situation, where)
-        weighed = await self._weigh(trust, policy, state, shown, prompt, situation)
+        weighed = await self._weigh(trust, policy, state, shown, prompt, situation, said=where.said)
         self._after(trust, key, held, weighed)
         self._count(trust, unread, shown, weighed)
         notes = tuple(filter(None, (unread, *shown.notes, staying, *weighed.notes)))
@@ -259,11 +262,12 @@ class GatewayDecider:
         prompt: Prompt,
         situation: Situation,
         teacher: Reply | None = None,
+        said: Mapping[str, Any] = NOTHING_SAID,
     ) -> Weighed:
         rule = ValidAnswers(policy.rule, prompt)
         assert trust.student is not None
         student = Student(
-            ask=self._ask,
+            ask=self._asks(trust, prompt, said),
             model=trust.student,
             dialect=self._dialects.get(trust.student.upstream, ""),
             deadline_s=trust.route.cascade.deadline_s,
@@ -271,6 +275,13 @@ class GatewayDecider:
         )
         repeats = _tried(situation, rule)
         return await weigh(student, shown.prompt, rule, policy, state, tried=repeats, teacher=teacher)
+
+    def _asks(self, trust: Trust, prompt: Prompt, said: Mapping[str, Any]) -> Ask:
+        """Who is asked for the student: its upstream, or the policy that this process runs."""
+        policy = self._policies.get(trust.route.student or "")
+        if policy is None or trust.route.actions is None:
+            return self._ask
+        return PolicyAsk(policy, trust.route.actions, prompt, said)
 
     def _after(self, trust: Trust, key: str, held: Held, weighed: Weighed) -> None:
         before, held.state = held.state, weighed.resolution.state
@@ -326,7 +337,7 @@ class GatewayDecider:
         started = self._clock()
         state = CascadeState(step=situation.step_index)
         try:
-            weighed = await self._weigh(trust, policy, state, shown, prompt, situation, teacher)
+            weighed = await self._weigh(trust, policy, state, shown, prompt, situation, teacher, where.said)
         except CutShort as cut:  # the gateway stops; what was asked may be billed all the same
             self._beside(exchange, started, shown, (), calls=cut.calls, notes=("shadow: cut off",))
             raise

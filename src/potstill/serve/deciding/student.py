@@ -156,7 +156,8 @@ def samples_of(asked: Iterable[Asked], prompt: Prompt) -> list[Sample]:
     for index, one in enumerate(asked):
         for position, choice in enumerate(one.answer.choices):
             named = _named(choice, taken, f"{one.answer.id}-{index}-{position}")
-            found.append(Sample(reply=reply_of(named), choice=named, answer=one.answer))
+            reply = msgspec.structs.replace(reply_of(named), candidates=one.candidates)
+            found.append(Sample(reply=reply, choice=named, answer=one.answer))
     return found
 
 

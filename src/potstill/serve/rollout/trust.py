@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from potstill.decide import Policy, PolicyKind, agreement_rule
+from potstill.decide import Policy, PolicyKind, Signal, agreement_rule
 from potstill.decide.rollout import RolloutPlan
 from potstill.errors import ConfigError, one_of
 from potstill.serve.settings import Gateway, Mode, Model, Route
@@ -74,14 +74,15 @@ def trust_of(route: Route, settings: Gateway) -> Trust:
             f"{', '.join(sorted(models)) or 'no model is configured'}."
         )
     _check_context(route)
+    _check_signal(route, student)
     found = _calibrated(route) if route.mode is Mode.CASCADE and route.cascade.calibration else None
     return Trust(
         route=route,
         teacher=models[route.teacher],
         student=student,
-        policy=_policy(route, found),
+        policy=_policy(route, found, student),
         plan=_plan(route, found),
-        calibration=_digest(route, found),
+        calibration=_digest(route, found, student),
         escalation=found.escalation_share if found is not None and found.certified else HALF,
         warnings=_warnings(route, student, found),
     )
@@ -109,7 +110,17 @@ def _check_playbook(route: Route) -> None:
         raise ConfigError(f"playbook.deadline_s of route '{route.name}' is {told.deadline_s:g}; it must be above 0.")
 
 
-def _policy(route: Route, found: Calibrated | None) -> Policy:
+def _check_signal(route: Route, student: Model | None) -> None:
+    """A calibration of votes says nothing about a policy's own probability."""
+    if student is not None and student.policy and route.cascade.calibration:
+        raise ConfigError(
+            f"Route '{route.name}' has a calibration, which is of votes, and its student is the policy "
+            f"{student.policy}, whose probability decides. Leave calibration out and write threshold = 0.9, or the "
+            "share that you want it to be sure of."
+        )
+
+
+def _policy(route: Route, found: Calibrated | None, student: Model | None) -> Policy:
     cascade = route.cascade
     modes = [mode.value for mode in EscalationMode if mode is not EscalationMode.RESTART]
     if cascade.mode == EscalationMode.RESTART:
@@ -125,6 +136,7 @@ def _policy(route: Route, found: Calibrated | None) -> Policy:
         mode=EscalationMode(cascade.mode),
         samples=cascade.samples if samples is None else samples,
         threshold=cascade.threshold if threshold is None else threshold,
+        signal=Signal.LIKELIHOOD if student is not None and student.policy else Signal.VOTES,
         temperature=cascade.temperature,
         rule=cascade.rule,
         keep_steps=cascade.keep_steps,
@@ -137,11 +149,20 @@ def _plan(route: Route, found: Calibrated | None) -> RolloutPlan:
     return RolloutPlan(allowed_loss=calibrated or route.allowed_loss, ladder=route.canary)
 
 
-def _digest(route: Route, found: Calibrated | None) -> str:
-    """Of what decides: a new calibration, rule or student is a new rollout; a new deadline is not."""
+def _digest(route: Route, found: Calibrated | None, student: Model | None) -> str:
+    """Of what decides: a new calibration, rule, student or policy file is a new rollout; a new deadline is not."""
     cascade = route.cascade
     told: list[Any] = [route.student, cascade.samples, cascade.threshold, cascade.temperature, cascade.rule, found]
+    if student is not None and student.policy:
+        told.append(_file_digest(student.policy))
     return hashlib.blake2b(msgspec.json.encode(told), digest_size=8).hexdigest()
+
+
+def _file_digest(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError:  # said by who opens it
+        return ""
 
 
 # --- the calibration file ---------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
     wanted: tuple[Answerer, ...] = (Answerer.TEACHER,)
     only_successes: bool = True
+    by_teacher: bool = False
+    """Each decision says which teachers chose it (``Labelled.said``): what ``teachers`` weighs them by."""
     fractions: dict[str, float] = msgspec.field(default_factory=lambda: dict(FRACTIONS))
     """Shares of tasks by split, the one to learn from first; ``{"train": 1.0}``: no split."""
     seed: int = 0
@@ -50,6 +52,7 @@ def build(
     wanted: Collection[Answerer] = TEACHER,
     *,
     only_successes: bool = True,
+    by_teacher: bool = False,
     fractions: Mapping[str, float] = FRACTIONS,
     seed: int = 0,
     equal: Equal | str = Equal.REFUSE,
@@ -64,6 +67,7 @@ def build(
     recipe = Recipe(
         wanted=tuple(sorted(wanted)),
         only_successes=only_successes,
+        by_teacher=by_teacher,
         fractions=dict(fractions),
         seed=seed,
         equal=Equal(equal),
@@ -99,6 +103,7 @@ class Gathering:
             trajectories,
             recipe.wanted,
             only_successes=recipe.only_successes,
+            by_teacher=recipe.by_teacher,
             counting=self.counting,
             listen=listen,
             past=recipe.past,

@@ -37,6 +37,7 @@ def write(
     wanted: Collection[Answerer] = TEACHER,
     *,
     only_successes: bool = True,
+    by_teacher: bool = False,
     fractions: Mapping[str, float] = FRACTIONS,
     seed: int = 0,
     equal: Equal | str = Equal.REFUSE,
@@ -53,6 +54,7 @@ def write(
     recipe = Recipe(
         wanted=tuple(sorted(wanted)),
         only_successes=only_successes,
+        by_teacher=by_teacher,
         fractions=dict(fractions),
         seed=seed,
         equal=Equal(equal),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 import msgspec
 
 from potstill.distill.weights.data.evidence import distribution_of
-from potstill.distill.weights.data.labelled import Labelled
+from potstill.distill.weights.data.labelled import Labelled, Said
 from potstill.errors import ConfigError
 from potstill.trajectories.choices import Choice, LeftOut, all_choices
 from potstill.types import Answerer, Situation, Struct, Trajectory
@@ -51,21 +51,23 @@ def labelled(
     wanted: Collection[Answerer] = TEACHER,
     *,
     only_successes: bool = True,
+    by_teacher: bool = False,
     counting: Counting | None = None,
     listen: Callable[[Trajectory], object] | None = None,
     past: int | None = None,
 ) -> Iterator[Labelled]:
     """Every decision of the ``wanted`` answerers, in the order of episodes and steps; weights and counts are 1.
 
-    ``listen`` is told each episode before it is read. ``past``: turns that a situation keeps, the newest; None: all. A
-    student that reads no past takes 0: with all of it, an episode's data grow with the square of its steps. Raises
+    ``by_teacher``: with who chose it (``Labelled.said``). ``listen`` is told each episode before it is read. ``past``:
+    turns that a situation keeps, the newest; None: all. A student that reads no past takes 0: with all of it, an
+    episode's data grow with the square of its steps. Raises
     ``ConfigError`` for episodes of two tenants.
     """
     counts = counting or Counting()
     seen = _of_one_tenant(trajectories, counts, listen)
     for trajectory, choice in all_choices(seen, wanted, only_successes=only_successes, left_out=counts.left_out):
         counts.met += 1
-        yield _labelled(trajectory, choice, past)
+        yield _labelled(trajectory, choice, _said(trajectory) if by_teacher else (), past)
 
 
 def _of_one_tenant(
@@ -86,7 +88,12 @@ def _of_one_tenant(
         yield trajectory
 
 
-def _labelled(trajectory: Trajectory, choice: Choice, past: int | None) -> Labelled:
+def _said(trajectory: Trajectory) -> tuple[Said, ...]:
+    known = None if trajectory.outcome is None else trajectory.outcome.success
+    return (Said(teacher=trajectory.teacher or "", times=1, won=int(known is True), lost=int(known is False)),)
+
+
+def _labelled(trajectory: Trajectory, choice: Choice, said: tuple[Said, ...], past: int | None) -> Labelled:
     known = distribution_of(choice.step, choice.admissible)
     return Labelled(
         environment=trajectory.task.environment,
@@ -102,6 +109,7 @@ def _labelled(trajectory: Trajectory, choice: Choice, past: int | None) -> Label
         votes=known.votes,
         log_probabilities=known.log_probabilities,
         reasoning=choice.step.reasoning,
+        said=said,
     )
 
 

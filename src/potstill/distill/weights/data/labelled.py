@@ -34,6 +34,16 @@ class Evidence(StrEnum):
     """How likely it found each admissible action."""
 
 
+class Said(Struct, frozen=True, kw_only=True):
+    """How often one teacher chose a decision's action, and how the episodes ended in which it did."""
+
+    teacher: str
+    times: int
+    won: int = 0
+    lost: int = 0
+    """``times`` less both: episodes whose outcome is not known."""
+
+
 class Labelled(Struct, frozen=True, kw_only=True):
     """One decision to learn from."""
 
@@ -55,6 +65,8 @@ class Labelled(Struct, frozen=True, kw_only=True):
     log_probabilities: tuple[float, ...] = ()
     """For each of ``admissible``, natural, adding up to 1 as probabilities; only where ``evidence`` says so."""
     reasoning: str = ""
+    said: tuple[Said, ...] = ()
+    """Who chose ``action`` here, by teacher's name; only where data are made ``by_teacher``."""
     count: int = 1
     """How often this decision was met."""
     weight: float = 1.0

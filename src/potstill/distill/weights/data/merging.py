@@ -4,7 +4,7 @@ What it knows: what is to be remembered of a decision between the passes (some 2
 decisions themselves (its caller comes with each a second time), files.
 
 Of equal decisions the one with the best evidence is kept (likelihoods, then votes, then the bare action), of these the
-first by episode's id and step. Votes add up.
+first by episode's id and step. Votes add up, and so does what each teacher said.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from array import array
 import msgspec
 import numpy as np
 
-from potstill.distill.weights.data.labelled import Evidence, Labelled, decision_key, state_key
+from potstill.distill.weights.data.labelled import Evidence, Labelled, Said, decision_key, state_key
 
 _GIVEN = 2**64 - 1
 _RANK = {Evidence.LOG_PROBABILITIES: 0, Evidence.VOTES: 1, Evidence.ONE_HOT: 2}
@@ -32,6 +32,7 @@ class Merging:
         self._steps = array("Q")
         self._states = array("Q")
         self._votes: dict[int, dict[str, int]] = {}
+        self._said: dict[int, dict[str, tuple[int, int, int]]] = {}
         self._kinds = array("L")
         self._kind_numbers: dict[str, int] = {}
         self.actions: set[str] = set()
@@ -58,6 +59,10 @@ class Merging:
             votes = self._votes.setdefault(row, {})
             for action, count in zip(decision.admissible, decision.votes, strict=True):
                 votes[action] = votes.get(action, 0) + count
+        for one in decision.said:
+            said = self._said.setdefault(row, {})
+            times, won, lost = said.get(one.teacher, (0, 0, 0))
+            said[one.teacher] = (times + one.times, won + one.won, lost + one.lost)
         if len(self.actions) < 2:
             self.actions.add(decision.action)
 
@@ -106,9 +111,11 @@ class Merging:
         if row is None or (decision.trajectory_id, decision.step_index) != (self._episodes[row], self._steps[row]):
             return None
         self._steps[row] = _GIVEN
+        said = sorted(self._said.get(row, {}).items())
         votes = self._votes[row] if decision.evidence is Evidence.VOTES else {}
         return msgspec.structs.replace(
             decision,
             count=self._counts[row],
             votes=tuple(votes[action] for action in decision.admissible) if votes else (),
+            said=tuple(Said(teacher=name, times=times, won=won, lost=lost) for name, (times, won, lost) in said),
         )

@@ -24,6 +24,8 @@ class Kind(StrEnum):
     """Cross-entropy with the teacher's action."""
     SOFT = "soft"
     """A divergence from the teacher's distribution over the admissible actions."""
+    MARGIN = "margin"
+    """How far the teacher's action falls short of beating each other one by a margin."""
 
 
 class Direction(StrEnum):
@@ -60,6 +62,8 @@ class Loss(Struct, frozen=True, kw_only=True):
     smoothing: float = 0.0
     """Share of the hard label that is spread evenly over the admissible actions (arXiv 1512.00567, section 7)."""
     rest: Rest = Rest.BUCKET
+    margin: float = 1.0
+    """By how much the teacher's action must beat the others, in logits; for kind=margin."""
 
     def __post_init__(self) -> None:
         one_of("kind of loss", self.kind, Kind)
@@ -70,7 +74,12 @@ class Loss(Struct, frozen=True, kw_only=True):
         _between("smoothing", self.smoothing, 0.0, 1.0)
         if self.smoothing == 1.0:
             raise ConfigError("smoothing=1 leaves nothing of the label. Give less than 1, such as smoothing=0.1.")
-        if self.kind == Kind.HARD:
+        _between("margin", self.margin, 0.01, 100.0)
+        if self.kind != Kind.MARGIN and self.margin != 1.0:
+            raise ConfigError(f"margin={self.margin} means nothing for kind={self.kind.value}. Give kind=margin.")
+        if self.kind == Kind.MARGIN and self.smoothing:
+            raise ConfigError(f"smoothing={self.smoothing} means nothing for kind=margin. Leave it out.")
+        if self.kind != Kind.SOFT:
             self._refuse_soft_options()
         elif self.hard_share == 1.0:
             raise ConfigError("hard_share=1 leaves nothing of the soft loss. Give kind=hard, or a hard_share below 1.")
@@ -81,11 +90,13 @@ class Loss(Struct, frozen=True, kw_only=True):
         plain = {"direction": Direction.FORWARD, "temperature": 1.0, "hard_share": 0.0, "rest": Rest.BUCKET}
         for name, value in plain.items():
             if (given := getattr(self, name)) != value:
-                raise ConfigError(f"{name}={given} means nothing for kind=hard. Leave it out, or give kind=soft.")
+                raise ConfigError(
+                    f"{name}={given} means nothing for kind={self.kind.value}. Leave it out, or give kind=soft."
+                )
 
     @property
     def needs_labels(self) -> bool:
-        return self.kind == Kind.HARD or self.hard_share > 0
+        return self.kind != Kind.SOFT or self.hard_share > 0
 
     @property
     def needs_teacher(self) -> bool:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from potstill.distill.weights.losses import checks
-from potstill.distill.weights.losses.config import Loss
+from potstill.distill.weights.losses.config import Kind, Loss
 from potstill.distill.weights.losses.hard import hard_rows
+from potstill.distill.weights.losses.margin import margin_rows
 from potstill.distill.weights.losses.rows import everything, weighted_mean
 from potstill.distill.weights.losses.soft import soft_rows
 from potstill.distill.weights.losses.targets import Teacher, paired
@@ -53,10 +54,13 @@ class Objective(NamedTuple):
     ) -> Tensor:
         """The loss of each row, shape ``(B,)``."""
         mask_BA = mask  # None costs nothing: there is no mask to apply
+        mask_BA = mask  # None costs nothing: there is no mask to apply
         self._check(logits_BA, mask_BA, labels, teacher)
         config = self.config
         if teacher is None or not config.needs_teacher:
             assert labels is not None
+            if config.kind == Kind.MARGIN:
+                return margin_rows(logits_BA, labels, mask_BA, margin=config.margin)
             return hard_rows(logits_BA, labels, mask_BA, smoothing=config.smoothing)
         student_BN, teacher_BN, mask_BN = paired(logits_BA, teacher, mask_BA, config.rest)
         soft_B = soft_rows(student_BN, teacher_BN, mask_BN, temperature=config.temperature, direction=config.direction)

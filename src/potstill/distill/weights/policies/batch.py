@@ -7,7 +7,7 @@ Letters: B decisions, A actions at most.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,14 @@ class Examples(Protocol):
 
     def problem(self) -> str | None:
         """Why nothing can be learnt from these data, for a person; None where something can."""
+
+
+@runtime_checkable
+class Graded(Protocol):
+    """Data that know which decisions are easy: what a curriculum begins with."""
+
+    def easiest_first(self) -> Integers:
+        """Every row once."""
 
 
 def ragged(lengths: Sequence[int]) -> Integers:

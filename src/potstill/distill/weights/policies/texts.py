@@ -56,6 +56,11 @@ def vocabulary_of(examples: Iterable[Labelled], *, least: int = 2, most: int = 4
     for example in examples:
         texts.update((example.situation.goal, example.situation.observation), example.admissible)
         texts.update(text for turn in example.situation.past for text in (turn.observation, turn.action))
+    return words_of(texts, least=least, most=most)
+
+
+def words_of(texts: Iterable[str], *, least: int = 2, most: int = 4000) -> list[str]:
+    """Words that stand in at least ``least`` of the texts, the commonest first; ties in alphabetical order."""
     counts = Counter(word for text in texts for word in set(split(text)))
     common = sorted((-count, word) for word, count in counts.items() if count >= least)
     return [word for _, word in common[:most]]
@@ -94,6 +99,11 @@ class TextExamples:
         if self._kinds == 1:
             return "the teacher's action is the same in every decision"
         return None
+
+    def easiest_first(self) -> Integers:
+        """By how many actions there are to choose among, then by how much has happened; else as they come."""
+        rows = np.lexsort((np.diff(self._past_at), np.diff(self._candidates_at)))
+        return rows.astype(np.int64)
 
     def batch(self, rows: Integers) -> Batch:
         rows = np.asarray(rows, np.int64)

@@ -6,14 +6,12 @@ Written beside and renamed, after an fsync: a kill leaves the earlier one. Read 
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from potstill.distill.weights.policies.pytorch import load_torch
+from potstill.durable import replacing
 from potstill.errors import ConfigError
 
 FORMAT = 1
@@ -22,19 +20,8 @@ FORMAT = 1
 def write_checkpoint(path: Path, identity: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Replace the file as a whole. ``identity``: everything that must be equal in the run that goes on from it."""
     content = {"format": FORMAT, "identity": dict(identity), **state}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            load_torch().save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
-    _sync_folder(path.parent)
+    with replacing(path) as file:
+        load_torch().save(content, file)
 
 
 def read_checkpoint(path: Path, identity: Mapping[str, str]) -> dict[str, Any]:
@@ -65,15 +52,3 @@ def _must_be_equal(path: Path, written: Mapping[str, str], wanted: Mapping[str, 
 def _short(value: str | None) -> str:
     text = "absent" if value is None else value
     return text if len(text) <= 40 else f"{text[:12]}..."
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable where the system has folders that can be synchronised."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

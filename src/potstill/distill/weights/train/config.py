@@ -6,7 +6,9 @@ import math
 
 import msgspec
 
+from potstill.distill.weights.losses.balance import Part
 from potstill.distill.weights.losses.config import Kind, Loss
+from potstill.distill.weights.train.adaptive import Adaptive
 from potstill.distill.weights.train.schedule import SCHEDULES
 from potstill.errors import ConfigError, one_of
 from potstill.types import Struct
@@ -38,6 +40,12 @@ class TrainConfig(Struct, frozen=True, kw_only=True):
     patience: int = 8
     """Evaluations without a better one after which training stops; 0: never."""
     loss: Loss = msgspec.field(default_factory=lambda: Loss(kind=Kind.HARD))
+    adaptive: Adaptive | None = None
+    """What of ``loss``, and of the decisions shown, follows the student's progress."""
+    mix: tuple[Part, ...] = ()
+    """Several losses instead of ``loss``."""
+    balanced: bool = True
+    """A mix's shares are shares of the gradient, whatever each loss's scale; else they are plain factors."""
     threads: int = 1
     """Of PyTorch. The order of sums, and so the last bits, depend on it."""
 
@@ -50,6 +58,12 @@ class TrainConfig(Struct, frozen=True, kw_only=True):
                 _least(name, getattr(self, name), 1)
         for name in ("seed", "warmup", "patience", "weight_decay"):
             _least(name, getattr(self, name), 0)
+        if self.adaptive is not None:
+            if self.mix:
+                raise ConfigError("Adaptive rules change one loss, and here several are mixed. Give one of both.")
+            self.adaptive.must_fit(self.loss)
+        if len(self.mix) == 1:
+            raise ConfigError("A mix of one loss is that loss. Give another part, or the loss alone: --loss kind=soft")
         for name in ("learning_rate", "clip"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):

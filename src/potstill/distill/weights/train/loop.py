@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from potstill.distill.weights.losses.objective import Objective, loss_of
-from potstill.distill.weights.losses.targets import Probabilities
-from potstill.distill.weights.policies.batch import Batch, Examples, Tensor
+from potstill.distill.weights.policies.batch import Batch, Examples, Graded, Integers
 from potstill.distill.weights.policies.pytorch import Module, load_torch
+from potstill.distill.weights.train.adaptive import learnt, shown_at
 from potstill.distill.weights.train.checkpoint import read_checkpoint, write_checkpoint
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.interrupts import deferred
+from potstill.distill.weights.train.objectives import check_batch, step_loss
 from potstill.distill.weights.train.progress import Look, Progress
 from potstill.distill.weights.train.schedule import rate_at, rows_of
 from potstill.errors import ConfigError, PotstillError
@@ -85,6 +85,7 @@ def train(
     ``KeyboardInterrupt`` comes after the step or the evaluation, when its checkpoint is written; the second at once.
     """
     _must_teach(data, held_out)
+    easiest = _easiest_first(data, held_out, config)
     total, every = config.total(len(data)), config.looks_every(len(data))
     told = _identity(config, data, held_out, evaluate, identity or {})
     with torch.random.fork_rng(devices=[]), threads(config.threads), deferred() as interrupted:
@@ -93,8 +94,7 @@ def train(
         progress = Progress()
         if keeping is not None and keeping.resume:
             progress = _restore(read_checkpoint(keeping.path, told), network, optimizer)
-        objective = loss_of(config.loss, check=False)
-        _check_batch(network, data, config)
+        check_batch(network, data.batch(np.arange(min(len(data), config.batch), dtype=np.int64)), config)
         kept_at = clock()
 
         def keep() -> None:
@@ -117,9 +117,9 @@ def train(
                     keep()
             if at_end or progress.waited(config.patience):
                 break
-            rows = rows_of(progress.step, decisions=len(data), batch=config.batch, seed=config.seed)
+            rows = _rows(progress, len(data), config, easiest)
             rate = _rate(progress.step, total, config)
-            progress.stepped(_step(network, optimizer, objective, data.batch(rows), rate, config.clip, progress.step))
+            progress.stepped(_step(network, optimizer, data.batch(rows), rate, config, progress))
             watch(progress, total)
             if keeping is not None and _due(keeping, progress.step, clock() - kept_at):
                 keep()
@@ -153,33 +153,32 @@ def _rate(step: int, total: int, config: TrainConfig) -> float:
     return rate_at(step, total, peak=config.learning_rate, schedule=config.schedule, warmup=config.warmup)
 
 
-def _step(
-    network: Any, optimizer: Any, objective: Objective, batch: Batch, rate: float, clip: float, step: int
-) -> float:
+def _rows(progress: Progress, decisions: int, config: TrainConfig, easiest: Integers | None) -> Integers:
+    """The step's decisions: of all, or of the easiest ones as far as a curriculum has come."""
+    if easiest is None or config.adaptive is None:
+        return rows_of(progress.step, decisions=decisions, batch=config.batch, seed=config.seed)
+    shown = shown_at(decisions, config.adaptive, learnt(progress.history), least=config.batch)
+    return easiest[rows_of(progress.step, decisions=shown, batch=config.batch, seed=config.seed)]
+
+
+def _step(network: Any, optimizer: Any, batch: Batch, rate: float, config: TrainConfig, progress: Progress) -> float:
     if not network.training:
         network.train()
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
-    loss = _loss(network, objective, batch)
+    loss = step_loss(network, batch, config, progress)
     loss.backward()
-    norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), clip))
+    norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip))
     value = float(loss.detach())
     if not (math.isfinite(value) and math.isfinite(norm)):
         raise Diverged(
-            f"At step {step + 1} the loss is {value} and its gradient's norm {norm} (learning rate {rate:.2g}): the "
-            "training diverged. The last checkpoint is kept. Give a smaller learning rate, or look for values in the "
-            "data that are no numbers."
+            f"At step {progress.step + 1} the loss is {value} and its gradient's norm {norm} (learning rate "
+            f"{rate:.2g}): the training diverged. The last checkpoint is kept. Give a smaller learning rate, or look "
+            "for values in the data that are no numbers."
         )
     optimizer.step()
     return value
-
-
-def _loss(network: Any, objective: Objective, batch: Batch) -> Tensor:
-    teacher = None if batch.probabilities_BA is None else Probabilities(batch.probabilities_BA)
-    return objective(
-        network(batch.inputs), mask=batch.mask_BA, labels=batch.target_B, teacher=teacher, weights=batch.weight_B
-    )
 
 
 def _look(network: Any, progress: Progress, held_out: Examples | None, evaluate: Evaluator | None) -> None:
@@ -203,12 +202,17 @@ def _must_teach(data: Examples, held_out: Examples | None) -> None:
         raise ConfigError("No decision is held out, so nothing says when to stop. Hold more tasks out, or none.")
 
 
-def _check_batch(network: Any, data: Examples, config: TrainConfig) -> None:
-    """One batch through the checked loss: shapes, labels and distributions that do not fit are refused at once."""
-    batch = data.batch(np.arange(min(len(data), config.batch), dtype=np.int64))
-    network.eval()
-    with torch.no_grad():
-        _loss(network, loss_of(config.loss), batch)
+def _easiest_first(data: Examples, held_out: Examples | None, config: TrainConfig) -> Integers | None:
+    """The decisions by difficulty where a curriculum wants them so. Raises ``ConfigError`` where nothing can adapt."""
+    if config.adaptive is None:
+        return None
+    if held_out is None:
+        raise ConfigError("Adaptive rules follow what is learnt of held-out decisions, and none is held out.")
+    if config.adaptive.curriculum is None:
+        return None
+    if not isinstance(data, Graded):
+        raise ConfigError("A curriculum needs data that know which decisions are easy, and these do not.")
+    return data.easiest_first()
 
 
 def _due(keeping: Keeping, step: int, passed_s: float) -> bool:

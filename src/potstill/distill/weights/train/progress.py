@@ -31,6 +31,8 @@ class Progress:
         self.best: float | None = None
         self.best_weights: dict[str, Any] | None = None
         self.history: list[Look] = []
+        self.norms: list[float] = []
+        """Mean gradient norms of the parts of a mixed loss."""
 
     def stepped(self, loss: float) -> None:
         self.step += 1
@@ -52,7 +54,7 @@ class Progress:
 
     def numbers(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in _PLAIN}
-        return {**plain, "history": [list(look) for look in self.history]}
+        return {**plain, "history": [list(look) for look in self.history], "norms": self.norms}
 
     @classmethod
     def restored(cls, numbers: Mapping[str, Any], best_weights: dict[str, Any] | None) -> Progress:
@@ -60,6 +62,7 @@ class Progress:
         for name in _PLAIN:
             setattr(progress, name, numbers[name])
         progress.best_weights = best_weights
+        progress.norms = list(numbers["norms"])
         progress.history = [Look(*look) for look in numbers["history"]]
         return progress
 

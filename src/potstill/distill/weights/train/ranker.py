@@ -18,11 +18,12 @@ from potstill.distill.weights.gate import Side
 from potstill.distill.weights.gate_shapes import Question
 from potstill.distill.weights.policies.batch import Examples
 from potstill.distill.weights.policies.pytorch import load_torch
-from potstill.distill.weights.policies.ranker import Ranker, new_ranker, ranker_shape
+from potstill.distill.weights.policies.ranker import Ranker, RankerShape, new_ranker, ranker_shape
 from potstill.distill.weights.policies.texts import TextExamples, vocabulary_of
 from potstill.distill.weights.train.loop import Evaluator, Keeping, Trained, train
 from potstill.distill.weights.train.progress import Progress
 from potstill.distill.weights.train.recipe import RankerRecipe, Recipe
+from potstill.edge.policy import Policy
 from potstill.errors import ConfigError
 
 torch = load_torch()
@@ -60,6 +61,27 @@ def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Ran
     return Prepared(new_ranker(shape, seed=recipe.train.seed, dropout=recipe.dropout), data, held)
 
 
+def continued(policy: Policy, learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Recipe) -> Prepared:
+    """A written policy's own network, to be trained on. Its words stay: one that it does not know falls into a bucket.
+
+    Raises ``ConfigError`` for a policy of another kind or of fewer bits, and as ``prepare`` does.
+    """
+    if policy.kind != "ranker" or any(array.dtype != np.float32 for array in policy.arrays.values()):
+        raise ConfigError(
+            f"A policy of the kind '{policy.kind}' with {policy.parameters} parameters cannot be trained on: only a "
+            "ranker in float32 can. Give the file that was trained, before it was compressed."
+        )
+    shape = msgspec.convert({name: policy.config[name] for name in RankerShape.__struct_fields__}, RankerShape)
+    words = shape.words()
+    data, held = TextExamples(learn, words), TextExamples(held_out, words)
+    problem = data.problem()
+    if problem is not None:
+        raise ConfigError(f"Nothing can be learnt: {problem}. Record other episodes, or more of them.")
+    network = new_ranker(shape, seed=recipe.train.seed, dropout=recipe.dropout)
+    network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in policy.arrays.items()})
+    return Prepared(network, data, held)
+
+
 def teach(
     prepared: Prepared,
     recipe: Recipe,
@@ -67,9 +89,18 @@ def teach(
     evaluate: Evaluator | None = None,
     keeping: Keeping | None = None,
     watch: Callable[[Progress, int], None] = lambda progress, total: None,
+    parent: str = "",
 ) -> Trained:
-    """Train the prepared network; it holds the best weights afterwards. Raises as ``loop.train``."""
-    network = {"network": msgspec.json.encode(prepared.network.shape.config()).decode(), "dropout": str(recipe.dropout)}
+    """Train the prepared network; it holds the best weights afterwards. Raises as ``loop.train``.
+
+    ``parent``: the version that it goes on from; a checkpoint belongs to one.
+    """
+    begun = {"parent": parent} if parent else {}
+    network = {
+        **begun,
+        "network": msgspec.json.encode(prepared.network.shape.config()).decode(),
+        "dropout": str(recipe.dropout),
+    }
     return train(
         prepared.network,
         prepared.data,
@@ -97,7 +128,7 @@ def trained_side(network: Ranker) -> Side:
     words = network.shape.words()
 
     def answer(questions: Sequence[Question]) -> list[Any]:
-        batch = TextExamples([_unlabelled(question) for question in questions], words).batch(np.arange(len(questions)))
+        batch = TextExamples([unlabelled(question) for question in questions], words).batch(np.arange(len(questions)))
         network.eval()
         with torch.inference_mode():
             logits_BN = network(batch.inputs).numpy()
@@ -112,7 +143,8 @@ def questions_of(decisions: Sequence[Labelled], most: int = ASKED) -> list[Quest
     return [Question(situation=decision.situation, admissible=decision.admissible) for decision in some]
 
 
-def _unlabelled(question: Question) -> Labelled:
+def unlabelled(question: Question) -> Labelled:
+    """The question as a decision, whose label nobody reads."""
     return Labelled(
         environment="",
         task_id="",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from potstill.distill.weights.train.config import TrainConfig
@@ -9,25 +11,40 @@ from potstill.edge.mlp import ACTIVATIONS
 from potstill.errors import ConfigError, one_of
 from potstill.types import Struct
 
-STUDENTS = ("ranker", "mlp")
+STUDENTS = ("ranker", "film", "mlp", "lm")
 """Kinds of students that ``distill weights`` trains from episodes in a store."""
 
 
 class RankerRecipe(Struct, frozen=True, kw_only=True):
     """A ranker's. Raises ``ConfigError`` for values that mean nothing."""
 
+    student: ClassVar[str] = "ranker"
+
     width: int = 64
     dropout: float = 0.1
     train: TrainConfig = msgspec.field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        if not 4 <= self.width <= 512:
-            raise ConfigError(f"width is {self.width}. Allowed: 4 to 512; 64 makes about 100 thousand parameters.")
-        _must_drop_a_share(self.dropout)
+        _check(self.width, self.dropout, "100 thousand")
+
+
+class FilmRecipe(Struct, frozen=True, kw_only=True):
+    """A grid student's. Raises ``ConfigError`` for values that mean nothing."""
+
+    student: ClassVar[str] = "film"
+
+    width: int = 64
+    dropout: float = 0.1
+    train: TrainConfig = msgspec.field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        _check(self.width, self.dropout, "215 thousand")
 
 
 class MlpRecipe(Struct, frozen=True, kw_only=True):
     """A multilayer perceptron's. Raises ``ConfigError`` for values that mean nothing."""
+
+    student: ClassVar[str] = "mlp"
 
     width: int = 64
     """Units of a hidden layer."""
@@ -46,7 +63,13 @@ class MlpRecipe(Struct, frozen=True, kw_only=True):
         _must_drop_a_share(self.dropout)
 
 
-Recipe = RankerRecipe | MlpRecipe
+Recipe = RankerRecipe | FilmRecipe | MlpRecipe
+
+
+def _check(width: int, dropout: float, made: str) -> None:
+    if not 4 <= width <= 512:
+        raise ConfigError(f"width is {width}. Allowed: 4 to 512; 64 makes about {made} parameters.")
+    _must_drop_a_share(dropout)
 
 
 def _must_drop_a_share(dropout: float) -> None:

@@ -1,0 +1,85 @@
+"""The options of ``potstill distill weights --student lm``, their defaults, and what is printed. Parses and prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from potstill.cli.output import emit_json, emit_table, note
+from potstill.cli.run_options import Decorator, typed_options
+from potstill.errors import ConfigError
+
+lm_options: tuple[Decorator, ...] = (
+    click.option("--base", help="lm: what is tuned: smollm2-135m, a GGUF file or a checkpoint folder."),
+    click.option("--rank", type=int, default=16, show_default=True, help="lm: inner width of the adapters."),
+    click.option(
+        "--history", "history_turns", type=click.IntRange(0), help="lm: past turns in prompts. [default: all]"
+    ),
+    click.option(
+        "--list-admissible/--no-list-admissible",
+        default=False,
+        show_default=True,
+        help="lm: write the admissible actions into prompts. It is held to them either way.",
+    ),
+    click.option(
+        "--reasoning", default="none", show_default=True, help="lm: none, or with-action where the teacher reasoned."
+    ),
+    click.option(
+        "--demos",
+        "demonstrations",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="lm: demonstrations in each prompt, found as run finds them. With 0 it must never be shown any.",
+    ),
+    click.option(
+        "--span", "span_options", multiple=True, help="lm: KIND=WEIGHT of tokens: text, reasoning. [default: 1 and 0.3]"
+    ),
+    click.option("--merged", is_flag=True, help="lm: write whole weights, which need no base, instead of adapters."),
+)
+_PARAMETERS = (
+    "base",
+    "rank",
+    "history_turns",
+    "list_admissible",
+    "reasoning",
+    "demonstrations",
+    "span_options",
+    "merged",
+)
+_DEFAULTS = {"epochs": 2, "batch": 8, "learning_rate": 5e-4, "patience": 3}
+"""Instead of the ranker's, where they are not typed."""
+
+
+def refuse_lm_options(typed: Mapping[str, str]) -> None:
+    """Raises ``ConfigError`` for options that mean something for language models only."""
+    for name in _PARAMETERS:
+        if name in typed:
+            raise ConfigError(f"{typed[name]} is for language models. Type: --student lm, or leave it away.")
+
+
+def tune(options: dict[str, Any], *, dry_run: bool, json_mode: bool) -> None:
+    """Plan, train and print a language-model student. Raises as ``lm_session`` does."""
+    typed = typed_options()
+    if "width" in typed:
+        raise ConfigError(f"{typed['width']} is for rankers; a language model has its base's. Type: --rank 16")
+    from potstill.cli import lm_session as session
+
+    plan = session.planned({**options, **{name: value for name, value in _DEFAULTS.items() if name not in typed}})
+    if dry_run:
+        row = session.estimate(plan)
+        emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
+        return
+    made = session.make(plan)
+    if json_mode:
+        emit_json(made._asdict())
+        return
+    shown = {name: value for name, value in made._asdict().items() if name not in ("parity", "data", "manifest_sha256")}
+    emit_table(list(shown), [list(shown.values())], json_mode=False, title=str(plan.out))
+    note(
+        f"Read back from the disk it decides as what was trained: agreement {made.parity['agreement']:.4g} on "
+        f"{made.parity['questions']} held-out questions."
+    )
+    note(f"Next: potstill run --env {plan.environment} --student tuned:{plan.out} --arm zero-shot")

@@ -1,0 +1,296 @@
+"""Makes a language-model student: episodes out of the store, prompts as ``run`` writes them, training, folder, lineage.
+
+What it knows: where the parts of a training lie. What it does not do: parse or print (``lm_options``), learn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+import msgspec
+
+from potstill.cli import weights_session as shared
+from potstill.cli.output import note, progress
+from potstill.cli.run_plan import pairs
+from potstill.distill.weights.data import Labelled, digest_of
+from potstill.distill.weights.data.manifest import Manifest as DataManifest
+from potstill.distill.weights.lm.chats import Chat, Shown, chats
+from potstill.distill.weights.lm.recipe import LmRecipe
+from potstill.distill.weights.losses.spans import SpanKind
+from potstill.distill.weights.train.config import TrainConfig
+from potstill.envs.registry import describe
+from potstill.errors import ConfigError, MissingExtra, one_of
+from potstill.models.tuned_file import Voice
+from potstill.trajectories.opening import read_store
+
+if TYPE_CHECKING:
+    from potstill.distill.weights.lm.student import Prepared
+    from potstill.distill.weights.train.loop import Trained
+
+PACKAGES = ("torch", "transformers", "peft")
+
+
+class LmPlan(NamedTuple):
+    """A student that is ready to be made."""
+
+    out: Path
+    recipe: LmRecipe
+    db: str
+    filters: dict[str, Any]
+    environment: str
+    held_out: float
+    resume: bool
+    key: Path | None
+    merged: bool
+
+    @property
+    def folder(self) -> Path:
+        return self.out.with_name(self.out.name + shared.TRAINING)
+
+
+class Made(NamedTuple):
+    """What was trained and written."""
+
+    folder: str
+    base: str
+    size_bytes: int
+    parameters: int
+    """Of the adapters."""
+    episodes: int
+    decisions: int
+    held_out: int
+    steps: int
+    best_step: int
+    agreement_before: float
+    """Of the base with the same prompts, on the held-out decisions."""
+    agreement: float
+    ended: str
+    cpu_s: float
+    data: str
+    manifest_sha256: str
+    parity: dict[str, Any]
+
+
+class Read(NamedTuple):
+    """What the store gave."""
+
+    data: DataManifest
+    learn: list[Chat]
+    held_out: list[Chat]
+    instructions: str
+
+
+def planned(options: dict[str, Any]) -> LmPlan:
+    """Everything that can be refused without reading an episode. Raises ``ConfigError``, ``MissingExtra``."""
+    if any(importlib.util.find_spec(package) is None for package in PACKAGES):
+        raise MissingExtra("Tuning a language model", "lm")
+    if not options["base"]:
+        raise ConfigError("Nothing says what is tuned. Type for example: --base smollm2-135m")
+    if options["play"]:
+        raise ConfigError("--play is for rankers: a language model is judged by held-out decisions. Leave it away.")
+    out = shared.place_of(options["out"], "--out student-lm")
+    _refuse_used(out)
+    names = ("seed", "epochs", "steps", "batch", "learning_rate", "schedule", "patience", "threads")
+    given = {name: options[name] for name in names}
+    if options["loss_options"]:
+        raise ConfigError(
+            "--loss is for rankers: a language model learns the teacher's tokens. Weigh them with --span."
+        )
+    voice = Voice(
+        reasoning=options["reasoning"],
+        history_turns=options["history_turns"],
+        list_admissible=options["list_admissible"],
+    )
+    recipe = LmRecipe(
+        base=options["base"],
+        rank=options["rank"],
+        alpha=2.0 * options["rank"],
+        voice=voice,
+        demonstrations=options["demonstrations"],
+        spans=_spans(options["span_options"]),
+        train=TrainConfig(**given, warmup=10, weight_decay=0.0, evaluate_every=options["look_every"]),
+    )
+    filters = shared.filters_of(options)
+    environment = shared.environment_of(options["db"], filters, options["environment"])
+    return LmPlan(
+        out=out,
+        recipe=recipe,
+        db=options["db"],
+        filters={**filters, "environment": environment},
+        environment=environment,
+        held_out=options["held_out"],
+        resume=options["resume"],
+        key=options["key"],
+        merged=options["merged"],
+    )
+
+
+def _refuse_used(out: Path) -> None:
+    from potstill.distill.weights.lm.folder import refuse_used
+
+    refuse_used(out)
+
+
+def _spans(given: tuple[str, ...]) -> dict[SpanKind, float]:
+    weights = {SpanKind.TEXT: 1.0, SpanKind.REASONING: 0.3}
+    for name, weight in pairs(given, "--span reasoning=0.3").items():
+        one_of("part of an answer", name, [kind.value for kind in weights])
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise ConfigError(f"--span {name}={weight} is no number. Type for example: --span reasoning=0.3")
+        weights[SpanKind(name)] = float(weight)
+    return weights
+
+
+# --- data -----------------------------------------------------------------------------------------------------------
+
+
+def _read(plan: LmPlan, folder: Path) -> Read:
+    manifest, decisions = shared.decisions_of(plan.db, plan.filters, plan.held_out, folder)
+    instructions = describe(plan.environment).instructions
+    learn, held_out = decisions[shared.LEARN], decisions[shared.HELD_OUT]
+    shown = _demonstrations(plan, learn) if plan.recipe.demonstrations else None
+    with read_store(plan.db) as store:
+        found = chats(store.select(**plan.filters), [*learn, *held_out], plan.recipe.agent, instructions, shown)
+    return Read(manifest, found[: len(learn)], found[len(learn) :], instructions)
+
+
+def _demonstrations(plan: LmPlan, learn: list[Labelled]) -> Shown:
+    """What ``run`` would show at the beginning of a task, out of the episodes that are learnt from."""
+    from potstill.distill.context.config import ContextConfig
+    from potstill.distill.context.context import RetrievedDemonstrations
+    from potstill.distill.context.library import build_library
+    from potstill.protocols import ContextQuery
+
+    config = ContextConfig(k=plan.recipe.demonstrations)
+    ids = {decision.trajectory_id for decision in learn}
+    with read_store(plan.db) as store:
+        library = build_library((one for one in store.select(**plan.filters) if one.id in ids), config)
+    context = RetrievedDemonstrations(library, config)
+
+    def shown(trajectory: Any) -> str:
+        query = ContextQuery(
+            task=trajectory.task,
+            goal=trajectory.goal or trajectory.task.goal,
+            observation=trajectory.steps[0].observation.text.strip(),
+            namespace=trajectory.namespace,
+            episode=trajectory.id,
+        )
+        return asyncio.run(context.for_task(query)).text
+
+    return shown
+
+
+# --- making ---------------------------------------------------------------------------------------------------------
+
+
+def estimate(plan: LmPlan) -> dict[str, Any]:
+    """What would be trained, and the CPU seconds that a step says it takes. Leaves nothing behind."""
+    from potstill.distill.weights.lm import student
+
+    with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
+        read = _read(plan, Path(folder))
+    prepared = _prepared(plan, read)
+    steps = plan.recipe.train.total(len(prepared.data))
+    return {
+        "environment": plan.environment,
+        "base": plan.recipe.base,
+        "episodes": read.data.report.episodes,
+        "decisions": len(prepared.data),
+        "held_out": len(prepared.held_out),
+        "longest_prompt": prepared.held_out.longest,
+        "parameters": prepared.parameters,
+        "steps": steps,
+        "cpu_s": steps * student.seconds_a_step(prepared, plan.recipe),
+    }
+
+
+def make(plan: LmPlan) -> Made:
+    """Train and write the student. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
+    from potstill.distill.weights.lm import folder, student
+    from potstill.distill.weights.train.loop import agreement_of
+    from potstill.models.tuned import open_tuned
+
+    read = _read(plan, plan.folder)
+    prepared = _prepared(plan, read)
+    before = agreement_of(prepared.network, prepared.held_out)
+    trained, cpu_s = _train(plan, prepared)
+    agreement = trained.best if trained.best is not None else agreement_of(prepared.network, prepared.held_out)
+    tables: list[dict[str, Any]] = []
+
+    def approve(partial: Path) -> dict[str, Any]:
+        model = open_tuned(partial)
+        found = student.parity(prepared, model, student.questions_of(read.held_out)).summary()
+        asyncio.run(model.aclose())
+        tables.append(found)
+        return {"parity": found}
+
+    metrics = {
+        "agreement": agreement,
+        "agreement_before": before,
+        "steps": trained.steps,
+        "best_step": trained.best_step,
+    }
+    configuration = {"student": "lm", "base_sha256": prepared.base_sha256, **msgspec.to_builtins(plan.recipe)}
+    written = folder.write(
+        plan.out,
+        prepared,
+        plan.recipe,
+        shared.lineage_of(plan.environment, read.data, configuration, metrics),
+        environment=plan.environment,
+        instructions=read.instructions,
+        approve=approve,
+        merged=plan.merged,
+        key=plan.key,
+    )
+    return Made(
+        folder=str(plan.out),
+        base=plan.recipe.base,
+        size_bytes=written.size_bytes,
+        parameters=prepared.parameters,
+        episodes=read.data.report.episodes,
+        decisions=len(prepared.data),
+        held_out=len(prepared.held_out),
+        steps=trained.steps,
+        best_step=trained.best_step,
+        agreement_before=before,
+        agreement=agreement,
+        ended=trained.ended.value,
+        cpu_s=cpu_s,
+        data=digest_of(read.data),
+        manifest_sha256=written.manifest_sha256,
+        parity=tables[0],
+    )
+
+
+def _prepared(plan: LmPlan, read: Read) -> Prepared:
+    from potstill.distill.weights.lm import student
+    from potstill.models.torch_engine import set_threads
+    from potstill.models.torch_lm import find_checkpoint
+
+    set_threads(plan.recipe.train.threads)
+    base = find_checkpoint(plan.recipe.base, progress=note)
+    return student.prepare(base, read.learn, read.held_out, plan.recipe)
+
+
+def _train(plan: LmPlan, prepared: Prepared) -> tuple[Trained, float]:
+    from potstill.distill.weights.lm import student
+    from potstill.distill.weights.train.loop import Keeping
+
+    keeping = Keeping(plan.folder / shared.CHECKPOINT, resume=plan.resume)
+    if keeping.path.exists() and not plan.resume:
+        note(f"{keeping.path} is there and is replaced. To go on from it instead, stop and type --resume.")
+    started = time.process_time()
+    try:
+        with progress(plan.out.name, plan.recipe.train.total(len(prepared.data)), unit="steps") as bar:
+            trained = student.teach(prepared, plan.recipe, keeping=keeping, watch=shared.Watch(bar).told)
+    except KeyboardInterrupt:
+        raise click.Abort from InterruptedError(
+            f"the checkpoint {keeping.path} is kept. To go on, type the same command with --resume"
+        )
+    return trained, time.process_time() - started

@@ -1,0 +1,175 @@
+"""Chats as tokens with weights, and held-out chats as prompts with their candidates: what the training loop reads.
+
+The loop knows decisions among actions; here a decision is a token of the answer among the vocabulary, so that its loss
+is the weighted mean over the tokens of the chosen spans (``losses.spans.span_mean``). Knows ids. Does not run models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from potstill.distill.weights.lm.chats import Chat
+from potstill.distill.weights.losses.spans import Span, SpanKind, span_weights
+from potstill.distill.weights.policies.batch import Batch, Integers
+from potstill.distill.weights.policies.pytorch import load_torch
+from potstill.errors import ConfigError
+from potstill.models.likelihood import Tokens
+from potstill.models.lm_texts import LmTexts
+
+torch = load_torch()
+
+LEAD = "action:"
+"""What stands before the action in an answer with reasoning (``run.prompt.split_reply`` reads it)."""
+
+
+class Row(NamedTuple):
+    """One chat as tokens: ``answer`` and its ``weights`` are as long as each other."""
+
+    prompt: list[int]
+    answer: list[int]
+    weights: list[float]
+
+
+class Spans(NamedTuple):
+    """A batch to learn from, rows aligned at their ends. B rows, T tokens at most, K of answers at most, N learnt."""
+
+    ids_BT: Any
+    mask_BT: Any
+    """1 where there is a token."""
+    keep: int
+    """Positions at the end whose logits are needed (K): the head sees no others."""
+    where_N2: Any
+    """Row, and position among the last ``keep``, whose logits say the next, learnt token."""
+
+
+class Choices(NamedTuple):
+    """Held-out questions: each prompt, and its candidates' tokens."""
+
+    prompts: list[list[int]]
+    candidates: list[list[Tokens]]
+
+
+def row_of(chat: Chat, texts: LmTexts, weights: dict[SpanKind, float]) -> Row:
+    """A chat's tokens; the end of the answer counts as part of the action."""
+    before, action = _answer(chat, texts)
+    said = [*action, *texts.end_ids()]
+    spans = [Span(len(before), len(before) + len(said), SpanKind.TEXT)]
+    if before:
+        spans.insert(0, Span(0, len(before), SpanKind.REASONING))
+    answer = [*before, *said]
+    return Row(texts.prompt_ids(chat.messages), answer, list(span_weights(len(answer), spans, weights)))
+
+
+def _answer(chat: Chat, texts: LmTexts) -> tuple[Tokens, Tokens]:
+    """The tokens before the action, and the action's: split as a model writes them, a space with the word after it."""
+    if not chat.reasoning:
+        return (), texts.action_ids(chat.action)
+    return thought_ids(chat, texts), texts.answer_ids(f" {chat.action}")
+
+
+def thought_ids(chat: Chat, texts: LmTexts) -> Tokens:
+    return texts.answer_ids(f"{texts.gap}reasoning: {chat.reasoning}\n") + texts.answer_ids(LEAD)
+
+
+class LmExamples:
+    """Chats to learn from. Satisfies ``policies.batch.Examples``."""
+
+    def __init__(self, chats: Sequence[Chat], texts: LmTexts, weights: dict[SpanKind, float], vocabulary: int) -> None:
+        """``vocabulary``: how many logits the model has, which may be more than the tokenizer's entries."""
+        self.rows = [row_of(chat, texts, weights) for chat in chats]
+        self._weights = [chat.weight for chat in chats]
+        self._vocabulary = vocabulary
+        self.digest = digest_of([self.rows, self._weights])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, rows: Integers) -> Batch:
+        some = [self.rows[at] for at in rows]
+        width, keep = max(len(r.prompt) + len(r.answer) for r in some) - 1, max(len(r.answer) for r in some)
+        ids_BT, mask_BT = np.zeros((len(some), width), np.int64), np.zeros((len(some), width), np.int64)
+        where, target, weight = [], [], []
+        for at, row in enumerate(some):
+            said = [*row.prompt, *row.answer][:-1]  # nothing follows the last token
+            ids_BT[at, width - len(said) :], mask_BT[at, width - len(said) :] = said, 1
+            for place, (token, value) in enumerate(zip(row.answer, row.weights, strict=True)):
+                if value > 0:
+                    where.append((at, keep - len(row.answer) + place))
+                    target.append(token)
+                    weight.append(value * self._weights[rows[at]])
+        return Batch(
+            inputs=Spans(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT), keep, torch.tensor(where)),
+            mask_BA=torch.ones(len(target), self._vocabulary, dtype=torch.bool),
+            target_B=torch.tensor(target, dtype=torch.int64),
+            probabilities_BA=None,
+            weight_B=torch.tensor(weight, dtype=torch.float32),
+        )
+
+    def problem(self) -> str | None:
+        if not self.rows:
+            return "there is no decision to learn from"
+        return "every answer is the same" if len({tuple(row.answer) for row in self.rows}) == 1 else None
+
+
+class LmChoices:
+    """Held-out chats, asked by the likelihood of every admissible action. Satisfies ``Examples``."""
+
+    def __init__(self, chats: Sequence[Chat], texts: LmTexts) -> None:
+        self.chats = list(chats)
+        self._prompts = [
+            [*texts.prompt_ids(c.messages), *(thought_ids(c, texts) if c.reasoning else ())] for c in chats
+        ]
+        self._candidates = [_candidates(chat, texts) for chat in chats]
+        self.digest = digest_of([self._prompts, self._candidates])
+
+    def __len__(self) -> int:
+        return len(self.chats)
+
+    def batch(self, rows: Integers) -> Batch:
+        some = [self.chats[at] for at in rows]
+        width = max(len(chat.admissible) for chat in some)
+        mask_BA = np.array([[at < len(chat.admissible) for at in range(width)] for chat in some])
+        return Batch(
+            inputs=Choices([self._prompts[at] for at in rows], [self._candidates[at] for at in rows]),
+            mask_BA=torch.from_numpy(mask_BA),
+            target_B=torch.tensor([chat.admissible.index(chat.action) for chat in some], dtype=torch.int64),
+            probabilities_BA=None,
+            weight_B=torch.tensor([chat.weight for chat in some], dtype=torch.float32),
+        )
+
+    def problem(self) -> str | None:
+        return None if self.chats else "no decision is held out"
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt with its longest candidate."""
+        pairs = zip(self._prompts, self._candidates, strict=True)
+        return max((len(prompt) + max(map(len, actions)) for prompt, actions in pairs), default=0)
+
+
+def _candidates(chat: Chat, texts: LmTexts) -> list[Tokens]:
+    if chat.reasoning:
+        return [texts.answer_ids(f" {action}") for action in chat.admissible]
+    return [texts.action_ids(action) for action in chat.admissible]
+
+
+def check_lengths(examples: LmExamples, held_out: LmChoices, context_tokens: int) -> None:
+    """Raises ``ConfigError`` for prompts that the model cannot take, before hours are spent."""
+    lengths = [len(row.prompt) + len(row.answer) for row in examples.rows]
+    longest = max([*lengths, held_out.longest])
+    if longest > context_tokens:
+        over = sum(length > context_tokens for length in lengths)
+        raise ConfigError(
+            f"The longest prompt with its answer has {longest} tokens ({over} of {len(lengths)} decisions to learn are "
+            f"too long), and the model takes {context_tokens}. Show fewer past turns: --history 4"
+        )
+
+
+def digest_of(content: object) -> str:
+    """SHA-256 of what training reads."""
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()

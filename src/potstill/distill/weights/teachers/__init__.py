@@ -1,0 +1,1 @@
+"""Several teachers become one: how reliable each is (``reliability``), and labels weighed by that (``fusing``)."""

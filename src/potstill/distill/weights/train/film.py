@@ -1,0 +1,60 @@
+"""From labelled decisions in grids to a network that can be trained, and the side that the gate asks.
+
+It knows what a grid student needs. Training itself is the same for every student (``ranker.teach``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from potstill.distill.weights.data.labelled import Labelled
+from potstill.distill.weights.gate import Side
+from potstill.distill.weights.gate_shapes import Question
+from potstill.distill.weights.policies.film import Film, film_shape, new_film
+from potstill.distill.weights.policies.grids import GridExamples, actions_of
+from potstill.distill.weights.policies.pytorch import load_torch
+from potstill.distill.weights.policies.texts import words_of
+from potstill.distill.weights.train.ranker import Prepared, unlabelled
+from potstill.distill.weights.train.recipe import FilmRecipe
+from potstill.errors import ConfigError
+
+torch = load_torch()
+
+
+def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: FilmRecipe) -> Prepared:
+    """Everything that training needs. The vocabulary and the actions are those of ``learn`` alone.
+
+    Raises ``ConfigError`` for data that teach nothing or hold no grids, before anything is trained.
+    """
+    if not learn:
+        raise ConfigError("There is no decision to learn from. Record episodes of a teacher first.")
+    missions = dict.fromkeys(decision.situation.goal for decision in learn)
+    shape = film_shape(tuple(words_of(missions)), actions_of(learn), recipe.width)
+    words, form = shape.words(), shape.form()
+    data, held = (GridExamples(some, words, form, shape.actions) for some in (learn, held_out))
+    problem = data.problem()
+    if problem is not None:
+        raise ConfigError(f"Nothing can be learnt: {problem}. Record other episodes, or more of them.")
+    return Prepared(new_film(shape, seed=recipe.train.seed, dropout=recipe.dropout), data, held)
+
+
+def trained_side(network: Film) -> Side:
+    """The network as the parity gate asks it: questions of any length in one batch."""
+    shape = network.shape
+    words, form, places = shape.words(), shape.form(), {action: place for place, action in enumerate(shape.actions)}
+
+    def answer(questions: Sequence[Question]) -> list[Any]:
+        some = [unlabelled(question) for question in questions]
+        batch = GridExamples(some, words, form, shape.actions).batch(np.arange(len(questions)))
+        network.eval()
+        with torch.inference_mode():
+            logits_BA = network(batch.inputs).numpy()
+        return [
+            row[[places[action] for action in question.admissible]]
+            for row, question in zip(logits_BA, questions, strict=True)
+        ]
+
+    return answer

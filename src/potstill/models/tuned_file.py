@@ -1,0 +1,118 @@
+"""What a tuned language model's folder says of itself: its base, how it was spoken to, and what every file must be.
+
+``student.json`` is read without PyTorch, so that a run is refused before anything is loaded. Knows the folder. Does
+not load weights (``tuned``) and does not train them (``distill.weights.lm``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from potstill.errors import NOT_JSON, BadModelFile, ConfigError
+from potstill.types import Struct
+
+STUDENT = "student.json"
+FORMAT = "potstill/tuned"
+VERSION = 1
+SCHEME = "tuned:"
+ALLOW = "allow_demonstrations"
+"""The option of a tuned student that lets demonstrations and playbooks into its prompt all the same."""
+
+
+class Base(Struct, frozen=True, kw_only=True):
+    """The model that was tuned."""
+
+    name: str
+    """As it was named: a packaged model, or a path."""
+    sha256: str
+    """Of its weights (``weights_sha256``)."""
+
+
+class Voice(Struct, frozen=True, kw_only=True):
+    """How a student was spoken to while it learnt, which is how it must be spoken to (fields of ``run.arms.Agent``)."""
+
+    reasoning: str = "none"
+    history_turns: int | None = None
+    list_admissible: bool = False
+
+
+class Tuned(Struct, frozen=True, kw_only=True):
+    """The file."""
+
+    format: str = FORMAT
+    version: int = VERSION
+    base: Base
+    merged: bool = False
+    """The folder holds whole weights; else an adapter in PEFT's format, which needs the base."""
+    template: str
+    """``chat`` or ``plain``."""
+    environment: str
+    instructions: str
+    """The system message of all of its prompts, as ``run`` writes it without demonstrations."""
+    voice: Voice
+    demonstrations: int = 0
+    """How many stood in each of its prompts; 0: it was tuned without any."""
+    files: dict[str, str]
+    """SHA-256 of every other file of the folder."""
+
+
+def read_tuned(folder: Path) -> Tuned:
+    """What the folder says. Raises ``ConfigError`` for one that holds no tuned student, ``BadModelFile``."""
+    path = folder / STUDENT
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} holds no tuned student ({STUDENT}: {error.strerror}). Type for example: "
+            "potstill distill weights --student lm --base smollm2-135m --out student-lm"
+        ) from None
+    try:
+        tuned = msgspec.json.decode(text, type=Tuned)
+    except NOT_JSON as error:
+        raise BadModelFile(f"{path} is damaged: {error}. Train the student again.") from None
+    if tuned.format != FORMAT or not 1 <= tuned.version <= VERSION:
+        raise BadModelFile(
+            f"{path} is '{tuned.format}' version {tuned.version}; this potstill reads '{FORMAT}' version 1 to "
+            f"{VERSION}."
+        )
+    return tuned
+
+
+def tuned_of(spec: str | None) -> Tuned | None:
+    """What the student that a spec names was tuned with; None where it is another kind of model. Raises as above."""
+    if spec is None or not spec.startswith(SCHEME):
+        return None
+    return read_tuned(Path(spec.removeprefix(SCHEME)).expanduser())
+
+
+def check_files(folder: Path, tuned: Tuned) -> None:
+    """Raises ``BadModelFile`` that names a file which is absent or was changed since it was written."""
+    for name, sha256 in tuned.files.items():
+        if Path(name).name != name:
+            raise BadModelFile(f"{folder / STUDENT} names a file outside its folder: {name!r}.")
+        if file_sha256(folder / name) != sha256:
+            raise BadModelFile(
+                f"{folder / name} was changed after it was written (the hash differs). Train the student again, or "
+                "take it from a copy."
+            )
+
+
+def weights_sha256(checkpoint: Path) -> str:
+    """One hash for the weights of a checkpoint folder. Raises ``BadModelFile`` where there are none."""
+    files = sorted([*checkpoint.glob("*.safetensors"), *checkpoint.glob("*.bin")])
+    if not files:
+        raise BadModelFile(f"{checkpoint} holds no weights (*.safetensors). Give a GGUF file or a whole checkpoint.")
+    said = "".join(f"{path.name} {file_sha256(path)}\n" for path in files)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Raises ``BadModelFile`` where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadModelFile(f"Cannot read {path}: {error.strerror}.") from None

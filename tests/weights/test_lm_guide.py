@@ -1,0 +1,38 @@
+"""The guide to tuned models is followed to its end, with a tiny base and two steps in the place of what it names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("peft")
+pytest.importorskip("minigrid")
+
+from tiny_lm import tiny_checkpoint
+
+from potstill.cli.main import main
+
+pytestmark = pytest.mark.extra
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "tuned-models.md"
+INSTEAD = {"--base": "tiny", "--steps": "2", "--n": "4"}
+
+
+def test_every_command_of_the_guide_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_checkpoint(tmp_path / "tiny")
+    (block,) = re.findall(r"^```bash\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    quoted = [shlex.split(line)[1:] for line in block.splitlines() if line.startswith("potstill ")]
+    assert [words[0] for words in quoted] == ["distill", "distill", "run", "lineage"]
+    for words in quoted:
+        told = [INSTEAD.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+        with pytest.raises(SystemExit) as ended:
+            main(told)
+        assert not ended.value.code, capfd.readouterr().err
+    assert (tmp_path / "student-lm" / "student.json").exists()

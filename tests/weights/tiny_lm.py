@@ -1,0 +1,53 @@
+"""A language model of 30,000 random weights with a tokenizer of its own, saved as a checkpoint: nothing is fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TEXTS = [
+    "finish with wax", "pack in straw", "store in the cellar", "ship by rail", "You take orders through a workshop.",
+    "Next stage: pack.", "call the customer", "weigh it", "Goal: Get this order out of the house without trouble.",
+    "Answer with the next action only. Admissible actions: reasoning: action: material: customer: quantity:",
+]  # fmt: skip
+
+
+def tiny_checkpoint(
+    folder: Path, *, context_tokens: int = 2048, chat: bool = True, vocabulary: int | None = None
+) -> Path:
+    """``vocabulary``: of the weights; the tokenizer's own where it is None."""
+    tokenizer = tiny_tokenizer(chat=chat)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=vocabulary or len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=context_tokens,
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=True, initializer_range=0.2,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+def tiny_tokenizer(*, chat: bool = True) -> Any:
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    special = ["<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    raw.train_from_iterator(
+        TEXTS, trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
+    )
+    made = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token="<|im_end|>", additional_special_tokens=["<|im_start|>"]
+    )
+    if chat:
+        made.chat_template = CHATML
+    return made
