@@ -54,7 +54,6 @@ class Objective(NamedTuple):
     ) -> Tensor:
         """The loss of each row, shape ``(B,)``."""
         mask_BA = mask  # None costs nothing: there is no mask to apply
-        mask_BA = mask  # None costs nothing: there is no mask to apply
         self._check(logits_BA, mask_BA, labels, teacher)
         config = self.config
         if teacher is None or not config.needs_teacher:
