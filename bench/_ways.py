@@ -15,7 +15,9 @@ import msgspec
 
 from potstill.distill.weights.data import Evidence, Labelled, build
 from potstill.distill.weights.policies.ranker import arrays_of
+from potstill.distill.weights.policies.texts import TextExamples
 from potstill.distill.weights.train.config import TrainConfig
+from potstill.distill.weights.train.loop import agreement_of
 from potstill.distill.weights.train.ranker import Prepared, prepare, teach
 from potstill.distill.weights.train.recipe import RankerRecipe
 from potstill.edge.policy import Policy, network
@@ -144,6 +146,11 @@ def acting(student: Student) -> Acts:
         return max(found, key=lambda action: found[action])
 
     return act
+
+
+def agreement(student: Student, decisions: Sequence[Labelled]) -> float:
+    """The share of these decisions in which the student's first choice is the one that was made."""
+    return agreement_of(student.prepared.network, TextExamples(decisions, student.prepared.network.shape.words()))
 
 
 def scores(of: World, acts: Acts) -> Scores:

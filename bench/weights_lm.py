@@ -34,7 +34,7 @@ ENVIRONMENT = "house-rules"
 MAX_STEPS = 12
 TASKS_SEED = 5
 PLAIN, SHOWN = "no demonstrations", "3 demonstrations"
-CELLS = {PLAIN: "zero-shot", SHOWN: "retrieved:k=3+mode=per-task"}
+CELLS = {"plain": (PLAIN, "zero-shot"), "shown": (SHOWN, "retrieved:k=3+mode=per-task")}
 
 
 def main() -> None:
@@ -68,6 +68,7 @@ def parsed() -> Namespace:
     parser.add_argument("--demos", type=int, default=0, help="also tune students with so many in each prompt")
     parser.add_argument("--episodes", type=int, default=80, help="the expert's, to learn from")
     parser.add_argument("--tasks", type=int, default=20, help="test tasks whose states are asked")
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS), help="what states are asked with")
     parser.add_argument("--n", type=int, default=10, help="test tasks that are played; 0: none")
     parser.add_argument("--threshold", type=float, default=0.7, help="of the cascade")
     parser.add_argument("--db", type=Path, default=WORK / "weights_lm.db")
@@ -115,7 +116,7 @@ def states(options: Namespace, spec: str) -> list[dict[str, Any]]:
 
     async def ask() -> list[dict[str, Any]]:
         found = []
-        for name, text in CELLS.items():
+        for name, text in (CELLS[cell] for cell in options.cells):
             cell = bench.cell(text)
             row = figures(cell, bench.states, await bench.answers(cell))
             kept = ("n", "agreement", "agreement_ci", "confidence_auroc", "agreement_confident_half")

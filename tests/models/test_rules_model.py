@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from potstill.decide.policy import CascadeState, Policy, PolicyKind, Signal
 from potstill.errors import BadModelFile, ConfigError, ModelError, UnknownName
 from potstill.models.check import check_model
 from potstill.models.registry import list_models, open_model
-from potstill.models.rule_list import Certificate, Condition, Of, Rule, RuleList, rules_sha256
+from potstill.models.rule_list import Answer, Certificate, Condition, Of, Rule, RuleList, answer, rules_sha256
+from potstill.models.rules import read_rules
 from potstill.protocols import CandidateScorer, Model
 from potstill.types import Message, Request, Situation
 
@@ -123,6 +125,15 @@ def test_names_and_options_are_checked(path: Path) -> None:
     with pytest.raises(ConfigError, match="Cannot read the policy"):
         open_model(f"rules:{path}#policy:none.policy")
     assert any(kind.spec.startswith("rules:") for kind in list_models())
+
+
+def test_the_guide_s_rules_by_hand_are_rules(tmp_path: Path) -> None:
+    guide = Path(__file__).resolve().parents[2] / "docs" / "guides" / "ways-to-learn.md"
+    (block,) = re.findall(r"^```json\n(.*?)^```", guide.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    file = tmp_path / "hand.json"
+    file.write_text(block)
+    seen = Situation(goal="customer: a museum\nquantity: 29")
+    assert answer(read_rules(file).rules, seen, ["dry it overnight", "wash it"]) == Answer("dry it overnight", 0)
 
 
 async def test_rules_without_a_certificate_are_taken_if_asked_for(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ What it knows: where the parts lie. What it does not do: parse or print (``disti
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,8 @@ from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.data.manifest import Collecting
 from potstill.distill.weights.rules.certifying import Asker, certify, layers
 from potstill.distill.weights.rules.learning import learn_rules
-from potstill.errors import ConfigError, StoreError
+from potstill.durable import replacing
+from potstill.errors import ConfigError
 from potstill.models.rule_list import Rule
 from potstill.models.rules import read_rules
 from potstill.trajectories.opening import read_store, shown
@@ -115,7 +115,8 @@ def make(plan: RulesPlan) -> dict[str, Any]:
         data_sha256=data,
     )
     told = {"format": certified.format, "version": certified.version, **msgspec.to_builtins(certified)}
-    _write(plan.out, msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
+    with replacing(plan.out) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
     found = layers(certified.rules, held_out, plan.student, plan.threshold)
     return {
         "file": str(plan.out),
@@ -142,17 +143,3 @@ def _decisions(plan: RulesPlan) -> tuple[list[Labelled], list[Labelled], str]:
     for some in found.values():
         some.sort(key=lambda one: (one.trajectory_id, one.step_index))
     return found[LEARN], found[HELD_OUT], collecting.sources().episodes_sha256
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise StoreError(f"Cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
