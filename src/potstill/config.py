@@ -47,7 +47,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 HELP = {
     "db": "The store: an SQLite file, or postgresql://user@host/database.",
     "namespace": "The tenant; demonstrations, playbooks and models never cross it.",
-    "env": "Environment: alfworld, bfcl, finance, house-rules, minigrid, textworld or a plug-in.",
+    "env": "Environment: alfworld, house-rules, minigrid, ... (potstill envs list) or a plug-in.",
     "tasks": "Folder with the games, where they are files.",
     "teacher": "The strong model, for example expert.",
     "student": "The cheap model, for example local:smollm2-135m.",

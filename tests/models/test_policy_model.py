@@ -13,6 +13,7 @@ import pytest
 
 import policy_files as files
 from potstill.edge.act import decide
+from potstill.edge.mlp import Mlp
 from potstill.edge.policy import open_policy as open_file
 from potstill.errors import BadModelFile, ConfigError, ModelError, UnknownName
 from potstill.measure.ledger import cost_of
@@ -148,9 +149,26 @@ def test_another_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"GGUF" + b"\x03" * 60)
     with pytest.raises(BadModelFile, match=r"x\.gguf is not a safetensors file"):
         open_model(f"policy:{tmp_path / 'x.gguf'}")
-    vectors = files.write_policy(tmp_path / "v", config=files.MLP)
-    with pytest.raises(ConfigError, match=r"reads vectors.*potstill edge run"):
-        open_model(f"policy:{vectors}")
+
+
+async def test_a_network_of_vectors_reads_the_observation_s_text(tmp_path: Path) -> None:
+    file = files.write_policy(tmp_path / "v", config=files.MLP)
+    policy = open_file(file)
+    assert isinstance(policy.network, Mlp)
+    seen = [0.5, -1.0, 2.0, 0.25]
+    logits = policy.log_probabilities(policy.network.logits(seen))
+    model = open_model(f"policy:{file}")
+    asked = request(situation=Situation(goal="any", observation="[0.5, -1, 2, 0.25]"), admissible=("2", "0"))
+    found = dict((await model.sample(asked)).replies[0].candidates)
+    assert found["2"] - found["0"] == pytest.approx(logits[2] - logits[0], abs=1e-6)
+    assert math.fsum(map(math.exp, found.values())) == pytest.approx(1.0)  # over what is admissible
+    for situation, actions, said in (
+        (Situation(observation="You see a mug."), ("0", "1"), "no JSON list of numbers: 'You see a mug.'"),
+        (Situation(observation="[1, 2]"), ("0", "1"), "takes 4 numbers"),
+        (Situation(observation="[1, 2, 3, 4]"), ("0", "jump"), "no action 'jump'; it has: 0, 1, 2"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            await model.sample(request(situation=situation, admissible=actions))
 
 
 def test_a_file_that_was_changed(path: Path) -> None:

@@ -32,7 +32,7 @@ from potstill.distill.weights.losses.config import build
 from potstill.distill.weights.teachers.fusing import Judged, Teachers, fused, judge
 from potstill.distill.weights.train.adaptive import parsed
 from potstill.distill.weights.train.config import TrainConfig
-from potstill.distill.weights.train.recipe import STUDENTS, FilmRecipe, RankerRecipe, Recipe
+from potstill.distill.weights.train.recipe import STUDENTS, FilmRecipe, MlpRecipe, RankerRecipe, Recipe
 from potstill.errors import ConfigError, MissingExtra, one_of
 from potstill.trajectories.opening import read_store, shown
 from potstill.types import TrajectoryKind
@@ -107,8 +107,7 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
     if options["loss_options"]:
         given["loss"] = build(pairs(options["loss_options"], "--loss temperature=2"))
     given |= {"adaptive": parsed(options["adaptive_rules"]), "mix": _mix(options), "balanced": options["balanced"]}
-    kind: type[Recipe] = FilmRecipe if options["student"] == "film" else RankerRecipe
-    recipe = kind(width=options["width"], train=TrainConfig(**given, evaluate_every=options["look_every"]))
+    recipe = _recipe(options, TrainConfig(**given, evaluate_every=options["look_every"]))
     one_of("way to take several teachers", options["teachers"], list(Teachers))
     teachers = Teachers(options["teachers"])
     filters = filters_of(options)
@@ -129,6 +128,13 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
         playing=playing_of(options),
         dagger=weights_dagger_plan.planned(options, environment) if options["dagger"] else None,
     )
+
+
+def _recipe(options: dict[str, Any], train: TrainConfig) -> Recipe:
+    if options["student"] == "mlp":
+        return MlpRecipe(width=options["width"], layers=options["layers"], train=train)
+    kind: type[FilmRecipe] | type[RankerRecipe] = FilmRecipe if options["student"] == "film" else RankerRecipe
+    return kind(width=options["width"], train=train)
 
 
 def place_of(out: Path | None, example: str) -> Path:
@@ -199,7 +205,8 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
     from potstill.distill.weights.train import ranker, students
 
     with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
-        manifest, decisions = decisions_of(plan.db, plan.filters, plan.held_out, Path(folder), plan.teachers)
+        where = (plan.db, plan.filters, plan.held_out, Path(folder))
+        manifest, decisions = decisions_of(*where, plan.teachers, past=_past(plan.recipe))
     decisions, _ = _agreed(plan, manifest, decisions)
     prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     steps = plan.recipe.train.total(len(prepared.data))
@@ -208,7 +215,7 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
         "episodes": manifest.report.episodes,
         "decisions": len(prepared.data),
         "held_out": len(prepared.held_out),
-        "vocabulary": len(prepared.network.shape.vocabulary),
+        "vocabulary": len(prepared.network.shape.config().get("vocabulary", ())),
         "parameters": prepared.parameters,
         "steps": steps,
         "cpu_s": steps * ranker.seconds_a_step(prepared, plan.recipe),
@@ -220,7 +227,8 @@ def make(plan: WeightsPlan) -> Made:
     """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
     from potstill.distill.weights.train import students
 
-    manifest, decisions = decisions_of(plan.db, plan.filters, plan.held_out, plan.folder, plan.teachers)
+    where = (plan.db, plan.filters, plan.held_out, plan.folder)
+    manifest, decisions = decisions_of(*where, plan.teachers, past=_past(plan.recipe))
     decisions, judged = _agreed(plan, manifest, decisions)
     prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     with contextlib.ExitStack() as stack:
@@ -263,7 +271,7 @@ def _exported(
     judged: Judged | None = None,
 ) -> Made:
     from potstill.distill.weights.policies.ranker import arrays_of
-    from potstill.distill.weights.train import ranker, students
+    from potstill.distill.weights.train import students
     from potstill.distill.weights.train.loop import agreement_of
 
     side = students.trained_side(prepared.network)
@@ -280,7 +288,7 @@ def _exported(
             {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step, **_told(judged)},
         ),
         trained=side,
-        questions=ranker.questions_of(held_out),
+        questions=students.questions_of(prepared.network, held_out),
         key=plan.key,
         play=play,
     )
@@ -338,6 +346,7 @@ def decisions_of(
     folder: Path,
     teachers: Teachers = Teachers.POOLED,
     more: Sequence[dict[str, Any]] = (),
+    past: int | None = None,
 ) -> tuple[DataManifest, dict[str, list[Labelled]]]:
     """The decisions, kept in a folder that is named by what is in it.
 
@@ -355,6 +364,7 @@ def decisions_of(
             equal=Equal.DROP,
             only_successes=not (several or more),
             by_teacher=several,
+            past=past,
         )
     kept = folder / f"data-{digest_of(manifest)[:12]}"
     if kept.exists():
@@ -370,6 +380,11 @@ def decisions_of(
     if manifest.report.dropped:
         note(f"{manifest.report.dropped} decisions are held out and not learnt: both sides had them.")
     return manifest, decisions
+
+
+def _past(recipe: Recipe) -> int | None:
+    """Past turns that the student reads; None: all."""
+    return 0 if isinstance(recipe, MlpRecipe) else None
 
 
 def _agreed(

@@ -9,7 +9,6 @@ come from.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from .layers import Floats
 from .mlp import Mlp
 from .policy import Policy
+from .vectors import fits
 
 MOST_CANDIDATES = 10_000
 
@@ -59,13 +59,9 @@ def answers(policy: Policy, lines: Iterable[str | bytes]) -> Iterator[dict[str, 
 
 def _vector(question: Mapping[str, Any]) -> Floats:
     values = question.get("vector")
-    if not isinstance(values, list) or not all(type(value) in (int, float) and _fits(value) for value in values):
+    if not isinstance(values, list) or not all(fits(value) for value in values):
         raise ValueError('This policy takes a vector. Give {"vector": [numbers]}, all finite.')
     return np.asarray(values, np.float32)
-
-
-def _fits(value: float) -> bool:
-    return math.isfinite(value) if isinstance(value, float) and abs(value) < 3e38 else abs(value) < 3e38
 
 
 def _candidates(question: Mapping[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from .layers import Floats, Shelf, whole
 from .tensors import Array, BadFile
 
 MOST_LAYERS = 64
+ACTIVATIONS = ("relu", "tanh")
 
 
 class Mlp:
@@ -35,7 +36,7 @@ class Mlp:
             raise BadFile("Its configuration has no list 'sizes' with two numbers at least.")
         sizes = [whole({"sizes": size}, "sizes") for size in sizes]
         self.activation = config.get("activation", "relu")
-        if self.activation not in ("relu", "tanh"):
+        if self.activation not in ACTIVATIONS:
             raise BadFile(f"Its activation is {str(self.activation)[:40]!r}; allowed: relu, tanh.")
         shelf = Shelf(arrays)
         layers = []

@@ -53,6 +53,24 @@ class About(NamedTuple):
 
 
 BUILT_IN = {
+    "acrobot": EnvironmentPlugin(
+        environment="potstill.envs.control:AcrobotEnvironment",
+        source="potstill.envs.control:AcrobotTasks",
+        summary="Acrobot-v1 of gymnasium: two links swing up; vectors, for policies in weights.",
+        extra="control",
+    ),
+    "cart-pole": EnvironmentPlugin(
+        environment="potstill.envs.control:CartPoleEnvironment",
+        source="potstill.envs.control:CartPoleTasks",
+        summary="CartPole-v1 of gymnasium: balance a pole; vectors, for policies in weights.",
+        extra="control",
+    ),
+    "lunar-lander": EnvironmentPlugin(
+        environment="potstill.envs.control:LunarLanderEnvironment",
+        source="potstill.envs.control:LunarLanderTasks",
+        summary="LunarLander-v3 of gymnasium and its rules as expert; vectors, for policies in weights.",
+        extra="control",
+    ),
     "alfworld": EnvironmentPlugin(
         environment="potstill.envs.alfworld.environment:AlfworldEnvironment",
         source="potstill.envs.alfworld.tasks:AlfworldTasks",

@@ -21,22 +21,25 @@ import numpy as np
 from potstill.edge import words
 from potstill.edge.film import Film
 from potstill.edge.mlp import Mlp
-from potstill.edge.policy import Policy
+from potstill.edge.policy import Network, Policy
 from potstill.edge.policy import open_policy as open_file
 from potstill.edge.ranker import Ranker
+from potstill.edge.vectors import VectorReader
 from potstill.errors import BadModelFile, ConfigError, ModelError
 from potstill.models.likelihood import drawn_replies
 from potstill.protocols import Capabilities
 from potstill.types import Answerer, Call, Completion, Reply, Request, Situation, Usage
 
 COUNTED_BY = "words-read-by-the-policy"
+Reader = Film | Ranker | VectorReader
+"""What answers a situation and candidates with logits."""
 
 
 def open_policy(path: str | Path, *, seed: int | None = None) -> PolicyModel:
     """Load a policy. ``seed``: of the draws where a request has none.
 
-    Raises ``ConfigError`` where there is no file or it reads vectors, ``BadModelFile`` where it is no policy or was
-    changed after it was written.
+    Raises ``ConfigError`` where there is no file, ``BadModelFile`` where it is no policy or was changed after it was
+    written.
     """
     found = Path(path).expanduser()
     try:
@@ -47,18 +50,18 @@ def open_policy(path: str | Path, *, seed: int | None = None) -> PolicyModel:
         ) from None
     except ValueError as error:
         raise BadModelFile(str(error)) from None
-    if isinstance(policy.network, Mlp):
-        raise ConfigError(
-            f"{found} holds a policy of the kind '{policy.kind}', which reads vectors, and requests hold texts. "
-            f"Type: potstill edge run {found}"
-        )
-    return PolicyModel(f"policy:{path}", policy, policy.network, seed=seed)
+    return PolicyModel(f"policy:{path}", policy, reader_of(policy.network), seed=seed)
+
+
+def reader_of(network: Network) -> Reader:
+    """The network where situations come: one of vectors reads them out of the observation's text."""
+    return VectorReader(network.actions, network.logits) if isinstance(network, Mlp) else network
 
 
 class PolicyModel:
     """A policy in memory. A decision takes about a millisecond, so it is made where it is asked for."""
 
-    def __init__(self, name: str, policy: Policy, network: Film | Ranker, *, seed: int | None = None) -> None:
+    def __init__(self, name: str, policy: Policy, network: Reader, *, seed: int | None = None) -> None:
         self._name, self._policy, self._network = name, policy, network
         self._random = random.Random(seed)
         # An episode repeats what it showed at every step: each text is counted once.

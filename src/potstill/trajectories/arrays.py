@@ -23,11 +23,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, BinaryIO
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.errors import NOT_JSON, ConfigError, MissingExtra
+from potstill.edge.vectors import vector_of
+from potstill.errors import ConfigError, MissingExtra
 from potstill.trajectories.choices import Choice, LeftOut, all_choices
 from potstill.types import Answerer, Observation, Purpose, Trajectory
 
@@ -107,7 +107,7 @@ class _Table:
 
     def add(self, trajectory: Trajectory, choice: Choice) -> None:
         seen = choice.step.observation
-        vector, image = _vector(seen.text), self._image(seen)
+        vector, image = vector_of(seen.text), self._image(seen)
         pixels = None if image is None else self._images[image]
         shape = (None if vector is None else len(vector), None if pixels is None else pixels.shape)
         if shape == (None, None) or shape != (self._shape or shape):
@@ -173,17 +173,6 @@ class _Table:
                 table[row, column] = (scores or {}).get(name, -np.inf)
         table -= table.max(axis=1, keepdims=True)
         return np.asarray(table - np.log(np.exp(table).sum(axis=1, keepdims=True)), np.float32)
-
-
-def _vector(text: str) -> Floats | None:
-    """The numbers of a JSON list; None for any other text."""
-    if not text.lstrip().startswith("["):
-        return None
-    try:
-        numbers = msgspec.json.decode(text.strip(), type=list[float])
-    except NOT_JSON:
-        return None
-    return np.array(numbers, np.float32) if numbers else None
 
 
 def _scores(choice: Choice) -> dict[str, float] | None:

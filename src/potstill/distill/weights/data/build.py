@@ -38,6 +38,8 @@ class Recipe(Struct, frozen=True, kw_only=True):
     equal: Equal = Equal.REFUSE
     balanced: bool = True
     limit: float = LIMIT
+    past: int | None = None
+    """Past turns that a situation keeps, the newest; None: all."""
 
 
 class Built(NamedTuple):
@@ -55,6 +57,7 @@ def build(
     seed: int = 0,
     equal: Equal | str = Equal.REFUSE,
     balanced: bool = True,
+    past: int | None = None,
 ) -> Built:
     """Decisions by split, in the order of episodes' ids and steps, whatever the order in which episodes come.
 
@@ -69,6 +72,7 @@ def build(
         seed=seed,
         equal=Equal(equal),
         balanced=balanced,
+        past=past,
     )
     gathering, found = Gathering(recipe), list[Labelled]()
     for decision in gathering.first(trajectories):
@@ -102,6 +106,7 @@ class Gathering:
             by_teacher=recipe.by_teacher,
             counting=self.counting,
             listen=listen,
+            past=recipe.past,
         ):
             self.merging[self.split_of(decision)].add(decision)
             yield decision

@@ -44,6 +44,7 @@ def write(
     balanced: bool = True,
     limit: float = LIMIT,
     shard_bytes: int = SHARD_BYTES,
+    past: int | None = None,
 ) -> Manifest:
     """Write the decisions of episodes into a new folder, whole or not at all; ``build`` says what the options mean.
 
@@ -59,6 +60,7 @@ def write(
         equal=Equal(equal),
         balanced=balanced,
         limit=limit,
+        past=past,
     )
     target = Path(folder).absolute()
     _refuse_used(target)

@@ -15,7 +15,7 @@ from potstill.distill.weights.data.evidence import distribution_of
 from potstill.distill.weights.data.labelled import Labelled, Said
 from potstill.errors import ConfigError
 from potstill.trajectories.choices import Choice, LeftOut, all_choices
-from potstill.types import Answerer, Struct, Trajectory
+from potstill.types import Answerer, Situation, Struct, Trajectory
 
 TEACHER = frozenset({Answerer.TEACHER})
 
@@ -54,17 +54,20 @@ def labelled(
     by_teacher: bool = False,
     counting: Counting | None = None,
     listen: Callable[[Trajectory], object] | None = None,
+    past: int | None = None,
 ) -> Iterator[Labelled]:
     """Every decision of the ``wanted`` answerers, in the order of episodes and steps; weights and counts are 1.
 
-    ``by_teacher``: with who chose it (``Labelled.said``). ``listen`` is told each episode before it is read. Raises
+    ``by_teacher``: with who chose it (``Labelled.said``). ``listen`` is told each episode before it is read. ``past``:
+    turns that a situation keeps, the newest; None: all. A student that reads no past takes 0: with all of it, an
+    episode's data grow with the square of its steps. Raises
     ``ConfigError`` for episodes of two tenants.
     """
     counts = counting or Counting()
     seen = _of_one_tenant(trajectories, counts, listen)
     for trajectory, choice in all_choices(seen, wanted, only_successes=only_successes, left_out=counts.left_out):
         counts.met += 1
-        yield _labelled(trajectory, choice, _said(trajectory) if by_teacher else ())
+        yield _labelled(trajectory, choice, _said(trajectory) if by_teacher else (), past)
 
 
 def _of_one_tenant(
@@ -90,7 +93,7 @@ def _said(trajectory: Trajectory) -> tuple[Said, ...]:
     return (Said(teacher=trajectory.teacher or "", times=1, won=int(known is True), lost=int(known is False)),)
 
 
-def _labelled(trajectory: Trajectory, choice: Choice, said: tuple[Said, ...]) -> Labelled:
+def _labelled(trajectory: Trajectory, choice: Choice, said: tuple[Said, ...], past: int | None) -> Labelled:
     known = distribution_of(choice.step, choice.admissible)
     return Labelled(
         environment=trajectory.task.environment,
@@ -99,7 +102,7 @@ def _labelled(trajectory: Trajectory, choice: Choice, said: tuple[Said, ...]) ->
         namespace=trajectory.namespace,
         trajectory_id=trajectory.id,
         step_index=choice.step.index,
-        situation=choice.situation,
+        situation=choice.situation if past is None else _newest(choice.situation, past),
         admissible=choice.admissible,
         action=choice.action,
         evidence=known.evidence,
@@ -108,3 +111,9 @@ def _labelled(trajectory: Trajectory, choice: Choice, said: tuple[Said, ...]) ->
         reasoning=choice.step.reasoning,
         said=said,
     )
+
+
+def _newest(situation: Situation, past: int) -> Situation:
+    if past < 0:
+        raise ConfigError(f"past is {past}. Allowed: 0 or more turns, or None for all.")
+    return msgspec.structs.replace(situation, past=situation.past[-past:] if past else ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional
 
 from potstill.distill.weights.losses.rows import everything, log_shares
 
@@ -13,10 +14,10 @@ def hard_rows(logits_BA: Tensor, labels_B: Tensor, mask_BA: Tensor | None = None
     The target is ``1 - s`` on the label plus ``s`` spread evenly over the admissible actions, the label included
     (arXiv 1512.00567, section 7). An inadmissible label costs infinitely much; ``checks`` refuse it beforehand.
     """
-    mask_BA = everything(logits_BA, mask_BA)
     log_p_BA = log_shares(logits_BA, mask_BA)
-    hit_B = -log_p_BA.gather(1, labels_B[:, None]).squeeze(1)
+    hit_B = functional.nll_loss(log_p_BA, labels_B, reduction="none")
     if not smoothing:
         return hit_B
+    mask_BA = everything(logits_BA, mask_BA)
     even_B = -log_p_BA.masked_fill(~mask_BA, 0.0).sum(1) / mask_BA.sum(1)
     return (1 - smoothing) * hit_B + smoothing * even_B

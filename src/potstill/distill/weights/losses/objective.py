@@ -40,9 +40,8 @@ class Objective(NamedTuple):
         ``mask`` (B, A) booleans, True where admissible, default all; ``labels`` (B,) indices of the teacher's actions;
         ``teacher`` what it told of its distribution. Raises ``ConfigError`` for what is missing or wrong.
         """
-        mask_BA = everything(logits_BA, mask)
         if self.check and weights is not None:
-            checks.check_weights(weights, mask_BA)
+            checks.check_weights(weights, everything(logits_BA, mask))
         return weighted_mean(self.rows(logits_BA, mask=mask, labels=labels, teacher=teacher), weights, total)
 
     def rows(
@@ -54,7 +53,7 @@ class Objective(NamedTuple):
         teacher: Teacher | None = None,
     ) -> Tensor:
         """The loss of each row, shape ``(B,)``."""
-        mask_BA = everything(logits_BA, mask)
+        mask_BA = mask  # None costs nothing: there is no mask to apply
         self._check(logits_BA, mask_BA, labels, teacher)
         config = self.config
         if teacher is None or not config.needs_teacher:
@@ -69,7 +68,7 @@ class Objective(NamedTuple):
         hard_B = hard_rows(logits_BA, labels, mask_BA, smoothing=config.smoothing)
         return config.hard_share * hard_B + (1 - config.hard_share) * soft_B
 
-    def _check(self, logits_BA: Tensor, mask_BA: Tensor, labels: Tensor | None, teacher: Teacher | None) -> None:
+    def _check(self, logits_BA: Tensor, mask: Tensor | None, labels: Tensor | None, teacher: Teacher | None) -> None:
         if self.config.needs_labels and labels is None:
             raise ConfigError("The loss needs the teacher's actions, and there are no labels. Give labels=...")
         if self.config.needs_teacher and teacher is None:
@@ -78,6 +77,7 @@ class Objective(NamedTuple):
             )
         if not self.check:
             return
+        mask_BA = everything(logits_BA, mask)
         checks.check_student(logits_BA, mask_BA)
         if labels is not None and self.config.needs_labels:
             checks.check_labels(labels, mask_BA)

@@ -16,13 +16,15 @@ def everything(logits_BA: Tensor, mask_BA: Tensor | None) -> Tensor:
     return torch.ones_like(logits_BA, dtype=torch.bool) if mask_BA is None else mask_BA
 
 
-def log_shares(logits_BA: Tensor, mask_BA: Tensor, temperature: float = 1.0) -> Tensor:
-    """Log-probabilities among the admissible actions at the temperature, ``-inf`` elsewhere, in float32 or better.
+def log_shares(logits_BA: Tensor, mask_BA: Tensor | None, temperature: float = 1.0) -> Tensor:
+    """Log-probabilities among the admissible actions (None: all) at the temperature, in float32 or better.
+
+    ``-inf`` where an action is not admissible.
 
     An inadmissible action's logit may be anything, NaN included: neither values nor gradients see it.
     """
     exact = logits_BA.to(torch.promote_types(logits_BA.dtype, torch.float32))
-    admitted = torch.where(mask_BA, exact, -math.inf)
+    admitted = exact if mask_BA is None else torch.where(mask_BA, exact, -math.inf)
     return torch.log_softmax(admitted if temperature == 1 else admitted / temperature, dim=-1)
 
 
@@ -36,5 +38,5 @@ def weighted_mean(losses: Tensor, weights: Tensor | None = None, total: float | 
     if weights is None:
         return losses.sum() / (max(losses.numel(), 1) if total is None else total)
     scale = weights.to(losses.dtype)
-    summed = (torch.where(scale > 0, losses, 0.0) * scale).sum()
+    summed = torch.dot(torch.where(scale > 0, losses, 0.0).flatten(), scale.flatten())
     return summed / (scale.sum().clamp(min=torch.finfo(scale.dtype).tiny) if total is None else total)

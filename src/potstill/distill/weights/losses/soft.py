@@ -18,10 +18,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from potstill.distill.weights.losses.config import Direction
 from potstill.distill.weights.losses.rows import everything, log_shares
 
+NEVER = -1e30
+"""Of an action that is never taken: its exponential is 0, and 0 times it is 0."""
 FLOOR = -30.0
 """In the reverse direction a teacher's probability counts as at least e^-30 (9e-14): of a student that plays what the
 teacher never would, the divergence is infinite and has no gradient to learn from."""
@@ -40,26 +43,32 @@ def soft_rows(
     Both sides are logits up to a constant a row; log-probabilities are logits too. A teacher's ``-inf`` is an action
     that it never takes. No gradient flows into the teacher.
     """
-    mask_BA = everything(student_BA, mask_BA)
     log_p_BA = log_shares(student_BA, mask_BA, temperature)
     log_q_BA = log_shares(teacher_BA.detach(), mask_BA, temperature).to(log_p_BA.dtype)
     return temperature**2 * _DIRECTIONS[direction](log_p_BA, log_q_BA, mask_BA)
 
 
-def _forward(log_p_BA: Tensor, log_q_BA: Tensor, mask_BA: Tensor) -> Tensor:
-    """``sum q (log q - log p)``; an action with q = 0 adds nothing, and has the gradient ``p``."""
-    q_BA = log_q_BA.exp()
-    return (q_BA * torch.where(q_BA > 0, log_q_BA - log_p_BA, 0.0)).sum(-1)
+def _forward(log_p_BA: Tensor, log_q_BA: Tensor, mask_BA: Tensor | None) -> Tensor:
+    """``sum q (log q - log p)``; an action with q = 0 adds nothing, and has the gradient ``p``.
+
+    One operation of PyTorch's: a small network's step is short. ``-inf`` is made finite, for 0 times it is NaN.
+    """
+    if mask_BA is not None:
+        log_p_BA = torch.where(mask_BA, log_p_BA, 0.0)
+    told_BA = log_q_BA.clamp(min=NEVER)
+    return functional.kl_div(log_p_BA, told_BA, reduction="none", log_target=True).sum(-1)
 
 
-def _reverse(log_p_BA: Tensor, log_q_BA: Tensor, mask_BA: Tensor) -> Tensor:
+def _reverse(log_p_BA: Tensor, log_q_BA: Tensor, mask_BA: Tensor | None) -> Tensor:
     """``sum p (log p - log q)``. Inadmissible actions are taken out before any difference of infinities is made."""
+    mask_BA = everything(log_p_BA, mask_BA)
     gap_BA = log_p_BA.masked_fill(~mask_BA, 0.0) - log_q_BA.masked_fill(~mask_BA, 0.0).clamp(min=FLOOR)
     return (log_p_BA.exp() * gap_BA).sum(-1)
 
 
-def _jensen_shannon(log_p_BA: Tensor, log_q_BA: Tensor, mask_BA: Tensor) -> Tensor:
+def _jensen_shannon(log_p_BA: Tensor, log_q_BA: Tensor, mask_BA: Tensor | None) -> Tensor:
     """``(KL(q || m) + KL(p || m)) / 2`` with ``m = (p + q) / 2``: no weight to choose, and always finite."""
+    mask_BA = everything(log_p_BA, mask_BA)
     p_BA, q_BA = log_p_BA.exp(), log_q_BA.exp()
     log_p_BA, log_q_BA = log_p_BA.masked_fill(~mask_BA, 0.0), log_q_BA.masked_fill(~mask_BA, 0.0)
     log_m_BA = torch.logaddexp(log_p_BA, log_q_BA) - math.log(2)
@@ -67,7 +76,7 @@ def _jensen_shannon(log_p_BA: Tensor, log_q_BA: Tensor, mask_BA: Tensor) -> Tens
     return (of_teacher_BA + p_BA * (log_p_BA - log_m_BA)).sum(-1) / 2
 
 
-_DIRECTIONS: dict[Direction, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+_DIRECTIONS: dict[Direction, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     Direction.FORWARD: _forward,
     Direction.REVERSE: _reverse,
     Direction.JENSEN_SHANNON: _jensen_shannon,

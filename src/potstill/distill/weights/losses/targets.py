@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from potstill.distill.weights.losses.config import Rest
+from potstill.distill.weights.losses.rows import everything
 
 
 class Logits(NamedTuple):
@@ -43,10 +44,10 @@ class Pair(NamedTuple):
 
     student_BN: Tensor
     teacher_BN: Tensor
-    mask_BN: Tensor
+    mask_BN: Tensor | None
 
 
-def paired(student_BA: Tensor, teacher: Teacher, mask_BA: Tensor, rest: Rest = Rest.BUCKET) -> Pair:
+def paired(student_BA: Tensor, teacher: Teacher, mask_BA: Tensor | None, rest: Rest = Rest.BUCKET) -> Pair:
     """The student's logits and the teacher's over the same outcomes: the actions, or the k and a bucket."""
     if isinstance(teacher, Logits):
         return Pair(student_BA, teacher.values_BA, mask_BA)
@@ -55,7 +56,7 @@ def paired(student_BA: Tensor, teacher: Teacher, mask_BA: Tensor, rest: Rest = R
     told_BA = _told(teacher, student_BA)
     if rest == Rest.RENORMALISED:
         return Pair(student_BA, told_BA, mask_BA)
-    return _with_bucket(student_BA, told_BA, mask_BA)
+    return _with_bucket(student_BA, told_BA, everything(student_BA, mask_BA))
 
 
 def _told(teacher: TopK, student_BA: Tensor) -> Tensor:

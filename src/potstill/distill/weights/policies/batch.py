@@ -22,8 +22,8 @@ class Batch(NamedTuple):
 
     inputs: Any
     """What the network's ``forward`` takes."""
-    mask_BA: Tensor
-    """True where there is an admissible action."""
+    mask_BA: Tensor | None
+    """True where there is an admissible action; None: all actions are, in every decision."""
     target_B: Tensor
     """Position of the teacher's action, int64."""
     probabilities_BA: Tensor | None

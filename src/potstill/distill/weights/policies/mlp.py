@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from potstill.distill.weights.policies.batch import Batch, Floats, Integers, Tensor
 from potstill.distill.weights.policies.pytorch import Module, load_torch
+from potstill.edge.mlp import ACTIVATIONS
 from potstill.errors import ConfigError, one_of
 from potstill.types import Struct
 
 torch = load_torch()
 nn = torch.nn
-
-ACTIVATIONS = ("relu", "tanh")
 
 
 class MlpShape(Struct, frozen=True, kw_only=True):
@@ -65,11 +64,18 @@ class Mlp(Module):
         self._normal = normal is not None
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        if self._normal:
-            x_BD = (x_BD - self.input.mean) * self.input.scale
-        for layer in self.layers[:-1]:
-            x_BD = self.dropout(self.activation(layer(x_BD)))
-        return self.layers[-1](x_BD)
+        x_BD = self.normalised(x_BD)
+        last = len(self.layers) - 1
+        for place, layer in enumerate(self.layers):
+            x_BD = layer(x_BD)
+            if place < last:
+                x_BD = self.activation(x_BD)
+                x_BD = self.dropout(x_BD) if self.dropout.p else x_BD
+        return x_BD
+
+    def normalised(self, x_BD: Tensor) -> Tensor:
+        """Observations as the first layer sees them, (B, D)."""
+        return (x_BD - self.input.mean) * self.input.scale if self._normal else x_BD
 
 
 def new_mlp(shape: MlpShape, *, seed: int, normal: tuple[Floats, Floats] | None = None, dropout: float = 0.0) -> Mlp:
@@ -145,7 +151,7 @@ class VectorExamples:
         soft = None if self._probabilities is None else torch.from_numpy(self._probabilities[rows])
         return Batch(
             torch.from_numpy(self._observations[rows]),
-            torch.ones((len(rows), self._action_count), dtype=torch.bool),
+            None,
             torch.from_numpy(self._actions[rows]),
             soft,
             torch.from_numpy(self._weights[rows]),

@@ -88,7 +88,7 @@ def train(
     easiest = _easiest_first(data, held_out, config)
     total, every = config.total(len(data)), config.looks_every(len(data))
     told = _identity(config, data, held_out, evaluate, identity or {})
-    with torch.random.fork_rng(devices=[]), _threads(config.threads), deferred() as interrupted:
+    with torch.random.fork_rng(devices=[]), threads(config.threads), deferred() as interrupted:
         torch.manual_seed(config.seed)
         optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, weight_decay=config.weight_decay)
         progress = Progress()
@@ -139,7 +139,9 @@ def agreement_of(network: Any, data: Examples, *, batch: int = 256) -> float:
     with torch.inference_mode():
         for start in range(0, len(data), batch):
             part = data.batch(np.arange(start, min(start + batch, len(data)), dtype=np.int64))
-            logits_BA = network(part.inputs).masked_fill(~part.mask_BA, -math.inf)
+            logits_BA = network(part.inputs)
+            if part.mask_BA is not None:
+                logits_BA = logits_BA.masked_fill(~part.mask_BA, -math.inf)
             same += int((logits_BA.argmax(dim=-1) == part.target_B).sum())
     return same / len(data)
 
@@ -160,7 +162,8 @@ def _rows(progress: Progress, decisions: int, config: TrainConfig, easiest: Inte
 
 
 def _step(network: Any, optimizer: Any, batch: Batch, rate: float, config: TrainConfig, progress: Progress) -> float:
-    network.train()
+    if not network.training:
+        network.train()
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
@@ -246,7 +249,7 @@ def _restore(content: Mapping[str, Any], network: Any, optimizer: Any) -> Progre
     return Progress.restored(content["progress"], content["best"])
 
 
-class _threads:
+class threads:
     """So many threads of PyTorch while it lasts."""
 
     def __init__(self, count: int) -> None:

@@ -20,13 +20,14 @@ from potstill.distill.weights.gate import Side
 from potstill.distill.weights.gate_shapes import Question
 from potstill.distill.weights.gate_success import Outcomes
 from potstill.distill.weights.policies.ranker import arrays_of
-from potstill.edge.film import Film
+from potstill.edge.mlp import Mlp
 from potstill.edge.policy import Policy, network
 from potstill.edge.ranker import Ranker
+from potstill.edge.vectors import VectorReader
 from potstill.envs.registry import describe, factory
 from potstill.envs.worker import WorkerPool
 from potstill.errors import ConfigError
-from potstill.models.policy import PolicyModel
+from potstill.models.policy import PolicyModel, Reader, reader_of
 from potstill.run.arms import Arm
 from potstill.run.runner import Resources, RunConfig, run_episodes
 from potstill.types import Past, Situation, Task, Trajectory
@@ -88,13 +89,15 @@ class Player:
 
     def outcomes(self, policy: Policy) -> Outcomes:
         """Task and seed -> whether a policy as it acts does it. What breaks an episode counts as failure."""
-        return self._played(policy, cast(Film | Ranker, policy.network))
+        return self._played(policy, reader_of(policy.network))
 
     def outcomes_of(self, side: Side, policy: Policy) -> Outcomes:
         """The same for a network as the gate asks it; ``policy`` gives the calibration only."""
+        if isinstance(policy.network, Mlp):
+            return self._played(policy, VectorReader(policy.network.actions, lambda vector: side([vector])[0]))
         return self._played(policy, cast(Ranker, _Answering(side)))
 
-    def _played(self, policy: Policy, network: Film | Ranker) -> Outcomes:
+    def _played(self, policy: Policy, network: Reader) -> Outcomes:
         kept = _Kept()
         resources = Resources(recorder=kept, lease=self._pool.lease, student=PolicyModel(NAME, policy, network))
         self._runner.run(run_episodes(self._config, self._tasks, resources, jobs=self._jobs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -42,5 +43,12 @@ def rows_of(step: int, *, decisions: int, batch: int, seed: int) -> NDArray[np.i
     """Which decisions a step (from 0) learns from: every epoch has each once, in an order that seed and epoch give."""
     per_epoch = -(-decisions // batch)
     epoch, at = divmod(step, per_epoch)
-    order = np.random.default_rng([seed, epoch]).permutation(decisions)
-    return order[at * batch : (at + 1) * batch].astype(np.int64)
+    return _order(decisions, seed, epoch)[at * batch : (at + 1) * batch]
+
+
+@functools.lru_cache(maxsize=1)
+def _order(decisions: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """An epoch's, kept as long as it lasts: of many decisions it costs more than a small network's step."""
+    order = np.random.default_rng([seed, epoch]).permutation(decisions).astype(np.int64)
+    order.flags.writeable = False
+    return order
