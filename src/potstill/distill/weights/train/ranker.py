@@ -61,9 +61,7 @@ def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Ran
     return Prepared(new_ranker(shape, seed=recipe.train.seed, dropout=recipe.dropout), data, held)
 
 
-def continued(
-    policy: Policy, learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Recipe
-) -> Prepared:
+def continued(policy: Policy, learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Recipe) -> Prepared:
     """A written policy's own network, to be trained on. Its words stay: one that it does not know falls into a bucket.
 
     Raises ``ConfigError`` for a policy of another kind or of fewer bits, and as ``prepare`` does.
