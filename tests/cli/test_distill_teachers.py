@@ -60,8 +60,9 @@ def test_the_bad_teacher_is_found_and_stands_in_the_lineage(tmp_path: Path, here
     right = made["reliability"]
     assert right["bad"] < 0.5 < 0.8 < min(right["fair"], right["good"])
     assert "Reliability of the teachers" in done.err
-    shown = here("lineage", "show", str(out), "--json")
-    assert json.loads(shown.out)["metrics"]["teachers"]["teachers"] == ["bad", "fair", "good"]
+    shown = here("lineage", "show", str(out))
+    assert shown.code == 0, shown.err
+    assert json.loads(shown.out)["manifest"]["metrics"]["teachers"]["teachers"] == ["bad", "fair", "good"]
 
 
 @pytest.mark.extra
