@@ -153,6 +153,10 @@ def test_a_request_without_a_usable_body(address: str, head: bytes, status: byte
         ({"admissible": ["go"], "past": {}}, "past must be"),
         ({"admissible": ["go"], "past": [{"action": "go"}]}, "past must be"),
         ({"admissible": ["go"], "past": ["go"]}, "past must be"),
+        (
+            {"admissible": ["go"], "situation": {"goal": "mug"}},
+            "a field 'situation'. This policy reads: goal, observation",
+        ),
     ],
 )
 def test_a_question_that_a_ranker_cannot_use(tmp_path: Path, question: dict[str, Any], says: str) -> None:

@@ -37,7 +37,7 @@ def potstill(*words: object) -> int:
 
 
 def record(db: Path, n: int, *options: str) -> None:
-    words = ("--env", "house-rules", "--split", "train", "--n", n, "--teacher", "expert", "--jobs", 1)
+    words = ("--env", "house-rules", "--split", "train", "--n", n, "--teacher", "expert", "--jobs", 1, "--run", db.stem)
     assert potstill("distill", "context", *words, *options, "--db", db) == 0
 
 

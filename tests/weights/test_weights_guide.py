@@ -16,7 +16,7 @@ pytest.importorskip("minigrid")
 pytest.importorskip("onnx")
 pytestmark = pytest.mark.extra
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "weights.md"
-QUESTION = {"situation": {"goal": "go to the red ball"}, "admissible": ["turn left", "go forward"]}
+QUESTION = {"goal": "go to the red ball", "admissible": ["turn left", "go forward"]}
 
 
 def test_every_command_of_the_guide_does_what_it_is_quoted_for(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from .policy import Policy
 from .vectors import fits
 
 MOST_CANDIDATES = 10_000
+OF_VECTORS = ("vector", "id")
+OF_TEXTS = ("goal", "observation", "past", "admissible", "id")
 
 
 def decide(policy: Policy, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,8 +29,10 @@ def decide(policy: Policy, question: Mapping[str, Any]) -> dict[str, Any]:
     names: Sequence[str]
     with np.errstate(all="ignore"):
         if isinstance(policy.network, Mlp):
+            _refuse_unknown(question, OF_VECTORS)
             names, logits = policy.network.actions, policy.network.logits(_vector(question))
         else:
+            _refuse_unknown(question, OF_TEXTS)
             names = _candidates(question)
             logits = policy.network.logits(_situation(question), names)
     shares = np.exp(policy.log_probabilities(logits))
@@ -55,6 +59,13 @@ def answered(policy: Policy, text: str | bytes) -> dict[str, Any]:
 def answers(policy: Policy, lines: Iterable[str | bytes]) -> Iterator[dict[str, Any]]:
     """One decision or error for each line that is not empty, in order, as soon as it is there."""
     return (answered(policy, line) for line in lines if line.strip())
+
+
+def _refuse_unknown(question: Mapping[str, Any], known: Sequence[str]) -> None:
+    """A misspelt part would be an empty one to the policy, and its decision a guess that nobody notices."""
+    for name in question:
+        if name not in known:
+            raise ValueError(f"The question has a field {str(name)[:40]!r}. This policy reads: {', '.join(known)}.")
 
 
 def _vector(question: Mapping[str, Any]) -> Floats:
