@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib.util
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ from potstill.distill.weights import gate
 from potstill.distill.weights.continual import judging, versions
 from potstill.distill.weights.continual.replay import Replay, mixed
 from potstill.distill.weights.data import Equal, Labelled, digest_of, read, read_manifest, write
-from potstill.distill.weights.lineage import Dataset, Manifest, Parent, Teacher
+from potstill.distill.weights.lineage import Dataset, Manifest, Parent, Teacher, created
 from potstill.distill.weights.lineage import read as read_lineage
 from potstill.distill.weights.losses.config import build
 from potstill.distill.weights.train.config import TrainConfig
@@ -240,7 +241,7 @@ def _candidate(
     )
     data = Dataset(name=plan.made.environment, sha256=digest_of(fresh), decisions=fresh.splits[LEARN].decisions)
     manifest = Manifest(
-        created=_now(),
+        created=created(os.environ),
         teachers=(*plan.lineage.teachers, *teachers),
         datasets=(*(plan.lineage.datasets if plan.share < 1 else ()), data),
         configuration={"student": "ranker", "new_share": plan.share, **msgspec.to_builtins(plan.made.recipe)},
