@@ -135,7 +135,8 @@ def distil(options: argparse.Namespace, recipe: str, seed: int) -> dict[str, Any
 
 def train_one(options: argparse.Namespace, name: str, seed: int) -> None:
     """The steps of ``distill weights --student film``, on data that are made once for all students."""
-    from potstill.cli import weights_session as session
+    from potstill.cli.training.data import HELD_OUT, LEARN
+    from potstill.cli.training.making import exported
     from potstill.distill.weights.policies.film import Film
     from potstill.distill.weights.train import ranker, students
 
@@ -149,18 +150,18 @@ def train_one(options: argparse.Namespace, name: str, seed: int) -> None:
     out = policy_file(options, name, seed)
     plan = planned(options, out, seed)
     manifest, decisions = learnt_from(options, plan)
-    prepared = students.prepare(decisions[session.LEARN], decisions[session.HELD_OUT], plan.recipe)
+    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     if name == TUTORIAL:
         prepared.network.__class__ = Tutorial
     started = time.process_time()
     trained = ranker.teach(prepared, plan.recipe)
     cpu_s = time.process_time() - started
-    made = session._exported(plan, manifest, decisions[session.HELD_OUT], prepared, trained, cpu_s, None)
+    made = exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, None)
     out.with_suffix(".json").write_text(json.dumps(made._asdict()))
 
 
 def planned(options: argparse.Namespace, out: Path, seed: int) -> Any:
-    from potstill.cli.weights_session import WeightsPlan
+    from potstill.cli.training.plan import WeightsPlan
     from potstill.distill.weights.train.config import TrainConfig
     from potstill.distill.weights.train.recipe import FilmRecipe
 
@@ -183,16 +184,16 @@ def learnt_from(options: argparse.Namespace, plan: Any) -> tuple[Any, dict[str, 
     """The decisions, made once: they depend on the episodes alone."""
     import msgspec
 
-    from potstill.cli import weights_session as session
+    from potstill.cli.training.data import HELD_OUT, LEARN, decisions_of
     from potstill.distill.weights.data import read
     from potstill.distill.weights.data.manifest import Manifest
 
     made = options.db.with_suffix(".data")
     found = sorted(made.glob("data-*"))
     if not found:
-        return session._data(plan, made)
+        return decisions_of(plan.db, plan.filters, plan.held_out, made)
     manifest = msgspec.json.decode((found[0] / "manifest.json").read_bytes(), type=Manifest)
-    return manifest, {name: list(read(found[0], name)) for name in (session.LEARN, session.HELD_OUT)}
+    return manifest, {name: list(read(found[0], name)) for name in (LEARN, HELD_OUT)}
 
 
 # --- what came out --------------------------------------------------------------------------------------------------

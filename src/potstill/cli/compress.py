@@ -16,7 +16,7 @@ from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.run_options import Decorator, apply
 
 if TYPE_CHECKING:
-    from potstill.cli.compress_session import Made
+    from potstill.cli.training.compressing import Made
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -111,7 +111,7 @@ def compress(json_mode: bool, **options: Any) -> None:
     ones as FILE does (--least-agreement, --most-kl) and, with --play N, do as many held-out tasks. What is left is
     written only if, read back from the disk, it decides as the network that passed. FILE is its parent in the lineage.
     """
-    from potstill.cli import compress_session as session
+    from potstill.cli.training import compressing as session
 
     print_made(session.make(session.planned(options)), json_mode)
 

@@ -1,6 +1,6 @@
 """``potstill distill retrain`` and ``distill rollback``: a policy learns on, or the one before acts again.
 
-Callbacks parse and print; the work is ``retrain_session``'s.
+Callbacks parse and print; the work is ``training.retraining``'s.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from potstill.cli.run_options import Decorator, apply, typed_options
 from potstill.cli.store_option import db_option
 
 if TYPE_CHECKING:
-    from potstill.cli.retrain_session import Retrained
+    from potstill.cli.training.retraining import Retrained
 
 NOT_PROMOTED = 1
 _POLICY = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -74,7 +74,7 @@ def retrain(policy: Path, json_mode: bool, **options: Any) -> int:
     held-out tasks that both have: in episodes with --play N, else in the teacher's own decisions, which cannot tell
     when the labels themselves are wrong. Exit code 1 where it was not promoted; POLICY is untouched then.
     """
-    from potstill.cli import retrain_session as session
+    from potstill.cli.training import retraining as session
 
     if not options["play"] and "directory" not in typed_options():
         options["directory"] = None  # settings name games to play, and nothing is played

@@ -57,7 +57,7 @@ def rules(json_mode: bool, **options: Any) -> None:
     The rules answer where one of them singles out an action, the student elsewhere, the teacher last. Nothing is
     written where the rules cannot be certified.
     """
-    from potstill.cli import rules_session as session
+    from potstill.cli.training import ruling as session
 
     typed = typed_options()
     if "student" not in typed:

@@ -14,7 +14,8 @@ from potstill.cli.store_option import db_option
 from potstill.errors import ConfigError
 
 if TYPE_CHECKING:
-    from potstill.cli.weights_session import Made, WeightsPlan
+    from potstill.cli.training.making import Made
+    from potstill.cli.training.plan import WeightsPlan
 
 episode_options: tuple[Decorator, ...] = (
     db_option,
@@ -195,19 +196,20 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
     if options["student"] == "lm":
         tune(options, dry_run=dry_run, json_mode=json_mode)
         return
-    from potstill.cli import weights_session as session
+    from potstill.cli.training import making
+    from potstill.cli.training.plan import planned
 
     refuse_lm_options(typed_options())
-    plan = session.planned(options)
+    plan = planned(options)
     if dry_run:
         print_estimate(plan, json_mode)
         return
     if plan.dagger is not None:
-        from potstill.cli import weights_dagger
+        from potstill.cli.training import dagger
 
-        print_made(weights_dagger.make(plan, plan.dagger), plan, json_mode)
+        print_made(dagger.make(plan, plan.dagger), plan, json_mode)
         return
-    print_made(session.make(plan), plan, json_mode)
+    print_made(making.make(plan), plan, json_mode)
 
 
 def _chosen(options: dict[str, Any]) -> dict[str, Any]:
@@ -229,9 +231,9 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
 
 def print_estimate(plan: WeightsPlan, json_mode: bool) -> None:
     """What ``--dry-run`` prints."""
-    from potstill.cli import weights_session as session
+    from potstill.cli.training.making import estimate
 
-    row = session.estimate(plan)
+    row = estimate(plan)
     emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
 
 

@@ -61,11 +61,11 @@ def refuse_lm_options(typed: Mapping[str, str]) -> None:
 
 
 def tune(options: dict[str, Any], *, dry_run: bool, json_mode: bool) -> None:
-    """Plan, train and print a language-model student. Raises as ``lm_session`` does."""
+    """Plan, train and print a language-model student. Raises as ``training.lm`` does."""
     typed = typed_options()
     if "width" in typed:
         raise ConfigError(f"{typed['width']} is for rankers; a language model has its base's. Type: --rank 16")
-    from potstill.cli import lm_session as session
+    from potstill.cli.training import lm as session
 
     plan = session.planned({**options, **{name: value for name, value in _DEFAULTS.items() if name not in typed}})
     if dry_run:

@@ -41,7 +41,7 @@ LEARNING = "learning"
 """Under which a run's configuration holds what makes it a learning run (``playbook_learning``)."""
 
 LABELLING = "dagger"
-"""Under which a run's configuration holds what makes it a student's episodes with labels (``weights_dagger``)."""
+"""Under which a run's configuration holds what makes it a student's episodes with labels (``training.dagger``)."""
 
 
 class Plan(NamedTuple):

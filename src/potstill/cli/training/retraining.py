@@ -21,15 +21,9 @@ import msgspec
 
 from potstill.cli.output import note, progress
 from potstill.cli.run_plan import pairs
-from potstill.cli.weights_session import (
-    CHECKPOINT,
-    HELD_OUT,
-    LEARN,
-    Watch,
-    WeightsPlan,
-    player_of,
-    playing_of,
-)
+from potstill.cli.training.data import HELD_OUT, LEARN
+from potstill.cli.training.making import CHECKPOINT, Watch, player_of
+from potstill.cli.training.plan import WeightsPlan, playing_of
 from potstill.distill.weights import gate
 from potstill.distill.weights.continual import judging, versions
 from potstill.distill.weights.continual.replay import Replay, mixed

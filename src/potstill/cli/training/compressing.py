@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from potstill.cli.edge import opened
-from potstill.cli.held_out_play import player_of
 from potstill.cli.output import note
 from potstill.cli.policy_data import PolicyData, needed
 from potstill.cli.run_plan import pairs
+from potstill.cli.training.held_out_play import player_of
 from potstill.distill.weights import gate
 from potstill.distill.weights.compress.axes import axes_of
 from potstill.distill.weights.compress.quantize import multiplied_out

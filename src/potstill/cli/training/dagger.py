@@ -15,8 +15,10 @@ import msgspec
 
 from potstill.cli.output import note, progress
 from potstill.cli.run_plan import LABELLING
-from potstill.cli.weights_dagger_plan import DaggerPlan
-from potstill.cli.weights_session import HELD_OUT, LEARN, Made, WeightsPlan, decisions_of, exported, player_of, train_it
+from potstill.cli.training.dagger_plan import DaggerPlan
+from potstill.cli.training.data import HELD_OUT, LEARN, decisions_of
+from potstill.cli.training.making import Made, exported, player_of, train
+from potstill.cli.training.plan import WeightsPlan
 from potstill.cli.wiring import pricer
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.data.manifest import Manifest
@@ -40,10 +42,10 @@ if TYPE_CHECKING:
 
 
 def make(plan: WeightsPlan, dagger: DaggerPlan) -> Made:
-    """Learn, then in each round play, ask and learn on; write the policy. Raises as ``weights_session.make``."""
+    """Learn, then in each round play, ask and learn on; write the policy. Raises as ``making.make``."""
     from potstill.distill.weights.train import ranker
 
-    assert isinstance(plan.recipe, RankerRecipe), "weights_dagger_plan refuses others"
+    assert isinstance(plan.recipe, RankerRecipe), "dagger_plan refuses others"
     with open_store(plan.db) as store, _alone(dagger.run, store):
         run = _registered(plan, dagger, store)
         manifest, decisions = _data(plan)
@@ -74,15 +76,15 @@ def _data(plan: WeightsPlan, more: Sequence[dict[str, Any]] = ()) -> tuple[Manif
 
 def _learn(plan: WeightsPlan, dagger: DaggerPlan, prepared: Prepared, player: Player | None, index: int) -> Any:
     """Train with the steps of this part of the training, from the weights that the network has."""
-    train = plan.recipe.train
-    if train.steps is not None:
-        train = msgspec.structs.replace(train, steps=part_of(train.steps, dagger.recipe.rounds + 1, index))
+    config = plan.recipe.train
+    if config.steps is not None:
+        config = msgspec.structs.replace(config, steps=part_of(config.steps, dagger.recipe.rounds + 1, index))
     checkpoint = _checkpoint(index)
     part = plan._replace(
-        recipe=msgspec.structs.replace(plan.recipe, train=train),
+        recipe=msgspec.structs.replace(plan.recipe, train=config),
         resume=plan.resume and (index == 0 or (plan.folder / checkpoint).exists()),
     )
-    return train_it(part, prepared, player, checkpoint)
+    return train(part, prepared, player, checkpoint)
 
 
 def _ask(collector: Collector, plan: WeightsPlan, dagger: DaggerPlan, prepared: Prepared, index: int) -> Round:

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import msgspec
 
-from potstill.cli import weights_session as shared
 from potstill.cli.output import note, progress
 from potstill.cli.run_plan import pairs
+from potstill.cli.training.data import HELD_OUT, LEARN, decisions_of, lineage_of
+from potstill.cli.training.making import CHECKPOINT, Watch
+from potstill.cli.training.plan import TRAINING, environment_of, filters_of, place_of
 from potstill.distill.weights.data import Labelled, digest_of
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lm.chats import Chat, Shown, chats
@@ -51,7 +53,7 @@ class LmPlan(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        return self.out.with_name(self.out.name + shared.TRAINING)
+        return self.out.with_name(self.out.name + TRAINING)
 
 
 class Made(NamedTuple):
@@ -94,7 +96,7 @@ def planned(options: dict[str, Any]) -> LmPlan:
         raise ConfigError("Nothing says what is tuned. Type for example: --base smollm2-135m")
     if options["play"]:
         raise ConfigError("--play is for rankers: a language model is judged by held-out decisions. Leave it away.")
-    out = shared.place_of(options["out"], "--out student-lm")
+    out = place_of(options["out"], "--out student-lm")
     _refuse_used(out)
     names = ("seed", "epochs", "steps", "batch", "learning_rate", "schedule", "patience", "threads")
     given = {name: options[name] for name in names}
@@ -116,8 +118,8 @@ def planned(options: dict[str, Any]) -> LmPlan:
         spans=_spans(options["span_options"]),
         train=TrainConfig(**given, warmup=10, weight_decay=0.0, evaluate_every=options["look_every"]),
     )
-    filters = shared.filters_of(options)
-    environment = shared.environment_of(options["db"], filters, options["environment"])
+    filters = filters_of(options)
+    environment = environment_of(options["db"], filters, options["environment"])
     return LmPlan(
         out=out,
         recipe=recipe,
@@ -151,9 +153,9 @@ def _spans(given: tuple[str, ...]) -> dict[SpanKind, float]:
 
 
 def _read(plan: LmPlan, folder: Path) -> Read:
-    manifest, decisions = shared.decisions_of(plan.db, plan.filters, plan.held_out, folder)
+    manifest, decisions = decisions_of(plan.db, plan.filters, plan.held_out, folder)
     instructions = describe(plan.environment).instructions
-    learn, held_out = decisions[shared.LEARN], decisions[shared.HELD_OUT]
+    learn, held_out = decisions[LEARN], decisions[HELD_OUT]
     shown = _demonstrations(plan, learn) if plan.recipe.demonstrations else None
     with read_store(plan.db) as store:
         found = chats(store.select(**plan.filters), [*learn, *held_out], plan.recipe.agent, instructions, shown)
@@ -241,7 +243,7 @@ def make(plan: LmPlan) -> Made:
         plan.out,
         prepared,
         plan.recipe,
-        shared.lineage_of(plan.environment, read.data, configuration, metrics),
+        lineage_of(plan.environment, read.data, configuration, metrics),
         environment=plan.environment,
         instructions=read.instructions,
         approve=approve,
@@ -282,13 +284,13 @@ def _train(plan: LmPlan, prepared: Prepared) -> tuple[Trained, float]:
     from potstill.distill.weights.lm import student
     from potstill.distill.weights.train.loop import Keeping
 
-    keeping = Keeping(plan.folder / shared.CHECKPOINT, resume=plan.resume)
+    keeping = Keeping(plan.folder / CHECKPOINT, resume=plan.resume)
     if keeping.path.exists() and not plan.resume:
         note(f"{keeping.path} is there and is replaced. To go on from it instead, stop and type --resume.")
     started = time.process_time()
     try:
         with progress(plan.out.name, plan.recipe.train.total(len(prepared.data)), unit="steps") as bar:
-            trained = student.teach(prepared, plan.recipe, keeping=keeping, watch=shared.Watch(bar).told)
+            trained = student.teach(prepared, plan.recipe, keeping=keeping, watch=Watch(bar).told)
     except KeyboardInterrupt:
         raise click.Abort from InterruptedError(
             f"the checkpoint {keeping.path} is kept. To go on, type the same command with --resume"

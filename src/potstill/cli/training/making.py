@@ -1,0 +1,196 @@
+"""Makes a policy: data into a folder, training with progress, gate, file with its lineage."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+import msgspec
+
+from potstill.cli.output import note, progress
+from potstill.cli.training import dagger_plan
+from potstill.cli.training.data import HELD_OUT, LEARN, agreed, decisions_of, lineage_of, past_of, told_of
+from potstill.cli.training.plan import WeightsPlan
+from potstill.distill.weights import gate
+from potstill.distill.weights.data import Labelled, digest_of
+from potstill.distill.weights.data.manifest import Manifest as DataManifest
+from potstill.distill.weights.teachers.fusing import Judged
+
+if TYPE_CHECKING:
+    from potstill.distill.weights.train.loop import Trained
+    from potstill.distill.weights.train.playing import Player
+    from potstill.distill.weights.train.ranker import Prepared
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class Made(NamedTuple):
+    """What was trained and written."""
+
+    file: str
+    size_bytes: int
+    parameters: int
+    episodes: int
+    decisions: int
+    held_out: int
+    steps: int
+    best_step: int
+    agreement: float
+    success: float | None
+    """In the held-out tasks that were played."""
+    ended: str
+    cpu_s: float
+    data: str
+    manifest_sha256: str
+    parity: dict[str, Any]
+    reliability: dict[str, float]
+    """Of several teachers, each's; empty where their labels were not weighed."""
+    rounds: list[dict[str, Any]] | None = None
+    """Of DAgger."""
+
+
+def estimate(plan: WeightsPlan) -> dict[str, Any]:
+    """What would be trained, and the CPU seconds that a few steps of it say it takes. Leaves nothing behind."""
+    from potstill.distill.weights.train import ranker, students
+
+    with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
+        where = (plan.db, plan.filters, plan.held_out, Path(folder))
+        manifest, decisions = decisions_of(*where, plan.teachers, past=past_of(plan.recipe))
+    decisions, _ = agreed(plan.teachers, manifest, decisions)
+    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    steps = plan.recipe.train.total(len(prepared.data))
+    row = {
+        "environment": plan.environment,
+        "episodes": manifest.report.episodes,
+        "decisions": len(prepared.data),
+        "held_out": len(prepared.held_out),
+        "vocabulary": len(prepared.network.shape.config().get("vocabulary", ())),
+        "parameters": prepared.parameters,
+        "steps": steps,
+        "cpu_s": steps * ranker.seconds_a_step(prepared, plan.recipe),
+    }
+    return row if plan.dagger is None else row | dagger_plan.estimate(plan.dagger)
+
+
+def make(plan: WeightsPlan) -> Made:
+    """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
+    from potstill.distill.weights.train import students
+
+    where = (plan.db, plan.filters, plan.held_out, plan.folder)
+    manifest, decisions = decisions_of(*where, plan.teachers, past=past_of(plan.recipe))
+    decisions, judged = agreed(plan.teachers, manifest, decisions)
+    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    with contextlib.ExitStack() as stack:
+        player = player_of(plan, decisions[HELD_OUT])
+        if player is not None:
+            stack.enter_context(player)
+        trained, cpu_s = train(plan, prepared, player)
+        return exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player, judged)
+
+
+def train(
+    plan: WeightsPlan, prepared: Prepared, player: Player | None, checkpoint: str = CHECKPOINT
+) -> tuple[Trained, float]:
+    """Train with progress; also the CPU seconds that it took. Ctrl-C aborts with a line that says how to go on."""
+    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train.loop import Keeping
+
+    keeping = Keeping(plan.folder / checkpoint, resume=plan.resume)
+    if keeping.path.exists() and not plan.resume:
+        note(f"{keeping.path} is there and is replaced. To go on from it instead, stop and type --resume.")
+    started = time.process_time()
+    try:
+        with progress(plan.out.name, plan.recipe.train.total(len(prepared.data)), unit="steps") as bar:
+            trained = ranker.teach(prepared, plan.recipe, evaluate=player, keeping=keeping, watch=Watch(bar).told)
+    except KeyboardInterrupt:
+        raise click.Abort from InterruptedError(
+            f"the checkpoint {keeping.path} is kept. To go on, type the same command with --resume"
+        )
+    return trained, time.process_time() - started
+
+
+def exported(
+    plan: WeightsPlan,
+    data: DataManifest,
+    held_out: list[Labelled],
+    prepared: Prepared,
+    trained: Trained,
+    cpu_s: float,
+    player: Player | None,
+    judged: Judged | None = None,
+) -> Made:
+    from potstill.distill.weights.policies.ranker import arrays_of
+    from potstill.distill.weights.train import students
+    from potstill.distill.weights.train.loop import agreement_of
+
+    side = students.trained_side(prepared.network)
+    play = None if player is None else lambda policy: (player.outcomes_of(side, policy), player.outcomes(policy))
+    agreement = agreement_of(prepared.network, prepared.held_out)
+    artefact, parity = gate.export(
+        plan.out,
+        arrays_of(prepared.network),
+        prepared.network.shape.config(),
+        lineage_of(
+            plan.environment,
+            data,
+            {"student": plan.recipe.student, **msgspec.to_builtins(plan.recipe), **_on_policy(plan)},
+            {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step, **told_of(judged)},
+        ),
+        trained=side,
+        questions=students.questions_of(prepared.network, held_out),
+        key=plan.key,
+        play=play,
+    )
+    return Made(
+        file=str(plan.out),
+        size_bytes=artefact.size_bytes,
+        parameters=prepared.parameters,
+        episodes=data.report.episodes,
+        decisions=len(prepared.data),
+        held_out=len(prepared.held_out),
+        steps=trained.steps,
+        best_step=trained.best_step,
+        agreement=agreement,
+        success=None if parity.success is None else parity.success.exported,
+        ended=trained.ended.value,
+        cpu_s=cpu_s,
+        data=digest_of(data),
+        manifest_sha256=artefact.manifest_sha256,
+        parity=parity.summary(),
+        reliability={} if judged is None else dict(zip(judged.teachers, judged.reliability, strict=True)),
+    )
+
+
+def player_of(plan: WeightsPlan, held_out: list[Labelled]) -> Player | None:
+    """Plays held-out tasks, drawn by the seed; None where none are to be played."""
+    if not plan.play:
+        return None
+    from potstill.cli.training.held_out_play import player_of
+
+    return player_of(
+        plan.environment, [plan.filters["split"]], held_out, plan.play, plan.recipe.train.seed, plan.playing
+    )
+
+
+class Watch:
+    """What the progress bar shows: the loss at every step, the agreement once it is measured."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._shown = bar, 0
+
+    def told(self, now: Any, total: int) -> None:
+        looked = now.history[-1] if now.history else None
+        beside: dict[str, object] = {}
+        if looked is not None:
+            beside = {"agreement": looked.agreement, "success": looked.success, "best": now.best}
+        loss = {} if now.loss is None else {"loss": now.loss}
+        self._bar.update(now.step - self._shown, **loss, **{name: v for name, v in beside.items() if v is not None})
+        self._shown = now.step
+
+
+def _on_policy(plan: WeightsPlan) -> dict[str, Any]:
+    return {} if plan.dagger is None else {"dagger": msgspec.to_builtins(plan.dagger.recipe)}

@@ -1,0 +1,147 @@
+"""What is to be trained, from the words of a command: everything that can be refused before an episode is read."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from potstill.cli.run_plan import pairs
+from potstill.cli.training import dagger_plan
+from potstill.distill.weights.losses.balance import Part
+from potstill.distill.weights.losses.config import build
+from potstill.distill.weights.teachers.fusing import Teachers
+from potstill.distill.weights.train.adaptive import parsed
+from potstill.distill.weights.train.config import TrainConfig
+from potstill.distill.weights.train.recipe import STUDENTS, FilmRecipe, MlpRecipe, RankerRecipe, Recipe
+from potstill.errors import ConfigError, MissingExtra, one_of
+from potstill.trajectories.opening import read_store, shown
+from potstill.types import TrajectoryKind
+
+TRAINING = ".training"
+"""Behind the file's name: the folder with the data and the checkpoint."""
+
+
+class WeightsPlan(NamedTuple):
+    """A policy that is ready to be made."""
+
+    out: Path
+    recipe: Recipe
+    db: str
+    filters: dict[str, Any]
+    environment: str
+    held_out: float
+    resume: bool
+    key: Path | None
+    play: int
+    """Held-out tasks to play at each look; 0: none."""
+    playing: dict[str, Any]
+    """How: the environment's options, steps, episodes at a time."""
+    dagger: dagger_plan.DaggerPlan | None = None
+    teachers: Teachers = Teachers.POOLED
+
+    @property
+    def folder(self) -> Path:
+        return self.out.with_name(self.out.name + TRAINING)
+
+
+def planned(options: dict[str, Any]) -> WeightsPlan:
+    """Everything that can be refused without reading an episode. Raises ``ConfigError``, ``MissingExtra``."""
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtra("Training a policy", "weights")
+    one_of("kind of student", options["student"], STUDENTS)
+    out = place_of(options["out"], "--out student.policy")
+    names = ("seed", "epochs", "steps", "batch", "learning_rate", "schedule", "patience", "threads")
+    given = {name: options[name] for name in names}
+    if options["loss_options"]:
+        given["loss"] = build(pairs(options["loss_options"], "--loss temperature=2"))
+    given |= {"adaptive": parsed(options["adaptive_rules"]), "mix": _mix(options), "balanced": options["balanced"]}
+    recipe = _recipe(options, TrainConfig(**given, evaluate_every=options["look_every"]))
+    one_of("way to take several teachers", options["teachers"], list(Teachers))
+    teachers = Teachers(options["teachers"])
+    filters = filters_of(options)
+    if teachers is not Teachers.POOLED:
+        filters["success"] = None
+    environment = environment_of(options["db"], filters, options["environment"])
+    return WeightsPlan(
+        out=out,
+        recipe=recipe,
+        db=options["db"],
+        filters={**filters, "environment": environment},
+        environment=environment,
+        teachers=teachers,
+        held_out=options["held_out"],
+        resume=options["resume"],
+        key=options["key"],
+        play=options["play"],
+        playing=playing_of(options),
+        dagger=dagger_plan.planned(options, environment) if options["dagger"] else None,
+    )
+
+
+def _recipe(options: dict[str, Any], train: TrainConfig) -> Recipe:
+    if options["student"] == "mlp":
+        return MlpRecipe(width=options["width"], layers=options["layers"], train=train)
+    kind: type[FilmRecipe] | type[RankerRecipe] = FilmRecipe if options["student"] == "film" else RankerRecipe
+    return kind(width=options["width"], train=train)
+
+
+def place_of(out: Path | None, example: str) -> Path:
+    """Where the student goes. Raises ``ConfigError`` where that is not said or cannot be."""
+    if out is None:
+        raise ConfigError(f"Nothing says where the student goes. Type for example: {example}")
+    if not out.parent.is_dir():
+        raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    return out
+
+
+def filters_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Which episodes are learnt from, as a store selects them."""
+    return {
+        "kind": TrajectoryKind.TEACHER,
+        "split": options["split"],
+        "namespace": options["namespace"],
+        "run_id": options["run_id"],
+        "success": True,
+    }
+
+
+def _mix(options: dict[str, Any]) -> tuple[Part, ...]:
+    if options["mixed"] and options["loss_options"]:
+        raise ConfigError("--mix takes the place of --loss. Give one of both, such as --mix kind=hard --mix kind=soft")
+    parts = []
+    for text in options["mixed"]:
+        given = pairs(text.split(","), "--mix kind=soft,share=0.5")
+        share = given.pop("share", 1.0)
+        if not isinstance(share, int | float):
+            raise ConfigError(f"share={share} of a loss in a mix is not a number. Type for example: share=0.5")
+        parts.append(Part(loss=build(given), share=float(share)))
+    return tuple(parts)
+
+
+def playing_of(options: dict[str, Any]) -> dict[str, Any]:
+    world = pairs(options["environment_options"], "--option level=GoToLocal")
+    if options["directory"]:
+        world["directory"] = options["directory"]
+    if not (options["play"] or options.get("dagger")) and (world or options["max_steps"]):
+        raise ConfigError("--tasks, --option and --max-steps are for --play, which is 0. Type for example: --play 20")
+    return {**world, "max_steps": options["max_steps"], "jobs": options["jobs"]}
+
+
+def environment_of(db: str, filters: dict[str, Any], named: str | None) -> str:
+    """The environment to learn: the named one, or the only one of which there are episodes."""
+    with read_store(db) as store:
+        counts = Counter(one.environment for one in store.summaries(**filters))
+    found = {named: counts[named]} if named is not None else counts
+    if not any(found.values()):
+        of = f" of '{named}'" if named is not None else ""
+        raise ConfigError(
+            f"The store {shown(db)} holds no successful teacher episode{of} in the split '{filters['split']}'. Type: "
+            f"potstill distill context --env {named or 'minigrid'} --split {filters['split']} --n 300 "
+            f"--teacher expert --db {shown(db)}"
+        )
+    if len(found) > 1:
+        told = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+        raise ConfigError(f"The store holds episodes of several environments: {told}. Name one: --env NAME")
+    return next(iter(found))
