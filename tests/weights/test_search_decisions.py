@@ -130,7 +130,10 @@ def test_the_frontier_by_hand() -> None:
 
 def test_what_is_kept_is_read_and_another_searchs_is_refused(tmp_path: Path) -> None:
     path, told = tmp_path / "search.json", {"recipe": "a", "data": "b"}
-    trials = [trial(0, {3: 0.5, 9: 0.7}, variants=(Variant(bits=32, bytes=8, value=0.7),)), trial(1, {}, State.DIVERGED)]
+    trials = [
+        trial(0, {3: 0.5, 9: 0.7}, variants=(Variant(bits=32, bytes=8, value=0.7),)),
+        trial(1, {}, State.DIVERGED),
+    ]
     keep(path, told, trials)
     assert read(path, told) == trials
     with pytest.raises(ConfigError, match="its data differs"):
@@ -138,5 +141,5 @@ def test_what_is_kept_is_read_and_another_searchs_is_refused(tmp_path: Path) -> 
     path.write_text('{"version": 1}')
     with pytest.raises(ConfigError, match="no file of a search"):
         read(path, told)
-    with pytest.raises(ConfigError, match="no search .*--resume"):
+    with pytest.raises(ConfigError, match=r"no search .*--resume"):
         read(tmp_path / "none.json", told)

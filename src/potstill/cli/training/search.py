@@ -1,7 +1,8 @@
 """What ``distill weights --search`` does: try recipes on some of the tasks to learn from, then train the best on all.
 
 No trial sees the held-out tasks: the recipe is chosen on others, so that what they say of the policy stays honest.
-What it knows: where things lie, what cannot go together. What it does not do: choose (``distill.weights.search``), print.
+What it knows: where things lie, what cannot go together. What it does not do: choose (``distill.weights.search``),
+print.
 """
 
 from __future__ import annotations
@@ -18,14 +19,11 @@ from potstill.cli.output import ProgressBar, note, progress
 from potstill.cli.training import making
 from potstill.cli.training.data import LEARN
 from potstill.cli.training.plan import WeightsPlan
-from potstill.distill.weights.data import Labelled
 from potstill.distill.weights.search.frontier import rows_of
 from potstill.distill.weights.search.proposing import check_installed
 from potstill.distill.weights.search.space import recipe_at
 from potstill.distill.weights.search.trials import WHOLE, Trial, best_of
 from potstill.errors import ConfigError
-from potstill.trajectories.splits import split_of
-from potstill.types import Task
 
 if TYPE_CHECKING:
     from potstill.distill.weights.search.searching import Found
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
 
 TRIALS = "search.json"
 _CHOSEN = ("loss_options", "width", "learning_rate", "adaptive_rules", "mixed", "balanced")
-_JUDGE, _SALT = "judge", 1
-"""Another seed than that of the held-out tasks, which are split off first by the same rule."""
 
 
 class SearchPlan(NamedTuple):
@@ -70,9 +66,11 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
 
 def make(plan: SearchPlan) -> making.Made:
     """Search, then train the best recipe and write it. Raises as ``making.make`` and ``searching.search`` do."""
+    from potstill.distill.weights.search.trying import shared_out
+
     weights = plan.weights
     gathered = making.gathered(weights)
-    found = _searched(plan, _shared_out(gathered.decisions[LEARN], weights))
+    found = _searched(plan, shared_out(gathered.decisions[LEARN], weights.held_out))
     recipe = recipe_at(weights.recipe, found.best.point)
     checkpoint = f"checkpoint-{hashlib.sha256(msgspec.json.encode(recipe)).hexdigest()[:12]}.pt"
     best = next(row for row in rows_of([found.best]) if row["bits"] == WHOLE)
@@ -81,22 +79,6 @@ def make(plan: SearchPlan) -> making.Made:
     final = weights._replace(recipe=recipe, resume=resume)
     made = making.made_of(final, gathered, checkpoint=checkpoint, metrics={"search": _lasting(plan, found)})
     return made._replace(search=_told(plan, found))
-
-
-def _shared_out(learn: Sequence[Labelled], weights: WeightsPlan) -> Data:
-    """Tasks that trials learn, and others that judge them. Raises ``ConfigError`` where there are too few."""
-    from potstill.distill.weights.search.trying import Data
-
-    shares = {LEARN: 1.0 - weights.held_out, _JUDGE: weights.held_out}
-    parts: dict[str, list[Labelled]] = {name: [] for name in shares}
-    for one in learn:
-        parts[split_of(Task(id=one.task_id, environment=one.environment), shares, seed=_SALT)].append(one)
-    if not all(parts.values()):
-        raise ConfigError(
-            f"The {len({one.task_id for one in learn})} tasks to learn from are too few to judge trials by a share of "
-            f"{weights.held_out} of them. Record more tasks, or type a larger --held-out."
-        )
-    return Data(parts[LEARN], parts[_JUDGE])
 
 
 def _searched(plan: SearchPlan, data: Data) -> Found:
@@ -126,7 +108,8 @@ def _searched(plan: SearchPlan, data: Data) -> Found:
             )
         except KeyboardInterrupt:
             raise click.Abort from InterruptedError(
-                f"{watch.done} of {plan.trials} trials are kept in {path}. To go on, type the same command with --resume"
+                f"{watch.done} of {plan.trials} trials are kept in {path}. To go on, type the same command with "
+                "--resume"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a search may choose of a recipe: loss, temperature, width, learning rate. Pure; needs neither Optuna nor PyTorch.
+"""What a search may choose of a recipe: loss, temperature, width, learning rate. Pure, without Optuna.
 
 A point is what one trial chose, as plain values by name. Everything else of a recipe stays as it was given.
 """

@@ -24,8 +24,14 @@ from potstill.distill.weights.train.loop import Diverged, Evaluator, agreement_o
 from potstill.distill.weights.train.progress import Progress
 from potstill.distill.weights.train.ranker import Prepared
 from potstill.distill.weights.train.recipe import Recipe
+from potstill.errors import ConfigError
+from potstill.trajectories.splits import split_of
+from potstill.types import Task
 
 torch = load_torch()
+
+_SEED = 1
+"""Of the split of tasks: with that of the held-out tasks, which are split off first, nobody would be left to judge."""
 
 Watch = Callable[[int, int], None]
 """Told step and steps of the trial that runs."""
@@ -36,6 +42,23 @@ class Data(NamedTuple):
 
     learn: Sequence[Labelled]
     judge: Sequence[Labelled]
+
+
+def shared_out(learn: Sequence[Labelled], share: float) -> Data:
+    """Set a share of the tasks apart to judge trials by; the rest is learnt.
+
+    Raises ``ConfigError`` where there are too few.
+    """
+    shares = {"learn": 1.0 - share, "judge": share}
+    parts: dict[str, list[Labelled]] = {name: [] for name in shares}
+    for one in learn:
+        parts[split_of(Task(id=one.task_id, environment=one.environment), shares, seed=_SEED)].append(one)
+    if not all(parts.values()):
+        raise ConfigError(
+            f"The {len({one.task_id for one in learn})} tasks to learn from are too few to judge trials by a share of "
+            f"{share} of them. Record more tasks, or type a larger --held-out."
+        )
+    return Data(parts["learn"], parts["judge"])
 
 
 def trial_recipe(base: Recipe, point: Point, decisions: int) -> Recipe:
@@ -52,7 +75,8 @@ def warm_up(base: Recipe, data: Data) -> None:
 
     Raises ``ConfigError`` for data that teach nothing, before there is any trial.
     """
-    ranker.seconds_a_step(students.prepare(data.learn, data.judge, base), base)
+    gently = msgspec.structs.replace(base, train=msgspec.structs.replace(base.train, learning_rate=1e-9))
+    ranker.seconds_a_step(students.prepare(data.learn, data.judge, gently), gently)
 
 
 def attempt(
