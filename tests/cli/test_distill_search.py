@@ -63,6 +63,7 @@ def test_the_best_recipe_is_trained_and_after_ctrl_c_it_is_the_same_file(
     assert not out["stopped"].exists()
     again = here("distill", "weights", "--db", db, "--out", str(out["stopped"]), *WORDS, "--resume")
     assert again.code == 0, again.err
+    assert "The best of 4 trials" in again.err
     assert out["whole"].read_bytes() == out["stopped"].read_bytes()
 
 

@@ -74,6 +74,8 @@ def make(plan: SearchPlan) -> making.Made:
     recipe = recipe_at(weights.recipe, found.best.point)
     checkpoint = f"checkpoint-{hashlib.sha256(msgspec.json.encode(recipe)).hexdigest()[:12]}.pt"
     best = next(row for row in rows_of([found.best]) if row["bits"] == WHOLE)
+    if len(found.trials) < plan.trials:
+        note(f"--search-cpu-s {plan.cpu_s:g} went into {len(found.trials)} of {plan.trials} trials.")
     note(f"The best of {len(found.trials)} trials is number {found.best.number} ({best['recipe']}). It is trained now.")
     resume = weights.resume and (weights.folder / checkpoint).exists()
     final = weights._replace(recipe=recipe, resume=resume)
