@@ -12,8 +12,8 @@ import click
 import msgspec
 
 from potstill.cli.output import note, progress
-from potstill.cli.training import dagger_plan
-from potstill.cli.training.data import HELD_OUT, LEARN, agreed, decisions_of, lineage_of, past_of, told_of
+from potstill.cli.training import dagger_plan, debates
+from potstill.cli.training.data import HELD_OUT, agreed, decisions_of, lineage_of, past_of, told_of
 from potstill.cli.training.plan import WeightsPlan
 from potstill.distill.weights import gate
 from potstill.distill.weights.data import Labelled, digest_of
@@ -61,7 +61,8 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
         where = (plan.db, plan.filters, plan.held_out, Path(folder))
         manifest, decisions = decisions_of(*where, plan.teachers, past=past_of(plan.recipe))
     decisions, _ = agreed(plan.teachers, manifest, decisions)
-    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    learn, _ = debates.added(plan.debates, decisions, plan.filters)
+    prepared = students.prepare(learn, decisions[HELD_OUT], plan.recipe)
     steps = plan.recipe.train.total(len(prepared.data))
     row = {
         "environment": plan.environment,
@@ -83,13 +84,14 @@ def make(plan: WeightsPlan) -> Made:
     where = (plan.db, plan.filters, plan.held_out, plan.folder)
     manifest, decisions = decisions_of(*where, plan.teachers, past=past_of(plan.recipe))
     decisions, judged = agreed(plan.teachers, manifest, decisions)
-    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    learn, debated = debates.added(plan.debates, decisions, plan.filters)
+    prepared = students.prepare(learn, decisions[HELD_OUT], plan.recipe)
     with contextlib.ExitStack() as stack:
         player = player_of(plan, decisions[HELD_OUT])
         if player is not None:
             stack.enter_context(player)
         trained, cpu_s = train(plan, prepared, player)
-        return exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player, judged)
+        return exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player, judged, debated)
 
 
 def train(
@@ -122,6 +124,7 @@ def exported(
     cpu_s: float,
     player: Player | None,
     judged: Judged | None = None,
+    debated: debates.Debated | None = None,
 ) -> Made:
     from potstill.distill.weights.policies.ranker import arrays_of
     from potstill.distill.weights.train import students
@@ -138,7 +141,9 @@ def exported(
             plan.environment,
             data,
             {"student": plan.recipe.student, **msgspec.to_builtins(plan.recipe), **_on_policy(plan)},
-            {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step, **told_of(judged)},
+            {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step, **told_of(judged)}
+            | debates.told_of(debated),
+            () if debated is None else (debated.dataset,),
         ),
         trained=side,
         questions=students.questions_of(prepared.network, held_out),
