@@ -1,4 +1,4 @@
-"""``distill debates`` and ``distill weights --debates``: policies debate, their contrasts are learnt, bad files refused."""
+"""``distill debates`` and ``distill weights --debates``: policies debate, a student learns from it."""
 
 from __future__ import annotations
 
@@ -56,6 +56,12 @@ def test_debates_of_two_policies_teach_a_third(
     assert held(here, recorded, speakers, again, "--n", "80").code == 0
     assert again.read_bytes() == file.read_bytes()
 
+    with Store.read(recorded) as store:
+        run = next(iter(store.select())).run_id
+    assert run
+    with_expert = held(here, recorded, [*speakers, f"run:{run}"], tmp_path / "expert.jsonl", "--n", "20", "--json")
+    assert json.loads(with_expert.out)["right"][f"run:{run}"] == 1.0  # it is the one that says what is right
+
     words = ("--db", str(recorded), "--out", str(out), "--debates", str(file), "--loss", "kind=margin", "--steps", "20")
     made = here("distill", "weights", *words, *TINY)
     assert made.code == 0, made.err
@@ -89,7 +95,7 @@ BASE = {
         ({"environment": "alfworld"}, (), "has the environment 'alfworld'"),
         ({"namespace": "other"}, (), "has the namespace 'other'"),
         ({"right": ["c"]}, (), "Line 1 of"),
-        ({"right": ["a", "b"]}, (), "tell nothing apart: 1 debates"),
+        ({"right": ["a", "b"]}, (), "tells a right action from a wrong one: 1 debates in which all were right"),
         ({}, ("--debate-share", "1"), "--debate-share is 1.0. Allowed: above 0 and below 1"),
         ({}, ("--debate-pairs", "al"), "Did you mean 'all'"),
         ({}, ("--student", "mlp"), "an mlp has one fixed list"),
@@ -119,6 +125,7 @@ def test_debates_that_do_not_fit_are_one_line(
         ([], "here speaks nobody"),
         (["policy:a", "policy:a"], "each once"),
         (["local:smollm2-135m", "policy:a"], "The speaker is 'local:smollm2-135m'. Allowed: policy:FILE"),
+        (["run:none", "policy:a"], "The run 'none' has no decision in 'house-rules'"),
         (["policy:none.policy", "policy:a"], "Cannot read the policy none.policy"),
     ],
 )

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.debates.contrast import LeftOut, contrast, mixed
 from potstill.distill.weights.debates.graph import Debate, Edge, Pair, Pairing, Turn, edges, pairs
-from potstill.distill.weights.debates.holding import debates, drawn
+from potstill.distill.weights.debates.holding import debates, drawn, recorded
 from potstill.distill.weights.debates.lines import read_debates, write_debates
 from potstill.errors import ConfigError
 from potstill.types import Situation
@@ -78,6 +78,7 @@ def debate(draw: st.DrawFn) -> Debate:
     return msgspec.structs.replace(HAND, right=tuple(right), turns=tuple(turns))
 
 
+@settings(max_examples=50, deadline=None)
 @given(debate(), st.randoms(use_true_random=False), st.sampled_from(Pairing))
 def test_the_order_and_the_names_of_speakers_change_nothing(one: Debate, chance: object, pairing: Pairing) -> None:
     order = list(range(len(one.turns)))
@@ -99,12 +100,14 @@ def test_the_order_and_the_names_of_speakers_change_nothing(one: Debate, chance:
     assert {(moved[edge.heard], moved[edge.hearer]) for edge in edges(one)} == set(edges(other))
 
 
+@settings(max_examples=50, deadline=None)
 @given(debate(), st.sampled_from(ACTIONS), st.sampled_from(Pairing))
 def test_where_all_agree_there_is_no_pair(one: Debate, action: str, pairing: Pairing) -> None:
     agreed = msgspec.structs.replace(one, turns=tuple(msgspec.structs.replace(t, action=action) for t in one.turns))
     assert pairs(agreed, pairing) == ()
 
 
+@settings(max_examples=50, deadline=None)
 @given(debate())
 def test_pairs_tell_right_from_wrong_and_answered_ones_are_some_of_all(one: Debate) -> None:
     found = pairs(one)
@@ -178,7 +181,7 @@ def test_policies_debate_about_recorded_situations() -> None:
     held = list(
         debates(
             chosen,
-            {"x": lambda _, offered: sure, "y": lambda _, offered: {**sure, "down": 0.5}},
+            {"x": lambda _: sure, "y": lambda _: {**sure, "down": 0.5}},
             "train",
         )
     )
@@ -186,8 +189,11 @@ def test_policies_debate_about_recorded_situations() -> None:
     assert by_task == {task: [("x", "up"), ("y", "down")] for task in "st"}
     told = {(one.task_id, one.action, one.admissible) for one in contrast(held).decisions}
     assert told == {("s", "up", ("up", "down")), ("t", "down", ("up", "down"))}
+    was_there = {"x": lambda _: sure, "run": recorded(rows[:1])}
+    (only,) = debates(chosen, was_there, "train")  # the run was in one of the situations
+    assert (only.task_id, [turn.action for turn in only.turns]) == ("s", ["up", "up"])
     with pytest.raises(ConfigError, match="at least two speakers; there is 1"):
-        list(debates(chosen, {"x": lambda _, offered: sure}, "train"))
+        list(debates(chosen, {"x": lambda _: sure}, "train"))
 
 
 # --- the file --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""``potstill distill debates``: policies say what they would do in recorded situations. Parses and prints."""
+"""``potstill distill debates``: several say what they would do in recorded situations. Parses and prints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from potstill.cli.store_option import db_option
 @click.option("--env", "environment", help="Environment of the episodes. [default: the only one there is]")
 @click.option("--split", default="train", show_default=True, help="Of the tasks: never those that will be tested.")
 @click.option("--run", "run_id", metavar="RUN", help="Only this run's episodes.")
-@click.option("--speaker", "speakers", multiple=True, metavar="policy:FILE", help="Who speaks; two or more.")
+@click.option(
+    "--speaker",
+    "speakers",
+    multiple=True,
+    metavar="SPEAKER",
+    help="policy:FILE, or run:NAME for what was done there; two or more.",
+)
 @click.option(
     "--n", type=click.IntRange(1), default=500, show_default=True, help="Situations at most, drawn by --seed."
 )
@@ -26,14 +32,14 @@ from potstill.cli.store_option import db_option
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file, such as debates.jsonl.")
 @json_option
 def debates(json_mode: bool, **options: Any) -> None:
-    """Let policies say what they would do in situations whose answer is known, and write it down as debates.
+    """Let policies and runs say what they would do in situations whose answer is known, and write that as debates.
 
     \b
     potstill distill debates --speaker policy:a.policy --speaker policy:b.policy --out debates.jsonl
     potstill distill weights --debates debates.jsonl --out student.policy
 
-    Right is what the teacher did in its successful episodes. Each line of the file is one debate, and one that others
-    held, in several rounds, may be written into the same form.
+    Right is what the teacher did in its successful episodes. Runs speak in situations that they met, too. Each line of
+    the file is one debate, and one that others held, in several rounds, may be written into the same form.
     """
     from potstill.cli.training import holding
 

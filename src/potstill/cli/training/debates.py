@@ -91,8 +91,8 @@ def added(
     found = contrast(plan.read.debates, pairing=plan.pairing, held_out=decisions[HELD_OUT], is_held_out=is_held_out)
     if not found.decisions:
         raise ConfigError(
-            f"The {len(plan.read.debates)} debates in {plan.file} tell nothing apart: {_reasons(found.left_out)}. Let "
-            "speakers debate that err in different places, or about more tasks."
+            f"None of the {len(plan.read.debates)} debates in {plan.file} tells a right action from a wrong one: "
+            f"{_reasons(found.left_out)}. Let speakers debate that err in different places, or about more tasks."
         )
     note(f"{len(found.decisions)} pairs of {found.debates} debates are learnt. Left out: {_reasons(found.left_out)}.")
     return mixed(decisions[LEARN], found.decisions, plan.share), _debated(plan, found)

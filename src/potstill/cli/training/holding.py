@@ -14,10 +14,13 @@ from potstill.distill.weights.data.checks import refuse_empty
 from potstill.distill.weights.data.decisions import Counting, Report, labelled
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.debates.graph import Debate, pairs
-from potstill.distill.weights.debates.holding import Speaker, debates, drawn
+from potstill.distill.weights.debates.holding import Speaker, debates, drawn, recorded
 from potstill.distill.weights.debates.lines import write_debates
 from potstill.errors import ConfigError, ModelError
 from potstill.trajectories.opening import read_store
+from potstill.types import Answerer
+
+EVERYBODY = frozenset({Answerer.STUDENT, Answerer.TEACHER})
 
 
 class HoldingPlan(NamedTuple):
@@ -36,8 +39,8 @@ class Held(NamedTuple):
     debates: int
     telling: int
     """Those with a right turn and a wrong one."""
-    right: dict[str, float]
-    """Of each speaker, the share of debates in which it was right."""
+    right: dict[str, float | None]
+    """Of each speaker, the share of its debates in which it was right; None: it was silent in all."""
 
 
 def planned(options: dict[str, Any]) -> HoldingPlan:
@@ -60,7 +63,7 @@ def planned(options: dict[str, Any]) -> HoldingPlan:
         out=out,
         db=options["db"],
         filters={**filters, "environment": environment},
-        speakers={spec: _speaker(spec) for spec in specs},
+        speakers={spec: _speaker(spec, options["db"], {**filters, "environment": environment}) for spec in specs},
         n=options["n"],
         seed=options["seed"],
     )
@@ -72,6 +75,11 @@ def make(plan: HoldingPlan) -> Held:
         held = list(debates(drawn(_decisions(plan), plan.n, plan.seed), plan.speakers, plan.filters["split"]))
     except ModelError as error:
         raise ConfigError(f"A speaker cannot answer in '{plan.filters['environment']}'. {error}") from error
+    if not held:
+        raise ConfigError(
+            f"In none of {plan.n} situations at most did two speakers say something. Runs speak where they were in the "
+            "same situation: let them play the same tasks from the same seeds, or give policies."
+        )
     write_debates(plan.out, held)
     return Held(
         file=str(plan.out),
@@ -90,16 +98,35 @@ def _decisions(plan: HoldingPlan) -> list[Labelled]:
     return found
 
 
-def _right(held: list[Debate], name: str) -> float:
+def _right(held: list[Debate], name: str) -> float | None:
     said = [turn.action in debate.right for debate in held for turn in debate.turns if turn.speaker == name]
-    return sum(said) / len(said)
+    return sum(said) / len(said) if said else None
 
 
-def _speaker(spec: str) -> Speaker:
-    """A small policy as its runtime answers; other models would have to be asked, and paid, call by call."""
+def _speaker(spec: str, db: str, filters: Mapping[str, Any]) -> Speaker:
+    """A small policy as its runtime answers, or what was done in a run; other models would have to be paid for."""
     from potstill.models.policy import open_policy
 
-    kind, _, path = spec.partition(":")
-    if kind != "policy" or not path:
-        raise ConfigError(f"The speaker is '{spec}'. Allowed: policy:FILE, such as --speaker policy:student.policy")
-    return open_policy(path).probabilities
+    kind, _, what = spec.partition(":")
+    if kind == "run" and what:
+        return _run(what, db, filters)
+    if kind != "policy" or not what:
+        raise ConfigError(
+            f"The speaker is '{spec}'. Allowed: policy:FILE, such as --speaker policy:student.policy, and run:NAME, a "
+            "recorded run."
+        )
+    policy = open_policy(what)
+    return lambda one: policy.probabilities(one.situation, one.admissible)
+
+
+def _run(name: str, db: str, filters: Mapping[str, Any]) -> Speaker:
+    """Whatever was done in the run, by whom and however its episodes ended: who is right is known from elsewhere."""
+    asked = {key: filters[key] for key in ("namespace", "environment", "split")}
+    with read_store(db) as store:
+        found = list(labelled(store.select(**asked, run_id=name), EVERYBODY, only_successes=False))
+    if not found:
+        raise ConfigError(
+            f"The run '{name}' has no decision in '{asked['environment']}', split '{asked['split']}'. See which runs "
+            "there are: potstill trajectories list"
+        )
+    return recorded(found)

@@ -1,21 +1,35 @@
-"""Debates that several policies hold over recorded situations whose answers are known: one round, each says an action.
+"""Debates about recorded situations whose answers are known: one round, in which each speaker says an action.
 
-A policy reads no chat, so it hears nobody and nothing would change in a second round. Debates of models that do hear
-each other come in as a file (``lines``). Knows speakers as functions. Does not know files.
+A policy reads no chat and a recorded run is over, so they hear nobody and nothing would change in a second round.
+Debates of models that do hear each other come in as a file (``lines``). Knows speakers as functions. Does not know
+files.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from potstill.distill.weights.data.labelled import Labelled, state_key
 from potstill.distill.weights.debates.graph import Debate, Turn
 from potstill.errors import ConfigError
-from potstill.types import Situation
 
-Speaker = Callable[[Situation, tuple[str, ...]], Mapping[str, float]]
-"""How probable a speaker finds each admissible action."""
+Speaker = Callable[[Labelled], Mapping[str, float]]
+"""How probable a speaker finds each admissible action of a decision; empty where it has nothing to say."""
+
+
+def recorded(decisions: Iterable[Labelled]) -> Speaker:
+    """One who did what these decisions say, in the same situations, and is silent in others."""
+    did: dict[bytes, Counter[str]] = {}
+    for one in decisions:
+        did.setdefault(state_key(one), Counter())[one.action] += one.count
+
+    def speak(one: Labelled) -> Mapping[str, float]:
+        counts = did.get(state_key(one), Counter())
+        return {action: counts[action] / counts.total() for action in one.admissible} if counts else {}
+
+    return speak
 
 
 def drawn(decisions: Iterable[Labelled], n: int, seed: int = 0) -> list[tuple[Labelled, tuple[str, ...]]]:
@@ -32,11 +46,17 @@ def drawn(decisions: Iterable[Labelled], n: int, seed: int = 0) -> list[tuple[La
 def debates(
     situations: Sequence[tuple[Labelled, tuple[str, ...]]], speakers: Mapping[str, Speaker], split: str
 ) -> Iterator[Debate]:
-    """A debate a situation. Each says what it finds likeliest, of equals the first. Raises ``ConfigError`` for fewer
-    than two speakers."""
+    """A debate for each situation in which two or more speak. Each says what it finds likeliest, of equals the first.
+
+    Raises ``ConfigError`` for fewer than two speakers.
+    """
     if len(speakers) < 2:
         raise ConfigError(f"A debate needs at least two speakers; there is {len(speakers)}.")
     for one, right in situations:
+        heard = ((name, ask(one)) for name, ask in speakers.items())
+        turns = [Turn(speaker=name, action=_likeliest(found, one.admissible)) for name, found in heard if found]
+        if len(turns) < 2:
+            continue
         yield Debate(
             id=f"{one.trajectory_id}:{one.step_index}",
             environment=one.environment,
@@ -47,10 +67,7 @@ def debates(
             situation=one.situation,
             admissible=one.admissible,
             right=right,
-            turns=tuple(
-                Turn(speaker=name, action=_likeliest(ask(one.situation, one.admissible), one.admissible))
-                for name, ask in speakers.items()
-            ),
+            turns=tuple(turns),
         )
 
 
