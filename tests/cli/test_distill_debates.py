@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from test_distill_weights import Said, here, needs_torch, recorded  # noqa: F401
 
+from potstill.distill.weights.data import read
 from potstill.trajectories import Store
 
 pytestmark = [pytest.mark.extra, needs_torch]
@@ -74,6 +75,24 @@ def test_debates_of_two_policies_teach_a_third(
     assert [one["name"] for one in manifest["datasets"]] == ["house-rules", "debates.jsonl"]
     assert json.loads(made.out)["decisions"] == manifest["datasets"][0]["decisions"] + debated["pairs"]
     assert here("lineage", "verify", str(out)).code == 0
+
+    (pairs,) = (tmp_path / "student.policy.training").glob("pairs-*.jsonl")
+    (data,) = (tmp_path / "student.policy.training").glob("data-*")
+    weight = sum(json.loads(line)["weight"] for line in pairs.read_text().splitlines())
+    taught = list(read(data, "train"))
+    assert weight / (weight + sum(one.weight for one in taught)) == pytest.approx(0.3)
+    more = tmp_path / "more.db"
+    words = ("--env", "house-rules", "--split", "train", "--n", "12", "--seed", "5", "--teacher", "expert")
+    assert here("distill", "context", *words, "--db", str(more)).code == 0
+    before = pairs.read_bytes()
+    pairs.write_bytes(before + b"\n")
+    changed = here("distill", "retrain", str(out), "--db", str(more), "--steps", "5")
+    assert (changed.code, "was changed after it was learnt from" in changed.err) == (2, True)
+    pairs.write_bytes(before)
+    again = here("distill", "retrain", str(out), "--db", str(more), "--steps", "5", "--json")
+    assert again.code in (0, 1), again.err
+    replayed = json.loads(again.out)
+    assert replayed["old_decisions"] + replayed["overruled"] > len(taught)  # the pairs are among the old ones
 
 
 BASE = {

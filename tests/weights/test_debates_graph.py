@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -194,6 +195,15 @@ def test_policies_debate_about_recorded_situations() -> None:
     assert (only.task_id, [turn.action for turn in only.turns]) == ("s", ["up", "up"])
     with pytest.raises(ConfigError, match="at least two speakers; there is 1"):
         list(debates(chosen, {"x": lambda _: sure}, "train"))
+
+
+def test_the_guides_debate_is_one_and_tells_what_it_says() -> None:
+    guide = Path(__file__).resolve().parents[2] / "docs" / "guides" / "ways-to-learn.md"
+    blocks = re.findall(r"^```json\n(.*?)^```", guide.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    (shown,) = (block for block in blocks if '"turns"' in block)
+    one = msgspec.json.decode(shown, type=Debate)
+    assert pairs(one, Pairing.ANSWERED) == ()  # ann heard bob, who was right, and said the same
+    assert pairs(one) == (Pair("by post", "by lorry", 2, 1.0),)
 
 
 # --- the file --------------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ What it knows: files, the store, how a held-out task is told. What it does not d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +16,11 @@ import msgspec
 from potstill.cli.output import note
 from potstill.cli.training.data import HELD_OUT, LEARN
 from potstill.distill.weights.data.labelled import Labelled
-from potstill.distill.weights.debates.contrast import Contrast, LeftOut, contrast, mixed
+from potstill.distill.weights.debates.contrast import Contrast, LeftOut, contrast, mixed, weighing
 from potstill.distill.weights.debates.graph import Debate, Pairing
 from potstill.distill.weights.debates.lines import Read, read_debates
 from potstill.distill.weights.lineage import Dataset
+from potstill.durable import replacing
 from potstill.errors import ConfigError, one_of
 from potstill.trajectories.splits import split_of
 from potstill.types import Struct, Task
@@ -36,6 +38,8 @@ class DebatesPlan(NamedTuple):
 class Told(Struct, frozen=True, kw_only=True):
     """What became of the debates: a part of a student's lineage."""
 
+    sha256: str
+    """Of their file."""
     debates: int
     """That gave a pair."""
     pairs: int
@@ -47,6 +51,9 @@ class Told(Struct, frozen=True, kw_only=True):
 class Debated(NamedTuple):
     told: Told
     dataset: Dataset
+    """The pairs, by the hash of ``lines``."""
+    lines: bytes
+    """What is kept beside the data, for a retraining to replay: each pair with its weight."""
 
 
 def planned(options: Mapping[str, Any]) -> DebatesPlan | None:
@@ -95,22 +102,55 @@ def added(
             f"{_reasons(found.left_out)}. Let speakers debate that err in different places, or about more tasks."
         )
     note(f"{len(found.decisions)} pairs of {found.debates} debates are learnt. Left out: {_reasons(found.left_out)}.")
-    return mixed(decisions[LEARN], found.decisions, plan.share), _debated(plan, found)
+    learn = mixed(decisions[LEARN], found.decisions, plan.share)
+    return learn, _debated(plan, found, sum(one.weight for one in decisions[LEARN]))
+
+
+def keep(debated: Debated | None, folder: Path) -> None:
+    """Put the pairs beside the data that they were learnt with. Raises ``StoreError``."""
+    if debated is not None:
+        with replacing(folder / _name(debated.dataset)) as file:
+            file.write(debated.lines)
+
+
+def kept(dataset: Dataset, folders: Sequence[Path]) -> list[Labelled] | None:
+    """The pairs that a lineage names; None where it names no pairs that are in these folders.
+
+    Raises ``ConfigError`` for pairs that were changed.
+    """
+    for folder in folders:
+        file = folder / _name(dataset)
+        if not file.is_file():
+            continue
+        lines = file.read_bytes()
+        if hashlib.sha256(lines).hexdigest() != dataset.sha256:
+            raise ConfigError(f"{file} was changed after it was learnt from. Put the file of the training back.")
+        return [msgspec.json.decode(line, type=Labelled) for line in lines.splitlines()]
+    return None
+
+
+def _name(dataset: Dataset) -> str:
+    return f"pairs-{dataset.sha256[:12]}.jsonl"
 
 
 def told_of(debated: Debated | None) -> dict[str, Any]:
     return {} if debated is None else {"debates": msgspec.to_builtins(debated.told)}
 
 
-def _debated(plan: DebatesPlan, found: Contrast) -> Debated:
+def _debated(plan: DebatesPlan, found: Contrast, total: float) -> Debated:
+    """``total``: the weight of the teacher's decisions as they are kept, to which that of the kept pairs is told."""
+    pairs = weighing(found.decisions, total * plan.share / (1 - plan.share))
     told = Told(
+        sha256=plan.read.sha256,
         debates=found.debates,
-        pairs=len(found.decisions),
+        pairs=len(pairs),
         share=plan.share,
         pairing=plan.pairing.value,
         left_out={reason.value: count for reason, count in found.left_out.items()},
     )
-    return Debated(told, Dataset(name=plan.file.name, sha256=plan.read.sha256, decisions=len(found.decisions)))
+    lines = b"".join(msgspec.json.encode(pair) + b"\n" for pair in pairs)
+    sha256 = hashlib.sha256(lines).hexdigest()
+    return Debated(told, Dataset(name=plan.file.name, sha256=sha256, decisions=len(pairs)), lines)
 
 
 def _must_belong(debate: Debate, file: Path, filters: Mapping[str, Any]) -> None:

@@ -85,6 +85,7 @@ def make(plan: WeightsPlan) -> Made:
     manifest, decisions = decisions_of(*where, plan.teachers, past=past_of(plan.recipe))
     decisions, judged = agreed(plan.teachers, manifest, decisions)
     learn, debated = debates.added(plan.debates, decisions, plan.filters)
+    debates.keep(debated, plan.folder)
     prepared = students.prepare(learn, decisions[HELD_OUT], plan.recipe)
     with contextlib.ExitStack() as stack:
         player = player_of(plan, decisions[HELD_OUT])

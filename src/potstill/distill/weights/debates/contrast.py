@@ -80,10 +80,11 @@ def mixed(decisions: Sequence[Labelled], more: Sequence[Labelled], share: float)
     if not more:
         return list(decisions)
     count = len(decisions) + len(more)
-    return [*_weighing(decisions, (1 - share) * count), *_weighing(more, share * count)]
+    return [*weighing(decisions, (1 - share) * count), *weighing(more, share * count)]
 
 
-def _weighing(decisions: Sequence[Labelled], total: float) -> list[Labelled]:
+def weighing(decisions: Sequence[Labelled], total: float) -> list[Labelled]:
+    """The same with weights that add up to ``total``, in their old proportion."""
     scale = total / math.fsum(one.weight for one in decisions)
     return [msgspec.structs.replace(one, weight=one.weight * scale) for one in decisions]
 
