@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from potstill.cli.envs import envs
 from potstill.cli.playbook import playbook
 from potstill.cli.playbook_distill import playbook as learn_command
 from potstill.cli.run import run as run_command
@@ -87,6 +88,8 @@ def test_a_tenant_without_a_book_is_told_what_to_type_on_the_same_store(db: str)
 
 
 @pytest.mark.parametrize("command", [run_command, learn_command], ids=["run", "distill playbook"])
-def test_the_help_of_env_names_every_environment(command: click.Command) -> None:
+def test_the_help_of_env_leads_to_every_environment(command: click.Command) -> None:
     (option,) = [one for one in command.params if isinstance(one, click.Option) and "--env" in one.opts]
-    assert [name for name in BUILT_IN if name not in str(option.help)] == []
+    assert "potstill envs list" in str(option.help)
+    listed = CliRunner().invoke(envs, ["list"]).stdout
+    assert [name for name in BUILT_IN if name not in listed] == []

@@ -289,7 +289,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("potstill.trajectories.export.os.fsync", full)
+    monkeypatch.setattr("potstill.durable.os.fsync", full)
     with pytest.raises(StoreError, match="No space left"):
         write(audit(total_usd=1.0), target, command=COMMAND)
     assert target.read_bytes() == old
