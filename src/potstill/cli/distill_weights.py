@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,21 @@ episode_options: tuple[Decorator, ...] = (
         help="Of several teachers' episodes: pooled (each label as it is, successes only), weighed (one label a "
         "situation, as sure as those who chose it are reliable), routed (each kind of task from its best teacher). How "
         "reliable they are is told from where they agree and how their episodes ended.",
+    ),
+    click.option(
+        "--debates",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Learn, too, what debates in this file (potstill distill debates) tell apart: pairs of a right and a "
+        "wrong action.",
+    ),
+    click.option(
+        "--debate-share", type=float, default=0.3, show_default=True, help="Of all weight, that of the pairs."
+    ),
+    click.option(
+        "--debate-pairs",
+        default="all",
+        show_default=True,
+        help="all (every right turn with every wrong one) or answered (only where one heard the other).",
     ),
 )
 
@@ -210,6 +226,7 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
     """
     options = _chosen(options)
     if options["student"] == "lm":
+        refuse_debates(typed_options())
         if options["search"] is not None:
             raise ConfigError("--search tries recipes of small policies, not of a language model. Leave one away.")
         tune(options, dry_run=dry_run, json_mode=json_mode)
@@ -249,13 +266,24 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     plays = options["play"] or options["dagger"]
     if not plays and "directory" not in typed:
         options["directory"] = None
+    about = [typed[name] for name in ("debate_share", "debate_pairs") if name in typed]
+    if about and options["debates"] is None:
+        raise ConfigError(f"{about[0]} is for --debates, which names no file. Type for example: --debates FILE")
     asking = ("labels", "beta", "ask_below", "certainty", "ask_share", "round_episodes", "label_run", "teacher")
+    if options["search"] is not None and options["debates"] is not None:
+        raise ConfigError("--search tries recipes without pairs, so it cannot judge --debates. Give one of both.")
     if "search_cpu_s" in typed and options["search"] is None:
         raise ConfigError("--search-cpu-s is for --search, which is not given. Type for example: --search 20")
     alone = [typed[name] for name in asking if name in typed]
     if alone and not options["dagger"]:
         raise ConfigError(f"{alone[0]} is for --dagger, which is 0. Type for example: --dagger 3")
     return options
+
+
+def refuse_debates(typed: Mapping[str, str]) -> None:
+    """Raises ``ConfigError`` where debates are given to a student that writes texts."""
+    if "debates" in typed:
+        raise ConfigError("--debates holds pairs of actions, for a ranker or film. Leave it away, or --student ranker.")
 
 
 def print_estimate(row: dict[str, Any], json_mode: bool) -> None:

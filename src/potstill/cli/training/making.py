@@ -13,8 +13,8 @@ import click
 import msgspec
 
 from potstill.cli.output import note, progress
-from potstill.cli.training import dagger_plan
-from potstill.cli.training.data import HELD_OUT, LEARN, agreed, decisions_of, lineage_of, past_of, told_of
+from potstill.cli.training import dagger_plan, debates
+from potstill.cli.training.data import HELD_OUT, agreed, decisions_of, lineage_of, past_of, told_of
 from potstill.cli.training.plan import WeightsPlan
 from potstill.distill.weights import gate
 from potstill.distill.weights.data import Labelled, digest_of
@@ -64,7 +64,8 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
         where = (plan.db, plan.filters, plan.held_out, Path(folder))
         manifest, decisions = decisions_of(*where, plan.teachers, past=past_of(plan.recipe))
     decisions, _ = agreed(plan.teachers, manifest, decisions)
-    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    learn, _ = debates.added(plan.debates, decisions, plan.filters)
+    prepared = students.prepare(learn, decisions[HELD_OUT], plan.recipe)
     steps = plan.recipe.train.total(len(prepared.data))
     row = {
         "environment": plan.environment,
@@ -106,13 +107,16 @@ def made_of(
     from potstill.distill.weights.train import students
 
     held_out = data.decisions[HELD_OUT]
-    prepared = students.prepare(data.decisions[LEARN], held_out, plan.recipe)
+    learn, debated = debates.added(plan.debates, data.decisions, plan.filters)
+    debates.keep(debated, plan.folder)
+    prepared = students.prepare(learn, held_out, plan.recipe)
     with contextlib.ExitStack() as stack:
         player = player_of(plan, held_out)
         if player is not None:
             stack.enter_context(player)
         trained, cpu_s = train(plan, prepared, player, checkpoint)
-        return exported(plan, data.manifest, held_out, prepared, trained, cpu_s, player, data.judged, metrics)
+        told = {**(metrics or {}), **debates.told_of(debated)}
+        return exported(plan, data.manifest, held_out, prepared, trained, cpu_s, player, data.judged, debated, told)
 
 
 def train(
@@ -145,6 +149,7 @@ def exported(
     cpu_s: float,
     player: Player | None,
     judged: Judged | None = None,
+    debated: debates.Debated | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> Made:
     from potstill.distill.weights.policies.ranker import arrays_of
@@ -169,6 +174,7 @@ def exported(
                 **told_of(judged),
                 **(metrics or {}),
             },
+            () if debated is None else (debated.dataset,),
         ),
         trained=side,
         questions=students.questions_of(prepared.network, held_out),
