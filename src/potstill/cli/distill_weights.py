@@ -204,6 +204,8 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
     if dry_run:
         print_estimate(plan, json_mode)
         return
+    if plan.out.exists():
+        note(f"{plan.out} is there, and the new policy takes its place. To keep it, stop and type another --out.")
     if plan.dagger is not None:
         from potstill.cli.training import dagger
 
