@@ -21,6 +21,7 @@ import msgspec
 
 from potstill.cli.output import note, progress
 from potstill.cli.run_plan import pairs
+from potstill.cli.training import debates
 from potstill.cli.training.data import HELD_OUT, LEARN
 from potstill.cli.training.making import CHECKPOINT, Watch, player_of
 from potstill.cli.training.plan import WeightsPlan, playing_of
@@ -152,6 +153,10 @@ def _old(plan: RetrainPlan) -> tuple[dict[str, list[Labelled]], dict[str, float]
     found: dict[str, list[Labelled]] = {LEARN: [], HELD_OUT: []}
     recipe = None
     for dataset in plan.lineage.datasets:
+        debated = debates.kept(dataset, (plan.made.folder, plan.folder))
+        if debated is not None:
+            found[LEARN] += debated
+            continue
         for folder in (plan.made.folder, plan.folder):
             kept = folder / f"data-{dataset.sha256[:12]}"
             if kept.is_dir():
