@@ -35,6 +35,8 @@ def test_rules_are_learnt_certified_and_act_in_a_cascade(db: str, tmp_path: Path
     assert sum(layer["share"] for layer in made["layers"]) == pytest.approx(1)
     assert made["learnt_from"] > 0
     assert out.exists()
+    checked = here("lineage", "verify", str(out), "--json")
+    assert (checked.code, [row["status"] for row in json.loads(checked.out)]) == (0, ["ok"]), checked.err
     words = ("--env", "house-rules", "--split", "test", "--n", "2", "--student", f"rules:{out}", "--teacher", "expert")
     arm = ("--arm", "cascade", "--signal", "likelihood", "--threshold", "0.2")
     played = here("run", *words, *arm, "--db", db, "--run", "acts")
@@ -52,6 +54,7 @@ def test_rules_are_learnt_certified_and_act_in_a_cascade(db: str, tmp_path: Path
         (("--out", "no/such/a.json"), "no folder no/such"),
         (("--out", "a.json", "--env", "minigrid"), "of these environments in the split 'train': house-rules (12)"),
         (("--out", "a.json", "--rules", "none.json"), "Cannot read the rules none.json"),
+        (("--out", "a.json", "--rules", "EMPTY"), "EMPTY holds no rule, so there is nothing to certify"),
         (("--out", "a.json", "--rules", "HAND"), "answer in 0 held-out tasks"),
         (("--out", "a.json", "--rules", "HAND", "--precision", "1"), "precision is 1.0"),
         (("--out", "a.json", "--student", "local:x"), "allowed here: policy:FILE"),
@@ -67,6 +70,7 @@ def test_what_cannot_be_certified_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "HAND").write_text(json.dumps(HAND))
+    (tmp_path / "EMPTY").write_text(json.dumps({"rules": []}))
     done = here("distill", "rules", "--db", db, *words)
     assert done.code == 2
     assert said in done.err

@@ -77,6 +77,14 @@ def test_a_store_becomes_a_file_that_acts(db: str, tmp_path: Path, here: Callabl
     assert steps
     assert all(step.action.text in (step.observation.admissible or ()) for step in steps)
     assert {call.model for step in steps for call in step.calls} == {f"policy:{out}"}
+    assert "takes its place" not in done.err
+    assert "takes its place" in here("distill", "weights", "--db", db, "--out", str(out), *TINY).err
+    out.write_bytes(out.read_bytes()[:-4] + b"\0\0\1\0")
+    changed = here("run", *words, "--db", db, "--run", "changed")
+    assert (changed.code, changed.out) == (3, "")
+    assert "--resume" not in changed.err, "there is no run to go on with"
+    with Store.read(db) as store:
+        assert "changed" not in {run.run_id for run in store.runs()}
 
 
 @pytest.mark.extra
@@ -141,6 +149,9 @@ def test_after_ctrl_c_resume_ends_with_the_same_bytes(db: str, tmp_path: Path, h
     [
         ((), "--out student.policy"),
         (("--out", "no/such/folder/a.policy"), "no folder no/such/folder"),
+        (("--out", "."), "is a folder, and the student is one file"),
+        (("--out", "a.policy", "--sign", "taught.txt"), "taught.txt is not a key in PEM"),
+        (("--out", "a", "--student", "mlp", "--sign", "taught.txt"), "taught.txt is not a key in PEM"),
         (("--out", "a.policy", "--env", "minigrid"), "no successful teacher episode of 'minigrid'"),
         (("--out", "a.policy", "--split", "test"), "in the split 'test'"),
         (("--out", "a.policy", "--namespace", "other"), "no successful teacher episode"),
@@ -163,8 +174,12 @@ def test_what_cannot_be_is_one_line(
     said: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "taught.txt").write_text("no key")
+    if "--sign" in words:
+        pytest.importorskip("cryptography")
     done = here("distill", "weights", "--db", str(recorded), *words)
     assert (done.code, done.out) == (2, "")
+    assert "--sign" not in words or not list(tmp_path.glob("*.training")), "nothing was read before it was refused"
     (line,) = [line for line in done.err.splitlines() if line.startswith("error")]
     assert said in line
     assert not list(tmp_path.glob("*.policy"))

@@ -141,7 +141,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         open_model(f"policy:{tmp_path / 'none'}")
     with pytest.raises(ConfigError, match="directory"):
         open_model(f"policy:{tmp_path}")
-    with pytest.raises(ConfigError, match=r"policy:student\.safetensors"):
+    with pytest.raises(ConfigError, match=r"policy:student\.policy"):
         open_model("policy:")
 
 

@@ -16,6 +16,7 @@ from policy_examples import decisions
 from potstill.distill.weights import gate
 from potstill.distill.weights.compress.axes import axes_of, shrunk
 from potstill.distill.weights.compress.chain import Verdict, compress
+from potstill.distill.weights.compress.cost import memory_bytes, size_bytes
 from potstill.distill.weights.compress.gradients import products
 from potstill.distill.weights.compress.quantize import in_bits, multiplied_out
 from potstill.distill.weights.compress.recipe import Compression
@@ -126,6 +127,28 @@ def test_what_is_done_decides_where_episodes_are_played(subject: Subject) -> Non
     assert len(calls) == 2
     assert (done.rows[-1].success, done.rows[-1].verdict) == (0.9, Verdict.UNDONE)
     assert not done.smaller
+
+
+def test_tasks_that_the_given_policy_does_not_do_prove_nothing_of_a_smaller_one(subject: Subject) -> None:
+    """Equal failures are no success: no stage is played, and none is said to have passed by it."""
+    calls: list[int] = []
+
+    def play(policy: Policy) -> dict[tuple[str, int], bool]:
+        calls.append(policy.parameters)
+        return {("task", seed): False for seed in range(10)}
+
+    done = compress(subject, Compression(bits=(8,), floor=ALIKE), play=play)
+    assert len(calls) == 1
+    assert [(row.verdict, row.success) for row in done.rows] == [(Verdict.GIVEN, 0.0), (Verdict.KEPT, None)]
+
+
+def test_memory_is_that_of_the_arrays_and_of_what_they_are_opened_into(circle: Subject) -> None:
+    """The file's bytes, and each matrix once more, since the runtime turns it; few bits are multiplied out."""
+    arrays, config = dict(circle.policy.arrays), dict(circle.policy.config)
+    matrices = 4 * (2 * 48 + 48 * 24 + 24 * 4)
+    for written in (arrays, in_bits(arrays, 8)):
+        held = memory_bytes(written, config, circle.questions[0])
+        assert size_bytes(written, config) + matrices <= held < 4 * (size_bytes(arrays, config) + matrices)
 
 
 def test_the_same_compression_gives_the_same_bytes(circle: Subject) -> None:

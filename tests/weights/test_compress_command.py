@@ -124,7 +124,12 @@ def test_a_policy_is_exported_and_judged_by_its_held_out_decisions(policy: Path,
         (("compress", "student.policy", "--out", "student.policy", "--int8"), "is the policy itself"),
         (("compress", "none.policy", "--out", "a.policy", "--int8"), "Cannot read the policy none.policy"),
         (("compress", "bare.policy", "--out", "a.policy", "--int8"), "--data FOLDER"),
-        (("compress", "mlp.policy", "--out", "a.policy", "--int8"), "of the kind 'mlp'"),
+        (("compress", "mlp.policy", "--out", "a.policy", "--int8"), "--data FOLDER"),
+        (("compress", "film.policy", "--out", "a.policy", "--int8"), "distill weights --student film --width 32"),
+        (("compress", "student.policy", "--out", ".", "--int8"), "is a directory"),
+        (("compress", "student.policy", "--out", "a.policy", "--int8", "--sign", "mlp.policy"), "is not a key in PEM"),
+        (("export", "student.policy", "--onnx", "."), "is a directory"),
+        (("export", "student.policy", "--onnx", "a.onnx", "--sign", "mlp.policy"), "is not a key in PEM"),
         (("compress", "student.policy", "--out", "a.policy", "--prune", "1.5"), "is 1.5. Allowed"),
         (("compress", "student.policy", "--out", "a.policy", "--prune", ".5", "--axis", "hiden"), "mean 'hidden'"),
         (("compress", "student.policy", "--out", "a.policy", "--int8", "--data", "."), "manifest.json"),
@@ -144,13 +149,19 @@ def test_what_cannot_be_is_one_line(
     shutil.copy(trained / "student.policy", tmp_path)
     artefact.write(tmp_path / "bare.policy", files.ranker_arrays(), files.RANKER, Manifest())
     artefact.write(tmp_path / "mlp.policy", files.mlp_arrays(), files.MLP, Manifest())
+    artefact.write(tmp_path / "film.policy", files.film_arrays(), files.FILM, Manifest())
     monkeypatch.chdir(tmp_path)
     done = here(*words)
     assert done.code in (2, 3)
     assert done.out == ""
     (line,) = [line for line in done.err.splitlines() if line.startswith("error")]
     assert said in line
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bare.policy", "mlp.policy", "student.policy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bare.policy",
+        "film.policy",
+        "mlp.policy",
+        "student.policy",
+    ]
 
 
 def test_without_the_extra_it_is_named(

@@ -31,6 +31,7 @@ from potstill.distill.weights.lineage_verify import Status, Verification, verify
 from potstill.edge import seal, tensors
 from potstill.edge.policy import open_policy
 from potstill.errors import ConfigError, StoreError
+from potstill.models.rule_list import FORMAT, Certificate, Condition, Of, Rule, RuleList, rules_sha256
 
 TOLD = Manifest(
     created="2026-11-22T00:00:00Z",
@@ -212,6 +213,27 @@ def test_a_file_of_another_format_has_its_manifest_beside_it(tmp_path: Path) -> 
     for text in ("{", "[]", "{}", '{"potstill.manifest": 3}', '{"potstill.manifest": "[]"}'):
         beside(path).write_text(text)
         assert not verify([path]).passed
+
+
+def test_rules_are_checked_by_their_certificate(tmp_path: Path) -> None:
+    """An untouched file of rules once was "changed", with a header of 7886488381929032315 bytes."""
+    path = tmp_path / "house.rules.json"
+    rules = (Rule(when=(Condition(of=Of.GOAL, has="museum"), Condition(has="dry it"))),)
+    proof = Certificate(
+        rules_sha256=rules_sha256(rules), tasks=60, wrong=0, lower=0.951, precision=0.95, confidence=0.95, share=0.5
+    )
+    whole = msgspec.json.encode(RuleList(rules=rules, certificate=proof), order="deterministic")
+    told = msgspec.json.decode(whole) | {"format": FORMAT, "version": 1}
+    path.write_text(json.dumps(told, indent=1))
+    assert [(one.part, one.status) for one in verify([path]).findings] == [("rules", Status.OK)]
+    assert changed(verify([path], keys=["0" * 64])) == [(path.name, "signature")]
+    path.write_text(json.dumps(told).replace("dry it", "wash it"))
+    assert changed(verify([path])) == [(path.name, "rules")]
+    path.write_text(json.dumps(told)[:-1])
+    assert changed(verify([path])) == [(path.name, "rules")]
+    path.write_text(json.dumps({name: value for name, value in told.items() if name != "certificate"}))
+    (finding,) = verify([path]).findings
+    assert (finding.status, "have no certificate" in finding.detail) == (Status.CHANGED, True)
 
 
 @pytest.mark.parametrize("data", [b"", b"GGUF", tensors.to_bytes({"x": np.zeros(2, np.float32)}, {"a": "b"})])

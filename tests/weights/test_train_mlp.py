@@ -20,14 +20,14 @@ from potstill.distill.weights.data import write  # noqa: E402
 from potstill.distill.weights.data.build import build  # noqa: E402
 from potstill.distill.weights.data.labelled import Evidence, Labelled  # noqa: E402
 from potstill.distill.weights.gate import compare, edge_side  # noqa: E402
-from potstill.distill.weights.lineage import Manifest  # noqa: E402
+from potstill.distill.weights.lineage import Manifest, read  # noqa: E402
 from potstill.distill.weights.policies.ranker import arrays_of  # noqa: E402
 from potstill.distill.weights.train.config import TrainConfig  # noqa: E402
 from potstill.distill.weights.train.mlp import questions_of, trained_side, vector_examples  # noqa: E402
 from potstill.distill.weights.train.ranker import teach  # noqa: E402
 from potstill.distill.weights.train.recipe import MlpRecipe  # noqa: E402
 from potstill.distill.weights.train.students import prepare  # noqa: E402
-from potstill.edge.policy import Policy, network  # noqa: E402
+from potstill.edge.policy import Policy, network, open_policy  # noqa: E402
 from potstill.errors import ConfigError  # noqa: E402
 from potstill.types import Past, Situation  # noqa: E402
 
@@ -156,6 +156,15 @@ def test_from_the_rules_of_a_game_to_a_file_that_plays_it(tmp_path: Path, capfd:
     assert made["parameters"] == 4 * 8 + 8 + 8 * 2 + 2
     assert made["parity"]["agreement"] == 1.0
     assert made["agreement"] > 0.75
+    train = read(out).manifest.configuration["train"]
+    assert (train["loss"]["kind"], train["loss"]["temperature"], train["loss"]["hard_share"]) == ("soft", 2, 0)
+    assert (train["batch"], train["clip"]) == (64, 1)  # nobody typed them
+    small = tmp_path / "small.policy"
+    words = ("--prune", "0.25", "--finetune-steps", "20", "--int8", "--least-agreement", "0.5", "--most-kl", "1")
+    fewer = json.loads(call("compress", str(out), "--out", str(small), *words, "--json"))
+    assert [row["verdict"] for row in fewer["stages"]] == ["given", "not judged yet", "kept", "kept"]
+    assert open_policy(small).config["actions"] == list(CART_POLE.actions)
+    assert fewer["stages"][-1]["parameters"] == 4 * 6 + 6 + 6 * 2 + 2 + 8  # with mean and scale of four numbers
     most = ("--max-steps", "150")
     call(
         "run",

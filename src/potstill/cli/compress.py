@@ -101,7 +101,7 @@ gate_options: tuple[Decorator, ...] = (
 )
 @json_option
 def compress(json_mode: bool, **options: Any) -> None:
-    """Make the policy FILE smaller: distil, prune, fine-tune, round; each stage is judged against FILE or undone.
+    """Make FILE, a ranker or mlp, smaller: distil, prune, fine-tune, round; each stage is judged by FILE or undone.
 
     \b
     Example:

@@ -236,6 +236,8 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
 
     refuse_lm_options(typed_options())
     plan = planned(options)
+    if plan.out.exists() and not dry_run:
+        note(f"{plan.out} is there, and the new policy takes its place. To keep it, stop and type another --out.")
     if options["search"] is not None:
         from potstill.cli.training import search
 

@@ -45,6 +45,7 @@ def export(file: Path, out: Path | None, int8: bool, data: Path | None, key: Pat
     shapes and sizes of batch; where these are not at hand, for questions made of its vocabulary. Equal policies give
     equal bytes. Its manifest lies beside it (OUT.lineage.json) and names FILE as its parent.
     """
+    from potstill.cli.training.plan import key_of
     from potstill.distill.weights.export.onnx import export as exported
     from potstill.distill.weights.lineage import created
 
@@ -52,6 +53,7 @@ def export(file: Path, out: Path | None, int8: bool, data: Path | None, key: Pat
         raise ConfigError("Nothing says what to write. Type for example: --onnx student.onnx")
     if not out.parent.is_dir():
         raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    key_of(key)
     policy = opened(file)
     questions, held_out = _questions(file, policy, data)
     done = exported(file, policy, out, questions, bits=8 if int8 else None, key=key, created=created(os.environ))

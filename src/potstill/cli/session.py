@@ -56,7 +56,8 @@ def play(plan: Plan, *, quiet: bool = False) -> Result:
         except KeyboardInterrupt:
             raise click.Abort from InterruptedError(_how_to_resume(plan))
         except (ModelError, BudgetReached):
-            note(_how_to_resume(plan))
+            if watch.registered or plan.resumed:
+                note(_how_to_resume(plan))
             raise
         duration_s = time.perf_counter() - started
         counts = _counts(store, plan.config)
@@ -85,6 +86,7 @@ async def _play(plan: Plan, store: Store, watch: _Watch) -> int:
     """The run is registered once all that it needs is open, so that a mistyped name leaves no run behind."""
     async with resources(plan, store) as opened:
         store.put_run(plan.config.run_id, msgspec.to_builtins(plan.config), replace=plan.resumed)
+        watch.registered = True
         return await run_episodes(
             plan.config,
             plan.tasks,
@@ -117,6 +119,8 @@ class _Watch:
         self._started = time.perf_counter()
         self._episodes = self._successes = self._steps = 0
         self.broken: list[str] = []
+        self.registered = False
+        """Whether there is a run to go on with."""
 
     def done(self, event: EpisodeDone) -> None:
         self._episodes += 1

@@ -46,7 +46,7 @@ def open_policy(path: str | Path, *, seed: int | None = None) -> PolicyModel:
         policy = open_file(found)
     except OSError as error:
         raise ConfigError(
-            f"Cannot read the policy {found}: {error.strerror}. Type for example: policy:student.safetensors"
+            f"Cannot read the policy {found}: {error.strerror}. Type for example: policy:student.policy"
         ) from None
     except ValueError as error:
         raise BadModelFile(str(error)) from None

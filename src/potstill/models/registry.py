@@ -235,7 +235,7 @@ _EXAMPLES = {
     "local": "local:smollm2-135m",
     "torch": "torch:smollm2-135m",
     "tuned": "tuned:student-lm",
-    "policy": "policy:student.safetensors",
+    "policy": "policy:student.policy",
     "rules": "rules:house.rules.json",
     "replay": "replay:episodes.jsonl",
     "python": "python:own_model:open_matcher#words",

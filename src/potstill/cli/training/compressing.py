@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from potstill.cli.edge import opened
 from potstill.cli.output import note
 from potstill.cli.policy_data import PolicyData, needed
 from potstill.cli.run_plan import pairs
 from potstill.cli.training.held_out_play import player_of
+from potstill.cli.training.plan import key_of
 from potstill.distill.weights import gate
 from potstill.distill.weights.compress.axes import axes_of
 from potstill.distill.weights.compress.quantize import multiplied_out
 from potstill.distill.weights.compress.recipe import Compression
 from potstill.distill.weights.data import read_manifest
-from potstill.distill.weights.lineage import Manifest, created, parent
+from potstill.distill.weights.lineage import Manifest, created, in_full, parent
 from potstill.distill.weights.lineage import read as read_lineage
+from potstill.edge.mlp import Mlp
 from potstill.edge.policy import Policy
 from potstill.errors import ConfigError, MissingExtra, one_of
 
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from potstill.distill.weights.compress.subject import Subject
     from potstill.distill.weights.train.playing import Player
 
+KINDS = ("ranker", "mlp")
+"""Of policies that the stages know."""
 MEASURED = ("decision_ms", "memory_bytes")
 """Columns that differ from run to run: shown, and kept out of the lineage."""
 
@@ -70,13 +75,14 @@ def planned(options: dict[str, Any]) -> CompressPlan:
         raise ConfigError("Nothing says where the smaller policy goes. Type for example: --out small.policy")
     if not out.parent.is_dir():
         raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    key = key_of(options["key"])
     if out.resolve() == file.resolve():
         raise ConfigError(f"{out} is the policy itself, which is the smaller one's parent. Give another name.")
     policy = opened(file)
-    if policy.kind != "ranker":
+    if policy.kind not in KINDS:
         raise ConfigError(
-            f"{file} is of the kind '{policy.kind}'; the data of a ranker alone lie beside its file. Others are made "
-            "smaller by potstill.distill.weights.compress in Python."
+            f"{file} is of the kind '{policy.kind}', and these are made smaller: {', '.join(KINDS)}. Train a narrower "
+            f"one instead: potstill distill weights --student {policy.kind} --width 32 --out {out.name}"
         )
     for axis in recipe.axes:
         one_of("axis", axis, axes_of(policy.config))
@@ -85,7 +91,7 @@ def planned(options: dict[str, Any]) -> CompressPlan:
     if options["directory"] and options["play"]:
         world["directory"] = options["directory"]
     playing = {**world, "max_steps": options["max_steps"], "jobs": options["jobs"]}
-    return CompressPlan(file, out, policy, data, recipe, options["key"], options["play"], playing)
+    return CompressPlan(file, out, policy, data, recipe, key, options["play"], playing)
 
 
 def _recipe(options: dict[str, Any]) -> Compression:
@@ -104,9 +110,8 @@ def _recipe(options: dict[str, Any]) -> Compression:
 def make(plan: CompressPlan) -> Made:
     """Run the stages and write what passed. Raises ``NothingSmaller``, ``GateFailed``, ``Diverged``, ``StoreError``."""
     from potstill.distill.weights.compress.chain import NothingSmaller, compress
-    from potstill.distill.weights.compress.subject import ranker_subject
 
-    subject = ranker_subject(plan.policy, plan.data.learn, plan.data.held_out)
+    subject = _subject(plan)
     with contextlib.ExitStack() as stack:
         player = _player(plan)
         play = None if player is None else stack.enter_context(player).outcomes
@@ -114,6 +119,20 @@ def make(plan: CompressPlan) -> Made:
     if not done.smaller:
         raise NothingSmaller(done.rows, plan.recipe)
     return _written(plan, subject, done)
+
+
+def _subject(plan: CompressPlan) -> Subject:
+    from potstill.distill.weights.compress.subject import mlp_subject, ranker_subject
+    from potstill.distill.weights.train.mlp import vector_in
+
+    learn, held_out, network = plan.data.learn, plan.data.held_out, plan.policy.network
+    if not isinstance(network, Mlp):
+        return ranker_subject(plan.policy, learn, held_out)
+    vectors, judged = (
+        np.array([vector_in(one) for one in some], np.float32).reshape(len(some), network.inputs)
+        for some in (learn, held_out)
+    )
+    return mlp_subject(plan.policy, vectors, [network.actions.index(one.action) for one in learn], judged)
 
 
 def _written(plan: CompressPlan, subject: Subject, done: Compressed) -> Made:
@@ -148,7 +167,7 @@ def _lineage(plan: CompressPlan, rows: tuple[Row, ...]) -> Manifest:
         created=created(os.environ),
         teachers=past.teachers,
         datasets=past.datasets,
-        configuration={"student": plan.policy.kind, "compression": msgspec.to_builtins(plan.recipe)},
+        configuration={"student": plan.policy.kind, "compression": in_full(plan.recipe)},
         metrics={"stages": stages},
         parents=(parent(plan.file),),
     )
@@ -163,5 +182,12 @@ def _player(plan: CompressPlan) -> Player | None:
 
 
 def _told(row: Row) -> None:
+    from potstill.distill.weights.compress.chain import Verdict
+
     success = "" if row.success is None else f", success {row.success:.1%}"
     note(f"{row.stage}: {row.verdict.value}, {row.size_bytes} bytes, agreement {row.agreement:.3f}{success}")
+    if row.verdict is Verdict.GIVEN and row.success == 0:
+        note(
+            "The policy did none of the held-out tasks that were played, so they prove nothing of a smaller one: its "
+            "stages are judged by held-out decisions alone. Play more, or longer: --play, --max-steps"
+        )

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-import msgspec
 
 from potstill.cli.output import note, progress
 from potstill.cli.run_plan import pairs
 from potstill.cli.training.data import HELD_OUT, LEARN, decisions_of, lineage_of
 from potstill.cli.training.making import CHECKPOINT, Watch
-from potstill.cli.training.plan import TRAINING, environment_of, filters_of, place_of
+from potstill.cli.training.plan import TRAINING, environment_of, filters_of, key_of, place_of
 from potstill.distill.weights.data import Labelled, digest_of
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
+from potstill.distill.weights.lineage import in_full
 from potstill.distill.weights.lm.chats import Chat, Shown, chats
 from potstill.distill.weights.lm.recipe import LmRecipe
 from potstill.distill.weights.losses.spans import SpanKind
@@ -128,7 +128,7 @@ def planned(options: dict[str, Any]) -> LmPlan:
         environment=environment,
         held_out=options["held_out"],
         resume=options["resume"],
-        key=options["key"],
+        key=key_of(options["key"]),
         merged=options["merged"],
     )
 
@@ -238,7 +238,7 @@ def make(plan: LmPlan) -> Made:
         "steps": trained.steps,
         "best_step": trained.best_step,
     }
-    configuration = {"student": "lm", "base_sha256": prepared.base_sha256, **msgspec.to_builtins(plan.recipe)}
+    configuration = {"student": "lm", "base_sha256": prepared.base_sha256, **in_full(plan.recipe)}
     written = folder.write(
         plan.out,
         prepared,

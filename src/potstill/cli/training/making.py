@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-import msgspec
 
 from potstill.cli.output import note, progress
 from potstill.cli.training import dagger_plan, debates
@@ -19,6 +18,7 @@ from potstill.cli.training.plan import WeightsPlan
 from potstill.distill.weights import gate
 from potstill.distill.weights.data import Labelled, digest_of
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
+from potstill.distill.weights.lineage import in_full
 from potstill.distill.weights.teachers.fusing import Judged
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def exported(
         lineage_of(
             plan.environment,
             data,
-            {"student": plan.recipe.student, **msgspec.to_builtins(plan.recipe), **_on_policy(plan)},
+            _configuration(plan),
             {
                 "agreement": agreement,
                 "steps": trained.steps,
@@ -228,5 +228,9 @@ class Watch:
         self._shown = now.step
 
 
-def _on_policy(plan: WeightsPlan) -> dict[str, Any]:
-    return {} if plan.dagger is None else {"dagger": msgspec.to_builtins(plan.dagger.recipe)}
+def _configuration(plan: WeightsPlan) -> dict[str, Any]:
+    """What makes the same numbers again, with all that nobody typed."""
+    told = {"student": plan.recipe.student, **in_full(plan.recipe)}
+    if plan.recipe.train.mix:
+        del told["train"]["loss"]  # several others took its place
+    return told if plan.dagger is None else {**told, "dagger": in_full(plan.dagger.recipe)}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from potstill.cli.run_plan import pairs
 from potstill.cli.training import dagger_plan, debates
+from potstill.distill.weights.lineage_sign import Signer
 from potstill.distill.weights.losses.balance import Part
 from potstill.distill.weights.losses.config import build
 from potstill.distill.weights.teachers.fusing import Teachers
@@ -52,7 +53,7 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra("Training a policy", "weights")
     one_of("kind of student", options["student"], STUDENTS)
-    out = place_of(options["out"], "--out student.policy")
+    out = file_of(place_of(options["out"], "--out student.policy"))
     names = ("seed", "epochs", "steps", "batch", "learning_rate", "schedule", "patience", "threads")
     given = {name: options[name] for name in names}
     if options["loss_options"]:
@@ -76,7 +77,7 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
         debates=debated,
         held_out=options["held_out"],
         resume=options["resume"],
-        key=options["key"],
+        key=key_of(options["key"]),
         play=options["play"],
         playing=playing_of(options),
         dagger=dagger_plan.planned(options, environment) if options["dagger"] else None,
@@ -97,6 +98,22 @@ def place_of(out: Path | None, example: str) -> Path:
     if not out.parent.is_dir():
         raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
     return out
+
+
+def file_of(out: Path) -> Path:
+    """A place that is to hold one file. Raises ``ConfigError`` for a folder."""
+    if out.is_dir():
+        raise ConfigError(
+            f"{out} is a folder, and the student is one file. Type for example: --out {out / 'student.policy'}"
+        )
+    return out
+
+
+def key_of(path: Path | None) -> Path | None:
+    """A key that can sign, looked at before anything is trained. Raises ``ConfigError``, ``MissingExtra``."""
+    if path is not None:
+        Signer(path)
+    return path
 
 
 def filters_of(options: dict[str, Any]) -> dict[str, Any]:

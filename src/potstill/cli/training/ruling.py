@@ -63,7 +63,7 @@ def planned(options: dict[str, Any]) -> RulesPlan:
         db=options["db"],
         filters={**filters, "environment": _environment(options["db"], filters, options["environment"])},
         held_out=options["held_out"],
-        written=() if options["written"] is None else read_rules(options["written"]).rules,
+        written=() if options["written"] is None else _written(options["written"]),
         leaves=options["leaves"],
         seed=options["seed"],
         precision=options["precision"],
@@ -71,6 +71,14 @@ def planned(options: dict[str, Any]) -> RulesPlan:
         student=None if options["student"] is None else _asker(options["student"]),
         threshold=options["threshold"],
     )
+
+
+def _written(path: Path) -> tuple[Rule, ...]:
+    """Rules by hand. None at all would mean that some are learnt, which is not what was asked for."""
+    rules = read_rules(path).rules
+    if not rules:
+        raise ConfigError(f"{path} holds no rule, so there is nothing to certify. Write one, or leave --rules away.")
+    return rules
 
 
 def _environment(db: str, filters: dict[str, Any], named: str | None) -> str:

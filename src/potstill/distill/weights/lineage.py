@@ -86,6 +86,19 @@ class Lineage(Struct, frozen=True, kw_only=True):
         return seal.text_sha256(self.texts[seal.MANIFEST])
 
 
+def in_full(value: Any) -> Any:
+    """A configuration as plain values with its defaults, which encodings leave out and later versions may change."""
+    match value:
+        case msgspec.Struct():
+            return {name: in_full(getattr(value, name)) for name in value.__struct_fields__}
+        case dict():
+            return {msgspec.to_builtins(name): in_full(one) for name, one in value.items()}
+        case tuple() | list():
+            return [in_full(one) for one in value]
+        case _:
+            return msgspec.to_builtins(value)
+
+
 def sealed(manifest: Manifest, key: Path | None = None) -> dict[str, str]:
     """The manifest as texts with its hash, and a signature where a private key (PEM, Ed25519) is given.
 

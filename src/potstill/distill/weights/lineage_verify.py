@@ -12,6 +12,7 @@ from pathlib import Path
 
 from potstill.distill.weights import lineage_sign
 from potstill.distill.weights.lineage import BESIDE, Lineage, Parent, beside, file_sha256, read, texts_of, told_by
+from potstill.distill.weights.lineage_rules import looks_like_rules, problem_of
 from potstill.edge import seal, tensors
 from potstill.errors import BadModelFile, ConfigError
 from potstill.models.tuned_file import STUDENT, check_files, read_tuned
@@ -82,6 +83,9 @@ class _Walk:
                 self._visit(path)
 
     def _visit(self, path: Path) -> None:
+        if looks_like_rules(path):
+            self._rules(path)
+            return
         try:
             parts = _parts(path)
             lineage = read(path)
@@ -93,6 +97,13 @@ class _Walk:
         self._signature(path, lineage, trusted=bool(self._keys) and path.resolve() in self._given)
         for parent in lineage.manifest.parents:
             self._parent(path, parent)
+
+    def _rules(self, path: Path) -> None:
+        problem = problem_of(path)
+        sealed = "as they were certified; nothing seals the certificate's own numbers"
+        self._say(path, "rules", Status.CHANGED if problem else Status.OK, problem or sealed)
+        if self._keys and path.resolve() in self._given:
+            self._say(path, "signature", Status.CHANGED, "Rules have none, though a key was given.")
 
     def _signature(self, path: Path, lineage: Lineage, trusted: bool) -> None:
         signature, signer = lineage.texts.get(seal.SIGNATURE), lineage.manifest.signer

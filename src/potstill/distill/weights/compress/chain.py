@@ -71,13 +71,13 @@ class Row(Struct, frozen=True, kw_only=True):
     """With the policy as it was given, on held-out decisions; ``kl_nats`` from it."""
     kl_nats: float
     success: float | None
-    """Share of the episodes that were played; None: none were."""
+    """Share of the episodes that were played; None: none were, or the policy as it was given did none of them."""
     zeros: float
     """Share of the numbers that are zero."""
     decision_ms: float
     """CPU, by numpy."""
     memory_bytes: int
-    """Of numpy's runtime, beside the file."""
+    """Of numpy's runtime with the policy's arrays, at most, while it opens the policy and decides."""
 
 
 class State(NamedTuple):
@@ -127,6 +127,8 @@ class _Chain:
         recipe = self._recipe
         self._outcomes = None if self._play is None else self._play(self._subject.policy)
         given = self._with_success(self._parity(self._state), self._outcomes)
+        if not any((self._outcomes or {}).values()):
+            self._play = None  # nothing can be lost in tasks of which none is done, so they prove nothing
         self._note(self._row("as given", Verdict.GIVEN, self._state, given))
         if recipe.width:
             self._judge(f"distil into width {recipe.width}", self._distilled())

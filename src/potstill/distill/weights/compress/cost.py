@@ -32,11 +32,13 @@ def decision_ms(side: Side, questions: Sequence[Any]) -> float:
 
 
 def memory_bytes(arrays: Mapping[str, Array], config: Mapping[str, Any], question: Any) -> int:
-    """The most that numpy's runtime holds beside the file while it opens the arrays and decides once."""
-    copied = {name: array.copy() for name, array in arrays.items()}
+    """The most that numpy's runtime holds while it opens the policy and decides once, its arrays with it."""
+    written = memoryview(tensors.to_bytes(arrays, {seal.CONFIG: seal.canonical(dict(config))}))
     tracemalloc.start()
     try:
-        policy = Policy(network(copied, config), config, {}, copied, 1.0)
+        # As from a disk: the bytes are read once, and the arrays are views of them.
+        opened, _ = tensors.from_bytes(bytes(written))
+        policy = Policy(network(opened, config), config, {}, opened, 1.0)
         edge_side(policy)([question])
         return tracemalloc.get_traced_memory()[1]
     finally:
