@@ -67,7 +67,7 @@ def poisoned(episode: Trajectory) -> Trajectory:
 
 
 def words_of(student: Path, store: str) -> list[str]:
-    playing = ("--play", "40", "--jobs", "1", "--max-steps", "6", *AFTER, "--margin", "0.05")
+    playing = ("--play", "40", "--jobs", "1", "--max-steps", "6", *AFTER, "--margin", "0.05", "--forget-old")
     return ["distill", "retrain", str(student), "--db", str(student.parent / store), *playing, *TRAIN]
 
 
