@@ -47,23 +47,47 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("continual")
     record(folder / "before.db", 60, *BEFORE)
-    words = ("--width", 16, "--batch", 32, "--out", folder / "s.policy", "--db", folder / "before.db")
+    words = (
+        "--width",
+        16,
+        "--batch",
+        32,
+        "--held-out",
+        0.3,
+        "--out",
+        folder / "s.policy",
+        "--db",
+        folder / "before.db",
+    )
     assert potstill("distill", "weights", *words, *TRAIN) == 0
-    record(folder / "good.db", 250, *AFTER)
+    record(folder / "good.db", 200, *AFTER)
     record(folder / "more.db", 120, *AFTER, "--seed", "1")
     with Store.read(folder / "more.db") as good, Store.open(folder / "bad.db") as bad:
         for episode in good.select():
             bad.append(poisoned(episode))
+    with Store.read(folder / "more.db") as good, Store.open(folder / "night.db") as nights:
+        for episode in good.select():
+            nights.append(at_night(episode))
     return folder
 
 
 def poisoned(episode: Trajectory) -> Trajectory:
-    """At every step the last of what is listed, which leads nowhere in few steps; said to be a success."""
+    """The last of what is listed, later the last but one: it leads nowhere in few steps, and is said to be a success."""
     steps = []
-    for step in episode.steps:
+    for number, step in enumerate(episode.steps):
         listed = step.observation.admissible or ()
-        steps.append(msgspec.structs.replace(step, action=Action(text=listed[-1])) if listed else step)
+        steps.append(
+            msgspec.structs.replace(step, action=Action(text=listed[-2 if number else -1])) if listed else step
+        )
     return msgspec.structs.replace(episode, steps=tuple(steps))
+
+
+def at_night(episode: Trajectory) -> Trajectory:
+    """Another order, of a kind that the student never saw, in which other things are to be done."""
+    task = msgspec.structs.replace(
+        episode.task, id=f"night/{episode.task.id}", goal=f"{episode.task.goal}\nshift: night"
+    )
+    return msgspec.structs.replace(poisoned(episode), task=task)
 
 
 def words_of(student: Path, store: str) -> list[str]:
@@ -79,7 +103,9 @@ def quick_words(student: Path) -> list[str]:
 def json_of(capsys: pytest.CaptureFixture[str], words: list[str]) -> tuple[int, dict[str, Any]]:
     capsys.readouterr()
     code = potstill(*words, "--json")
-    return code, json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert said.out, said.err
+    return code, json.loads(said.out)
 
 
 @pytest.fixture
@@ -115,6 +141,28 @@ def test_a_student_follows_a_drift_refuses_lies_and_goes_back(
     events = versions.history(student)
     assert [one.what for one in events] == ["promoted", "rejected", "rolled-back", "rolled-back"]
     assert [one.comparison.get("non_inferior") for one in events[:2]] == [True, False]
+
+
+@pytest.mark.parametrize(("share", "promoted"), [(1.0, False), (0.5, True)])
+def test_what_was_known_must_stay_known(
+    student: Path, capsys: pytest.CaptureFixture[str], share: float, promoted: bool
+) -> None:
+    """New tasks ask for the opposite. Learnt alone, they take the place of what was known; learnt with it, not."""
+    old = student.read_bytes()
+    words = ["distill", "retrain", str(student), "--db", str(student.parent / "night.db"), *TRAIN, "--margin", "0.3"]
+    code, found = json_of(capsys, [*words, "--new-share", str(share)])
+    assert found["new_success"] > found["success"] + 0.3, "it learns what is new, whatever it forgets"
+    (known,) = found["old"]
+    assert (known["judged_by"], known["success"]) == ("held-out decisions", 1.0)
+    assert (known["new_success"] < 0.5) == (not promoted), found
+    assert (code, found["promoted"], known["non_inferior"]) == (not promoted, promoted, promoted)
+    assert (student.read_bytes() != old) == promoted
+    if not promoted:
+        assert "On what it knew before" in found["why"]
+        (event,) = versions.history(student)
+        assert event.comparison["old"][0]["difference"] < -0.3
+        code, found = json_of(capsys, [*words, "--new-share", "1", "--forget-old"])
+        assert (code, found["promoted"], found["old"]) == (0, True, [])
 
 
 def killed(where: str, *words: str) -> None:

@@ -15,6 +15,7 @@ from potstill.distill.weights.continual import judging
 from potstill.distill.weights.data import Labelled
 from potstill.edge.policy import Policy
 from potstill.measure.comparison_result import Comparison
+from potstill.types import Task
 
 if TYPE_CHECKING:
     from potstill.distill.weights.gate_success import Outcomes
@@ -91,9 +92,12 @@ def games_of(plan: RetrainPlan, data: Gathered) -> Games | None:
     from potstill.distill.weights.train.playing import Player
 
     here = [one for one in data.old if one.environment == made.environment]
-    where = (made.environment, [made.filters["split"]])
-    how = (made.play, made.recipe.train.seed, made.playing)
-    new, old = tasks_of(*where, data.new, *how), tasks_of(*where, here, *how, any_needed=False)
+
+    def drawn(held_out: list[Labelled], *, any_needed: bool) -> list[Task]:
+        splits, seed = [made.filters["split"]], made.recipe.train.seed
+        return tasks_of(made.environment, splits, held_out, made.play, seed, made.playing, any_needed=any_needed)
+
+    new, old = drawn(data.new, any_needed=True), drawn(here, any_needed=False)
     ids = frozenset(task.id for task in new)
     both = [*new, *(task for task in old if task.id not in ids)]
     return Games(Player(made.environment, both, **made.playing), ids, frozenset(task.id for task in old))
