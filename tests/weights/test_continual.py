@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch")
 
 from potstill.cli.main import main  # noqa: E402
 from potstill.distill.weights.continual import versions  # noqa: E402
+from potstill.distill.weights.lineage import read  # noqa: E402
 from potstill.distill.weights.lineage_verify import verify  # noqa: E402
 from potstill.errors import ConfigError  # noqa: E402
 from potstill.trajectories import Store  # noqa: E402
@@ -72,13 +73,12 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def poisoned(episode: Trajectory) -> Trajectory:
-    """The last of what is listed, later the last but one: it leads nowhere in few steps, and is said to be a success."""
+    """The last of what is listed, later the last but one: it leads nowhere, and is said to be a success."""
     steps = []
     for number, step in enumerate(episode.steps):
         listed = step.observation.admissible or ()
-        steps.append(
-            msgspec.structs.replace(step, action=Action(text=listed[-2 if number else -1])) if listed else step
-        )
+        lie = Action(text=listed[-2 if number else -1]) if listed else step.action
+        steps.append(msgspec.structs.replace(step, action=lie))
     return msgspec.structs.replace(episode, steps=tuple(steps))
 
 
@@ -194,6 +194,35 @@ def test_a_candidate_of_another_parent_is_not_promoted(before: Path, student: Pa
         versions.promote(student, other, at="now", comparison={})
     with pytest.raises(ConfigError, match="nothing to go back to"):
         versions.roll_back(student, at="now")
+
+
+def test_the_loss_stays_as_it_was(before: Path, tmp_path: Path) -> None:
+    student = tmp_path / "margin.policy"
+    words = ("--width", 8, "--steps", 2, "--held-out", 0.3, "--out", student, "--db", before / "before.db")
+    assert potstill("distill", "weights", *words, "--loss", "kind=margin", "--loss", "margin=2") == 0
+    words = ("--db", before / "night.db", "--steps", 2, "--margin", 0.99)
+    assert potstill("distill", "retrain", student, *words) == 0
+    assert loss_of(student) == ("margin", 2.0)
+    words = ("--db", before / "good.db", "--steps", 2, "--margin", 0.99)
+    assert potstill("distill", "retrain", student, *words, "--loss", "kind=hard") == 0
+    assert loss_of(student)[0] == "hard"
+
+
+def loss_of(student: Path) -> tuple[str, float]:
+    loss = read(student).manifest.configuration["train"]["loss"]
+    return loss["kind"], loss.get("margin", 1.0)
+
+
+def test_too_few_new_tasks_are_said_in_the_words_of_the_command(
+    student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = student.with_name("few.db")
+    with Store.read(student.with_name("night.db")) as nights, Store.open(few) as one:
+        one.append(next(iter(nights.select())))
+    assert potstill("distill", "retrain", student, "--db", few) == 2
+    said = capsys.readouterr().err
+    assert "The 1 new episodes have too few tasks" in said
+    assert "'valid'" not in said
 
 
 def test_nothing_new_is_said_before_anything_is_trained(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import msgspec
 import numpy as np
 import pytest
@@ -57,7 +59,7 @@ def test_how_many_tasks_a_margin_takes() -> None:
 
 @pytest.mark.parametrize(("kind", "said"), [("film", "only rankers can"), ("mlp", "only rankers can")])
 def test_another_kind_is_told_what_to_do(kind: str, said: str) -> None:
-    policy = Policy(None, {"kind": kind}, {}, {"w": np.zeros(3, np.float32)}, 1.0)  # type: ignore[arg-type]
+    policy = Policy(SimpleNamespace(kind=kind), {}, {}, {"w": np.zeros(3, np.float32)}, 1.0)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=said) as told:
         must_learn_on(policy)
     assert "compressed" not in str(told.value)
@@ -65,6 +67,6 @@ def test_another_kind_is_told_what_to_do(kind: str, said: str) -> None:
 
 
 def test_rounded_numbers_are_told_apart_from_other_kinds() -> None:
-    policy = Policy(None, {"kind": "ranker"}, {}, {"w": np.zeros(3, np.int8)}, 1.0)  # type: ignore[arg-type]
+    policy = Policy(SimpleNamespace(kind="ranker"), {}, {}, {"w": np.zeros(3, np.int8)}, 1.0)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"rounded \(int8\).*before it was compressed"):
         must_learn_on(policy)
