@@ -162,7 +162,7 @@ class Watched:
         """Tasks and open files, once no request is served and nothing waits to be recorded."""
         app = self.server.app
         assert app is not None
-        until = time.monotonic() + 10
+        until = time.monotonic() + 120
         counts: list[tuple[int, int]] = []
         while time.monotonic() < until:
             if app.inflight == 0 and app._recorder.waiting == 0:

@@ -207,7 +207,7 @@ def recorded(start: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[[st
                 AGENTS[dialect](post, image=image)
                 told = running.post(f"/v1/episodes/{name}/outcome", {"success": success})
                 assert told.status == 200, told.body
-            until = time.monotonic() + 20
+            until = time.monotonic() + 120
             with Store.read(running.settings.db) as store:
                 while len(store.ids()) < 3 and time.monotonic() < until:
                     time.sleep(0.05)

@@ -64,7 +64,7 @@ def settings(far: str, near: str, db: Path) -> Any:
 
 
 def until(wanted: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 15.0
+    end = time.monotonic() + 120
     while not (found := wanted()) and time.monotonic() < end:
         time.sleep(0.05)
     return found

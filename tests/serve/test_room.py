@@ -166,7 +166,7 @@ def gauge(gateway: Any, name: str) -> float:
 
 
 def until(gateway: Any, name: str, least: float) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while gauge(gateway, name) < least:
         assert time.monotonic() < end, f"{name} is {gauge(gateway, name)}"
         time.sleep(0.05)
@@ -187,7 +187,7 @@ def test_an_answer_that_its_client_does_not_read_is_in_flight_and_counted(start,
         assert gateway.post("/v1/chat/completions", body(1)).status == 503  # max_inflight
         for client in clients:
             client.close()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while gauge(gateway, "queue_bytes") and time.monotonic() < end:
             time.sleep(0.05)
         assert gauge(gateway, "queue_bytes") == 0

@@ -1,6 +1,7 @@
 """``potstill distill``: hand a teacher's knowledge down. ``distill context`` records its episodes as demonstrations,
 ``distill playbook`` (``playbook_distill``) lets it write down what a student's episodes teach, ``distill weights``
-(``distill_weights``) trains a small policy on them, ``distill rules`` (``distill_rules``) certifies rules by them."""
+(``distill_weights``) trains a small policy on them, ``distill rules`` (``distill_rules``) certifies rules by them,
+``distill debates`` (``distill_debates``) lets policies debate about them."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 
 import click
 
+from potstill.cli.distill_debates import debates
 from potstill.cli.distill_retrain import retrain, rollback
 from potstill.cli.distill_rules import rules
 from potstill.cli.distill_weights import weights
@@ -64,6 +66,7 @@ def context(run_id: str | None, resume: str | None, dry_run: bool, json_mode: bo
 
 distill.add_command(playbook)
 distill.add_command(rules)
+distill.add_command(debates)
 distill.add_command(weights)
 distill.add_command(retrain)
 distill.add_command(rollback)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,21 @@ episode_options: tuple[Decorator, ...] = (
         help="Of several teachers' episodes: pooled (each label as it is, successes only), weighed (one label a "
         "situation, as sure as those who chose it are reliable), routed (each kind of task from its best teacher). How "
         "reliable they are is told from where they agree and how their episodes ended.",
+    ),
+    click.option(
+        "--debates",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Learn, too, what debates in this file (potstill distill debates) tell apart: pairs of a right and a "
+        "wrong action.",
+    ),
+    click.option(
+        "--debate-share", type=float, default=0.3, show_default=True, help="Of all weight, that of the pairs."
+    ),
+    click.option(
+        "--debate-pairs",
+        default="all",
+        show_default=True,
+        help="all (every right turn with every wrong one) or answered (only where one heard the other).",
     ),
 )
 
@@ -94,6 +110,21 @@ train_options: tuple[Decorator, ...] = (
     ),
     click.option("--look-every", type=click.IntRange(1), help="Steps between two looks at held-out tasks; an epoch's."),
     click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of PyTorch."),
+)
+
+search_options: tuple[Decorator, ...] = (
+    click.option(
+        "--search",
+        type=click.IntRange(2),
+        metavar="TRIALS",
+        help="Try so many recipes first (loss, temperature, width, learning rate), those that fall behind for fewer "
+        "steps, and train the best. They are judged by tasks that are learnt from otherwise, never by held-out ones.",
+    ),
+    click.option(
+        "--search-cpu-s",
+        type=click.FloatRange(0, min_open=True),
+        help="Start no new trial once so many CPU seconds went into trials.",
+    ),
 )
 
 play_options: tuple[Decorator, ...] = (
@@ -158,6 +189,7 @@ dagger_options: tuple[Decorator, ...] = (
 @click.command()
 @apply(episode_options)
 @apply(train_options)
+@apply(search_options)
 @apply(lm_options)
 @apply(play_options)
 @apply(dagger_options)
@@ -194,6 +226,9 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
     """
     options = _chosen(options)
     if options["student"] == "lm":
+        refuse_debates(typed_options())
+        if options["search"] is not None:
+            raise ConfigError("--search tries recipes of small policies, not of a language model. Leave one away.")
         tune(options, dry_run=dry_run, json_mode=json_mode)
         return
     from potstill.cli.training import making
@@ -201,8 +236,17 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
 
     refuse_lm_options(typed_options())
     plan = planned(options)
+    if options["search"] is not None:
+        from potstill.cli.training import search
+
+        searching = search.planned(plan, options, typed_options())
+        if dry_run:
+            print_estimate(search.estimate(searching), json_mode)
+            return
+        print_made(search.make(searching), plan, json_mode)
+        return
     if dry_run:
-        print_estimate(plan, json_mode)
+        print_estimate(making.estimate(plan), json_mode)
         return
     if plan.dagger is not None:
         from potstill.cli.training import dagger
@@ -222,22 +266,32 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     plays = options["play"] or options["dagger"]
     if not plays and "directory" not in typed:
         options["directory"] = None
+    about = [typed[name] for name in ("debate_share", "debate_pairs") if name in typed]
+    if about and options["debates"] is None:
+        raise ConfigError(f"{about[0]} is for --debates, which names no file. Type for example: --debates FILE")
     asking = ("labels", "beta", "ask_below", "certainty", "ask_share", "round_episodes", "label_run", "teacher")
+    if options["search"] is not None and options["debates"] is not None:
+        raise ConfigError("--search tries recipes without pairs, so it cannot judge --debates. Give one of both.")
+    if "search_cpu_s" in typed and options["search"] is None:
+        raise ConfigError("--search-cpu-s is for --search, which is not given. Type for example: --search 20")
     alone = [typed[name] for name in asking if name in typed]
     if alone and not options["dagger"]:
         raise ConfigError(f"{alone[0]} is for --dagger, which is 0. Type for example: --dagger 3")
     return options
 
 
-def print_estimate(plan: WeightsPlan, json_mode: bool) -> None:
-    """What ``--dry-run`` prints."""
-    from potstill.cli.training.making import estimate
+def refuse_debates(typed: Mapping[str, str]) -> None:
+    """Raises ``ConfigError`` where debates are given to a student that writes texts."""
+    if "debates" in typed:
+        raise ConfigError("--debates holds pairs of actions, for a ranker or film. Leave it away, or --student ranker.")
 
-    row = estimate(plan)
+
+def print_estimate(row: dict[str, Any], json_mode: bool) -> None:
+    """What ``--dry-run`` prints."""
     emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
 
 
-HIDDEN = ("parity", "data", "manifest_sha256", "reliability", "rounds")
+HIDDEN = ("parity", "data", "manifest_sha256", "reliability", "rounds", "search")
 """Of what was made, what the table leaves out and ``--json`` has."""
 
 
@@ -249,6 +303,11 @@ def print_made(made: Made, plan: WeightsPlan, json_mode: bool) -> None:
     emit_table(list(shown), [list(shown.values())], json_mode=False, title=str(plan.out))
     if made.rounds:
         emit_table(list(made.rounds[0]), [list(row.values()) for row in made.rounds], json_mode=False, title="rounds")
+    if made.search is not None and (rows := made.search["frontier"]):
+        title = (
+            f"the frontier of {len(made.search['trials'])} trials: value is {made.search['judged_by']} in other tasks"
+        )
+        emit_table(list(rows[0]), [list(row.values()) for row in rows], json_mode=False, title=title)
     parity = made.parity
     note(
         f"The file decides as what was trained: agreement {parity['agreement']:.4g}, largest difference "

@@ -99,8 +99,13 @@ def told_of(judged: Judged | None) -> dict[str, Any]:
 
 
 def lineage_of(
-    environment: str, data: DataManifest, configuration: dict[str, Any], metrics: dict[str, Any]
+    environment: str,
+    data: DataManifest,
+    configuration: dict[str, Any],
+    metrics: dict[str, Any],
+    more: Sequence[Dataset] = (),
 ) -> Manifest:
+    """``more``: other data that were learnt from."""
     prompts = tuple(data.sources.prompts)
     return Manifest(
         created=created(os.environ),
@@ -108,7 +113,7 @@ def lineage_of(
             Teacher(model=name, decisions=data.splits[LEARN].decisions, prompts_sha256=prompts)
             for name in data.sources.teachers
         ),
-        datasets=(Dataset(name=environment, sha256=digest_of(data), decisions=data.splits[LEARN].decisions),),
+        datasets=(Dataset(name=environment, sha256=digest_of(data), decisions=data.splits[LEARN].decisions), *more),
         configuration=configuration,
         metrics=metrics,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,8 +13,8 @@ import click
 import msgspec
 
 from potstill.cli.output import note, progress
-from potstill.cli.training import dagger_plan
-from potstill.cli.training.data import HELD_OUT, LEARN, agreed, decisions_of, lineage_of, past_of, told_of
+from potstill.cli.training import dagger_plan, debates
+from potstill.cli.training.data import HELD_OUT, agreed, decisions_of, lineage_of, past_of, told_of
 from potstill.cli.training.plan import WeightsPlan
 from potstill.distill.weights import gate
 from potstill.distill.weights.data import Labelled, digest_of
@@ -51,6 +52,8 @@ class Made(NamedTuple):
     """Of several teachers, each's; empty where their labels were not weighed."""
     rounds: list[dict[str, Any]] | None = None
     """Of DAgger."""
+    search: dict[str, Any] | None = None
+    """Trials and frontier of a search over recipes."""
 
 
 def estimate(plan: WeightsPlan) -> dict[str, Any]:
@@ -61,7 +64,8 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
         where = (plan.db, plan.filters, plan.held_out, Path(folder))
         manifest, decisions = decisions_of(*where, plan.teachers, past=past_of(plan.recipe))
     decisions, _ = agreed(plan.teachers, manifest, decisions)
-    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    learn, _ = debates.added(plan.debates, decisions, plan.filters)
+    prepared = students.prepare(learn, decisions[HELD_OUT], plan.recipe)
     steps = plan.recipe.train.total(len(prepared.data))
     row = {
         "environment": plan.environment,
@@ -76,20 +80,43 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
     return row if plan.dagger is None else row | dagger_plan.estimate(plan.dagger)
 
 
-def make(plan: WeightsPlan) -> Made:
-    """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
-    from potstill.distill.weights.train import students
+class Gathered(NamedTuple):
+    """What a training learns from, and is judged by."""
 
+    manifest: DataManifest
+    decisions: dict[str, list[Labelled]]
+    judged: Judged | None
+
+
+def gathered(plan: WeightsPlan) -> Gathered:
+    """Read the episodes. Raises ``ConfigError``, ``StoreError``."""
     where = (plan.db, plan.filters, plan.held_out, plan.folder)
     manifest, decisions = decisions_of(*where, plan.teachers, past=past_of(plan.recipe))
-    decisions, judged = agreed(plan.teachers, manifest, decisions)
-    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
+    return Gathered(manifest, *agreed(plan.teachers, manifest, decisions))
+
+
+def make(plan: WeightsPlan) -> Made:
+    """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
+    return made_of(plan, gathered(plan))
+
+
+def made_of(
+    plan: WeightsPlan, data: Gathered, *, checkpoint: str = CHECKPOINT, metrics: Mapping[str, Any] | None = None
+) -> Made:
+    """The same of data that were read. ``metrics``: more of them, for the lineage."""
+    from potstill.distill.weights.train import students
+
+    held_out = data.decisions[HELD_OUT]
+    learn, debated = debates.added(plan.debates, data.decisions, plan.filters)
+    debates.keep(debated, plan.folder)
+    prepared = students.prepare(learn, held_out, plan.recipe)
     with contextlib.ExitStack() as stack:
-        player = player_of(plan, decisions[HELD_OUT])
+        player = player_of(plan, held_out)
         if player is not None:
             stack.enter_context(player)
-        trained, cpu_s = train(plan, prepared, player)
-        return exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, player, judged)
+        trained, cpu_s = train(plan, prepared, player, checkpoint)
+        told = {**(metrics or {}), **debates.told_of(debated)}
+        return exported(plan, data.manifest, held_out, prepared, trained, cpu_s, player, data.judged, debated, told)
 
 
 def train(
@@ -122,6 +149,8 @@ def exported(
     cpu_s: float,
     player: Player | None,
     judged: Judged | None = None,
+    debated: debates.Debated | None = None,
+    metrics: Mapping[str, Any] | None = None,
 ) -> Made:
     from potstill.distill.weights.policies.ranker import arrays_of
     from potstill.distill.weights.train import students
@@ -138,7 +167,14 @@ def exported(
             plan.environment,
             data,
             {"student": plan.recipe.student, **msgspec.to_builtins(plan.recipe), **_on_policy(plan)},
-            {"agreement": agreement, "steps": trained.steps, "best_step": trained.best_step, **told_of(judged)},
+            {
+                "agreement": agreement,
+                "steps": trained.steps,
+                "best_step": trained.best_step,
+                **told_of(judged),
+                **(metrics or {}),
+            },
+            () if debated is None else (debated.dataset,),
         ),
         trained=side,
         questions=students.questions_of(prepared.network, held_out),

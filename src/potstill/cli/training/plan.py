@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill.cli.run_plan import pairs
-from potstill.cli.training import dagger_plan
+from potstill.cli.training import dagger_plan, debates
 from potstill.distill.weights.losses.balance import Part
 from potstill.distill.weights.losses.config import build
 from potstill.distill.weights.teachers.fusing import Teachers
@@ -40,6 +40,7 @@ class WeightsPlan(NamedTuple):
     """How: the environment's options, steps, episodes at a time."""
     dagger: dagger_plan.DaggerPlan | None = None
     teachers: Teachers = Teachers.POOLED
+    debates: debates.DebatesPlan | None = None
 
     @property
     def folder(self) -> Path:
@@ -60,6 +61,7 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
     recipe = _recipe(options, TrainConfig(**given, evaluate_every=options["look_every"]))
     one_of("way to take several teachers", options["teachers"], list(Teachers))
     teachers = Teachers(options["teachers"])
+    debated = debates.planned(options)
     filters = filters_of(options)
     if teachers is not Teachers.POOLED:
         filters["success"] = None
@@ -71,6 +73,7 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
         filters={**filters, "environment": environment},
         environment=environment,
         teachers=teachers,
+        debates=debated,
         held_out=options["held_out"],
         resume=options["resume"],
         key=options["key"],

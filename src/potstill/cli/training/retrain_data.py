@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from potstill.cli.output import note
+from potstill.cli.training import debates
 from potstill.cli.training.data import HELD_OUT, LEARN
 from potstill.cli.training.retrain_plan import RetrainPlan
 from potstill.distill.weights.continual.holding import parted, provable, upheld
@@ -89,6 +90,10 @@ def _old(plan: RetrainPlan) -> tuple[dict[str, list[Labelled]], dict[str, float]
     found: dict[str, list[Labelled]] = {LEARN: [], HELD_OUT: []}
     recipe = None
     for dataset in plan.lineage.datasets:
+        debated = debates.kept(dataset, (plan.made.folder, plan.folder))
+        if debated is not None:
+            found[LEARN] += debated
+            continue
         for folder in (plan.made.folder, plan.folder):
             kept = folder / f"data-{dataset.sha256[:12]}"
             if kept.is_dir():

@@ -1,0 +1,152 @@
+"""What ``distill weights --search`` does: try recipes on some of the tasks to learn from, then train the best on all.
+
+No trial sees the held-out tasks: the recipe is chosen on others, so that what they say of the policy stays honest.
+What it knows: where things lie, what cannot go together. What it does not do: choose (``distill.weights.search``),
+print.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+import msgspec
+
+from potstill.cli.output import ProgressBar, note, progress
+from potstill.cli.training import making
+from potstill.cli.training.data import LEARN
+from potstill.cli.training.plan import WeightsPlan
+from potstill.distill.weights.search.frontier import rows_of
+from potstill.distill.weights.search.proposing import check_installed
+from potstill.distill.weights.search.space import recipe_at
+from potstill.distill.weights.search.trials import WHOLE, Trial, best_of
+from potstill.errors import ConfigError
+
+if TYPE_CHECKING:
+    from potstill.distill.weights.search.searching import Found
+    from potstill.distill.weights.search.trying import Data
+
+TRIALS = "search.json"
+_CHOSEN = ("loss_options", "width", "learning_rate", "adaptive_rules", "mixed", "balanced")
+
+
+class SearchPlan(NamedTuple):
+    """A search that is ready to begin."""
+
+    weights: WeightsPlan
+    """What is trained at the end; its recipe is where the search begins."""
+    trials: int
+    cpu_s: float | None
+
+
+def planned(plan: WeightsPlan, options: Mapping[str, Any], typed: Mapping[str, str]) -> SearchPlan:
+    """Everything that can be refused without reading an episode. Raises ``ConfigError``, ``MissingExtra``."""
+    for name in _CHOSEN:
+        if name in typed:
+            raise ConfigError(f"{typed[name]} is what --search chooses. Leave one of them away.")
+    if plan.dagger is not None:
+        raise ConfigError(
+            "--search tries recipes on recorded labels, and --dagger asks for new ones. Type one of both."
+        )
+    check_installed()
+    return SearchPlan(plan, options["search"], options["search_cpu_s"])
+
+
+def estimate(plan: SearchPlan) -> dict[str, Any]:
+    """Of the training at the end, and what the trials take at most, were none stopped and all of its size."""
+    row = making.estimate(plan.weights)
+    search_cpu_s = plan.trials * row["cpu_s"]
+    if plan.cpu_s is not None:
+        search_cpu_s = min(search_cpu_s, plan.cpu_s + row["cpu_s"])
+    return row | {"trials": plan.trials, "search_cpu_s": search_cpu_s}
+
+
+def make(plan: SearchPlan) -> making.Made:
+    """Search, then train the best recipe and write it. Raises as ``making.make`` and ``searching.search`` do."""
+    from potstill.distill.weights.search.trying import shared_out
+
+    weights = plan.weights
+    gathered = making.gathered(weights)
+    found = _searched(plan, shared_out(gathered.decisions[LEARN], weights.held_out))
+    recipe = recipe_at(weights.recipe, found.best.point)
+    checkpoint = f"checkpoint-{hashlib.sha256(msgspec.json.encode(recipe)).hexdigest()[:12]}.pt"
+    best = next(row for row in rows_of([found.best]) if row["bits"] == WHOLE)
+    if len(found.trials) < plan.trials:
+        note(f"--search-cpu-s {plan.cpu_s:g} went into {len(found.trials)} of {plan.trials} trials.")
+    note(f"The best of {len(found.trials)} trials is number {found.best.number} ({best['recipe']}). It is trained now.")
+    resume = weights.resume and (weights.folder / checkpoint).exists()
+    final = weights._replace(recipe=recipe, resume=resume)
+    made = making.made_of(final, gathered, checkpoint=checkpoint, metrics={"search": _lasting(plan, found)})
+    return made._replace(search=_told(plan, found))
+
+
+def _searched(plan: SearchPlan, data: Data) -> Found:
+    """Ctrl-C aborts with a line that says how to go on."""
+    from potstill.distill.weights.search.searching import search
+
+    weights, path = plan.weights, plan.weights.folder / TRIALS
+    if path.exists() and not weights.resume:
+        note(f"{path} is there and is replaced. To go on from it instead, stop and type --resume.")
+    with contextlib.ExitStack() as stack:
+        player = making.player_of(weights, list(data.judge))
+        if player is not None:
+            stack.enter_context(player)
+        bar = stack.enter_context(progress("trials", plan.trials, unit="trials"))
+        watch = _Watch(bar)
+        try:
+            return search(
+                weights.recipe,
+                data,
+                count=plan.trials,
+                path=path,
+                resume=weights.resume,
+                cpu_s=plan.cpu_s,
+                evaluate=player,
+                step=watch.stepped,
+                ended=watch.ended,
+            )
+        except KeyboardInterrupt:
+            raise click.Abort from InterruptedError(
+                f"{watch.done} of {plan.trials} trials are kept in {path}. To go on, type the same command with "
+                "--resume"
+            )
+
+
+class _Watch:
+    """What the progress bar shows: trials, the best so far, and how far the one is that runs."""
+
+    def __init__(self, bar: ProgressBar) -> None:
+        self._bar, self.done = bar, 0
+
+    def stepped(self, step: int, steps: int) -> None:
+        self._bar.update(0, step=f"{step}/{steps}")
+
+    def ended(self, trials: Sequence[Trial]) -> None:
+        best = best_of(trials)
+        shown = {} if best is None else {"best": best.value, "of_trial": best.number}
+        self._bar.update(len(trials) - self.done, **shown)
+        self.done = len(trials)
+
+
+def _told(plan: SearchPlan, found: Found) -> dict[str, Any]:
+    """What ``--json`` has of the search."""
+    return {
+        "seed": plan.weights.recipe.train.seed,
+        "judged_by": "success" if plan.weights.play else "agreement",
+        "ended": found.ended.value,
+        "best": found.best.number,
+        "cpu_s": sum(trial.cpu_s for trial in found.trials),
+        "trials": [msgspec.to_builtins(trial) for trial in found.trials],
+        "frontier": [row for row in rows_of(found.trials) if row["frontier"]],
+    }
+
+
+def _lasting(plan: SearchPlan, found: Found) -> dict[str, Any]:
+    """The same without what differs from run to run, for the lineage: CPU seconds, and the frontier that they give."""
+    told = {name: value for name, value in _told(plan, found).items() if name not in ("cpu_s", "frontier")}
+    return told | {
+        "trials": [{name: value for name, value in one.items() if name != "cpu_s"} for one in told["trials"]],
+    }

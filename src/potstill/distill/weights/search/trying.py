@@ -1,0 +1,150 @@
+"""One trial: a recipe is trained as any is, compared at its rungs, and measured in fewer bits at its end.
+
+It knows the training loop. It does not choose points, keep trials or read stores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from potstill.distill.weights.compress.quantize import WIDTHS, in_bits, multiplied_out
+from potstill.distill.weights.data.labelled import Labelled
+from potstill.distill.weights.policies.pytorch import load_torch
+from potstill.distill.weights.policies.ranker import arrays_of
+from potstill.distill.weights.search.halving import goes_on, rungs
+from potstill.distill.weights.search.space import Point, recipe_at
+from potstill.distill.weights.search.trials import WHOLE, Look, State, Trial, Variant, rivals_at
+from potstill.distill.weights.train import ranker, students
+from potstill.distill.weights.train.loop import Diverged, Evaluator, agreement_of
+from potstill.distill.weights.train.progress import Progress
+from potstill.distill.weights.train.ranker import Prepared
+from potstill.distill.weights.train.recipe import Recipe
+from potstill.errors import ConfigError
+from potstill.trajectories.splits import split_of
+from potstill.types import Task
+
+torch = load_torch()
+
+_SEED = 1
+"""Of the split of tasks: with that of the held-out tasks, which are split off first, nobody would be left to judge."""
+
+Watch = Callable[[int, int], None]
+"""Told step and steps of the trial that runs."""
+
+
+class Data(NamedTuple):
+    """What trials learn from, and the other tasks that they are judged by."""
+
+    learn: Sequence[Labelled]
+    judge: Sequence[Labelled]
+
+
+def shared_out(learn: Sequence[Labelled], share: float) -> Data:
+    """Set a share of the tasks apart to judge trials by; the rest is learnt.
+
+    Raises ``ConfigError`` where there are too few.
+    """
+    shares = {"learn": 1.0 - share, "judge": share}
+    parts: dict[str, list[Labelled]] = {name: [] for name in shares}
+    for one in learn:
+        parts[split_of(Task(id=one.task_id, environment=one.environment), shares, seed=_SEED)].append(one)
+    if not all(parts.values()):
+        raise ConfigError(
+            f"The {len({one.task_id for one in learn})} tasks to learn from are too few to judge trials by a share of "
+            f"{share} of them. Record more tasks, or type a larger --held-out."
+        )
+    return Data(parts["learn"], parts["judge"])
+
+
+def trial_recipe(base: Recipe, point: Point, decisions: int) -> Recipe:
+    """A point's recipe with the steps of the full training, looked at on its rungs, and ended by halving alone."""
+    recipe = recipe_at(base, point)
+    steps = base.train.total(decisions)
+    every = (*rungs(steps), steps)[0]
+    train = msgspec.structs.replace(recipe.train, steps=steps, evaluate_every=every, patience=0)
+    return msgspec.structs.replace(recipe, train=train)
+
+
+def warm_up(base: Recipe, data: Data) -> None:
+    """A few steps that count for nothing: PyTorch loads parts of itself in the first, at no trial's expense.
+
+    Raises ``ConfigError`` for data that teach nothing, before there is any trial.
+    """
+    gently = msgspec.structs.replace(base, train=msgspec.structs.replace(base.train, learning_rate=1e-9))
+    ranker.seconds_a_step(students.prepare(data.learn, data.judge, gently), gently)
+
+
+def attempt(
+    point: Point, before: Sequence[Trial], base: Recipe, data: Data, evaluate: Evaluator | None, watch: Watch
+) -> Trial:
+    """Train a point until its last step or until better ones stop it.
+
+    ``before``: the trials that ended. ``evaluate`` gives successes; without it, agreement with ``data.judge`` counts.
+    Raises ``ConfigError`` for data that teach nothing, ``KeyboardInterrupt`` between two steps.
+    """
+    started = time.process_time()
+    recipe = trial_recipe(base, point, len(data.learn))
+    prepared = students.prepare(data.learn, data.judge, recipe)
+    climbing = _Climbing(before, rungs(recipe.train.total(len(data.learn))), watch)
+    state = State.FINISHED
+    try:
+        trained = ranker.teach(prepared, recipe, evaluate=evaluate, watch=climbing.told)
+        climbing.looks.append(Look(trained.steps, float(trained.best or 0.0)))
+    except _Worse:
+        state = State.STOPPED
+    except Diverged:
+        state = State.DIVERGED
+    cpu_s = time.process_time() - started
+    return Trial(
+        number=len(before),
+        point=point,
+        state=state,
+        steps=climbing.step,
+        looks=tuple(climbing.looks),
+        parameters=prepared.parameters,
+        variants=_variants(prepared, climbing.looks[-1].value, evaluate) if state is State.FINISHED else (),
+        cpu_s=cpu_s,
+    )
+
+
+class _Worse(Exception):
+    """Others were better at a rung."""
+
+
+class _Climbing:
+    """Watches a training: at each rung it is compared with those that were there."""
+
+    def __init__(self, before: Sequence[Trial], at: Sequence[int], watch: Watch) -> None:
+        self._before, self._at, self._watch = before, at, watch
+        self.looks: list[Look] = []
+        self.step = 0
+
+    def told(self, now: Progress, total: int) -> None:
+        self.step = now.step
+        self._watch(now.step, total)
+        if now.step not in self._at or now.looked_at != now.step or now.best is None:
+            return
+        self.looks.append(Look(now.step, now.best))
+        if not goes_on(now.best, rivals_at(self._before, now.step)):
+            raise _Worse
+
+
+def _variants(prepared: Prepared, value: float, evaluate: Evaluator | None) -> tuple[Variant, ...]:
+    """The trained network as it is and in fewer bits, each measured as the trial was."""
+    arrays = arrays_of(prepared.network)
+    whole = Variant(bits=WHOLE, bytes=sum(array.nbytes for array in arrays.values()), value=value)
+    found = [whole]
+    for bits in WIDTHS:
+        narrow = in_bits(arrays, bits)
+        prepared.network.load_state_dict(
+            {name: torch.from_numpy(np.array(array)) for name, array in multiplied_out(narrow).items()}
+        )
+        prepared.network.eval()
+        measured = evaluate(prepared.network) if evaluate else agreement_of(prepared.network, prepared.held_out)
+        found.append(Variant(bits=bits, bytes=sum(array.nbytes for array in narrow.values()), value=measured))
+    return tuple(found)

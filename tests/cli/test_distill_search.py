@@ -1,0 +1,129 @@
+"""``distill weights --search``: the best of a few recipes becomes the file, and what cannot go together is one line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from test_distill_weights import Said, db, here, needs_torch, recorded  # noqa: F401
+
+from potstill.distill.weights.lineage import read
+from potstill.distill.weights.search.space import recipe_at
+from potstill.distill.weights.train.config import TrainConfig
+from potstill.distill.weights.train.recipe import RankerRecipe
+
+WORDS = ("--search", "4", "--steps", "9", "--batch", "16", "--held-out", "0.3")
+
+
+@pytest.mark.extra
+@needs_torch
+def test_the_best_recipe_is_trained_and_after_ctrl_c_it_is_the_same_file(
+    db: str,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    here: Callable[..., Said],  # noqa: F811
+) -> None:
+    pytest.importorskip("optuna")
+    from potstill.cli.training import search
+
+    out = {name: tmp_path / f"{name}.policy" for name in ("whole", "stopped")}
+    done = here("distill", "weights", "--db", db, "--out", str(out["whole"]), *WORDS, "--json")
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    found = made["search"]
+    assert [trial["number"] for trial in found["trials"]] == [0, 1, 2, 3]
+    best = found["trials"][found["best"]]
+    assert best["looks"][-1]["value"] == max(one["looks"][-1]["value"] for one in found["trials"] if "variants" in one)
+    assert all(row["frontier"] for row in found["frontier"])
+    told = read(out["whole"]).manifest
+    trained = msgspec.convert({k: v for k, v in told.configuration.items() if k != "student"}, RankerRecipe)
+    assert trained == recipe_at(RankerRecipe(train=TrainConfig(steps=9, batch=16)), best["point"])
+    assert told.metrics["search"]["seed"] == 0
+    assert [trial["point"] for trial in told.metrics["search"]["trials"]] == [one["point"] for one in found["trials"]]
+    assert made["parity"]["agreement"] == 1.0
+
+    with monkeypatch.context() as patched:
+        stepped = search._Watch.stepped
+
+        def interrupted(self: search._Watch, step: int, steps: int) -> None:
+            stepped(self, step, steps)
+            if self.done == 2 and step == 1:
+                signal.raise_signal(signal.SIGINT)
+
+        patched.setattr(search._Watch, "stepped", interrupted)
+        stopped = here("distill", "weights", "--db", db, "--out", str(out["stopped"]), *WORDS)
+    assert (stopped.code, stopped.out) == (130, "")
+    assert "2 of 4 trials are kept" in stopped.err
+    assert "type the same command with --resume" in stopped.err
+    assert not out["stopped"].exists()
+    again = here("distill", "weights", "--db", db, "--out", str(out["stopped"]), *WORDS, "--resume")
+    assert again.code == 0, again.err
+    assert "The best of 4 trials" in again.err
+    assert out["whole"].read_bytes() == out["stopped"].read_bytes()
+
+
+@pytest.mark.extra
+@needs_torch
+def test_a_dry_run_says_how_long_a_search_takes_at_most(
+    recorded: Path,  # noqa: F811
+    tmp_path: Path,
+    here: Callable[..., Said],  # noqa: F811
+) -> None:
+    pytest.importorskip("optuna")
+    words = ("--db", str(recorded), "--out", str(tmp_path / "no.policy"), *WORDS, "--dry-run", "--json")
+    done = here("distill", "weights", *words)
+    assert done.code == 0, done.err
+    (row,) = json.loads(done.out)
+    assert (row["trials"], row["steps"]) == (4, 9)
+    assert row["search_cpu_s"] == pytest.approx(4 * row["cpu_s"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.extra
+@needs_torch
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--search", "0"), "--search"),
+        (("--search", "4", "--loss", "kind=hard"), "--loss is what --search chooses"),
+        (("--search", "4", "--mix", "kind=hard", "--mix", "kind=margin"), "--mix is what --search chooses"),
+        (("--search", "4", "--width", "8"), "--width is what --search chooses"),
+        (("--search", "4", "--learning-rate", "0.1"), "--learning-rate is what --search chooses"),
+        (("--search", "4", "--student", "lm"), "not of a language model"),
+        (("--search", "4", "--dagger", "1", "--labels", "5", "--teacher", "expert"), "Type one of both"),
+        (("--search-cpu-s", "10"), "--search-cpu-s is for --search"),
+        (("--search", "4", "--resume"), "no search"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    recorded: Path,  # noqa: F811
+    tmp_path: Path,
+    here: Callable[..., Said],  # noqa: F811
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    pytest.importorskip("optuna")
+    done = here("distill", "weights", "--db", str(recorded), "--out", str(tmp_path / "a.policy"), *words)
+    assert (done.code, done.out) == (2, "")
+    (line,) = [line for line in done.err.splitlines() if line.lower().startswith("error")]
+    assert said in line
+    assert not (tmp_path / "a.policy").exists()
+
+
+@pytest.mark.extra
+@needs_torch
+def test_without_optuna_the_extra_is_named(
+    recorded: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    here: Callable[..., Said],  # noqa: F811
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    done = here("distill", "weights", "--db", str(recorded), "--out", str(tmp_path / "a.policy"), "--search", "4")
+    assert done.code == 2
+    assert done.err == "error: A search over recipes needs the extra 'search'. Type: pip install 'potstill[search]'\n"

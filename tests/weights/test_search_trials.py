@@ -1,0 +1,126 @@
+"""A search tries, stops and keeps; killed, it goes on to the same trials. What it proposes depends on these alone."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("optuna")
+
+from policy_examples import decisions  # noqa: E402
+from search_killed import BASE, TRIALS, run  # noqa: E402
+
+from potstill.distill.weights.data.labelled import Evidence  # noqa: E402
+from potstill.distill.weights.search.proposing import RANDOM, propose  # noqa: E402
+from potstill.distill.weights.search.searching import Ended, search  # noqa: E402
+from potstill.distill.weights.search.space import first_point, parts_of, recipe_at, space_of  # noqa: E402
+from potstill.distill.weights.search.trials import Look, State, Trial  # noqa: E402
+from potstill.distill.weights.search.trying import Data, shared_out  # noqa: E402
+from potstill.distill.weights.train.loop import Diverged  # noqa: E402
+from potstill.errors import ConfigError  # noqa: E402
+
+pytestmark = pytest.mark.extra
+HERE = Path(__file__).parent
+
+
+def timeless(trials: Iterable[Trial]) -> list[Trial]:
+    return [msgspec.structs.replace(trial, cpu_s=0.0) for trial in trials]
+
+
+def rated(base: object, rate: float) -> object:
+    return msgspec.structs.replace(base, train=msgspec.structs.replace(base.train, learning_rate=rate))  # type: ignore[attr-defined]
+
+
+def test_a_killed_search_goes_on_to_the_same_trials(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    whole = run(tmp_path / "whole.json")
+    path = tmp_path / "killed.json"
+    killed = subprocess.run(
+        [sys.executable, str(HERE / "search_killed.py"), str(path), "2"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(msgspec.json.decode(path.read_bytes())["trials"]) == 2
+    resumed = run(path, resume=True)
+    assert timeless(resumed.trials) == timeless(whole.trials)
+    assert resumed.best.number == whole.best.number
+    assert run(path, resume=True).trials == resumed.trials, "nothing is left to try"
+    more = run(path, resume=True, trials=TRIALS + 1)
+    assert more.trials[:TRIALS] == resumed.trials
+    with pytest.raises(ConfigError, match="its recipe differs"):
+        run(path, resume=True, base=rated(BASE, 0.1))  # type: ignore[arg-type]
+
+    # The first is the recipe by hand. Who stopped did so at a rung (2 or 6 of 18 steps), the others took all.
+    first = whole.trials[0]
+    assert (recipe_at(BASE, first.point), first.state) == (BASE, State.FINISHED)
+    states = {trial.state: trial for trial in whole.trials}
+    assert states.keys() == {State.FINISHED, State.STOPPED}
+    assert all(trial.steps == (18 if trial.state is State.FINISHED else trial.looks[-1].step) for trial in whole.trials)
+    assert {look.step for trial in whole.trials for look in trial.looks} <= {2, 6, 18}
+    assert [one.bits for one in first.variants] == [32, 8, 4]
+    assert first.variants[0].bytes == 4 * first.parameters > first.variants[1].bytes > first.variants[2].bytes
+    assert states[State.STOPPED].variants == ()
+
+
+def test_tasks_are_learnt_or_judge_and_too_few_are_said() -> None:
+    learn = decisions(40)
+    data = shared_out([*learn, *learn], 0.3)
+    assert not {one.task_id for one in data.learn} & {one.task_id for one in data.judge}
+    assert len(data.learn) + len(data.judge) == 80
+    assert 10 <= len(data.judge) <= 40
+    with pytest.raises(ConfigError, match=r"The 1 tasks .* larger --held-out"):
+        shared_out(learn[:1], 0.3)
+
+
+def test_what_diverged_is_a_trial_and_the_budget_ends_a_search(tmp_path: Path) -> None:
+    data, wild = Data(decisions(60), decisions(20, seed=1)), rated(BASE, 1e30)
+    found = search(wild, data, count=2, path=tmp_path / "a.json")  # type: ignore[arg-type]
+    assert [trial.state for trial in found.trials] == [State.DIVERGED, State.FINISHED]
+    assert (found.best.number, found.ended) == (1, Ended.ALL_TRIALS)
+    with pytest.raises(Diverged, match="None of the 1 trials"):
+        search(wild, data, count=2, path=tmp_path / "b.json", cpu_s=1e-9)  # type: ignore[arg-type]
+    short = search(BASE, data, count=2, path=tmp_path / "c.json", cpu_s=1e-9)
+    assert (len(short.trials), short.ended) == (1, Ended.CPU)
+
+
+def test_soft_losses_are_tried_where_the_teachers_distribution_is_known(tmp_path: Path) -> None:
+    def voted(count: int, seed: int) -> list[object]:
+        found = []
+        for one in decisions(count, seed):
+            votes = tuple(3 if action == one.action else 1 for action in one.admissible)
+            found.append(msgspec.structs.replace(one, evidence=Evidence.VOTES, votes=votes))
+        return found
+
+    data = Data(voted(60, 0), voted(20, 1))  # type: ignore[arg-type]
+    found = search(BASE, data, count=6, path=tmp_path / "soft.json")
+    (soft, *_) = [trial.point for trial in found.trials if trial.point["kind"] == "soft"]
+    assert soft.keys() == {"width", "learning_rate", "kind", "temperature", "direction", "hard_share"}
+
+
+def test_a_proposal_is_a_function_of_the_trials_and_learns_from_them() -> None:
+    space = space_of(BASE, soft=True)
+    for seed in (0, 1):
+        trials = [Trial(number=0, point=first_point(BASE), state=State.DIVERGED, steps=1)]
+        while len(trials) < 40:
+            point = propose(space, trials, seed)
+            assert propose(space, trials, seed) == point
+            assert parts_of(space, point).keys() == point.keys()
+            value = -abs(math.log10(float(point["learning_rate"])) + 3)  # best at 0.001
+            trials.append(
+                Trial(number=len(trials), point=point, state=State.FINISHED, steps=9, looks=(Look(9, value),))
+            )
+        values = [trial.looks[-1].value for trial in trials[1:]]
+        assert statistics.mean(values[-20:]) > statistics.mean(values[:RANDOM]) + 0.1
