@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from potstill.cli.distill_weights import play_options
 from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.run_options import Decorator, apply, typed_options
 from potstill.cli.store_option import db_option
@@ -39,7 +38,12 @@ _data_options: tuple[Decorator, ...] = (
         type=click.FloatRange(0, 1, max_open=True),
         default=0.02,
         show_default=True,
-        help="Loss of success that would be accepted; fix it before you look.",
+        help="Loss of success that would be accepted, on new and on old alike; fix it before you look.",
+    ),
+    click.option(
+        "--forget-old",
+        is_flag=True,
+        help="Do not judge by the old data: what was known does not hold any more. Else it must not be forgotten.",
     ),
 )
 _train_options: tuple[Decorator, ...] = (
@@ -50,8 +54,23 @@ _train_options: tuple[Decorator, ...] = (
     click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="The highest (AdamW)."),
     click.option("--schedule", default="cosine", show_default=True, help="cosine or constant."),
     click.option("--patience", type=click.IntRange(0), default=4, show_default=True, help="As of distill weights."),
-    click.option("--loss", "loss_options", multiple=True, help="KEY=VALUE of the loss; repeatable."),
+    click.option("--loss", "loss_options", multiple=True, help="KEY=VALUE; repeatable. [default: as before]"),
     click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of PyTorch."),
+)
+_play_options: tuple[Decorator, ...] = (
+    click.option(
+        "--play",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Judge by so many held-out tasks of the new episodes, and as many of the old data where the environment "
+        "still has them: both policies play them once training has ended. Held-out decisions say when to stop.",
+    ),
+    click.option("--tasks", "directory", type=click.Path(), help="For --play: folder with the games."),
+    click.option("--option", "environment_options", multiple=True, help="For it: KEY=VALUE for the environment."),
+    click.option("--max-steps", type=click.IntRange(1), help="For it: steps. [default: the environment's]"),
+    click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time."),
 )
 
 
@@ -59,7 +78,7 @@ _train_options: tuple[Decorator, ...] = (
 @click.argument("policy", type=_POLICY)
 @apply(_data_options)
 @apply(_train_options)
-@apply(play_options)
+@apply(_play_options)
 @click.option("--sign", "key", type=_POLICY, help="Ed25519 key (PEM) to sign with.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of the same retraining.")
 @json_option
@@ -70,17 +89,20 @@ def retrain(policy: Path, json_mode: bool, **options: Any) -> int:
     potstill distill retrain student.policy --play 100
     potstill distill rollback student.policy
 
-    The retrained policy takes POLICY's place only if it is shown to lose no more successes than the margin allows, on
-    held-out tasks that both have: in episodes with --play N, else in the teacher's own decisions, which cannot tell
-    when the labels themselves are wrong. Exit code 1 where it was not promoted; POLICY is untouched then.
+    The retrained policy takes POLICY's place only if it is shown to lose no more than the margin allows on held-out
+    tasks of the new episodes (played with --play N, else the teacher's own decisions, which cannot tell when the labels
+    themselves are wrong) and on those of its old data: what was known must stay known. An old decision does not count
+    where the teacher decided anew in that situation. POLICY is a ranker. Exit code 1 where it was not promoted; POLICY
+    is untouched then.
     """
     from potstill.cli.training import retraining as session
+    from potstill.cli.training.retrain_plan import planned
 
     if not options["play"] and "directory" not in typed_options():
         options["directory"] = None  # settings name games to play, and nothing is played
     if "environment" not in typed_options():
         options["environment"] = None
-    made = session.retrain(session.planned(policy, options))
+    made = session.retrain(planned(policy, options))
     print_retrained(made, json_mode)
     return 0 if made.promoted else NOT_PROMOTED
 
@@ -110,10 +132,15 @@ def print_retrained(made: Retrained, json_mode: bool) -> None:
     if json_mode:
         emit_json(made._asdict())
         return
-    row = {name: value for name, value in made._asdict().items() if name not in ("why", "difference_ci")}
+    row = {name: value for name, value in made._asdict().items() if name not in ("why", "difference_ci", "old")}
     emit_table(list(row), [list(row.values())], json_mode=False, title=made.file)
     low, high = made.difference_ci
     said = f"{made.difference:+.1%} ({low:+.1%} to {high:+.1%}) on {made.n} {made.judged_by}, margin {made.margin:.1%}"
+    for one in made.old:
+        worst, best = one["difference_ci"]
+        note(
+            f"On what it knew: {one['difference']:+.1%} ({worst:+.1%} to {best:+.1%}) on {one['n']} {one['judged_by']}."
+        )
     if made.promoted:
         note(f"Promoted: {said}. To take it back: potstill distill rollback {made.file}")
     else:

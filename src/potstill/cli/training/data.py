@@ -13,6 +13,7 @@ import msgspec
 
 from potstill.cli.output import note
 from potstill.distill.weights.data import Equal, Labelled, digest_of, read, write
+from potstill.distill.weights.data.checks import EmptySplit
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import Dataset, Manifest, Teacher, created
 from potstill.distill.weights.teachers.fusing import Judged, Teachers, fused, judge
@@ -42,28 +43,38 @@ def decisions_of(
     several = teachers is not Teachers.POOLED
     with read_store(db) as store:
         episodes = itertools.chain.from_iterable(store.select(**one) for one in (filters, *more))
-        manifest = write(
-            *(episodes, new),
-            fractions=fractions,
-            equal=Equal.DROP,
-            only_successes=not (several or more),
-            by_teacher=several,
-            past=past,
-        )
+        try:
+            manifest = write(
+                *(episodes, new),
+                fractions=fractions,
+                equal=Equal.DROP,
+                only_successes=not (several or more),
+                by_teacher=several,
+                past=past,
+            )
+        except EmptySplit as error:
+            raise ConfigError(_none_of(error.split, held_out)) from None
     kept = folder / f"data-{digest_of(manifest)[:12]}"
     if kept.exists():
         shutil.rmtree(new)
     else:
         new.rename(kept)
     decisions = {name: list(read(kept, name)) for name in fractions}
-    if not decisions[HELD_OUT]:
-        raise ConfigError(
-            f"None of the {manifest.splits[LEARN].tasks} tasks is held out by --held-out {held_out}, so nothing "
-            "could judge the policy. Record more tasks, or type a larger share."
-        )
     if manifest.report.dropped:
         note(f"{manifest.report.dropped} decisions are held out and not learnt: both sides had them.")
     return manifest, decisions
+
+
+def _none_of(split: str, held_out: float) -> str:
+    if split == LEARN:
+        return (
+            f"All tasks are held out by --held-out {held_out:g}, so nothing is left to learn from. Record episodes of "
+            "more tasks, or type a smaller share: --held-out 0.1"
+        )
+    return (
+        f"None of the tasks is held out by --held-out {held_out:g}: they are drawn by a hash of their names, and these "
+        f"are too few. Record episodes of more tasks, or type a larger share: --held-out {min(0.5, 2 * held_out):g}"
+    )
 
 
 def past_of(recipe: Recipe) -> int | None:

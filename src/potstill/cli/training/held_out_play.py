@@ -9,9 +9,39 @@ from potstill.distill.weights.data import Labelled
 from potstill.envs.registry import open_source
 from potstill.errors import ConfigError
 from potstill.run.runner import choose_tasks
+from potstill.types import Task
 
 if TYPE_CHECKING:
     from potstill.distill.weights.train.playing import Player
+
+
+def tasks_of(
+    environment: str,
+    splits: Sequence[str],
+    held_out: Sequence[Labelled],
+    count: int,
+    seed: int,
+    playing: Mapping[str, Any],
+    *,
+    any_needed: bool = True,
+) -> list[Task]:
+    """``count`` of the held-out decisions' tasks, drawn by the seed, all where there are fewer.
+
+    ``playing``: the environment's options, ``max_steps`` and ``jobs``. Raises ``ConfigError`` where none is there, if
+    any is needed.
+    """
+    ids = {decision.task_id for decision in held_out}
+    world = {name: value for name, value in playing.items() if name not in ("max_steps", "jobs")}
+    source = open_source(environment, **world)
+    tasks = [task for split in splits for task in source.tasks(split) if task.id in ids]
+    if not tasks and not any_needed:
+        return []
+    if not tasks:
+        raise ConfigError(
+            f"None of the {len(ids)} held-out tasks is among those of '{environment}' that --play may play. Give "
+            "the environment's --tasks and --option as the episodes were recorded with."
+        )
+    return choose_tasks(tasks, min(count, len(tasks)), seed)
 
 
 def player_of(
@@ -22,19 +52,7 @@ def player_of(
     seed: int,
     playing: Mapping[str, Any],
 ) -> Player:
-    """Plays ``count`` of the held-out decisions' tasks, drawn by the seed, all where there are fewer.
-
-    ``playing``: the environment's options, ``max_steps`` and ``jobs``. Raises ``ConfigError`` where none is there.
-    """
+    """Plays ``tasks_of`` the same. Raises ``ConfigError`` where none is there."""
     from potstill.distill.weights.train.playing import Player
 
-    ids = {decision.task_id for decision in held_out}
-    world = {name: value for name, value in playing.items() if name not in ("max_steps", "jobs")}
-    source = open_source(environment, **world)
-    tasks = [task for split in splits for task in source.tasks(split) if task.id in ids]
-    if not tasks:
-        raise ConfigError(
-            f"None of the {len(ids)} held-out tasks is among those of '{environment}' that --play may play. Give "
-            "the environment's --tasks and --option as the episodes were recorded with."
-        )
-    return Player(environment, choose_tasks(tasks, min(count, len(tasks)), seed), **playing)
+    return Player(environment, tasks_of(environment, splits, held_out, count, seed, playing), **playing)

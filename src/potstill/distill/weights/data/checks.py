@@ -44,13 +44,21 @@ def refuse_empty(report: Report) -> None:
 _OF_STEPS = frozenset(LeftOut) - {LeftOut.FAILED, LeftOut.REPEATED_EPISODE, LeftOut.NO_STEPS}
 
 
-def refuse_no_decision(split: str, distinct: int) -> None:
-    """Raise ``ConfigError`` for a split without a decision."""
-    if not distinct:
-        raise ConfigError(
-            f"The split '{split}' has no decision: there are too few tasks for these fractions. Record more, or "
-            "split otherwise."
+class EmptySplit(ConfigError):
+    """A split has no decision; ``split`` is its name."""
+
+    def __init__(self, split: str) -> None:
+        super().__init__(
+            f"None of the tasks fell into the split '{split}': they are dealt out by a hash of their names, and these "
+            f"are too few. Record episodes of more tasks, or give '{split}' a larger share of the fractions."
         )
+        self.split = split
+
+
+def refuse_no_decision(split: str, distinct: int) -> None:
+    """Raise ``EmptySplit`` for a split without a decision."""
+    if not distinct:
+        raise EmptySplit(split)
 
 
 def refuse_one_class(split: str, distinct: int, actions: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from potstill.distill.weights.continual.eligible import must_learn_on
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.gate import Side
 from potstill.distill.weights.gate_shapes import Question
@@ -71,11 +72,7 @@ def continued(policy: Policy, learn: Sequence[Labelled], held_out: Sequence[Labe
 
     Raises ``ConfigError`` for a policy of another kind or of fewer bits, and as ``prepare`` does.
     """
-    if policy.kind != "ranker" or any(array.dtype != np.float32 for array in policy.arrays.values()):
-        raise ConfigError(
-            f"A policy of the kind '{policy.kind}' with {policy.parameters} parameters cannot be trained on: only a "
-            "ranker in float32 can. Give the file that was trained, before it was compressed."
-        )
+    must_learn_on(policy)
     shape = msgspec.convert({name: policy.config[name] for name in RankerShape.__struct_fields__}, RankerShape)
     words = shape.words()
     data, held = TextExamples(learn, words), TextExamples(held_out, words)
