@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-import msgspec
 
 from potstill.cli.output import progress
 from potstill.cli.training import retrain_judges as judges
@@ -25,7 +24,7 @@ from potstill.cli.training.retrain_plan import RetrainPlan
 from potstill.distill.weights import gate
 from potstill.distill.weights.continual import versions
 from potstill.distill.weights.data import digest_of
-from potstill.distill.weights.lineage import Dataset, Manifest, Parent, Teacher, created
+from potstill.distill.weights.lineage import Dataset, Manifest, Parent, Teacher, created, in_full
 from potstill.edge.policy import open_policy
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def _candidate(plan: RetrainPlan, prepared: Prepared, data: Gathered, parent: Pa
         created=created(os.environ),
         teachers=(*plan.lineage.teachers, *teachers),
         datasets=(*(plan.lineage.datasets if plan.share < 1 else ()), learnt),
-        configuration={"student": "ranker", "new_share": plan.share, **msgspec.to_builtins(plan.made.recipe)},
+        configuration={"student": "ranker", "new_share": plan.share, **in_full(plan.made.recipe)},
         metrics={"old_decisions": replay.old, "new_decisions": replay.new, "overruled": replay.overruled},
         parents=(parent,),
     )
