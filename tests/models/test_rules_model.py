@@ -129,7 +129,7 @@ def test_names_and_options_are_checked(path: Path) -> None:
 
 def test_the_guide_s_rules_by_hand_are_rules(tmp_path: Path) -> None:
     guide = Path(__file__).resolve().parents[2] / "docs" / "guides" / "ways-to-learn.md"
-    (block,) = re.findall(r"^```json\n(.*?)^```", guide.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    block, *_ = re.findall(r"^```json\n(.*?)^```", guide.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     file = tmp_path / "hand.json"
     file.write_text(block)
     seen = Situation(goal="customer: a museum\nquantity: 29")

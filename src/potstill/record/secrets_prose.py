@@ -55,7 +55,7 @@ def _given(value: str) -> bool:
     >>> _given("hunter"), _given("required"), _given("user.password"), _given("****")
     (True, False, False, False)
     """
-    plain = value.strip(".,;:!?*()").lower()
+    plain = value.strip(".,;:!?*()[]").lower()
     if len(plain) < 3 or plain in _WORDS or plain.startswith("redacted:"):
         return False
     return not _GRAMMAR.fullmatch(plain) and not _TECHNICAL.fullmatch(plain)
