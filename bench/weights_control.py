@@ -34,6 +34,7 @@ from potstill.distill.weights.policies.ranker import arrays_of
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.loop import agreement_of, train
 from potstill.distill.weights.train.mlp import trained_side
+from potstill.edge.mlp import Mlp as EdgeMlp
 from potstill.edge.policy import Policy, open_policy
 from potstill.envs.control.games import Game
 
@@ -175,10 +176,12 @@ def flops(sizes: Sequence[int]) -> int:
 
 def microseconds(policy: Policy, vectors: Sequence[Any]) -> float:
     """CPU time of a decision in the numpy runtime, the median of single ones."""
+    network = policy.network
+    assert isinstance(network, EdgeMlp)
     found = []
     for vector in vectors:
         started = time.process_time_ns()
-        policy.network.logits(vector)  # type: ignore[union-attr, call-arg]
+        network.logits(vector)
         found.append(time.process_time_ns() - started)
     return float(np.median(found)) / 1e3
 

@@ -22,6 +22,7 @@ from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.policies.ranker import Ranker, RankerShape, new_ranker, ranker_shape
 from potstill.distill.weights.policies.texts import TextExamples
 from potstill.distill.weights.train.ranker import trained_side
+from potstill.edge.mlp import Mlp as EdgeMlp
 from potstill.edge.policy import Policy
 from potstill.edge.ranker import Ranker as EdgeRanker
 from potstill.edge.tensors import Array
@@ -71,7 +72,10 @@ def mlp_subject(
     """Of a multilayer perceptron, observations (n, d) with what was done (n,), and held-out ones (m, d)."""
     if len(observations) == 0 or len(held_out) == 0:
         raise ConfigError(f"{len(observations)} observations to learn from and {len(held_out)} held out: give both.")
-    logits, judged = (np.asarray(policy.network.logits(x)) for x in (observations, held_out))  # type: ignore[call-arg, arg-type]
+    network = policy.network
+    if not isinstance(network, EdgeMlp):
+        raise ConfigError(f"A policy of the kind '{policy.kind}' reads no vectors. Give a perceptron's file.")
+    logits, judged = (np.asarray(network.logits(x)) for x in (observations, held_out))
     count = logits.shape[1]
     normal = _normal(policy.arrays)
     return Subject(
