@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import threading
@@ -228,16 +229,19 @@ def test_an_outcome_at_one_moves_the_stage_that_the_other_serves(pair: Pair, pla
         row["rollout"] |= {"stage": "canary", "rung": 2}
         assert store.put_state("rollout", "staged", row, version)
     until(lambda: staged(a)["stage"] == staged(b)["stage"] == "canary")
-    answerers = {}
-    for number in range(40):
-        said = {"x_potstill_episode": f"e{number}"}
-        status, headers, _ = a.chat(key, [user(f"n {number}")], model="staged", **said)
+    numbers = itertools.count()
+
+    def one_more() -> bool:
+        """An episode, and how it ended. Now and then the teacher answers one of the canary's: a state that a crowded
+        machine did not read for seconds is not served by."""
+        episode = f"e{next(numbers)}"
+        status, headers, _ = a.chat(key, [user(episode)], model="staged", x_potstill_episode=episode)
         assert status == 200
-        answerers[f"e{number}"] = headers["x-potstill-answerer"]
-    assert set(answerers.values()) == {"teacher", "student"}
-    for episode, who in answerers.items():
-        sent = {"success": who == "teacher"}
+        sent = {"success": headers["x-potstill-answerer"] == "teacher"}
         assert b.call("POST", f"/v1/episodes/{episode}/outcome", sent, authorization=f"Bearer {key}")[0] == 200
+        return bool(staged(a)["rung"] < 2)
+
+    until(one_more)
     until(lambda: staged(a)["rung"] == staged(b)["rung"] == 1)
     assert [staged(one)["changes"][0]["what"] for one in pair] == ["step-back"] * 2
 

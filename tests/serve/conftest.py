@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from potstill.serve import settings_file
+from potstill.serve.rollout import stages
 from potstill.serve.server import GatewayServer
 from potstill.serve.settings import Gateway
 from potstill.trajectories.store import Store
@@ -71,8 +72,13 @@ class Running:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """``start(teacher=URL#MODEL, ...)`` or ``start(Gateway(...))``; further names replace settings."""
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """``start(teacher=URL#MODEL, ...)`` or ``start(Gateway(...))``; further names replace settings.
+
+    A machine that stands still for seconds makes a state stale, and then the teacher answers: not what a test that
+    counts answers of the student is about. What a stale state does is tested with a clock of its own (``test_stages``).
+    """
+    monkeypatch.setattr(stages, "STALE_S", 120.0)
     with ExitStack() as stack:
 
         def started(settings: Gateway | None = None, *, admin_key: str | None = None, **more: Any) -> Running:
