@@ -21,13 +21,13 @@ TEXTS = [
 
 
 def tiny_checkpoint(
-    folder: Path, *, context_tokens: int = 2048, chat: bool = True, vocabulary: int | None = None
+    folder: Path, *, context_tokens: int = 2048, chat: bool = True, vocabulary: int | None = None, hidden: int = 32
 ) -> Path:
     """``vocabulary``: of the weights; the tokenizer's own where it is None."""
     tokenizer = tiny_tokenizer(chat=chat)
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        vocab_size=vocabulary or len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        vocab_size=vocabulary or len(tokenizer), hidden_size=hidden, intermediate_size=48, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=context_tokens,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=True, initializer_range=0.2,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from potstill.cli.distill_debates import debates
+from potstill.cli.distill_engine import engine
 from potstill.cli.distill_retrain import retrain, rollback
 from potstill.cli.distill_rules import rules
 from potstill.cli.distill_weights import weights
@@ -67,6 +68,7 @@ def context(run_id: str | None, resume: str | None, dry_run: bool, json_mode: bo
 distill.add_command(playbook)
 distill.add_command(rules)
 distill.add_command(debates)
+distill.add_command(engine)
 distill.add_command(weights)
 distill.add_command(retrain)
 distill.add_command(rollback)

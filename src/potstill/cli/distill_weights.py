@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from potstill.cli.training.making import Made
     from potstill.cli.training.plan import WeightsPlan
 
-episode_options: tuple[Decorator, ...] = (
+source_options: tuple[Decorator, ...] = (
     db_option,
     click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it."),
     click.option("--env", "environment", help="Environment of the episodes. [default: the only one there is]"),
@@ -31,6 +31,10 @@ episode_options: tuple[Decorator, ...] = (
         show_default=True,
         help="Share of the tasks that is not learnt from: it says when to stop, and judges the file.",
     ),
+)
+
+episode_options: tuple[Decorator, ...] = (
+    *source_options,
     click.option(
         "--teachers",
         default="pooled",

@@ -11,33 +11,46 @@ from potstill.cli.output import emit_json, emit_table, note
 from potstill.cli.run_options import Decorator, typed_options
 from potstill.errors import ConfigError
 
+
+def student_options(of: str = "") -> tuple[Decorator, ...]:
+    """Options of a language-model student, however it is tuned. ``of``: begins their help where others stand beside."""
+    return (
+        click.option("--base", help=f"{of}What is tuned: smollm2-135m, a GGUF file or a checkpoint folder."),
+        click.option("--rank", type=int, default=16, show_default=True, help=f"{of}Inner width of the adapters."),
+        click.option(
+            "--history", "history_turns", type=click.IntRange(0), help=f"{of}Past turns in prompts. [default: all]"
+        ),
+        click.option(
+            "--list-admissible/--no-list-admissible",
+            default=False,
+            show_default=True,
+            help=f"{of}Write the admissible actions into prompts. It is held to them either way.",
+        ),
+        click.option(
+            "--reasoning",
+            default="none",
+            show_default=True,
+            help=f"{of}none, or with-action where the teacher reasoned.",
+        ),
+        click.option(
+            "--demos",
+            "demonstrations",
+            type=click.IntRange(0),
+            default=0,
+            show_default=True,
+            help=f"{of}Demonstrations in each prompt, found as run finds them. With 0 it must never be shown any.",
+        ),
+        click.option(
+            "--merged", is_flag=True, help=f"{of}Write whole weights, which need no base, instead of adapters."
+        ),
+    )
+
+
 lm_options: tuple[Decorator, ...] = (
-    click.option("--base", help="lm: what is tuned: smollm2-135m, a GGUF file or a checkpoint folder."),
-    click.option("--rank", type=int, default=16, show_default=True, help="lm: inner width of the adapters."),
-    click.option(
-        "--history", "history_turns", type=click.IntRange(0), help="lm: past turns in prompts. [default: all]"
-    ),
-    click.option(
-        "--list-admissible/--no-list-admissible",
-        default=False,
-        show_default=True,
-        help="lm: write the admissible actions into prompts. It is held to them either way.",
-    ),
-    click.option(
-        "--reasoning", default="none", show_default=True, help="lm: none, or with-action where the teacher reasoned."
-    ),
-    click.option(
-        "--demos",
-        "demonstrations",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        help="lm: demonstrations in each prompt, found as run finds them. With 0 it must never be shown any.",
-    ),
+    *student_options("lm: "),
     click.option(
         "--span", "span_options", multiple=True, help="lm: KIND=WEIGHT of tokens: text, reasoning. [default: 1 and 0.3]"
     ),
-    click.option("--merged", is_flag=True, help="lm: write whole weights, which need no base, instead of adapters."),
 )
 _PARAMETERS = (
     "base",

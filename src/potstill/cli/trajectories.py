@@ -28,8 +28,15 @@ if TYPE_CHECKING:
     from potstill.trajectories.retention import Segment
 
 F = TypeVar("F", bound=Callable[..., Any])
-FORMATS = ("jsonl", "openai-chat", "trl", "trl-steps", "preferences", "ranking", "arrays", "parquet")
-BINARY = {"parquet": "Parquet is not text. Type: -o FILE.parquet", "arrays": "Arrays are not text. Type: -o FILE.npz"}
+FORMATS = (
+    *("jsonl", "openai-chat", "trl", "trl-steps", "ms-swift", "llama-factory", "verl"),
+    *("preferences", "ranking", "arrays", "parquet"),
+)
+BINARY = {
+    "parquet": "Parquet is not text. Type: -o FILE.parquet",
+    "verl": "Parquet is not text. Type: -o FILE.parquet",
+    "arrays": "Arrays are not text. Type: -o FILE.npz",
+}
 KINDS = ("teacher", "student", "cascade", "control")
 NAMED_LINES = 10
 """So many bad lines of an import are named; all are counted."""
@@ -192,7 +199,7 @@ def show(id: str, db: str, namespace: str, json_mode: bool, prompts: bool) -> No
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; stdout if left out.")
 @click.option("--all-outcomes", is_flag=True, help="To learn from: failed episodes, too.")
 @click.option("--answerer", type=click.Choice(("teacher", "student")), help="To learn from: only its answers.")
-@click.option("--reasoning", is_flag=True, help="openai-chat, trl: what was thought before each action, too.")
+@click.option("--reasoning", is_flag=True, help="Of conversations: what was thought before each action, too.")
 def export(
     db: str,
     format_: str,
@@ -205,7 +212,8 @@ def export(
     """Write episodes as JSONL (exact), to learn from, or as Parquet (a row a step).
 
     To learn from: openai-chat is OpenAI's fine-tuning JSONL; trl and trl-steps are TRL's conversations, whole or one
-    row for each answer; in openai-chat other answerers' messages have weight 0. preferences are pairs for TRL's
+    row for each answer; in openai-chat other answerers' messages have weight 0. ms-swift, llama-factory (ShareGPT) and
+    verl (Parquet) are those of these trainers. preferences are pairs for TRL's
     DPOTrainer: what the teacher did, and what else was done after the very same. ranking is a line for each of the
     teacher's choices among listed actions; arrays are the same with vectors or images (NumPy's .npz). They hold
     episodes that succeeded; preferences take from failed ones what not to do.

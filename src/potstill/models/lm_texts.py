@@ -37,8 +37,22 @@ class LmTexts:
         """The text that the model reads."""
         if self.template == "plain":
             return templates.plain(messages, self._control)
-        told = templates.chat_messages(messages, self._control)
-        return str(self.tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=True))
+        return self._rendered(self.told(messages), answer_next=True)
+
+    def told(self, messages: Sequence[Message]) -> list[dict[str, str]]:
+        """The messages as the chat template takes them: text only."""
+        return templates.chat_messages(messages, self._control)
+
+    def ids_of(self, told: Sequence[dict[str, str]], *, answer_next: bool) -> list[int]:
+        """The tokens of messages as ``told`` gives them, as the chat template renders them.
+
+        ``answer_next``: with what begins an answer.
+        """
+        ids: list[int] = self.tokenizer.encode(self._rendered(told, answer_next=answer_next), add_special_tokens=False)
+        return ids
+
+    def _rendered(self, told: Sequence[dict[str, str]], *, answer_next: bool) -> str:
+        return str(self.tokenizer.apply_chat_template(list(told), tokenize=False, add_generation_prompt=answer_next))
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """The tokens of a prompt. Raises ``ConfigError`` where there are none."""

@@ -1,7 +1,7 @@
 """Writing episodes to a file in any of the formats, whole or not at all.
 
 What it knows: the formats by name, atomic replacement. What it does not do: the formats
-themselves (jsonl, openai_chat, trl, preferences, ranking, arrays, parquet).
+themselves (jsonl, openai_chat, trl, ms_swift, llama_factory, verl, preferences, ranking, arrays, parquet).
 """
 
 from __future__ import annotations
@@ -21,18 +21,31 @@ class Format(StrEnum):
     OPENAI_CHAT = "openai-chat"
     TRL = "trl"
     TRL_STEPS = "trl-steps"
+    MS_SWIFT = "ms-swift"
+    LLAMA_FACTORY = "llama-factory"
+    VERL = "verl"
     PREFERENCES = "preferences"
     RANKING = "ranking"
     ARRAYS = "arrays"
     PARQUET = "parquet"
 
 
-CHATS = (Format.OPENAI_CHAT, Format.TRL, Format.TRL_STEPS)
+CHATS = (
+    Format.OPENAI_CHAT,
+    Format.TRL,
+    Format.TRL_STEPS,
+    Format.MS_SWIFT,
+    Format.LLAMA_FACTORY,
+    Format.VERL,
+)
 UNITS = {
     Format.TRL_STEPS: "rows",
     Format.PARQUET: "steps",
     Format.OPENAI_CHAT: "conversations",
     Format.TRL: "conversations",
+    Format.MS_SWIFT: "conversations",
+    Format.LLAMA_FACTORY: "conversations",
+    Format.VERL: "conversations",
     Format.PREFERENCES: "pairs",
     Format.RANKING: "choices",
     Format.ARRAYS: "choices",
@@ -91,6 +104,16 @@ def _writer(format: Format, read_blob: Callable[[str], bytes] | None, reasoning:
             from potstill.trajectories.openai_chat import write_openai_chat
 
             return partial(write_openai_chat, read_blob=read_blob, reasoning=reasoning)
+        case Format.MS_SWIFT | Format.LLAMA_FACTORY:
+            from potstill.trajectories import llama_factory, ms_swift
+            from potstill.trajectories.finetuning import write_rows
+
+            rows = ms_swift.rows if format is Format.MS_SWIFT else llama_factory.rows
+            return partial(write_rows, rows=rows, reasoning=reasoning)
+        case Format.VERL:
+            from potstill.trajectories.verl import write_verl
+
+            return partial(write_verl, reasoning=reasoning)
         case Format.PREFERENCES:
             from potstill.trajectories.preferences import write_preferences
 

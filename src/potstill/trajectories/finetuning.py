@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -106,6 +106,31 @@ def written(
                 yield from list(rows(one))
             except Unfit as reason:
                 reasons[str(reason)] += 1
+
+
+def write_rows(
+    trajectories: Iterable[Trajectory],
+    target: BinaryIO,
+    rows: Callable[[Conversation], Iterable[dict[str, Any]]],
+    *,
+    all_outcomes: bool = False,
+    answerers: Collection[Answerer] = EVERYBODY,
+    reasoning: bool = False,
+    left_out: Counter[str] | None = None,
+) -> int:
+    """A line of JSON for each row of the episodes that succeeded; returns how many."""
+    count = 0
+    chosen = (one for one in trajectories if one.succeeded or all_outcomes)
+    for row in written(chosen, answerers, rows, left_out, reasoning=reasoning):
+        target.write(msgspec.json.encode(row) + b"\n")
+        count += 1
+    return count
+
+
+def whole_answers(said: Conversation) -> None:
+    """Raises ``Unfit`` where somebody else answered, too, for formats in which every answer is learnt."""
+    if said.others:
+        raise Unfit("others answered too, and whole conversations have no weights: take trl-steps")
 
 
 def is_recorded(trajectory: Trajectory) -> bool:

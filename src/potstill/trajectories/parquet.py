@@ -21,11 +21,7 @@ _TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_to
 
 def write_parquet(trajectories: Iterable[Trajectory], target: BinaryIO) -> int:
     """Write one row a step in row groups of bounded size; returns how many rows. Raises ``MissingExtra``."""
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtra("Parquet export", "parquet") from error
+    pa, parquet = load_pyarrow()
     schema = _schema(pa)
     rows = (row(trajectory, step) for trajectory in trajectories for step in trajectory.steps)
     count = 0
@@ -34,6 +30,16 @@ def write_parquet(trajectories: Iterable[Trajectory], target: BinaryIO) -> int:
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
             count += len(group)
     return count
+
+
+def load_pyarrow() -> tuple[Any, Any]:
+    """``pyarrow`` and ``pyarrow.parquet``. Raises ``MissingExtra``."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingExtra("Parquet export", "parquet") from error
+    return pa, parquet
 
 
 def _schema(pa: Any) -> Any:

@@ -46,12 +46,12 @@ def write_preferences(
     reasons: Counter[str] = Counter() if left_out is None else left_out
     count = 0
     with tempfile.TemporaryFile() as file:
-        pairs = _Pairs(file)
+        pairs = Pairs(file)
         for trajectory in trajectories:
             try:
                 for thread in threads(trajectory):
-                    keys = _prefixes(trajectory.namespace, thread, whole=is_recorded(trajectory))
-                    pairs.add(thread, keys, _judge(trajectory, answerers, all_outcomes))
+                    keys = prefixes(trajectory.namespace, thread, whole=is_recorded(trajectory))
+                    pairs.add(thread, keys, judge_of(trajectory, answerers, all_outcomes))
             except Unfit as reason:
                 reasons[str(reason)] += 1
         for row in pairs.rows():
@@ -62,7 +62,7 @@ def write_preferences(
     return count
 
 
-class _Judge(NamedTuple):
+class Judge(NamedTuple):
     """What an episode says of the answers in it."""
 
     wanted: frozenset[Answerer]
@@ -76,9 +76,9 @@ class _Judge(NamedTuple):
         return self.bad or answerer not in self.wanted
 
 
-def _judge(trajectory: Trajectory, answerers: Collection[Answerer], all_outcomes: bool) -> _Judge:
+def judge_of(trajectory: Trajectory, answerers: Collection[Answerer], all_outcomes: bool) -> Judge:
     success = (trajectory.outcome or Outcome(success=None)).success
-    return _Judge(frozenset(answerers), all_outcomes or success is True, not all_outcomes and success is False)
+    return Judge(frozenset(answerers), all_outcomes or success is True, not all_outcomes and success is False)
 
 
 class _Chosen(NamedTuple):
@@ -89,14 +89,16 @@ class _Chosen(NamedTuple):
     at: int
 
 
-class _Pairs:
+class Pairs:
+    """Answers by what stands before them, and the pairs that they make. ``file``: holds conversations meanwhile."""
+
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._chosen: dict[bytes, list[_Chosen]] = {}
         self._rejected: dict[bytes, dict[bytes, bytes]] = {}
         self.unpaired = 0
 
-    def add(self, thread: Thread, keys: Sequence[bytes], judge: _Judge) -> None:
+    def add(self, thread: Thread, keys: Sequence[bytes], judge: Judge) -> None:
         """Raises ``Unfit`` for a conversation that the format cannot say; nothing of it is kept then."""
         messages, answers = told_messages(thread.messages), sorted(thread.given.items())
         line = msgspec.json.encode({"messages": messages, **told_tools(thread.tools)}) + b"\n"
@@ -118,6 +120,7 @@ class _Pairs:
                 self._rejected.setdefault(keys[at], {}).setdefault(_same_said(meant), row)
 
     def rows(self) -> Iterator[dict[str, Any]]:
+        """In TRL's format; counts those chosen that have no other answer beside them."""
         for key, chosen in self._chosen.items():
             right = {one.said for one in chosen}
             wrong = [row for said, row in self._rejected.get(key, {}).items() if said not in right]
@@ -137,7 +140,7 @@ class _Pairs:
                     }
 
 
-def _overruled(thread: Thread, at: int, judge: _Judge) -> list[str]:
+def _overruled(thread: Thread, at: int, judge: Judge) -> list[str]:
     """What a student meant to do where a wanted answerer did something."""
     step = thread.steps.get(at)
     if step is None or step.decision is None or step.answerer not in judge.wanted or Answerer.STUDENT in judge.wanted:
@@ -149,7 +152,7 @@ def _overruled(thread: Thread, at: int, judge: _Judge) -> list[str]:
 # --- sameness -------------------------------------------------------------------------------------------------------
 
 
-def _prefixes(namespace: str, thread: Thread, *, whole: bool) -> list[bytes]:
+def prefixes(namespace: str, thread: Thread, *, whole: bool) -> list[bytes]:
     """Of each message a hash of all that stands before it; ids of calls are numbers in their order.
 
     The tenant is in it: no pair is made of two tenants' answers.

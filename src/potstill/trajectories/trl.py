@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from potstill.errors import NOT_JSON
-from potstill.trajectories.finetuning import EVERYBODY, Conversation, Unfit, blobs, written
+from potstill.trajectories.finetuning import EVERYBODY, Conversation, Unfit, blobs, whole_answers, write_rows
 from potstill.trajectories.openai_chat import tool_told
 from potstill.types import Answerer, Message, ToolSpec, Trajectory
 
@@ -34,12 +34,15 @@ def write_trl(
     A whole conversation has no weights: one in which somebody else than ``answerers`` answered is left out.
     ``reasoning``: what was thought stands before what was done.
     """
-    count = 0
-    chosen = (one for one in trajectories if one.succeeded or all_outcomes)
-    for row in written(chosen, answerers, _steps if by_step else _whole, left_out, reasoning=reasoning):
-        target.write(msgspec.json.encode(row) + b"\n")
-        count += 1
-    return count
+    return write_rows(
+        trajectories,
+        target,
+        _steps if by_step else _whole,
+        all_outcomes=all_outcomes,
+        answerers=answerers,
+        reasoning=reasoning,
+        left_out=left_out,
+    )
 
 
 def told_tools(tools: Iterable[ToolSpec]) -> dict[str, Any]:
@@ -57,8 +60,7 @@ def told_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def _whole(said: Conversation) -> list[dict[str, Any]]:
-    if said.others:
-        raise Unfit("others answered too, and whole conversations have no weights: take trl-steps")
+    whole_answers(said)
     return [{"messages": told_messages(said.messages), **told_tools(said.tools)}]
 
 

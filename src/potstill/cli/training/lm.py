@@ -86,43 +86,53 @@ class Read(NamedTuple):
     learn: list[Chat]
     held_out: list[Chat]
     instructions: str
+    shown: Shown | None
+    """Of demonstrations, where the student is tuned with some."""
 
 
 def planned(options: dict[str, Any]) -> LmPlan:
     """Everything that can be refused without reading an episode. Raises ``ConfigError``, ``MissingExtra``."""
-    if any(importlib.util.find_spec(package) is None for package in PACKAGES):
-        raise MissingExtra("Tuning a language model", "lm")
-    if not options["base"]:
-        raise ConfigError("Nothing says what is tuned. Type for example: --base smollm2-135m")
+    refuse_missing()
     if options["play"]:
         raise ConfigError("--play is for rankers: a language model is judged by held-out decisions. Leave it away.")
-    out = place_of(options["out"], "--out student-lm")
-    _refuse_used(out)
     names = ("seed", "epochs", "steps", "batch", "learning_rate", "schedule", "patience", "threads")
     given = {name: options[name] for name in names}
     if options["loss_options"]:
         raise ConfigError(
             "--loss is for rankers: a language model learns the teacher's tokens. Weigh them with --span."
         )
-    voice = Voice(
-        reasoning=options["reasoning"],
-        history_turns=options["history_turns"],
-        list_admissible=options["list_admissible"],
-    )
-    recipe = LmRecipe(
-        base=options["base"],
-        rank=options["rank"],
-        alpha=2.0 * options["rank"],
-        voice=voice,
-        demonstrations=options["demonstrations"],
-        spans=_spans(options["span_options"]),
-        train=TrainConfig(**given, warmup=10, weight_decay=0.0, evaluate_every=options["look_every"]),
-    )
+    config = TrainConfig(**given, warmup=10, weight_decay=0.0, evaluate_every=options["look_every"])
+    return plan_of(options, spans=_spans(options["span_options"]), train=config)
+
+
+def refuse_missing() -> None:
+    """Raises ``MissingExtra`` where a package is absent that tuning needs."""
+    if any(importlib.util.find_spec(package) is None for package in PACKAGES):
+        raise MissingExtra("Tuning a language model", "lm")
+
+
+def plan_of(options: dict[str, Any], **recipe: Any) -> LmPlan:
+    """What every way to tune a language model has of the options. Raises ``ConfigError``."""
+    if not options["base"]:
+        raise ConfigError("Nothing says what is tuned. Type for example: --base smollm2-135m")
+    out = place_of(options["out"], "--out student-lm")
+    _refuse_used(out)
     filters = filters_of(options)
     environment = environment_of(options["db"], filters, options["environment"])
     return LmPlan(
         out=out,
-        recipe=recipe,
+        recipe=LmRecipe(
+            base=options["base"],
+            rank=options["rank"],
+            alpha=2.0 * options["rank"],
+            voice=Voice(
+                reasoning=options["reasoning"],
+                history_turns=options["history_turns"],
+                list_admissible=options["list_admissible"],
+            ),
+            demonstrations=options["demonstrations"],
+            **recipe,
+        ),
         db=options["db"],
         filters={**filters, "environment": environment},
         environment=environment,
@@ -152,18 +162,21 @@ def _spans(given: tuple[str, ...]) -> dict[SpanKind, float]:
 # --- data -----------------------------------------------------------------------------------------------------------
 
 
-def _read(plan: LmPlan, folder: Path) -> Read:
+def read_chats(plan: LmPlan, folder: Path) -> Read:
+    """What is learnt and what is held out; the decisions are kept in the folder."""
     manifest, decisions = decisions_of(plan.db, plan.filters, plan.held_out, folder)
     instructions = describe(plan.environment).instructions
     learn, held_out = decisions[LEARN], decisions[HELD_OUT]
-    shown = _demonstrations(plan, learn) if plan.recipe.demonstrations else None
+    shown = demonstrations_for(plan, learn)
     with read_store(plan.db) as store:
         found = chats(store.select(**plan.filters), [*learn, *held_out], plan.recipe.agent, instructions, shown)
-    return Read(manifest, found[: len(learn)], found[len(learn) :], instructions)
+    return Read(manifest, found[: len(learn)], found[len(learn) :], instructions, shown)
 
 
-def _demonstrations(plan: LmPlan, learn: list[Labelled]) -> Shown:
-    """What ``run`` would show at the beginning of a task, out of the episodes that are learnt from."""
+def demonstrations_for(plan: LmPlan, learn: list[Labelled]) -> Shown | None:
+    """What ``run`` would show at the beginning of a task, out of the episodes that are learnt from; None: nothing."""
+    if not plan.recipe.demonstrations:
+        return None
     from potstill.distill.context.config import ContextConfig
     from potstill.distill.context.context import RetrievedDemonstrations
     from potstill.distill.context.library import build_library
@@ -196,7 +209,7 @@ def estimate(plan: LmPlan) -> dict[str, Any]:
     from potstill.distill.weights.lm import student
 
     with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
-        read = _read(plan, Path(folder))
+        read = read_chats(plan, Path(folder))
     prepared = _prepared(plan, read)
     steps = plan.recipe.train.total(len(prepared.data))
     return {
@@ -218,7 +231,7 @@ def make(plan: LmPlan) -> Made:
     from potstill.distill.weights.train.loop import agreement_of
     from potstill.models.tuned import open_tuned
 
-    read = _read(plan, plan.folder)
+    read = read_chats(plan, plan.folder)
     prepared = _prepared(plan, read)
     before = agreement_of(prepared.network, prepared.held_out)
     trained, cpu_s = _train(plan, prepared)

@@ -56,11 +56,22 @@ class Prepared(NamedTuple):
         return sum(value.numel() for value in self.network.parameters())
 
 
-def prepare(base: Path, learn: Sequence[Chat], held_out: Sequence[Chat], recipe: LmRecipe) -> Prepared:
-    """Everything that training needs. ``base``: a checkpoint folder.
+class Tokens(NamedTuple):
+    """The data as a base reads them."""
+
+    texts: LmTexts
+    data: LmExamples
+    held_out: LmChoices
+    vocabulary: int
+    """Of the base's weights."""
+    context_tokens: int
+
+
+def as_tokens(base: Path, learn: Sequence[Chat], held_out: Sequence[Chat], recipe: LmRecipe) -> Tokens:
+    """What can be refused before weights are loaded. ``base``: a checkpoint folder.
 
     Raises ``ConfigError`` for data that teach nothing and prompts that are too long, ``BadModelFile`` for a tokenizer
-    and weights that do not belong together, both before the weights are loaded; ``MissingExtra``.
+    and weights that do not belong together; ``MissingExtra``.
     """
     texts, config = LmTexts(base), _config(base)
     vocabulary = int(config.vocab_size)
@@ -71,6 +82,12 @@ def prepare(base: Path, learn: Sequence[Chat], held_out: Sequence[Chat], recipe:
     if problem is not None:
         raise ConfigError(f"Nothing can be learnt: {problem}. Record other episodes, or more of them.")
     check_lengths(data, held, int(config.max_position_embeddings))
+    return Tokens(texts, data, held, vocabulary, int(config.max_position_embeddings))
+
+
+def prepare(base: Path, learn: Sequence[Chat], held_out: Sequence[Chat], recipe: LmRecipe) -> Prepared:
+    """Everything that training needs, the weights as well. Raises as ``as_tokens``."""
+    texts, data, held, vocabulary, _ = as_tokens(base, learn, held_out, recipe)
     model = load_model(base)
     rows = int(model.get_input_embeddings().weight.shape[0])
     if rows != vocabulary:
@@ -133,14 +150,16 @@ def questions_of(chats: Sequence[Chat], most: int = ASKED) -> list[Asked]:
 def parity(prepared: Prepared, written: CandidateScorer, questions: Sequence[Asked]) -> gate.Parity:
     """Both sides' likelihoods of every candidate: the network in training, and the student as it acts."""
     found = gate.compare(
-        _trained_side(prepared), _acting_side(written), questions, floor=FLOOR, batches=(1,), shapes=as_recorded
+        trained_side(prepared), _acting_side(written), questions, floor=FLOOR, batches=(1,), shapes=as_recorded
     )
     if not found.passed:
         raise gate.GateFailed(found)
     return found
 
 
-def _trained_side(prepared: Prepared) -> gate.Side:
+def trained_side(prepared: Prepared) -> gate.Side:
+    """The network in training, as a side of the gate."""
+
     def answer(questions: Sequence[Asked]) -> list[Any]:
         chats = [msgspec.structs.replace(question.chat, reasoning="") for question in questions]
         batch = LmChoices(chats, prepared.texts).batch(np.arange(len(chats)))
@@ -172,6 +191,11 @@ def _config(base: Path) -> Any:
             return load_transformers().AutoConfig.from_pretrained(str(base))
         except (OSError, ValueError, KeyError) as error:
             raise BadModelFile(f"{base} is no checkpoint that transformers reads: {error}") from None
+
+
+def vocabulary_of(base: Path) -> int:
+    """How many tokens a checkpoint's weights know. Raises ``BadModelFile``."""
+    return int(_config(base).vocab_size)
 
 
 def _check_vocabulary(base: Path, texts: LmTexts, vocabulary: int) -> None:

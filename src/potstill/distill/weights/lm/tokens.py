@@ -142,6 +142,10 @@ class LmChoices:
             weight_B=torch.tensor([chat.weight for chat in some], dtype=torch.float32),
         )
 
+    def questions(self) -> Choices:
+        """All of them at once."""
+        return Choices(self._prompts, self._candidates)
+
     def problem(self) -> str | None:
         return None if self.chats else "no decision is held out"
 

@@ -1,0 +1,184 @@
+"""TRL's trainers for real: a tiny model with random weights, two steps each, in a process of its own, offline."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("peft")
+if importlib.util.find_spec("trl") is None:
+    pytest.skip("the extra trl is not installed", allow_module_level=True)
+
+from engine_examples import Said, caller, record  # noqa: E402
+from tiny_lm import tiny_checkpoint  # noqa: E402
+
+from potstill.distill.weights.engines import running, trl_script  # noqa: E402
+from potstill.trajectories import Store  # noqa: E402
+
+pytestmark = pytest.mark.extra
+WORLD = ("--held-out", "0.4", "--history", "0", "--rank", "2", "--batch", "2", "--json")
+
+
+@pytest.fixture
+def here(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    return caller(capfd)
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return record(tmp_path_factory.mktemp("taught") / "taught.db", student=True)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "base"))
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script in this process: TRL, which takes seconds to import, is imported once for the tests that use it."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def run(command: list[str], folder: Path, tell: Callable[[str], None]) -> None:
+        (folder / trl_script.REFUSED).unlink(missing_ok=True)
+        if trl_script.main([str(folder)]) == trl_script.REFUSES:
+            raise running.ConfigError((folder / trl_script.REFUSED).read_text().strip())
+
+    monkeypatch.setattr(running, "run", run)
+
+
+def rows_of(out: Path) -> list[dict[str, object]]:
+    text = out.with_name(f"{out.name}.training").joinpath("rows.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def interrupt_after(checkpoint: Path) -> threading.Thread:
+    """Presses Ctrl-C once this checkpoint is whole."""
+
+    def watch() -> None:
+        while not (checkpoint / "trainer_state.json").exists():
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_sft_goes_on_after_control_c_to_the_same_student(
+    db: str, base: str, tmp_path: Path, here: Callable[..., Said]
+) -> None:
+    def engine(name: str, *more: str) -> Said:
+        words = ("--db", db, "--base", base, "--steps", "40", "--save-every", "1", "--learning-rate", "0.01")
+        return here("distill", "engine", "trl-sft", *WORLD, *words, "--out", str(tmp_path / name), *more)
+
+    whole = engine("whole-lm")
+    assert whole.code == 0, whole.err
+    made = json.loads(whole.out)
+    assert (made["steps"], made["parity"]["agreement"]) == (40, 1.0)
+    assert made["agreement"] > made["agreement_before"]
+    folder = tmp_path / "again-lm.training"
+    pressing = interrupt_after(folder / "checkpoints" / "checkpoint-2")
+    stopped = engine("again-lm")
+    pressing.join()
+    assert (stopped.code, "--resume" in stopped.err) == (130, True), stopped.err
+    assert not (tmp_path / "again-lm").exists()
+    kept = [int(path.name.rpartition("-")[2]) for path in (folder / "checkpoints").iterdir()]
+    assert 2 <= max(kept) < 40
+    (folder / "checkpoints" / "checkpoint-39").mkdir()  # as a kill leaves one that was being written
+    other = engine("again-lm", "--resume", "--seed", "1")
+    assert (other.code, "'settings' differs" in other.err) == (2, True), other.err
+    again = engine("again-lm", "--resume")
+    assert again.code == 0, again.err
+    weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole-lm", "again-lm")]
+    assert weights[0] == weights[1]
+
+    out = tmp_path / "whole-lm"
+    assert here("lineage", "verify", str(out)).code == 0
+    manifest = json.loads(here("lineage", "show", str(out)).out)["manifest"]
+    assert manifest["teachers"][0]["model"] == "expert"
+    assert manifest["configuration"]["engine"] == "trl"
+    assert manifest["configuration"]["settings"]["learning_rate"] == 0.01
+    assert manifest["metrics"]["parity_with_engine"]["kl_nats"] < 1e-4
+    assert str(tmp_path) not in json.dumps(manifest["configuration"]["adapter"])
+    world = ("--env", "house-rules", "--split", "test", "--n", "1", "--max-steps", "3", "--db", str(tmp_path / "p.db"))
+    played = here("run", *world, "--student", f"tuned:{out}", "--arm", "zero-shot", "--run", "acts")
+    assert played.code == 0, played.err
+    with Store.read(str(tmp_path / "p.db")) as store:
+        (episode,) = store.select(run_id="acts")
+    row = rows_of(out)[0]
+    prompt = episode.steps[0].calls[-1].prompt
+    assert [one.role for one in prompt] == [one["role"] for one in row["prompt"]]  # type: ignore[attr-defined,index]
+    assert prompt[0].content == row["prompt"][0]["content"]  # type: ignore[index]
+    shown = here("run", *world, "--student", f"tuned:{out}", "--arm", "context")
+    assert (shown.code, "shows demonstrations" in shown.err) == (2, True)
+
+
+def test_dpo_learns_pairs_behind_the_prompts_of_run(
+    db: str, base: str, tmp_path: Path, here: Callable[..., Said], inside: None
+) -> None:
+    out = tmp_path / "dpo-lm"
+    words = ("--db", db, "--base", base, "--steps", "2", "--set", "beta=0.5", "--out", str(out))
+    done = here("distill", "engine", "trl-dpo", *WORLD, *words)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["steps"] == 2
+    rows = rows_of(out)
+    with Store.read(db) as store:
+        wrong = {step.action.text for one in store.select(run_id="student") for step in one.steps[::3]}
+    assert rows
+    for row in rows:
+        ((chosen,), (rejected,)) = row["chosen"], row["rejected"]  # type: ignore[misc]
+        assert chosen["content"] != rejected["content"]
+        assert rejected["content"] in wrong
+    assert json.loads((out.with_name("dpo-lm.training") / "job.json").read_text())["settings"]["beta"] == 0.5
+    assert here("lineage", "verify", str(out)).code == 0
+    unknown = here("distill", "engine", "trl-dpo", *WORLD, *words, "--set", "betta=0.5")
+    assert (unknown.code, "Did you mean 'beta'?" in unknown.err) == (2, True), unknown.err
+
+
+def test_distillation_learns_the_distribution_of_a_larger_model(
+    db: str, base: str, tmp_path: Path, here: Callable[..., Said], inside: None
+) -> None:
+    teacher = tiny_checkpoint(tmp_path / "large", hidden=48)
+    out = tmp_path / "distilled-lm"
+    words = ("--db", db, "--base", base, "--teacher-model", str(teacher), "--steps", "2", "--merged", "--out", str(out))
+    done = here("distill", "engine", "trl-distill", *WORLD, *words)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["parity"]["agreement"] == 1.0
+    assert json.loads((out / "student.json").read_text())["merged"]
+    manifest = json.loads(here("lineage", "show", str(out)).out)["manifest"]
+    assert [one["model"] for one in manifest["teachers"]] == [str(teacher)]
+    assert len(manifest["configuration"]["teacher_sha256"]) == 64
+
+
+def test_accelerate_starts_two_processes(db: str, base: str, tmp_path: Path, here: Callable[..., Said]) -> None:
+    out = tmp_path / "two-lm"
+    launch = "accelerate launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+    words = (
+        "--db",
+        db,
+        "--base",
+        base,
+        "--steps",
+        "2",
+        "--out",
+        str(out),
+        "--launch",
+        launch,
+        "--python",
+        sys.executable,
+    )
+    done = here("distill", "engine", "trl-sft", *WORLD, *words)
+    assert done.code == 0, done.err
+    manifest = json.loads(here("lineage", "show", str(out)).out)["manifest"]
+    assert manifest["metrics"]["processes"] == 2
