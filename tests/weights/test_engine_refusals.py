@@ -22,6 +22,7 @@ from tiny_lm import tiny_checkpoint  # noqa: E402
 
 from potstill.distill.weights.engines import running  # noqa: E402
 from potstill.errors import ConfigError, PotstillError  # noqa: E402
+from potstill.locks import exclusive  # noqa: E402
 
 pytestmark = pytest.mark.extra
 VERSIONS = dict.fromkeys(("trl", "torch", "transformers", "peft", "accelerate", "datasets"), "1.16.0")
@@ -124,6 +125,20 @@ def test_the_estimate_names_the_command_and_leaves_nothing(
     launch = f"{python} -m accelerate.commands.launch --num_processes 2"
     assert row["command"] == f"{launch} {script} {script.parent}"
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_training_that_runs_is_not_disturbed(db: str, bases: Path, tmp_path: Path, here: Callable[..., Said]) -> None:
+    """It outlives a potstill that was killed."""
+    folder = tmp_path / "a-lm.training"
+    (folder / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    python = fake_python(tmp_path, json.dumps(VERSIONS))
+    with exclusive(folder / "lock"):
+        done = here(
+            *("distill", "engine", "trl-sft", "--base", str(bases / "chat"), "--out", str(tmp_path / "a-lm")),
+            *("--db", db, "--held-out", "0.4", "--python", python),
+        )
+    assert (done.code, "A training is running" in done.err) == (2, True), done.err
+    assert (folder / "checkpoints" / "checkpoint-1").exists()
 
 
 # --- the process ------------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import shlex
 import signal
 import sys
 import threading
@@ -26,6 +28,7 @@ from potstill.distill.weights.engines import running, trl_script  # noqa: E402
 from potstill.trajectories import Store  # noqa: E402
 
 pytestmark = pytest.mark.extra
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "engines.md"
 WORLD = ("--held-out", "0.4", "--history", "0", "--rank", "2", "--batch", "2", "--json")
 
 
@@ -182,3 +185,21 @@ def test_accelerate_starts_two_processes(db: str, base: str, tmp_path: Path, her
     assert done.code == 0, done.err
     manifest = json.loads(here("lineage", "show", str(out)).out)["manifest"]
     assert manifest["metrics"]["processes"] == 2
+
+
+def test_every_command_of_the_guide_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Callable[..., Said], inside: None
+) -> None:
+    """With a tiny base and two steps in the place of what the guide names."""
+    pytest.importorskip("minigrid")
+    monkeypatch.chdir(tmp_path)
+    tiny_checkpoint(tmp_path / "tiny")
+    instead = {"--base": "tiny", "--steps": "2", "--n": "4", "--python": sys.executable}
+    blocks = re.findall(r"^```bash\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    for line in "".join(blocks).splitlines():
+        if line.startswith("potstill "):
+            words = shlex.split(line)[1:]
+            done = here(*(instead.get(before, word) for before, word in zip(["", *words], words, strict=False)))
+            assert done.code == 0, (line, done.err)
+    assert (tmp_path / "student-lm" / "student.json").exists()
+    assert len((tmp_path / "swift.jsonl").read_text().splitlines()) == 4

@@ -10,7 +10,7 @@ import click
 from potstill.cli.distill_weights import print_estimate, source_options
 from potstill.cli.lm_options import student_options
 from potstill.cli.output import emit_json, emit_table, json_option, note
-from potstill.cli.run_options import apply
+from potstill.cli.run_options import apply, typed_options
 
 METHODS = ("trl-sft", "trl-dpo", "trl-distill")
 
@@ -70,6 +70,8 @@ def engine(method: str, dry_run: bool, json_mode: bool, **options: Any) -> None:
     """
     from potstill.cli.training.engine_plan import planned
 
+    if "environment" not in typed_options():  # settings name one to play, not the one that was recorded
+        options["environment"] = None
     plan = planned(method, options)
     from potstill.cli.training import engine as session  # needs PyTorch, whose absence planned has told of
 

@@ -22,6 +22,7 @@ from potstill.distill.weights.engines import running, trl_script
 from potstill.distill.weights.engines.job import Job, encoded
 from potstill.distill.weights.engines.rows import asked_rows
 from potstill.errors import ConfigError
+from potstill.locks import exclusive
 from potstill.models.lm_texts import LmTexts
 
 
@@ -46,6 +47,7 @@ def make(plan: EnginePlan) -> engine_student.Made:
     """Train and write the student. Raises ``ConfigError``, ``PotstillError``, ``GateFailed``, ``StoreError``."""
     folder = plan.lm.folder
     folder.mkdir(exist_ok=True)
+    _refuse_running(folder)
     handed = hand(plan, folder)
     _lay_out(plan, folder, handed)
     if not (folder / trl_script.TRAINED / trl_script.REPORT).exists():
@@ -57,6 +59,18 @@ def make(plan: EnginePlan) -> engine_student.Made:
                 "--resume"
             )
     return engine_student.write(plan, handed)
+
+
+def _refuse_running(folder: Path) -> None:
+    """An engine outlives a potstill that was killed; its checkpoints must not be taken away under it."""
+    try:
+        with exclusive(folder / trl_script.LOCK, wait=False):
+            pass
+    except BlockingIOError:
+        raise ConfigError(
+            f"A training is running in {folder}. Wait until it has ended; or have it keep a checkpoint and end: touch "
+            f"{folder / trl_script.STOP}"
+        ) from None
 
 
 def _lay_out(plan: EnginePlan, folder: Path, handed: Handed) -> None:
