@@ -70,10 +70,10 @@ def _threads(trajectory: Trajectory, texts: LmTexts, agent: Agent, instructions:
     """One for each step: its prompt, as texts, and its answer."""
     for step, view in views(trajectory, agent, instructions, context):
         if step.action.text.strip() and step.error is None and step.answerer is not Answerer.NOBODY:
-            prompt = [Message(role=one["role"], content=one["content"]) for one in texts.told(act_messages(view))]
-            answer = Message(role="assistant", content=step.action.text.strip())
-            at = len(prompt)
-            yield Thread((*prompt, answer), (), {at: step.answerer}, {at: step})
+            prompt = act_messages(view)
+            told = texts.told([*prompt, Message(role="assistant", content=step.action.text.strip())])
+            messages = tuple(Message(role=one["role"], content=one["content"]) for one in told)  # type: ignore[arg-type]
+            yield Thread(messages, (), {len(prompt): step.answerer}, {len(prompt): step})
 
 
 def _said(chat: Chat, texts: LmTexts) -> list[dict[str, str]]:
