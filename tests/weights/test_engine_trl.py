@@ -55,11 +55,14 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
     def run(command: list[str], folder: Path, tell: Callable[[str], None]) -> None:
-        (folder / trl_script.REFUSED).unlink(missing_ok=True)
+        for name in (trl_script.REFUSED, trl_script.STOP):
+            (folder / name).unlink(missing_ok=True)
         with contextlib.redirect_stdout(sys.stderr):
             code = trl_script.main([str(folder)])
         if code == trl_script.REFUSES:
             raise running.ConfigError((folder / trl_script.REFUSED).read_text().strip())
+        if code == trl_script.STOPPED:
+            raise running.Stopped
 
     monkeypatch.setattr(running, "run", run)
 
@@ -69,25 +72,30 @@ def rows_of(out: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def report_of(out: Path) -> dict[str, Any]:
-    return json.loads((out.with_name(f"{out.name}.training") / "trained" / "report.json").read_text())  # type: ignore[no-any-return]
+def report_of(out: Path) -> Any:
+    return json.loads((out.with_name(f"{out.name}.training") / "trained" / "report.json").read_text())
 
 
-def interrupt_after(checkpoint: Path) -> threading.Thread:
-    """Presses Ctrl-C once this checkpoint is whole."""
+def after(checkpoint: Path, do: Callable[[], object]) -> threading.Thread:
+    """Does it once this checkpoint is whole."""
 
     def watch() -> None:
         while not (checkpoint / "trainer_state.json").exists():
             time.sleep(0.005)
-        os.kill(os.getpid(), signal.SIGINT)
+        do()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     return thread
 
 
-def test_sft_goes_on_after_control_c_to_the_same_student(
-    db: str, base: str, tmp_path: Path, here: Callable[..., Said]
+def kept(folder: Path) -> int:
+    """The step of the newest checkpoint."""
+    return max(int(path.name.rpartition("-")[2]) for path in (folder / "checkpoints").glob("checkpoint-*"))
+
+
+def test_a_stopped_training_goes_on_to_the_same_student(
+    db: str, base: str, tmp_path: Path, here: Callable[..., Said], inside: None
 ) -> None:
     def engine(name: str, *more: str) -> Said:
         words = ("--db", db, "--base", base, "--steps", "16", "--save-every", "1", "--learning-rate", "0.01")
@@ -102,13 +110,12 @@ def test_sft_goes_on_after_control_c_to_the_same_student(
     assert len(losses) == 16
     assert losses[-1] < losses[0]
     folder = tmp_path / "again-lm.training"
-    pressing = interrupt_after(folder / "checkpoints" / "checkpoint-2")
-    stopped = engine("again-lm", "--launch", "accelerate launch --num_processes 1 --num_machines 1 --cpu")
-    pressing.join()
+    stopping = after(folder / "checkpoints" / "checkpoint-2", (folder / "stop").touch)
+    stopped = engine("again-lm")
+    stopping.join()
     assert (stopped.code, "--resume" in stopped.err) == (130, True), stopped.err
     assert not (tmp_path / "again-lm").exists()
-    kept = [int(path.name.rpartition("-")[2]) for path in (folder / "checkpoints").glob("checkpoint-*")]
-    assert 2 <= max(kept) < 16
+    assert 2 <= kept(folder) < 16
     (folder / "checkpoints" / "checkpoint-15").mkdir()  # as a kill leaves one that was being written
     other = engine("again-lm", "--resume", "--seed", "1")
     assert (other.code, "'settings' differs" in other.err) == (2, True), other.err
@@ -175,16 +182,21 @@ def test_distillation_learns_the_distribution_of_a_larger_model(
     assert len(manifest["configuration"]["teacher_sha256"]) == 64
 
 
-def test_two_processes_share_a_batch_and_write_one_student(
+def test_control_c_reaches_the_processes_of_a_launcher(
     db: str, base: str, tmp_path: Path, here: Callable[..., Said]
 ) -> None:
-    """``accelerate launch`` starts several for GPUs only; on a CPU it is PyTorch's own launcher."""
+    """Two on a CPU (``accelerate launch`` starts several for GPUs only) agree on the step that is the last."""
     out = tmp_path / "two-lm"
+    folder = tmp_path / "two-lm.training"
     launch = f"{sys.executable} -m torch.distributed.run --nproc_per_node 2"
-    words = ("--db", db, "--base", base, "--steps", "2", "--out", str(out), "--launch", launch)
-    done = here("distill", "engine", "trl-sft", *WORLD, *words)
-    assert done.code == 0, done.err
-    assert report_of(out)["processes"] == 2
+    words = ("--db", db, "--base", base, "--steps", "200", "--save-every", "1", "--out", str(out), "--launch", launch)
+    pressing = after(folder / "checkpoints" / "checkpoint-1", lambda: os.kill(os.getpid(), signal.SIGINT))
+    stopped = here("distill", "engine", "trl-sft", *WORLD, *words)
+    pressing.join()
+    assert (stopped.code, "--resume" in stopped.err) == (130, True), stopped.err
+    state = json.loads((folder / "checkpoints" / f"checkpoint-{kept(folder)}" / "trainer_state.json").read_text())
+    assert 1 <= state["global_step"] < 200
+    assert len(list((folder / "checkpoints" / f"checkpoint-{kept(folder)}").glob("rng_state_*.pth"))) == 2
 
 
 def test_every_command_of_the_guide_works(
