@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ pytest.importorskip("peft")
 from engine_examples import Said, caller, fake_python, record  # noqa: E402
 from tiny_lm import tiny_checkpoint  # noqa: E402
 
-from potstill.distill.weights.engines import running  # noqa: E402
+from potstill.distill.weights.engines import running, trl_script  # noqa: E402
 from potstill.errors import ConfigError, PotstillError  # noqa: E402
 from potstill.locks import exclusive  # noqa: E402
 
@@ -184,6 +186,28 @@ def test_control_c_asks_the_engine_to_stop_and_twice_ends_it(tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         run_fake(tmp_path, ENGINE, "deaf")
     pressing.join()
+
+
+def test_all_processes_stop_at_one_step(tmp_path: Path) -> None:
+    """The second sees the file one step later than the first."""
+
+    def play(rank: int, steps: Any) -> None:
+        where = {"init_method": f"file://{tmp_path / 'meeting'}", "rank": rank, "world_size": 2}
+        torch.distributed.init_process_group("gloo", **where)
+        step = 1
+        while not trl_script.any_of(step >= 3 + rank, 2, "cpu", torch):
+            step += 1
+        steps[rank] = step
+
+    forking = multiprocessing.get_context("fork")
+    steps = forking.Array("i", 2)
+    children = [forking.Process(target=play, args=(rank, steps), daemon=True) for rank in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert list(steps) == [3, 3]
+    assert trl_script.any_of(True, 1, "cpu", torch)
 
 
 def test_an_engine_that_fails_says_how_to_go_on(tmp_path: Path) -> None:

@@ -182,21 +182,18 @@ def test_distillation_learns_the_distribution_of_a_larger_model(
     assert len(manifest["configuration"]["teacher_sha256"]) == 64
 
 
-def test_control_c_reaches_the_processes_of_a_launcher(
+def test_control_c_reaches_the_engine_behind_its_launcher(
     db: str, base: str, tmp_path: Path, here: Callable[..., Said]
 ) -> None:
-    """Two on a CPU (``accelerate launch`` starts several for GPUs only) agree on the step that is the last."""
-    out = tmp_path / "two-lm"
-    folder = tmp_path / "two-lm.training"
-    launch = f"{sys.executable} -m torch.distributed.run --nproc_per_node 2"
-    words = ("--db", db, "--base", base, "--steps", "200", "--save-every", "1", "--out", str(out), "--launch", launch)
+    folder = tmp_path / "far-lm.training"
+    launch = ("--launch", "accelerate launch --cpu --num_processes 1 --num_machines 1")
+    words = ("--db", db, "--base", base, "--steps", "300", "--save-every", "1", "--out", str(tmp_path / "far-lm"))
     pressing = after(folder / "checkpoints" / "checkpoint-1", lambda: os.kill(os.getpid(), signal.SIGINT))
-    stopped = here("distill", "engine", "trl-sft", *WORLD, *words)
+    stopped = here("distill", "engine", "trl-sft", *WORLD, *words, *launch)
     pressing.join()
     assert (stopped.code, "--resume" in stopped.err) == (130, True), stopped.err
     state = json.loads((folder / "checkpoints" / f"checkpoint-{kept(folder)}" / "trainer_state.json").read_text())
-    assert 1 <= state["global_step"] < 200
-    assert len(list((folder / "checkpoints" / f"checkpoint-{kept(folder)}").glob("rng_state_*.pth"))) == 2
+    assert 1 <= state["global_step"] < 300
 
 
 def test_every_command_of_the_guide_works(

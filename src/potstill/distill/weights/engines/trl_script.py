@@ -129,20 +129,24 @@ def _settings(kind: Any, given: dict[str, Any], torch: Any) -> dict[str, Any]:
 
 
 def _stopper(path: Path, torch: Any) -> Any:
-    """Ends the training after a step, with a checkpoint, once the file is there. All processes agree on the step."""
+    """Ends the training after a step, with a checkpoint, once the file is there."""
 
     def on_step_end(self: Any, args: Any, state: Any, control: Any, **more: Any) -> Any:
-        stop = path.exists()
-        if args.world_size > 1:
-            told = torch.tensor([int(stop)], device=args.device)
-            torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
-            stop = bool(told.item())
-        if stop and state.global_step < state.max_steps:
+        if any_of(path.exists(), args.world_size, args.device, torch) and state.global_step < state.max_steps:
             control.should_save = control.should_training_stop = True
         return control
 
     base = importlib.import_module("transformers").TrainerCallback
     return type("Stopper", (base,), {"on_step_end": on_step_end})()
+
+
+def any_of(mine: bool, processes: int, device: Any, torch: Any) -> bool:
+    """Whether it is so in any process. One that stopped alone would leave the others waiting for its gradients."""
+    if processes == 1:
+        return mine
+    told = torch.tensor([int(mine)], device=device)
+    torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
+    return bool(told.item())
 
 
 def _last(folder: Path) -> str | None:
