@@ -1,36 +1,16 @@
-"""A store with a teacher's and a student's episodes of one environment, and the command line in this process."""
+"""A store with a teacher's and a student's episodes of one environment, and a Python that is none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
-import pytest
 
-from potstill.cli.main import main
 from potstill.envs.registry import factory, open_source
 from potstill.trajectories import Store
 from potstill.types import Action, Answerer, Outcome, Step, Task, Trajectory, TrajectoryKind
 
 TASKS = 8
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def caller(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    def call(*words: str) -> Said:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        return Said(int(ended.value.code or 0), *capfd.readouterr())
-
-    return call
 
 
 def record(path: Path, *, student: bool) -> str:

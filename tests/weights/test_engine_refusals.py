@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,16 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-from engine_examples import Said, caller, fake_python, record  # noqa: E402
+from engine_examples import fake_python, record  # noqa: E402
 from tiny_lm import tiny_checkpoint  # noqa: E402
 
+from command_line import Here  # noqa: E402
 from potstill.distill.weights.engines import running, trl_script  # noqa: E402
 from potstill.errors import ConfigError, PotstillError  # noqa: E402
 from potstill.locks import exclusive  # noqa: E402
 
 pytestmark = pytest.mark.extra
 VERSIONS = dict.fromkeys(("trl", "torch", "transformers", "peft", "accelerate", "datasets"), "1.16.0")
-
-
-@pytest.fixture
-def here(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    return caller(capfd)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +73,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_what_cannot_be_trained(
-    db: str, bases: Path, tmp_path: Path, here: Callable[..., Said], words: tuple[str, ...], said: str
+    db: str, bases: Path, tmp_path: Path, here: Here, words: tuple[str, ...], said: str
 ) -> None:
     given = tuple(str(bases / word) if (bases / word).is_dir() else word for word in words)
     python = fake_python(tmp_path, json.dumps(VERSIONS))
@@ -101,7 +96,7 @@ def test_what_cannot_be_trained(
     ],
 )
 def test_an_environment_that_cannot_train(
-    db: str, bases: Path, tmp_path: Path, here: Callable[..., Said], says: str, said: str
+    db: str, bases: Path, tmp_path: Path, here: Here, says: str, said: str
 ) -> None:
     words = ("trl-sft", "--base", str(bases / "chat"), "--out", str(tmp_path / "no-lm"), "--db", db)
     done = here("distill", "engine", *words, "--python", fake_python(tmp_path, says))
@@ -110,9 +105,7 @@ def test_an_environment_that_cannot_train(
     assert (done.code, "does not run" in done.err) == (2, True), done.err
 
 
-def test_the_estimate_names_the_command_and_leaves_nothing(
-    db: str, bases: Path, tmp_path: Path, here: Callable[..., Said]
-) -> None:
+def test_the_estimate_names_the_command_and_leaves_nothing(db: str, bases: Path, tmp_path: Path, here: Here) -> None:
     python = fake_python(tmp_path, json.dumps(VERSIONS))
     before = sorted(tmp_path.iterdir())
     done = here(
@@ -129,7 +122,7 @@ def test_the_estimate_names_the_command_and_leaves_nothing(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_training_that_runs_is_not_disturbed(db: str, bases: Path, tmp_path: Path, here: Callable[..., Said]) -> None:
+def test_a_training_that_runs_is_not_disturbed(db: str, bases: Path, tmp_path: Path, here: Here) -> None:
     """It outlives a potstill that was killed."""
     folder = tmp_path / "a-lm.training"
     (folder / "checkpoints" / "checkpoint-1").mkdir(parents=True)

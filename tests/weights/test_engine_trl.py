@@ -23,20 +23,16 @@ pytest.importorskip("peft")
 if importlib.util.find_spec("trl") is None:
     pytest.skip("the extra trl is not installed", allow_module_level=True)
 
-from engine_examples import Said, caller, record  # noqa: E402
+from engine_examples import record  # noqa: E402
 from tiny_lm import tiny_checkpoint  # noqa: E402
 
+from command_line import Here, Said  # noqa: E402
 from potstill.distill.weights.engines import running, trl_script  # noqa: E402
 from potstill.trajectories import Store  # noqa: E402
 
 pytestmark = pytest.mark.extra
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "engines.md"
 WORLD = ("--held-out", "0.4", "--history", "0", "--rank", "2", "--batch", "2", "--json")
-
-
-@pytest.fixture
-def here(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    return caller(capfd)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +91,7 @@ def kept(folder: Path) -> int:
 
 
 def test_a_stopped_training_goes_on_to_the_same_student(
-    db: str, base: str, tmp_path: Path, here: Callable[..., Said], inside: None
+    db: str, base: str, tmp_path: Path, here: Here, inside: None
 ) -> None:
     def engine(name: str, *more: str) -> Said:
         words = ("--db", db, "--base", base, "--steps", "16", "--save-every", "1", "--learning-rate", "0.01")
@@ -146,7 +142,7 @@ def test_a_stopped_training_goes_on_to_the_same_student(
 
 
 def test_dpo_learns_pairs_behind_the_prompts_of_run(
-    db: str, base: str, tmp_path: Path, here: Callable[..., Said], inside: None
+    db: str, base: str, tmp_path: Path, here: Here, inside: None
 ) -> None:
     out = tmp_path / "dpo-lm"
     words = ("--db", db, "--base", base, "--steps", "2", "--set", "beta=0.5", "--out", str(out))
@@ -168,7 +164,7 @@ def test_dpo_learns_pairs_behind_the_prompts_of_run(
 
 
 def test_distillation_learns_the_distribution_of_a_larger_model(
-    db: str, base: str, tmp_path: Path, here: Callable[..., Said], inside: None
+    db: str, base: str, tmp_path: Path, here: Here, inside: None
 ) -> None:
     teacher = tiny_checkpoint(tmp_path / "large", hidden=48)
     out = tmp_path / "distilled-lm"
@@ -182,9 +178,7 @@ def test_distillation_learns_the_distribution_of_a_larger_model(
     assert len(manifest["configuration"]["teacher_sha256"]) == 64
 
 
-def test_control_c_reaches_the_engine_behind_its_launcher(
-    db: str, base: str, tmp_path: Path, here: Callable[..., Said]
-) -> None:
+def test_control_c_reaches_the_engine_behind_its_launcher(db: str, base: str, tmp_path: Path, here: Here) -> None:
     folder = tmp_path / "far-lm.training"
     launch = ("--launch", "accelerate launch --cpu --num_processes 1 --num_machines 1")
     words = ("--db", db, "--base", base, "--steps", "300", "--save-every", "1", "--out", str(tmp_path / "far-lm"))
@@ -197,7 +191,7 @@ def test_control_c_reaches_the_engine_behind_its_launcher(
 
 
 def test_every_command_of_the_guide_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Callable[..., Said], inside: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Here, inside: None
 ) -> None:
     """With a tiny base and two steps in the place of what the guide names."""
     pytest.importorskip("minigrid")
