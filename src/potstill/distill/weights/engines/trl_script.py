@@ -101,8 +101,10 @@ def _trainer(folder: Path, job: dict[str, Any], torch: Any) -> Any:
         config = kind(**settings)
     except (TypeError, ValueError) as error:
         raise Refused(f"TRL does not take these settings: {' '.join(str(error).split())}") from None
+    transformers = importlib.import_module("transformers")
+    transformers.set_seed(config.seed)  # TRL before 1.16 draws the adapters without a seed
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
-    tokenizer = importlib.import_module("transformers").AutoTokenizer.from_pretrained(job["model"])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(job["model"])
     more = {"teacher_model": job["teacher"]} if job["method"] == "distill" else {}
     return getattr(trl, f"{name}Trainer")(
         model=job["model"],
