@@ -18,7 +18,7 @@ from potstill.cli.output import note, progress
 from potstill.cli.run_plan import pairs
 from potstill.cli.training.data import HELD_OUT, LEARN, decisions_of, lineage_of
 from potstill.cli.training.making import CHECKPOINT, Watch
-from potstill.cli.training.plan import TRAINING, environment_of, filters_of, key_of, place_of
+from potstill.cli.training.plan import TRAINING, environments_of, filters_of, key_of, place_of
 from potstill.distill.weights.data import Labelled, digest_of
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import in_full
@@ -92,6 +92,8 @@ def planned(options: dict[str, Any]) -> LmPlan:
     """Everything that can be refused without reading an episode. Raises ``ConfigError``, ``MissingExtra``."""
     if any(importlib.util.find_spec(package) is None for package in PACKAGES):
         raise MissingExtra("Tuning a language model", "lm")
+    if len(options["environment"]) > 1:
+        raise ConfigError("--student lm learns one environment. Name it once, or take a ranker: --student ranker")
     if not options["base"]:
         raise ConfigError("Nothing says what is tuned. Type for example: --base smollm2-135m")
     if options["play"]:
@@ -119,7 +121,7 @@ def planned(options: dict[str, Any]) -> LmPlan:
         train=TrainConfig(**given, warmup=10, weight_decay=0.0, evaluate_every=options["look_every"]),
     )
     filters = filters_of(options)
-    environment = environment_of(options["db"], filters, options["environment"])
+    (environment,) = environments_of(options["db"], filters, options["environment"])
     return LmPlan(
         out=out,
         recipe=recipe,
