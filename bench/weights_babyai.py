@@ -138,7 +138,7 @@ def train_one(options: argparse.Namespace, name: str, seed: int) -> None:
     from potstill.cli.training.data import HELD_OUT, LEARN
     from potstill.cli.training.making import exported
     from potstill.distill.weights.policies.film import Film
-    from potstill.distill.weights.train import ranker, students
+    from potstill.distill.weights.train import students, teaching
 
     class Tutorial(Film):
         """The hard cross-entropy of z / T is the snippet's KL(teacher || softmax(z / T)) for a one-hot teacher."""
@@ -154,7 +154,7 @@ def train_one(options: argparse.Namespace, name: str, seed: int) -> None:
     if name == TUTORIAL:
         prepared.network.__class__ = Tutorial
     started = time.process_time()
-    trained = ranker.teach(prepared, plan.recipe)
+    trained = teaching.teach(prepared, plan.recipe)
     cpu_s = time.process_time() - started
     made = exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, None)
     out.with_suffix(".json").write_text(json.dumps(made._asdict()))

@@ -21,13 +21,10 @@ Whatever is measured is kept in the result file by its way, so that ways can be 
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import _results
 import _ways as ways
 from potstill.distill.weights.data import Labelled
 from potstill.distill.weights.debates.contrast import contrast, mixed
@@ -48,7 +45,9 @@ def main() -> None:
     options = parsed()
     for way in options.ways:
         rows, differences = WAYS[way](options)
-        write(options, way, rows, differences)
+        measured = {"orders": options.orders, "gradient_steps": options.steps, "seeds": options.seeds}
+        seeds = range(options.seeds)
+        ways.write(NAME, way, rows, differences, measured=measured, n=options.test, seeds=seeds)
 
 
 def parsed() -> argparse.Namespace:
@@ -309,20 +308,6 @@ WAYS: dict[str, Callable[[argparse.Namespace], Found]] = {
     "mix": mix,
     "debates": debating,
 }
-
-
-def write(options: argparse.Namespace, way: str, rows: list[dict[str, Any]], differences: list[dict[str, Any]]) -> None:
-    """Replace this way's rows, and keep the others'."""
-    path = _results.RESULTS / f"{NAME}.json"
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": [], "differences": []}
-    measured = {"orders": options.orders, "gradient_steps": options.steps, "seeds": options.seeds}
-    extra = {
-        "differences": [one for one in kept["differences"] if one["way"] != way] + differences,
-        "measured": {**kept.get("measured", {}), way: {**measured, "command": _results.command()}},
-        "written_at": time.strftime("%Y-%m-%d", time.gmtime()),
-    }
-    rows = [one for one in kept["rows"] if one["way"] != way] + [{"way": way, **one} for one in rows]
-    _results.write(NAME, rows, n=options.test, seeds=range(options.seeds), extra=extra)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from potstill.distill.weights.policies.ranker import arrays_of
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.loop import train
 from potstill.distill.weights.train.processes import joined, train_together
-from potstill.distill.weights.train.ranker import Prepared, prepare
+from potstill.distill.weights.train.ranker import prepare
 from potstill.distill.weights.train.recipe import RankerRecipe
+from potstill.distill.weights.train.teaching import Prepared
 from potstill.errors import ConfigError
 
 TRAIN = TrainConfig(steps=24, batch=9, evaluate_every=8, patience=0, warmup=2, learning_rate=0.005)

@@ -30,6 +30,7 @@ from potstill.distill.weights.train import ranker
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.loop import train
 from potstill.distill.weights.train.recipe import RankerRecipe
+from potstill.distill.weights.train.teaching import teach
 from potstill.edge.policy import Policy, network, open_policy
 from potstill.errors import ConfigError
 
@@ -48,7 +49,7 @@ def subject() -> Subject:
     """A ranker that learnt the toy's rule."""
     recipe = RankerRecipe(width=16, train=TrainConfig(steps=80, learning_rate=5e-3, warmup=5, patience=0))
     prepared = ranker.prepare(LEARN, HELD, recipe)
-    ranker.teach(prepared, recipe)
+    teach(prepared, recipe)
     return ranker_subject(opened(arrays_of(prepared.network), prepared.network.shape.config()), LEARN, HELD)
 
 

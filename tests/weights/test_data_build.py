@@ -129,13 +129,14 @@ def test_kinds_weigh_the_same_and_repetitions_count() -> None:
 
 def test_a_very_rare_kind_is_held_back() -> None:
     """990 and 10 meetings: balance would be 50 / 99 and 50; at most 10 leaves .505 and 10, scaled to a mean of 1."""
-    found = factors({"much": 990, "rare": 10}, 1000)
-    assert found["rare"] / found["much"] == pytest.approx(10 / (50 / 99))
-    assert (990 * found["much"] + 10 * found["rare"]) / 1000 == pytest.approx(1)
-    assert factors({"much": 990, "rare": 10}, 1000, limit=100)["rare"] == pytest.approx(50)
-    assert factors({"much": 990, "rare": 10}, 500, balanced=False) == {"much": 0.5, "rare": 0.5}
+    much, rare = ("house", "much"), ("house", "rare")
+    found = factors({much: 990, rare: 10}, 1000)
+    assert found[rare] / found[much] == pytest.approx(10 / (50 / 99))
+    assert (990 * found[much] + 10 * found[rare]) / 1000 == pytest.approx(1)
+    assert factors({much: 990, rare: 10}, 1000, limit=100)[rare] == pytest.approx(50)
+    assert factors({much: 990, rare: 10}, 500, balanced=False) == {much: 0.5, rare: 0.5}
     with pytest.raises(ConfigError, match="must be 1 or more"):
-        factors({"a": 1}, 1, limit=0.5)
+        factors({much: 1}, 1, limit=0.5)
 
 
 # --- leaks ------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from potstill.distill.weights.losses.config import Kind, Loss
 from potstill.distill.weights.train import ranker
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.recipe import RankerRecipe
+from potstill.distill.weights.train.teaching import teach
 from potstill.types import Situation
 
 pytestmark = pytest.mark.extra
@@ -55,7 +56,7 @@ def test_the_student_follows_whoever_was_right(loss: Loss, right: str) -> None:
     recipe = RankerRecipe(width=8, dropout=0.0, train=train)
     asked = decision("find the ball of 77", right)
     prepared = ranker.prepare(rows, [asked], recipe)
-    ranker.teach(prepared, recipe)
+    teach(prepared, recipe)
     (logits,) = ranker.trained_side(prepared.network)(ranker.questions_of([asked]))
     scores = dict(zip(OFFERED, logits.tolist(), strict=True))
     assert scores[right] > scores[wrong] + 0.5

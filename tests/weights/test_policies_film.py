@@ -25,8 +25,9 @@ from potstill.distill.weights.policies.texts import words_of  # noqa: E402
 from potstill.distill.weights.train import students  # noqa: E402
 from potstill.distill.weights.train.config import TrainConfig  # noqa: E402
 from potstill.distill.weights.train.loop import Keeping  # noqa: E402
-from potstill.distill.weights.train.ranker import questions_of, seconds_a_step, teach  # noqa: E402
+from potstill.distill.weights.train.ranker import questions_of  # noqa: E402
 from potstill.distill.weights.train.recipe import FilmRecipe  # noqa: E402
+from potstill.distill.weights.train.teaching import seconds_a_step, teach  # noqa: E402
 from potstill.edge.film import Film as EdgeFilm  # noqa: E402
 from potstill.errors import ConfigError  # noqa: E402
 from potstill.types import Past  # noqa: E402

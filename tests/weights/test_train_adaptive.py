@@ -23,8 +23,9 @@ from potstill.distill.weights.train.adaptive import Adaptive, between, learnt, l
 from potstill.distill.weights.train.config import TrainConfig  # noqa: E402
 from potstill.distill.weights.train.loop import Keeping, Trained, train  # noqa: E402
 from potstill.distill.weights.train.progress import Look, Progress  # noqa: E402
-from potstill.distill.weights.train.ranker import Prepared, prepare, teach  # noqa: E402
+from potstill.distill.weights.train.ranker import prepare  # noqa: E402
 from potstill.distill.weights.train.recipe import RankerRecipe  # noqa: E402
+from potstill.distill.weights.train.teaching import Prepared, teach  # noqa: E402
 from potstill.errors import ConfigError, UnknownName  # noqa: E402
 
 pytestmark = pytest.mark.extra

@@ -20,8 +20,9 @@ from potstill.distill.weights.policies.mlp import MlpShape, VectorExamples, new_
 from potstill.distill.weights.policies.ranker import arrays_of  # noqa: E402
 from potstill.distill.weights.train.config import TrainConfig  # noqa: E402
 from potstill.distill.weights.train.loop import Diverged, Ended, Keeping, agreement_of, train  # noqa: E402
-from potstill.distill.weights.train.ranker import prepare, teach  # noqa: E402
+from potstill.distill.weights.train.ranker import prepare  # noqa: E402
 from potstill.distill.weights.train.recipe import RankerRecipe  # noqa: E402
+from potstill.distill.weights.train.teaching import teach  # noqa: E402
 from potstill.errors import ConfigError  # noqa: E402
 
 pytestmark = pytest.mark.extra

@@ -24,9 +24,9 @@ from potstill.distill.weights.lineage import Manifest, read  # noqa: E402
 from potstill.distill.weights.policies.ranker import arrays_of  # noqa: E402
 from potstill.distill.weights.train.config import TrainConfig  # noqa: E402
 from potstill.distill.weights.train.mlp import questions_of, trained_side, vector_examples  # noqa: E402
-from potstill.distill.weights.train.ranker import teach  # noqa: E402
 from potstill.distill.weights.train.recipe import MlpRecipe  # noqa: E402
 from potstill.distill.weights.train.students import prepare  # noqa: E402
+from potstill.distill.weights.train.teaching import teach  # noqa: E402
 from potstill.edge.policy import Policy, network, open_policy  # noqa: E402
 from potstill.errors import ConfigError  # noqa: E402
 from potstill.types import Past, Situation  # noqa: E402

@@ -15,8 +15,9 @@ from potstill.distill.weights.policies.ranker import arrays_of
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.loop import Keeping
 from potstill.distill.weights.train.progress import Progress
-from potstill.distill.weights.train.ranker import prepare, teach
+from potstill.distill.weights.train.ranker import prepare
 from potstill.distill.weights.train.recipe import RankerRecipe
+from potstill.distill.weights.train.teaching import teach
 
 RECIPE = RankerRecipe(width=8, dropout=0.2, train=TrainConfig(steps=30, batch=16, evaluate_every=7, patience=0))
 

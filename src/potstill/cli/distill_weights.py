@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 source_options: tuple[Decorator, ...] = (
     db_option,
     click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it."),
-    click.option("--env", "environment", help="Environment of the episodes. [default: the only one there is]"),
+    click.option(
+        "--env",
+        "environment",
+        multiple=True,
+        help="Environment of the episodes; repeatable, then one student learns all, each with the same weight. "
+        "[default: the only one there is]",
+    ),
     click.option("--split", default="train", show_default=True, help="Of the tasks: never those that will be tested."),
     click.option("--run", "run_id", metavar="RUN", help="Only this run's episodes."),
     click.option(
@@ -142,7 +148,12 @@ play_options: tuple[Decorator, ...] = (
         "do as many as what was trained.",
     ),
     click.option("--tasks", "directory", type=click.Path(), help="For --play and --dagger: folder with the games."),
-    click.option("--option", "environment_options", multiple=True, help="For both: KEY=VALUE for the environment."),
+    click.option(
+        "--option",
+        "environment_options",
+        multiple=True,
+        help="For both: KEY=VALUE for the environment; of several, NAME:KEY=VALUE.",
+    ),
     click.option("--max-steps", type=click.IntRange(1), help="For both: steps. [default: the environment's]"),
     click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time."),
 )
@@ -268,7 +279,7 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     if "student" not in typed:
         options["student"] = "ranker"
     if "environment" not in typed:
-        options["environment"] = None
+        options["environment"] = ()
     plays = options["play"] or options["dagger"]
     if not plays and "directory" not in typed:
         options["directory"] = None
@@ -297,16 +308,21 @@ def print_estimate(row: dict[str, Any], json_mode: bool) -> None:
     emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
 
 
-HIDDEN = ("parity", "data", "manifest_sha256", "reliability", "rounds", "search")
+HIDDEN = ("parity", "data", "manifest_sha256", "reliability", "rounds", "search", "environments")
 """Of what was made, what the table leaves out and ``--json`` has."""
 
 
 def print_made(made: Made, plan: WeightsPlan, json_mode: bool) -> None:
+    from potstill.distill.weights.data.environments import names_of
+
     if json_mode:
         emit_json(made._asdict())
         return
     shown = {name: value for name, value in made._asdict().items() if name not in HIDDEN}
     emit_table(list(shown), [list(shown.values())], json_mode=False, title=str(plan.out))
+    if made.environments:
+        rows = [{"environment": name, **told} for name, told in made.environments.items()]
+        emit_table(list(rows[0]), [list(row.values()) for row in rows], json_mode=False, title="by environment")
     if made.rounds:
         emit_table(list(made.rounds[0]), [list(row.values()) for row in made.rounds], json_mode=False, title="rounds")
     if made.search is not None and (rows := made.search["frontier"]):
@@ -321,7 +337,8 @@ def print_made(made: Made, plan: WeightsPlan, json_mode: bool) -> None:
     )
     if made.success is not None:
         note(f"It did {made.success:.1%} of the {parity['success']['episodes']} held-out tasks that were played.")
+    first = names_of(plan.environment)[0]
     note(
-        f"Next: potstill run --env {plan.environment} --student policy:{plan.out} --arm zero-shot ; it chooses among "
-        "admissible actions."
+        f"Next: potstill run --env {first} --student policy:{plan.out} --arm zero-shot ; it chooses among admissible "
+        "actions."
     )

@@ -135,7 +135,8 @@ def option_defaults(command: click.Command, given: Mapping[str, Any]) -> dict[st
         for option in parameter.opts:
             setting = option.removeprefix("--").replace("-", "_")
             if option.startswith("--") and setting in given and parameter.name is not None:
-                defaults[parameter.name] = given[setting]
+                several = isinstance(parameter, click.Option) and parameter.multiple
+                defaults[parameter.name] = (given[setting],) if several else given[setting]
     if isinstance(command, click.Group):
         defaults |= {name: option_defaults(nested, given) for name, nested in command.commands.items()}
     return defaults

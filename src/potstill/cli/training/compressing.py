@@ -17,14 +17,15 @@ import numpy as np
 from potstill.cli.edge import opened
 from potstill.cli.output import note
 from potstill.cli.policy_data import PolicyData, needed
-from potstill.cli.run_plan import pairs
-from potstill.cli.training.held_out_play import player_of
+from potstill.cli.training.held_out_play import player_in
 from potstill.cli.training.plan import key_of
+from potstill.cli.training.several import playing_in
 from potstill.distill.weights import gate
 from potstill.distill.weights.compress.axes import axes_of
 from potstill.distill.weights.compress.quantize import multiplied_out
 from potstill.distill.weights.compress.recipe import Compression
 from potstill.distill.weights.data import read_manifest
+from potstill.distill.weights.data.environments import environments_in
 from potstill.distill.weights.lineage import Manifest, created, in_full, parent
 from potstill.distill.weights.lineage import read as read_lineage
 from potstill.edge.mlp import Mlp
@@ -34,7 +35,7 @@ from potstill.errors import ConfigError, MissingExtra, one_of
 if TYPE_CHECKING:
     from potstill.distill.weights.compress.chain import Compressed, Row
     from potstill.distill.weights.compress.subject import Subject
-    from potstill.distill.weights.train.playing import Player
+    from potstill.distill.weights.train.several import Plays
 
 KINDS = ("ranker", "mlp")
 """Of policies that the stages know."""
@@ -87,10 +88,8 @@ def planned(options: dict[str, Any]) -> CompressPlan:
     for axis in recipe.axes:
         one_of("axis", axis, axes_of(policy.config))
     data = needed(file, options["data"], "compressing")
-    world = pairs(options["environment_options"], "--option level=GoToLocal")
-    if options["directory"] and options["play"]:
-        world["directory"] = options["directory"]
-    playing = {**world, "max_steps": options["max_steps"], "jobs": options["jobs"]}
+    played = options if options["play"] else {**options, "directory": None}
+    playing = playing_in(environments_in(data.held_out), played)
     return CompressPlan(file, out, policy, data, recipe, key, options["play"], playing)
 
 
@@ -173,12 +172,11 @@ def _lineage(plan: CompressPlan, rows: tuple[Row, ...]) -> Manifest:
     )
 
 
-def _player(plan: CompressPlan) -> Player | None:
+def _player(plan: CompressPlan) -> Plays | None:
     if not plan.play:
         return None
-    environments = sorted({decision.environment for decision in plan.data.held_out})
-    splits = sorted(read_manifest(plan.data.folder).sources.splits)
-    return player_of(environments[0], splits, plan.data.held_out, plan.play, plan.recipe.seed, plan.playing)
+    held_out, splits = plan.data.held_out, sorted(read_manifest(plan.data.folder).sources.splits)
+    return player_in(environments_in(held_out), splits, held_out, plan.play, plan.recipe.seed, plan.playing)
 
 
 def _told(row: Row) -> None:

@@ -37,8 +37,8 @@ from potstill.types import Task
 
 if TYPE_CHECKING:
     from potstill.distill.weights.train.dagger import Collector, Round
-    from potstill.distill.weights.train.playing import Player
-    from potstill.distill.weights.train.ranker import Prepared
+    from potstill.distill.weights.train.several import Plays
+    from potstill.distill.weights.train.teaching import Prepared
 
 
 def make(plan: WeightsPlan, dagger: DaggerPlan) -> Made:
@@ -74,7 +74,7 @@ def _data(plan: WeightsPlan, more: Sequence[dict[str, Any]] = ()) -> tuple[Manif
 # --- rounds ---------------------------------------------------------------------------------------------------------
 
 
-def _learn(plan: WeightsPlan, dagger: DaggerPlan, prepared: Prepared, player: Player | None, index: int) -> Any:
+def _learn(plan: WeightsPlan, dagger: DaggerPlan, prepared: Prepared, player: Plays | None, index: int) -> Any:
     """Train with the steps of this part of the training, from the weights that the network has."""
     config = plan.recipe.train
     if config.steps is not None:
@@ -200,5 +200,5 @@ def _tasks(plan: WeightsPlan, run: RunConfig) -> list[Task]:
     return [task for task in tasks if split_of(task, fractions) == LEARN]
 
 
-def _entered(stack: contextlib.ExitStack, player: Player | None) -> Player | None:
+def _entered(stack: contextlib.ExitStack, player: Plays | None) -> Plays | None:
     return None if player is None else stack.enter_context(player)

@@ -14,6 +14,7 @@ import msgspec
 from potstill.cli.output import note
 from potstill.distill.weights.data import Equal, Labelled, digest_of, read, write
 from potstill.distill.weights.data.checks import EmptySplit
+from potstill.distill.weights.data.environments import look_alikes, must_be_in_each, names_of
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import Dataset, Manifest, Teacher, created
 from potstill.distill.weights.teachers.fusing import Judged, Teachers, fused, judge
@@ -33,16 +34,18 @@ def decisions_of(
     more: Sequence[dict[str, Any]] = (),
     past: int | None = None,
 ) -> tuple[DataManifest, dict[str, list[Labelled]]]:
-    """The decisions, kept in a folder that is named by what is in it.
+    """The decisions, kept in a folder that is named by what is in it; ``filters`` may name several environments.
 
     ``more``: which other episodes count besides, however they ended: a label is right where a student failed, too.
     """
     new = folder / "data.new"
     shutil.rmtree(new, ignore_errors=True)
+    environments = names_of(filters["environment"])
+    chosen = ({**filters, "environment": name} for name in environments)
     fractions = {LEARN: 1.0 - held_out, HELD_OUT: held_out}
     several = teachers is not Teachers.POOLED
     with read_store(db) as store:
-        episodes = itertools.chain.from_iterable(store.select(**one) for one in (filters, *more))
+        episodes = itertools.chain.from_iterable(store.select(**one) for one in (*chosen, *more))
         try:
             manifest = write(
                 *(episodes, new),
@@ -60,6 +63,12 @@ def decisions_of(
     else:
         new.rename(kept)
     decisions = {name: list(read(kept, name)) for name in fractions}
+    must_be_in_each(environments, decisions)
+    if alike := look_alikes(itertools.chain.from_iterable(decisions.values())):
+        note(
+            f"{alike} situations look the same in two environments and are answered differently. One student cannot "
+            "tell them apart: train one for each, or let the environments' texts say which they are."
+        )
     if manifest.report.dropped:
         note(f"{manifest.report.dropped} decisions are held out and not learnt: both sides had them.")
     return manifest, decisions

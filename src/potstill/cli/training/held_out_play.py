@@ -13,6 +13,7 @@ from potstill.types import Task
 
 if TYPE_CHECKING:
     from potstill.distill.weights.train.playing import Player
+    from potstill.distill.weights.train.several import Plays
 
 
 def tasks_of(
@@ -30,7 +31,7 @@ def tasks_of(
     ``playing``: the environment's options, ``max_steps`` and ``jobs``. Raises ``ConfigError`` where none is there, if
     any is needed.
     """
-    ids = {decision.task_id for decision in held_out}
+    ids = {decision.task_id for decision in held_out if decision.environment == environment}
     world = {name: value for name, value in playing.items() if name not in ("max_steps", "jobs")}
     source = open_source(environment, **world)
     tasks = [task for split in splits for task in source.tasks(split) if task.id in ids]
@@ -56,3 +57,19 @@ def player_of(
     from potstill.distill.weights.train.playing import Player
 
     return Player(environment, tasks_of(environment, splits, held_out, count, seed, playing), **playing)
+
+
+def player_in(
+    environments: Sequence[str],
+    splits: Sequence[str],
+    held_out: Sequence[Labelled],
+    count: int,
+    seed: int,
+    playing: Mapping[str, Any],
+) -> Plays:
+    """The same for one environment or several, ``count`` tasks of each; ``playing``: see ``several.playing_in``."""
+    from potstill.distill.weights.train.several import Players
+
+    if len(environments) == 1:
+        return player_of(environments[0], splits, held_out, count, seed, playing)
+    return Players({name: player_of(name, splits, held_out, count, seed, playing[name]) for name in environments})

@@ -18,7 +18,7 @@ from potstill.cli.output import note, progress
 from potstill.cli.run_plan import pairs
 from potstill.cli.training.data import HELD_OUT, LEARN, decisions_of, lineage_of
 from potstill.cli.training.making import CHECKPOINT, Watch
-from potstill.cli.training.plan import TRAINING, environment_of, filters_of, key_of, place_of
+from potstill.cli.training.plan import TRAINING, environments_of, filters_of, key_of, place_of
 from potstill.distill.weights.data import Labelled, digest_of
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import in_full
@@ -113,12 +113,14 @@ def refuse_missing() -> None:
 
 def plan_of(options: dict[str, Any], **recipe: Any) -> LmPlan:
     """What every way to tune a language model has of the options. Raises ``ConfigError``."""
+    if len(options["environment"]) > 1:
+        raise ConfigError("--student lm learns one environment. Name it once, or take a ranker: --student ranker")
     if not options["base"]:
         raise ConfigError("Nothing says what is tuned. Type for example: --base smollm2-135m")
     out = place_of(options["out"], "--out student-lm")
     _refuse_used(out)
     filters = filters_of(options)
-    environment = environment_of(options["db"], filters, options["environment"])
+    (environment,) = environments_of(options["db"], filters, options["environment"])
     return LmPlan(
         out=out,
         recipe=LmRecipe(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,16 +15,20 @@ from potstill.cli.output import note, progress
 from potstill.cli.training import dagger_plan, debates
 from potstill.cli.training.data import HELD_OUT, agreed, decisions_of, lineage_of, past_of, told_of
 from potstill.cli.training.plan import WeightsPlan
+from potstill.cli.training.several import by_environment, with_success
 from potstill.distill.weights import gate
 from potstill.distill.weights.data import Labelled, digest_of
+from potstill.distill.weights.data.environments import names_of
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
+from potstill.distill.weights.gate_success import Outcomes
 from potstill.distill.weights.lineage import in_full
 from potstill.distill.weights.teachers.fusing import Judged
 
 if TYPE_CHECKING:
     from potstill.distill.weights.train.loop import Trained
-    from potstill.distill.weights.train.playing import Player
-    from potstill.distill.weights.train.ranker import Prepared
+    from potstill.distill.weights.train.several import Plays
+    from potstill.distill.weights.train.teaching import Prepared
+    from potstill.edge.policy import Policy
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -54,11 +58,13 @@ class Made(NamedTuple):
     """Of DAgger."""
     search: dict[str, Any] | None = None
     """Trials and frontier of a search over recipes."""
+    environments: dict[str, dict[str, Any]] | None = None
+    """Of several ones, each by its name."""
 
 
 def estimate(plan: WeightsPlan) -> dict[str, Any]:
     """What would be trained, and the CPU seconds that a few steps of it say it takes. Leaves nothing behind."""
-    from potstill.distill.weights.train import ranker, students
+    from potstill.distill.weights.train import students, teaching
 
     with tempfile.TemporaryDirectory(prefix="potstill-") as folder:
         where = (plan.db, plan.filters, plan.held_out, Path(folder))
@@ -75,7 +81,7 @@ def estimate(plan: WeightsPlan) -> dict[str, Any]:
         "vocabulary": len(prepared.network.shape.config().get("vocabulary", ())),
         "parameters": prepared.parameters,
         "steps": steps,
-        "cpu_s": steps * ranker.seconds_a_step(prepared, plan.recipe),
+        "cpu_s": steps * teaching.seconds_a_step(prepared, plan.recipe),
     }
     return row if plan.dagger is None else row | dagger_plan.estimate(plan.dagger)
 
@@ -116,14 +122,16 @@ def made_of(
             stack.enter_context(player)
         trained, cpu_s = train(plan, prepared, player, checkpoint)
         told = {**(metrics or {}), **debates.told_of(debated)}
-        return exported(plan, data.manifest, held_out, prepared, trained, cpu_s, player, data.judged, debated, told)
+        return exported(
+            plan, data.manifest, held_out, prepared, trained, cpu_s, player, data.judged, debated, told, learn
+        )
 
 
 def train(
-    plan: WeightsPlan, prepared: Prepared, player: Player | None, checkpoint: str = CHECKPOINT
+    plan: WeightsPlan, prepared: Prepared, player: Plays | None, checkpoint: str = CHECKPOINT
 ) -> tuple[Trained, float]:
     """Train with progress; also the CPU seconds that it took. Ctrl-C aborts with a line that says how to go on."""
-    from potstill.distill.weights.train import ranker
+    from potstill.distill.weights.train import teaching
     from potstill.distill.weights.train.loop import Keeping
 
     keeping = Keeping(plan.folder / checkpoint, resume=plan.resume)
@@ -132,7 +140,7 @@ def train(
     started = time.process_time()
     try:
         with progress(plan.out.name, plan.recipe.train.total(len(prepared.data)), unit="steps") as bar:
-            trained = ranker.teach(prepared, plan.recipe, evaluate=player, keeping=keeping, watch=Watch(bar).told)
+            trained = teaching.teach(prepared, plan.recipe, evaluate=player, keeping=keeping, watch=Watch(bar).told)
     except KeyboardInterrupt:
         raise click.Abort from InterruptedError(
             f"the checkpoint {keeping.path} is kept. To go on, type the same command with --resume"
@@ -147,18 +155,27 @@ def exported(
     prepared: Prepared,
     trained: Trained,
     cpu_s: float,
-    player: Player | None,
+    player: Plays | None,
     judged: Judged | None = None,
     debated: debates.Debated | None = None,
     metrics: Mapping[str, Any] | None = None,
+    learnt: Sequence[Labelled] = (),
 ) -> Made:
+    """``learnt``: of several environments, what is told apart by them."""
     from potstill.distill.weights.policies.ranker import arrays_of
     from potstill.distill.weights.train import students
     from potstill.distill.weights.train.loop import agreement_of
 
     side = students.trained_side(prepared.network)
-    play = None if player is None else lambda policy: (player.outcomes_of(side, policy), player.outcomes(policy))
+    played: list[Outcomes] = []
+
+    def play(policy: Policy) -> tuple[Outcomes, Outcomes]:
+        assert player is not None, "asked only where there is one"
+        played.append(player.outcomes(policy))
+        return player.outcomes_of(side, policy), played[-1]
+
     agreement = agreement_of(prepared.network, prepared.held_out)
+    apart = by_environment(learnt, held_out, prepared) if len(names_of(plan.environment)) > 1 else None
     artefact, parity = gate.export(
         plan.out,
         arrays_of(prepared.network),
@@ -173,13 +190,14 @@ def exported(
                 "best_step": trained.best_step,
                 **told_of(judged),
                 **(metrics or {}),
+                **({} if apart is None else {"environments": apart}),
             },
             () if debated is None else (debated.dataset,),
         ),
         trained=side,
         questions=students.questions_of(prepared.network, held_out),
         key=plan.key,
-        play=play,
+        play=None if player is None else play,
     )
     return Made(
         file=str(plan.out),
@@ -198,18 +216,18 @@ def exported(
         manifest_sha256=artefact.manifest_sha256,
         parity=parity.summary(),
         reliability={} if judged is None else dict(zip(judged.teachers, judged.reliability, strict=True)),
+        environments=None if apart is None else with_success(apart, played),
     )
 
 
-def player_of(plan: WeightsPlan, held_out: list[Labelled]) -> Player | None:
-    """Plays held-out tasks, drawn by the seed; None where none are to be played."""
+def player_of(plan: WeightsPlan, held_out: list[Labelled]) -> Plays | None:
+    """Plays held-out tasks, drawn by the seed, of several environments as many of each; None where none are played."""
     if not plan.play:
         return None
-    from potstill.cli.training.held_out_play import player_of
+    from potstill.cli.training.held_out_play import player_in
 
-    return player_of(
-        plan.environment, [plan.filters["split"]], held_out, plan.play, plan.recipe.train.seed, plan.playing
-    )
+    splits, seed = [plan.filters["split"]], plan.recipe.train.seed
+    return player_in(names_of(plan.environment), splits, held_out, plan.play, seed, plan.playing)
 
 
 class Watch:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from potstill.cli.run_plan import pairs
 from potstill.cli.training import dagger_plan, debates
+from potstill.cli.training.several import playing_in, refuse_what_is_for_one
+from potstill.distill.weights.data.environments import BETWEEN
 from potstill.distill.weights.lineage_sign import Signer
 from potstill.distill.weights.losses.balance import Part
 from potstill.distill.weights.losses.config import build
@@ -32,13 +35,14 @@ class WeightsPlan(NamedTuple):
     db: str
     filters: dict[str, Any]
     environment: str
+    """Several ones with commas."""
     held_out: float
     resume: bool
     key: Path | None
     play: int
     """Held-out tasks to play at each look; 0: none."""
     playing: dict[str, Any]
-    """How: the environment's options, steps, episodes at a time."""
+    """How: the environment's options, steps, episodes at a time; of several ones, by their names."""
     dagger: dagger_plan.DaggerPlan | None = None
     teachers: Teachers = Teachers.POOLED
     debates: debates.DebatesPlan | None = None
@@ -66,7 +70,9 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
     filters = filters_of(options)
     if teachers is not Teachers.POOLED:
         filters["success"] = None
-    environment = environment_of(options["db"], filters, options["environment"])
+    environments = environments_of(options["db"], filters, options["environment"])
+    refuse_what_is_for_one(environments, options)
+    environment = BETWEEN.join(environments)
     return WeightsPlan(
         out=out,
         recipe=recipe,
@@ -79,7 +85,7 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
         resume=options["resume"],
         key=key_of(options["key"]),
         play=options["play"],
-        playing=playing_of(options),
+        playing=playing_of(options, environments),
         dagger=dagger_plan.planned(options, environment) if options["dagger"] else None,
     )
 
@@ -140,13 +146,18 @@ def _mix(options: dict[str, Any]) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def playing_of(options: dict[str, Any]) -> dict[str, Any]:
-    world = pairs(options["environment_options"], "--option level=GoToLocal")
-    if options["directory"]:
-        world["directory"] = options["directory"]
-    if not (options["play"] or options.get("dagger")) and (world or options["max_steps"]):
+def playing_of(options: dict[str, Any], environments: Sequence[str] = ()) -> dict[str, Any]:
+    given = options["environment_options"]
+    if not (options["play"] or options.get("dagger")) and (given or options["directory"] or options["max_steps"]):
         raise ConfigError("--tasks, --option and --max-steps are for --play, which is 0. Type for example: --play 20")
-    return {**world, "max_steps": options["max_steps"], "jobs": options["jobs"]}
+    return playing_in(environments, options)
+
+
+def environments_of(db: str, filters: dict[str, Any], named: Sequence[str]) -> tuple[str, ...]:
+    """The environments to learn: the named ones, in alphabetical order, or the only one of which there are episodes."""
+    if len(set(named)) < len(named):
+        raise ConfigError(f"--env names an environment twice: {', '.join(named)}. Name each once.")
+    return tuple(environment_of(db, filters, name) for name in sorted(named)) or (environment_of(db, filters, None),)
 
 
 def environment_of(db: str, filters: dict[str, Any], named: str | None) -> str:

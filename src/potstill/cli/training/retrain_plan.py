@@ -12,6 +12,7 @@ from potstill.cli.output import note
 from potstill.cli.run_plan import pairs
 from potstill.cli.training.plan import WeightsPlan, playing_of
 from potstill.distill.weights.continual.eligible import must_learn_on
+from potstill.distill.weights.data.environments import names_of
 from potstill.distill.weights.lineage import Manifest
 from potstill.distill.weights.lineage import read as read_lineage
 from potstill.distill.weights.losses.config import build
@@ -59,6 +60,11 @@ def planned(path: Path, options: dict[str, Any]) -> RetrainPlan:
     given = {name: options[name] for name in names}
     given |= _loss_of(path, lineage, options["loss_options"])
     environment = options["environment"] or lineage.datasets[0].name
+    if len(names_of(environment)) > 1:
+        raise ConfigError(
+            f"{path} learnt {' and '.join(names_of(environment))}, and a retraining takes new episodes of one "
+            f"environment. Name it: --env {names_of(environment)[0]}"
+        )
     made = WeightsPlan(
         out=path,
         recipe=RankerRecipe(width=int(policy.config.get("width", 64)), train=TrainConfig(**given)),

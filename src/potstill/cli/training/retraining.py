@@ -28,7 +28,7 @@ from potstill.distill.weights.lineage import Dataset, Manifest, Parent, Teacher,
 from potstill.edge.policy import open_policy
 
 if TYPE_CHECKING:
-    from potstill.distill.weights.train.ranker import Prepared
+    from potstill.distill.weights.train.teaching import Prepared
 
 
 class Retrained(NamedTuple):
@@ -76,12 +76,13 @@ def retrain(plan: RetrainPlan) -> Retrained:
 def _train(plan: RetrainPlan, data: Gathered, parent: Parent) -> tuple[Prepared, int]:
     from potstill.distill.weights.train import ranker
     from potstill.distill.weights.train.loop import Keeping
+    from potstill.distill.weights.train.teaching import teach
 
     prepared = ranker.continued(plan.policy, data.replay.decisions, data.stopping, plan.made.recipe)
     keeping = Keeping(plan.folder / CHECKPOINT, resume=plan.made.resume)
     try:
         with progress(plan.made.out.name, plan.made.recipe.train.total(len(prepared.data)), unit="steps") as bar:
-            trained = ranker.teach(
+            trained = teach(
                 prepared, plan.made.recipe, keeping=keeping, watch=Watch(bar).told, parent=parent.manifest_sha256
             )
     except KeyboardInterrupt:

@@ -128,7 +128,10 @@ class Gathering:
             kept = self.merging[name].kept(decision)
             if kept is not None:
                 self._evidence[kept.evidence.value] += 1
-                yield name, msgspec.structs.replace(kept, weight=kept.count * weights[name][kept.kind])
+                yield (
+                    name,
+                    msgspec.structs.replace(kept, weight=kept.count * weights[name][kept.environment, kept.kind]),
+                )
 
     def split_of(self, decision: Labelled) -> str:
         task = Task(id=decision.task_id, environment=decision.environment)

@@ -117,9 +117,12 @@ def normalised(scores: Sequence[float]) -> tuple[float, ...] | None:
 _encoder = msgspec.json.Encoder()
 
 
-def state_key(decision: Labelled) -> bytes:
-    """16 bytes that are equal where environment, situation and the set of admissible actions are."""
-    said = (decision.environment, decision.situation, sorted(decision.admissible))
+def state_key(decision: Labelled, *, anywhere: bool = False) -> bytes:
+    """16 bytes that are equal where environment, situation and the set of admissible actions are.
+
+    ``anywhere``: whatever the environment.
+    """
+    said = ("" if anywhere else decision.environment, decision.situation, sorted(decision.admissible))
     return hashlib.blake2b(_encoder.encode(said), digest_size=16).digest()
 
 

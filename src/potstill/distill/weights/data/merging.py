@@ -14,6 +14,7 @@ from array import array
 import msgspec
 import numpy as np
 
+from potstill.distill.weights.data.balance import Kind
 from potstill.distill.weights.data.labelled import Evidence, Labelled, Said, decision_key, state_key
 
 _GIVEN = 2**64 - 1
@@ -34,7 +35,7 @@ class Merging:
         self._votes: dict[int, dict[str, int]] = {}
         self._said: dict[int, dict[str, tuple[int, int, int]]] = {}
         self._kinds = array("L")
-        self._kind_numbers: dict[str, int] = {}
+        self._kind_numbers: dict[Kind, int] = {}
         self.actions: set[str] = set()
         """Two different ones at most: enough to know whether there is more than one."""
 
@@ -54,7 +55,8 @@ class Merging:
         if order < (self._ranks[row], self._episodes[row], self._steps[row]):
             self._ranks[row], self._episodes[row], self._steps[row] = order
             self._tasks[row] = decision.task_id
-            self._kinds[row] = self._kind_numbers.setdefault(decision.kind, len(self._kind_numbers))
+            kind = (decision.environment, decision.kind)
+            self._kinds[row] = self._kind_numbers.setdefault(kind, len(self._kind_numbers))
         if decision.evidence is Evidence.VOTES:
             votes = self._votes.setdefault(row, {})
             for action, count in zip(decision.admissible, decision.votes, strict=True):
@@ -88,7 +90,7 @@ class Merging:
         for key in keys:
             self._rows.pop(key, None)
 
-    def met_by_kind(self) -> dict[str, int]:
+    def met_by_kind(self) -> dict[Kind, int]:
         """How often decisions of each kind were met, repetitions included."""
         met = dict.fromkeys(self._kind_numbers, 0)
         names = list(met)

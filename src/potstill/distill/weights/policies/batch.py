@@ -57,6 +57,15 @@ class Graded(Protocol):
         """Every row once."""
 
 
+@runtime_checkable
+class Grouped(Protocol):
+    """Data of several environments."""
+
+    @property
+    def groups(self) -> Integers | None:
+        """The number of each row's environment, from 0; None where there is one only."""
+
+
 def ragged(lengths: Sequence[int]) -> Integers:
     """Offsets of rows that lie one behind the other, one more than there are rows.
 

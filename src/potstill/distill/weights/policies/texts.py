@@ -84,6 +84,9 @@ class TextExamples:
         self._scalars = _scalars(examples, words)
         self._words, self._words_at = table.arrays()
         self._kinds = len({e.action for e in examples})
+        environments = sorted({e.environment for e in examples})
+        several = len(environments) > 1
+        self.groups = np.array([environments.index(e.environment) for e in examples], np.int64) if several else None
         self.digest = self._digest()
 
     def __len__(self) -> int:

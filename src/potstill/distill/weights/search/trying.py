@@ -19,11 +19,11 @@ from potstill.distill.weights.policies.ranker import arrays_of
 from potstill.distill.weights.search.halving import goes_on, rungs
 from potstill.distill.weights.search.space import Point, recipe_at
 from potstill.distill.weights.search.trials import WHOLE, Look, State, Trial, Variant, rivals_at
-from potstill.distill.weights.train import ranker, students
+from potstill.distill.weights.train import students, teaching
 from potstill.distill.weights.train.loop import Diverged, Evaluator, agreement_of
 from potstill.distill.weights.train.progress import Progress
-from potstill.distill.weights.train.ranker import Prepared
 from potstill.distill.weights.train.recipe import Recipe
+from potstill.distill.weights.train.teaching import Prepared
 from potstill.errors import ConfigError
 from potstill.trajectories.splits import split_of
 from potstill.types import Task
@@ -76,7 +76,7 @@ def warm_up(base: Recipe, data: Data) -> None:
     Raises ``ConfigError`` for data that teach nothing, before there is any trial.
     """
     gently = msgspec.structs.replace(base, train=msgspec.structs.replace(base.train, learning_rate=1e-9))
-    ranker.seconds_a_step(students.prepare(data.learn, data.judge, gently), gently)
+    teaching.seconds_a_step(students.prepare(data.learn, data.judge, gently), gently)
 
 
 def attempt(
@@ -93,7 +93,7 @@ def attempt(
     climbing = _Climbing(before, rungs(recipe.train.total(len(data.learn))), watch)
     state = State.FINISHED
     try:
-        trained = ranker.teach(prepared, recipe, evaluate=evaluate, watch=climbing.told)
+        trained = teaching.teach(prepared, recipe, evaluate=evaluate, watch=climbing.told)
         climbing.looks.append(Look(trained.steps, float(trained.best or 0.0)))
     except _Worse:
         state = State.STOPPED

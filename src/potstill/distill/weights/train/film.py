@@ -1,6 +1,6 @@
 """From labelled decisions in grids to a network that can be trained, and the side that the gate asks.
 
-It knows what a grid student needs. Training itself is the same for every student (``ranker.teach``).
+It knows what a grid student needs. Training itself is the same for every student (``teaching``).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from potstill.distill.weights.policies.film import Film, film_shape, new_film
 from potstill.distill.weights.policies.grids import GridExamples, actions_of
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.policies.texts import words_of
-from potstill.distill.weights.train.ranker import Prepared, unlabelled
+from potstill.distill.weights.train.ranker import unlabelled
 from potstill.distill.weights.train.recipe import FilmRecipe
+from potstill.distill.weights.train.teaching import Prepared
 from potstill.errors import ConfigError
 
 torch = load_torch()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from potstill.distill.weights.policies.batch import Batch, Examples, Graded, Integers
+from potstill.distill.weights.policies.batch import Batch, Examples, Graded, Grouped, Integers
 from potstill.distill.weights.policies.pytorch import Module, load_torch
 from potstill.distill.weights.train.adaptive import learnt, shown_at
 from potstill.distill.weights.train.checkpoint import read_checkpoint, write_checkpoint
@@ -133,17 +133,29 @@ def train(
 
 
 def agreement_of(network: Any, data: Examples, *, batch: int = 256) -> float:
-    """Share of decisions in which the network's first choice is the teacher's action."""
+    """Share of decisions in which the network's first choice is the teacher's action.
+
+    Of several environments it is the mean of their shares: one with many decisions does not drown the others.
+    """
+    same = agrees(network, data, batch=batch)
+    groups = data.groups if isinstance(data, Grouped) else None
+    if groups is None:
+        return sum(same) / len(same)
+    return float(np.mean(np.bincount(groups, weights=same) / np.bincount(groups)))
+
+
+def agrees(network: Any, data: Examples, *, batch: int = 256) -> list[bool]:
+    """Whether the network's first choice is the teacher's action, decision by decision."""
     network.eval()
-    same = 0
+    same = list[bool]()
     with torch.inference_mode():
         for start in range(0, len(data), batch):
             part = data.batch(np.arange(start, min(start + batch, len(data)), dtype=np.int64))
             logits_BA = network(part.inputs)
             if part.mask_BA is not None:
                 logits_BA = logits_BA.masked_fill(~part.mask_BA, -math.inf)
-            same += int((logits_BA.argmax(dim=-1) == part.target_B).sum())
-    return same / len(data)
+            same += (logits_BA.argmax(dim=-1) == part.target_B).tolist()
+    return same
 
 
 # --- one step -------------------------------------------------------------------------------------------------------

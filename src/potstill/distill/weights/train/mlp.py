@@ -1,7 +1,7 @@
 """From labelled decisions whose observations are vectors to a perceptron to train, and the side that the gate asks.
 
 It knows what a perceptron needs: one list of actions, and as many numbers in every observation. It does not read
-stores, write files (``gate.export``) or play episodes. Training itself is ``ranker.teach``, as for every student.
+stores, write files (``gate.export``) or play episodes. Training itself is ``teaching``, as for every student.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from potstill.distill.weights.gate import Side
 from potstill.distill.weights.gate_shapes import ASKED
 from potstill.distill.weights.policies.mlp import Mlp, MlpShape, VectorExamples, new_mlp
 from potstill.distill.weights.policies.pytorch import load_torch
-from potstill.distill.weights.train.ranker import Prepared
 from potstill.distill.weights.train.recipe import MlpRecipe
+from potstill.distill.weights.train.teaching import Prepared
 from potstill.edge.vectors import vector_of
 from potstill.errors import ConfigError
 

@@ -1,14 +1,13 @@
-"""From labelled decisions to a trained ranker: vocabulary, arrays, network, training, and the side that the gate asks.
+"""From labelled decisions to a ranker that can be trained: words, arrays, network, and the side that the gate asks.
 
-It knows what a ranker needs. It does not read stores, write files (``gate.export``) or play episodes.
+It knows what a ranker needs. It does not train (``teaching``), read stores, write files (``gate.export``) or play
+episodes.
 """
 
 from __future__ import annotations
 
-import copy
-import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,31 +17,16 @@ from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.gate import Side
 from potstill.distill.weights.gate_shapes import Question
 from potstill.distill.weights.gate_shapes import questions_of as questions_of
-from potstill.distill.weights.policies.batch import Examples
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.policies.ranker import Ranker, RankerShape, new_ranker, ranker_shape
 from potstill.distill.weights.policies.texts import TextExamples, vocabulary_of
-from potstill.distill.weights.train.loop import Evaluator, Keeping, Trained, train
-from potstill.distill.weights.train.progress import Progress
 from potstill.distill.weights.train.recipe import RankerRecipe, Recipe
+from potstill.distill.weights.train.teaching import Prepared
+from potstill.distill.weights.train.teaching import teach as teach
 from potstill.edge.policy import Policy
 from potstill.errors import ConfigError
 
 torch = load_torch()
-
-TIMED_STEPS = 4
-
-
-class Prepared(NamedTuple):
-    """A network with its first weights, and the data as it reads them."""
-
-    network: Any
-    data: Examples
-    held_out: Examples
-
-    @property
-    def parameters(self) -> int:
-        return sum(value.numel() for value in self.network.parameters())
 
 
 def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: RankerRecipe) -> Prepared:
@@ -82,47 +66,6 @@ def continued(policy: Policy, learn: Sequence[Labelled], held_out: Sequence[Labe
     network = new_ranker(shape, seed=recipe.train.seed, dropout=recipe.dropout)
     network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in policy.arrays.items()})
     return Prepared(network, data, held)
-
-
-def teach(
-    prepared: Prepared,
-    recipe: Recipe,
-    *,
-    evaluate: Evaluator | None = None,
-    keeping: Keeping | None = None,
-    watch: Callable[[Progress, int], None] = lambda progress, total: None,
-    parent: str = "",
-) -> Trained:
-    """Train the prepared network; it holds the best weights afterwards. Raises as ``loop.train``.
-
-    ``parent``: the version that it goes on from; a checkpoint belongs to one.
-    """
-    begun = {"parent": parent} if parent else {}
-    network = {
-        **begun,
-        "network": msgspec.json.encode(prepared.network.shape.config()).decode(),
-        "dropout": str(recipe.dropout),
-    }
-    return train(
-        prepared.network,
-        prepared.data,
-        recipe.train,
-        held_out=prepared.held_out,
-        evaluate=evaluate,
-        keeping=keeping,
-        identity=network,
-        watch=watch,
-    )
-
-
-def seconds_a_step(prepared: Prepared, recipe: Recipe) -> float:
-    """CPU seconds of a gradient step on this machine, as a few steps of a copy take."""
-    network = copy.deepcopy(prepared.network)
-    config = msgspec.structs.replace(recipe.train, steps=1, warmup=0, patience=0)
-    train(network, prepared.data, config)
-    started = time.process_time()
-    train(network, prepared.data, msgspec.structs.replace(config, steps=TIMED_STEPS))
-    return (time.process_time() - started) / TIMED_STEPS
 
 
 def trained_side(network: Ranker) -> Side:

@@ -10,8 +10,8 @@ from potstill.distill.weights.gate import Side
 from potstill.distill.weights.policies.film import Film
 from potstill.distill.weights.policies.mlp import Mlp
 from potstill.distill.weights.train import film, mlp, ranker
-from potstill.distill.weights.train.ranker import Prepared
 from potstill.distill.weights.train.recipe import FilmRecipe, MlpRecipe, Recipe
+from potstill.distill.weights.train.teaching import Prepared
 
 
 def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Recipe) -> Prepared:
