@@ -38,10 +38,10 @@ MAX_STEPS = 12
 TASKS_SEED = 5
 PLAIN, SHOWN = "no demonstrations", "3 demonstrations"
 EXPORTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    **{kind: (".gguf", ("--to", "gguf", "--quantize", kind)) for kind in ("f16", "q8_0", "q4_0")},
-    "int8": ("", ("--to", "ctranslate2")),
+    **{kind: (".gguf", ("--quantize", kind, "--gguf")) for kind in ("f16", "q8_0", "q4_0")},
+    "int8": ("", ("--ctranslate2",)),
 }
-"""How a kind's file ends, and the options of ``export`` that write it."""
+"""How a kind's file ends, and the options of ``export`` that stand before its name."""
 CELLS = {"plain": (PLAIN, "zero-shot"), "shown": (SHOWN, "retrieved:k=3+mode=per-task")}
 
 
@@ -156,8 +156,8 @@ def exported(folder: Path, kind: str) -> dict[str, Any]:
     out = folder.with_name(f"{folder.name}-{kind}{suffix}")
     told = folder.with_name(f"{folder.name}-{kind}.json")
     if not (out.exists() and told.exists()):
-        whatever = ("--least-agreement", 0, "--most-kl", 100)
-        told.write_text(json.dumps(potstill("export", f"tuned:{folder}", *words, "--out", out, *whatever)))
+        whatever = ("--least-agreement", 0, "--most-kl", 100, "--questions", 12)
+        told.write_text(json.dumps(potstill("export", folder, *words, out, *whatever)))
     made: dict[str, Any] = json.loads(told.read_text())
     return {**made, "path": str(out)}
 

@@ -60,6 +60,38 @@ def open_local(
     >>> model = open_local("smollm2-135m")  # doctest: +SKIP
     """
     info = gguf.inspect(find_weights(name_or_path))
+    if info.student is not None:
+        raise ConfigError(
+            f"{info.path} is a tuned student: its prompts must be those that it learnt. Type: tuned:{info.path}"
+        )
+    return loaded(
+        f"local:{name_or_path}",
+        info,
+        threads=threads,
+        context_tokens=context_tokens,
+        samples=samples,
+        template=template,
+        act_by=act_by,
+        score_mode=score_mode,
+        seed=seed,
+        timeout_s=timeout_s,
+    )
+
+
+def loaded(
+    name: str,
+    info: gguf.GgufInfo,
+    *,
+    threads: int | None = None,
+    context_tokens: int = 8192,
+    samples: int = 4,
+    template: TemplateChoice = "auto",
+    act_by: ActBy = "sample",
+    score_mode: ScoreMode = "full",
+    seed: int | None = None,
+    timeout_s: float = 600.0,
+) -> LocalModel:
+    """A GGUF file that was looked at, as the model of this name. Options and errors as of ``open_local``."""
     chosen = _template(template, info)
     one_of("way to act (act_by)", act_by, get_args(ActBy))
     one_of("score mode", score_mode, get_args(ScoreMode))
@@ -70,7 +102,6 @@ def open_local(
     if info.context_tokens is not None:
         context_tokens = min(context_tokens, info.context_tokens)
     server = LlamaServer(info.path, threads=threads or default_threads(), context_tokens=context_tokens, slots=samples)
-    name = f"local:{name_or_path}"
     return LocalModel(
         name, info, server, template=chosen, act_by=act_by, score_mode=score_mode, seed=seed, timeout_s=timeout_s
     )
