@@ -23,6 +23,9 @@ from potstill.models.tuned_file import ALLOW, SCHEME, Engine, Tuned, check_files
 from potstill.protocols import CandidateScorer, Capabilities, Model, TokenCounter
 from potstill.types import Completion, Request
 
+_CONTEXT_TOKENS = 2048
+"""Of an export that does not say how many it takes."""
+
 
 def open_tuned(
     folder: str | Path,
@@ -61,7 +64,7 @@ def _engine(folder: Path, tuned: Tuned, base: str | None, threads: int) -> LmEng
 
         load_ctranslate2()
         check_files(folder, tuned)
-        return Ct2Engine(folder, threads)
+        return Ct2Engine(folder, threads, tuned.context_tokens or _CONTEXT_TOKENS)
     load_transformers()
     check_files(folder, tuned)
     set_threads(threads)

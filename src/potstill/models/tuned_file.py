@@ -69,6 +69,8 @@ class Tuned(Struct, frozen=True, kw_only=True):
     voice: Voice
     demonstrations: int = 0
     """How many stood in each of its prompts; 0: it was tuned without any."""
+    context_tokens: int | None = None
+    """Tokens that it takes, prompt and answer; None where its weights say so."""
     files: dict[str, str]
     """SHA-256 of every other file of the folder; a GGUF file has none beside it."""
 

@@ -30,7 +30,7 @@ from potstill.models.lm_texts import LmTexts
 from potstill.models.torch_engine import TorchEngine, set_threads
 from potstill.models.torch_lm import TorchModel
 from potstill.models.tuned import TunedModel, open_tuned, whole_model
-from potstill.models.tuned_file import STUDENT, Engine, Tuned, file_sha256, read_tuned
+from potstill.models.tuned_file import STUDENT, Engine, Tuned, check_files, file_sha256, read_tuned
 from potstill.types import Struct
 
 FLOOR = gate.Floor(agreement=0.95, kl_nats=0.05, difference=None)
@@ -111,6 +111,7 @@ def export(
     if not questions:
         raise ConfigError("There is no held-out decision to compare an export by. Give other data: --data FOLDER")
     set_threads(threads)
+    check_files(source, tuned)
     before = resident_bytes()
     model = whole_model(source, tuned, base)
     texts = LmTexts(source, "chat" if tuned.template == "chat" else "plain")
@@ -121,7 +122,7 @@ def export(
         with telling(out):
             partial.mkdir()
             written = partial / out.name
-            _write(written, model, texts, _told(tuned, form), form)
+            _write(written, model, texts, _told(tuned, form, model), form)
         parity, cost = _judged(written, sitting, questions, floor, threads, play)
         size = _size(written)
         beside = _put(written, out, _manifest(source, form, parity, created), key)
@@ -141,9 +142,10 @@ def export(
     )
 
 
-def _told(tuned: Tuned, form: Form) -> Tuned:
+def _told(tuned: Tuned, form: Form, model: Any) -> Tuned:
     """What the export says of itself: as its student, but for the engine; it needs no base."""
-    return msgspec.structs.replace(tuned, engine=form.engine, merged=True, files={})
+    context_tokens = int(model.config.max_position_embeddings)
+    return msgspec.structs.replace(tuned, engine=form.engine, merged=True, context_tokens=context_tokens, files={})
 
 
 def _write(path: Path, model: Any, texts: LmTexts, told: Tuned, form: Form) -> None:
