@@ -100,6 +100,7 @@ def test_an_export_is_the_same_student(student: Path, tmp_path: Path, engine: En
     (own,) = asyncio.run(original.sample(words)).replies
     if within < 0.1:
         assert (free.text, free.finish_reason) == (own.text, own.finish_reason)
+    if (engine, bits) == (CT2, "float32"):  # llama.cpp keeps back tokens that end within a letter
         assert free.logprob == pytest.approx(own.logprob, abs=0.1)
     for one in (model, original):
         asyncio.run(one.aclose())
@@ -230,3 +231,11 @@ def test_a_gguf_file_of_another_kind_is_no_student(tmp_path: Path, student: Path
     write_gguf(path, load_model(base), texts.tokenizer, student="{}", **told)
     with pytest.raises(BadModelFile, match=r"potstill\.student.* is damaged"):
         read_tuned(path)
+
+
+def test_a_gateway_serves_no_student_under_another_name(student: Path, tmp_path: Path) -> None:
+    from potstill.cli.serve import checked_local
+
+    done = written(student, tmp_path, GGUF, "f16")
+    with pytest.raises(ConfigError, match=r"is a tuned student: .* Type: tuned:"):
+        checked_local(f"local:{done.path}")

@@ -222,13 +222,12 @@ def checked_local(spec: str) -> tuple[str, dict[str, str]]:
 
 def _untuned(file: str) -> Path:
     """A GGUF file that may be asked anything. Raises ``ConfigError`` for one that is absent or a tuned student."""
-    from potstill.models import gguf
+    from potstill.models.tuned_file import refuse_tuned
 
     path = Path(file)
     if not path.is_file():
         raise ConfigError(f"There is no file {file}. Type: {LOCAL}NAME ('potstill models list' shows names)")
-    if gguf.inspect(path).student is not None:
-        raise ConfigError(f"{file} is a tuned student: its prompts must be those that it learnt. Type: tuned:{file}")
+    refuse_tuned(path)
     return path
 
 

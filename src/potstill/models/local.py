@@ -21,6 +21,7 @@ from potstill.errors import ConfigError, UnknownName, one_of
 from potstill.models import gguf, grammar, llama_answers, packages, templates
 from potstill.models.likelihood import best_action, drawn_replies, every_action
 from potstill.models.llama_server import CpuMeter, LlamaServer
+from potstill.models.tuned_file import refuse_tuned
 from potstill.protocols import Capabilities
 from potstill.types import (
     Answerer,
@@ -59,14 +60,11 @@ def open_local(
 
     >>> model = open_local("smollm2-135m")  # doctest: +SKIP
     """
-    info = gguf.inspect(find_weights(name_or_path))
-    if info.student is not None:
-        raise ConfigError(
-            f"{info.path} is a tuned student: its prompts must be those that it learnt. Type: tuned:{info.path}"
-        )
+    path = find_weights(name_or_path)
+    refuse_tuned(path)
     return loaded(
         f"local:{name_or_path}",
-        info,
+        gguf.inspect(path),
         threads=threads,
         context_tokens=context_tokens,
         samples=samples,

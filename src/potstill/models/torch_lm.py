@@ -30,7 +30,7 @@ from potstill.models.lm_texts import LmTexts, TemplateChoice
 from potstill.models.local import default_threads, find_weights
 from potstill.models.packages import Progress
 from potstill.models.torch_engine import Check, TorchEngine, load_model, set_threads, token_ids
-from potstill.models.tuned_file import STUDENT
+from potstill.models.tuned_file import refuse_tuned
 from potstill.protocols import Capabilities
 from potstill.types import Answerer, Call, Completion, FinishReason, Reply, Request, TokenLogprob, Usage
 
@@ -89,8 +89,7 @@ def find_checkpoint(name_or_path: str | Path, *, progress: Progress | None = Non
     """The checkpoint folder of a known name, a GGUF file (converted once) or a folder that is one. Raises as above."""
     load_transformers()
     path = Path(name_or_path).expanduser()
-    if (path / STUDENT).is_file():
-        raise ConfigError(f"{path} is a tuned student: its prompts must be those that it learnt. Type: tuned:{path}")
+    refuse_tuned(path)
     return checkpoint(path if path.is_dir() else find_weights(name_or_path), progress=progress)
 
 

@@ -118,6 +118,14 @@ def tuned_of(spec: str | None) -> Tuned | None:
     return read_tuned(place_of(spec))
 
 
+def refuse_tuned(path: Path) -> None:
+    """Raises ``ConfigError`` for a tuned student's folder or file, which is opened with its prompts only;
+    ``BadModelFile`` for a broken GGUF file."""
+    file = path.suffix == gguf.SUFFIX and not path.is_dir()
+    if (file and gguf.inspect(path).student is not None) or (path / STUDENT).is_file():
+        raise ConfigError(f"{path} is a tuned student: its prompts must be those that it learnt. Type: {SCHEME}{path}")
+
+
 def check_files(folder: Path, tuned: Tuned) -> None:
     """Raises ``BadModelFile`` that names a file which is absent or was changed since it was written."""
     for name, sha256 in tuned.files.items():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def at_lengths(questions: Sequence[Any]) -> dict[str, list[tuple[int, Any]]]:
     """The questions as recorded, and some with a short and a long observation, each with its index as given."""
     found = as_recorded(questions)
     some = found[AS_RECORDED][:: max(1, -(-len(questions) // ELSEWHERE))]
-    changes = {
+    changes: dict[str, Callable[[str], str]] = {
         "short prompt": lambda text: text.splitlines()[-1] if text else text,
         "long prompt": lambda text: "\n".join([text] * REPEATED),
     }

@@ -6,6 +6,7 @@ Knows the package's converter. Does not know students, and not whether the folde
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def write_ct2(path: Path, model: Any, tokenizer: Any, quantization: str) -> None
         tokenizer.save_pretrained(str(whole))
         with offline():
             converters.TransformersConverter(str(whole)).convert(str(path), quantization=quantization)
+        _with_begin(path / "config.json")
         tokenizer.save_pretrained(str(path))
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(
@@ -42,3 +44,11 @@ def write_ct2(path: Path, model: Any, tokenizer: Any, quantization: str) -> None
         ) from None
     finally:
         shutil.rmtree(whole, ignore_errors=True)
+
+
+def _with_begin(config: Path) -> None:
+    """The package refuses to load what it writes of a model without a first token; it is given whole prompts, so that
+    the last one may stand in."""
+    said = json.loads(config.read_text(encoding="utf-8"))
+    if said.get("bos_token") is None:
+        config.write_text(json.dumps({**said, "bos_token": said["eos_token"]}, indent=2, sort_keys=True) + "\n")
