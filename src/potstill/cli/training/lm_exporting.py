@@ -53,7 +53,7 @@ def planned(folder: Path, options: dict[str, Any]) -> LmExportPlan:
     """Everything that can be refused before weights are loaded. Raises ``ConfigError``, ``MissingExtra``."""
     if any(importlib.util.find_spec(package) is None for package in PACKAGES):
         raise MissingExtra("Exporting a tuned language model", "lm")
-    from potstill.distill.weights.lm.exporting import Form, check_form
+    from potstill.distill.weights.lm.exporting import TIE, Form, check_form
 
     engines = {Engine.LLAMA_CPP: options["gguf"], Engine.CTRANSLATE2: options["ctranslate2"]}
     named = [(engine, out) for engine, out in engines.items() if out is not None]
@@ -73,6 +73,7 @@ def planned(folder: Path, options: dict[str, Any]) -> LmExportPlan:
             agreement=options["least_agreement"],
             kl_nats=options["most_kl"],
             difference=None,
+            tie=TIE,
             success_margin=options["margin"],
         ),
         questions=options["questions"],

@@ -33,7 +33,10 @@ from potstill.models.tuned import TunedModel, open_tuned, whole_model
 from potstill.models.tuned_file import STUDENT, Engine, Tuned, check_files, file_sha256, read_tuned
 from potstill.types import Struct
 
-FLOOR = gate.Floor(agreement=0.95, kl_nats=0.05, difference=None)
+TIE = 0.01
+"""A choice that the student found as likely, within a hundredth of its largest log-probability, is the same: rounding
+turns such a pair around, and neither was meant."""
+FLOOR = gate.Floor(agreement=0.95, kl_nats=0.05, difference=None, tie=TIE)
 """Of weights in fewer bits against those in 32."""
 Play = Callable[[TunedModel], Outcomes]
 """Has a student do the same held-out tasks as any other one."""
