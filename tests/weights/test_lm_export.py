@@ -24,6 +24,7 @@ from potstill.distill.weights.lm.exporting import Exported, Form, export  # noqa
 from potstill.errors import BadModelFile, ConfigError, MissingExtra, UnknownName  # noqa: E402
 from potstill.models.registry import open_model  # noqa: E402
 from potstill.models.torch_engine import load_model  # noqa: E402
+from potstill.models.torch_lm import find_checkpoint  # noqa: E402
 from potstill.models.tuned import TunedModel, open_tuned  # noqa: E402
 from potstill.models.tuned_file import Engine, Voice, read_tuned  # noqa: E402
 from potstill.protocols import CandidateScorer  # noqa: E402
@@ -239,3 +240,19 @@ def test_a_gateway_serves_no_student_under_another_name(student: Path, tmp_path:
     done = written(student, tmp_path, GGUF, "f16")
     with pytest.raises(ConfigError, match=r"is a tuned student: .* Type: tuned:"):
         checked_local(f"local:{done.path}")
+
+
+@pytest.mark.llm
+@pytest.mark.slow
+@pytest.mark.full
+@pytest.mark.parametrize(("engine", "bits"), [(GGUF, "q8_0"), pytest.param(CT2, "int8", marks=needs_ct2)])
+def test_a_real_model_keeps_its_choices(smollm2: Path, tmp_path: Path, engine: Engine, bits: str) -> None:
+    folder = tmp_path / "student-lm"
+    folder.mkdir()
+    for file in find_checkpoint("smollm2-135m").iterdir():
+        (folder / file.name).symlink_to(file)
+    as_student(folder, INSTRUCTIONS)
+    floor = gate.Floor(agreement=0.7, kl_nats=0.05, difference=None, tie=0.01)
+    done = written(folder, tmp_path, engine, bits, floor=floor)
+    assert done.size_bytes < 0.3 * done.student_bytes
+    assert verify([Path(done.path)]).complete
