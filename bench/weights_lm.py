@@ -60,8 +60,13 @@ class Student(NamedTuple):
 
     @property
     def told(self) -> dict[str, Any]:
-        kept = {name: self.made.get(name) for name in ("decisions", "steps", "parameters", "size_bytes", "parity")}
+        kept = {name: self.made.get(name) for name in ("decisions", "steps", "parameters", "size_bytes")}
         return {"recipe": self.recipe, "seed": self.seed, "training_cpu_s": self.made.get("cpu_s"), **kept}
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """Of an export: what it and the student that it came from take, as the command measured it."""
+        return [{"recipe": self.recipe, "seed": self.seed, **row} for row in self.made.get("table", ())]
 
 
 class Seen(NamedTuple):
@@ -79,11 +84,13 @@ def main() -> None:
     record(options, "test", options.tasks, "expert-test")
     rows: list[dict[str, Any]] = []
     of: dict[tuple[str, str], list[Seen]] = {}
+    files: list[dict[str, Any]] = []
     for student in students(options):
+        files += student.files
         for seen in (*states(options, student), *episodes(options, student)):
             rows.append({**student.told, **seen.row})
             of.setdefault((student.recipe, seen.row["asked"]), []).append(seen)
-            write(options, rows, [pooled(recipe, some) for (recipe, _), some in of.items()])
+            write(options, rows, [pooled(recipe, some) for (recipe, _), some in of.items()], files)
 
 
 def students(options: Namespace) -> Iterator[Student]:
@@ -248,9 +255,15 @@ def success(found: Sequence[Trajectory]) -> dict[str, Any]:
     }
 
 
-def write(options: Namespace, rows: Sequence[dict[str, Any]], over_seeds: Sequence[dict[str, Any]]) -> None:
+def write(
+    options: Namespace,
+    rows: Sequence[dict[str, Any]],
+    over_seeds: Sequence[dict[str, Any]],
+    files: Sequence[dict[str, Any]],
+) -> None:
     extra = {
         "over_seeds": list(over_seeds),
+        "files": list(files),
         "environment": ENVIRONMENT,
         "base": options.base,
         "max_steps": MAX_STEPS,

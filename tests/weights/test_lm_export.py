@@ -17,6 +17,7 @@ pytest.importorskip("peft")
 pytest.importorskip("gguf")
 pytest.importorskip("xllamacpp")
 
+from potstill.cli.main import main  # noqa: E402
 from potstill.distill.weights import gate, lineage  # noqa: E402
 from potstill.distill.weights.gate_shapes import Question  # noqa: E402
 from potstill.distill.weights.lineage_verify import verify  # noqa: E402
@@ -256,3 +257,33 @@ def test_a_real_model_keeps_its_choices(smollm2: Path, tmp_path: Path, engine: E
     done = written(folder, tmp_path, engine, bits, floor=floor)
     assert done.size_bytes < 0.3 * done.student_bytes
     assert verify([Path(done.path)]).complete
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("{student}",), "nothing is named. Type for example: --gguf student.gguf"),
+        (("{student}", "--gguf", "a.gguf", "--ctranslate2", "b"), "both --gguf and --ctranslate2"),
+        (("{student}", "--onnx", "a.onnx"), "ONNX is for policies. Type: --gguf"),
+        (("tuned:{student}", "--gguf", "a.gguf"), "an export needs them. Type: --data FOLDER"),
+        (("{student}", "--gguf", "a.gguf", "--quantize", "q5"), "q5"),
+        (("{student}", "--gguf", "no/such/a.gguf"), "There is no folder no/such"),
+        (("no.policy", "--gguf", "a.gguf"), "--gguf is for tuned language models, and no.policy holds none"),
+        (("no.policy", "--play", "3"), "--play is for tuned language models"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(
+    student: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["export", *(word.format(student=student) for word in words)])
+    err = capfd.readouterr().err
+    assert (ended.value.code, err.strip().count("\n")) == (2, 0), err
+    assert told in err
+    assert not list(tmp_path.iterdir())

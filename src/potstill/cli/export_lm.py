@@ -55,11 +55,21 @@ def export_student(folder: Path, options: dict[str, Any], *, json_mode: bool) ->
     if json_mode:
         parity = done.parity.summary()
         told = {"path": done.path, "engine": done.engine, "quantization": done.quantization, "lineage": done.lineage}
-        emit_json({**told, "size_bytes": done.size_bytes, "questions": parity["questions"], "table": rows,
-                   "parity": parity})  # fmt: skip
+        sized = {"size_bytes": done.size_bytes, "questions": parity["questions"]}
+        emit_json({**told, **sized, "table": rows, "prompts": prompts(done), "parity": parity})
         return
     emit_table(list(rows[0]), [list(row.values()) for row in rows], json_mode=False, title=done.path)
+    lengths = prompts(done)
+    emit_table(list(lengths[0]), [list(row.values()) for row in lengths], json_mode=False, title="compared")
     note(f"Next: potstill run --env {plan.environment} --student tuned:{done.path} --arm zero-shot")
+
+
+def prompts(done: Exported) -> list[dict[str, Any]]:
+    """How the export compares at each length of prompts."""
+    return [
+        {"prompts": row.shape, "questions": row.questions, "agreement": row.agreement, "kl_nats": row.kl_nats}
+        for row in done.parity.rows
+    ]
 
 
 def table(done: Exported) -> list[dict[str, Any]]:
