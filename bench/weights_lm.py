@@ -185,7 +185,7 @@ def states(options: Namespace, student: Student) -> list[Seen]:
             right = [_states.agrees(*pair) for pair in zip(answers, bench.states, strict=True)]
             kept = ("n", "agreement", "agreement_ci", "confidence_auroc", "agreement_confident_half", "seconds_mean")
             found.append(Seen({"asked": f"states, {name}", **{key: row[key] for key in kept}}, tasks, right))
-        await bench.model.aclose()
+        await bench.aclose()
         return found
 
     return asyncio.run(ask())
