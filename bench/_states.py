@@ -14,7 +14,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from potstill.envs.registry import describe
 from potstill.measure.statistics import PairedDifference, paired_difference
 from potstill.models.registry import open_model
 from potstill.models.tuned_file import ALLOW, SCHEME, tuned_of
-from potstill.protocols import Context, ContextQuery, TokenCounter
+from potstill.protocols import Context, ContextQuery, Model, TokenCounter
 from potstill.run.arms import Agent, ContextKind, Placement, digest
 from potstill.run.prompt import Turn, View, act_messages
 from potstill.run.sides import Side
@@ -95,16 +95,27 @@ class Bench:
         self.seeds = list(range(options.seed, options.seed + options.seeds))
         self.states = draw_states(tested, options.games, options.per_game, self.seeds)
         self.instructions = describe(tested[0].task.environment).instructions
-        self.model = open_model(options.model, **opening(options))
         self._options = options
-        if not isinstance(self.model, TokenCounter):
-            raise SystemExit(f"{options.model} cannot count tokens. Use a local model: torch:NAME or local:NAME")
-        self._counted = functools.lru_cache(maxsize=None)(self.model.count)
         self._control = CopyNearest(self.library)
         self._contexts: dict[str, Context] = {}
         self._prompts: dict[tuple[str, str], tuple[Message, ...]] = {}
         self._key = f"{options.model}{options.template}{self.instructions}{len(self.library)}{_layout()}"
         self._key += repr(tuned_of(options.model) or "")
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The student, loaded when it is first asked: all of its answers may be there."""
+        return open_model(self._options.model, **opening(self._options))
+
+    @functools.cached_property
+    def _counted(self) -> Callable[[str], int]:
+        if not isinstance(self.model, TokenCounter):
+            raise SystemExit(f"{self._options.model} cannot count tokens. Use a local model: torch:NAME or local:NAME")
+        return functools.lru_cache(maxsize=None)(self.model.count)
+
+    async def aclose(self) -> None:
+        if "model" in vars(self):
+            await self.model.aclose()
 
     def cell(self, name: str) -> Cell:
         """``zero-shot``, ``copy-nearest``, ``random`` or ``retrieved``, the latter two with options: ``:k=3+w=1``."""

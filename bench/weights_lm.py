@@ -1,12 +1,14 @@
-"""A language model before and after it was tuned on an expert's episodes: states, episodes, and a cascade.
+"""A language model before and after it was tuned on an expert's episodes, and after its file was made smaller.
 
-    python bench/weights_lm.py --seeds 1 --steps 48
+    python bench/weights_lm.py --seeds 3 --steps 32 --exports q8_0 q4_0 int8
 
 The expert's train episodes are recorded once. Each student of a seed learns from the same decisions for the same steps,
-with and without demonstrations in its prompts (``--demos K`` adds the latter). All answer the expert's states of test
-tasks one by one, without and with demonstrations: agreement, and how well their own likelihood tells right from wrong.
-Then they play test tasks alone, and in a cascade in which the expert takes the steps where that likelihood is low. What
-was recorded or trained before is taken again. The students choose among the actions that the environment lists.
+with and without demonstrations in its prompts (``--demos K`` adds the latter). ``--exports`` writes each student as
+GGUF (f16, q8_0, q4_0) or for CTranslate2 (int8), whatever the gate would say: here it is measured what rounding does.
+All answer the expert's states of test tasks one by one: agreement, and how well their own likelihood tells right from
+wrong (``--cells shown`` shows them demonstrations as well). Then they play test tasks alone, and the student as it was
+tuned also in a cascade in which the expert takes the steps where that likelihood is low. What was recorded, trained or
+asked before is taken again. The students choose among the actions that the environment lists.
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import _results
 import _states
 from agreement import figures
-from potstill.measure.statistics import wilson
+from potstill.measure.statistics import wilson, wilson_by_task
 from potstill.trajectories import Store
 from potstill.types import Answerer, Trajectory
 
@@ -34,7 +37,44 @@ ENVIRONMENT = "house-rules"
 MAX_STEPS = 12
 TASKS_SEED = 5
 PLAIN, SHOWN = "no demonstrations", "3 demonstrations"
+EXPORTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{kind: (".gguf", ("--quantize", kind, "--gguf")) for kind in ("f16", "q8_0", "q4_0")},
+    "int8": ("", ("--ctranslate2",)),
+}
+"""How a kind's file ends, and the options of ``export`` that stand before its name."""
 CELLS = {"plain": (PLAIN, "zero-shot"), "shown": (SHOWN, "retrieved:k=3+mode=per-task")}
+
+
+class Student(NamedTuple):
+    """Whom the bench asks. ``seed`` None: the base, which nobody tuned."""
+
+    recipe: str
+    seed: int | None
+    spec: str
+    made: dict[str, Any]
+    """What the command said that made it."""
+
+    @property
+    def name(self) -> str:
+        return self.recipe if self.seed is None else f"{self.recipe}, seed {self.seed}"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        kept = {name: self.made.get(name) for name in ("decisions", "steps", "parameters", "size_bytes")}
+        return {"recipe": self.recipe, "seed": self.seed, "training_cpu_s": self.made.get("cpu_s"), **kept}
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """Of an export: what it and the student that it came from take, as the command measured it."""
+        return [{"recipe": self.recipe, "seed": self.seed, **row} for row in self.made.get("table", ())]
+
+
+class Seen(NamedTuple):
+    """What a student did of one kind: the tasks that its answers or episodes belong to, and which were right."""
+
+    row: dict[str, Any]
+    tasks: list[str]
+    right: list[bool]
 
 
 def main() -> None:
@@ -42,34 +82,43 @@ def main() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     record(options, "train", options.episodes, "demos")
     record(options, "test", options.tasks, "expert-test")
-    students: dict[str, tuple[str, int | None, dict[str, Any]]] = {"before": (f"torch:{options.base}", None, {})}
+    rows: list[dict[str, Any]] = []
+    of: dict[tuple[str, str], list[Seen]] = {}
+    files: list[dict[str, Any]] = []
+    for student in students(options):
+        files += student.files
+        for seen in (*states(options, student), *episodes(options, student)):
+            rows.append({**student.told, **seen.row})
+            of.setdefault((student.recipe, seen.row["asked"]), []).append(seen)
+            write(options, rows, [pooled(recipe, some) for (recipe, _), some in of.items()], files)
+
+
+def students(options: Namespace) -> Iterator[Student]:
+    """Each as soon as it is made."""
+    yield Student("base", None, f"torch:{options.base}", {})
     for seed in range(options.seeds):
         for k in sorted({0, options.demos}):
             made = tune(options, seed, k)
-            name = f"tuned with {k} demonstrations" if k else "tuned"
-            students[f"{name}, seed {seed}"] = (f"tuned:{made['folder']}", seed, made)
-    rows: list[dict[str, Any]] = []
-    for name, (spec, seed, made) in students.items():
-        told = {name: made.get(name) for name in ("decisions", "steps", "parameters", "size_bytes")}
-        told |= {"recipe": name.partition(",")[0], "seed": seed, "training_cpu_s": made.get("cpu_s")}
-        rows += [{**told, **row} for row in states(options, spec)]
-        write(options, rows)
-        if options.n and not made.get("recipe_demonstrations"):
-            rows += [{**told, **row} for row in episodes(options, name, spec)]
-            write(options, rows)
+            recipe = f"tuned with {k} demonstrations" if k else "tuned"
+            yield Student(recipe, seed, f"tuned:{made['folder']}", made)
+            for kind in () if k else options.exports:
+                small = exported(Path(made["folder"]), kind)
+                told = {**{name: made[name] for name in ("decisions", "steps")}, **small}
+                yield Student(f"{recipe}, {kind}", seed, f"tuned:{small['path']}", told)
 
 
 def parsed() -> Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="smollm2-135m")
     parser.add_argument("--seeds", type=int, default=3, help="students of each recipe")
-    parser.add_argument("--steps", type=int, default=48, help="gradient steps of every student")
+    parser.add_argument("--steps", type=int, default=32, help="gradient steps of every student")
     parser.add_argument("--batch", type=int, default=4, help="decisions of a step")
     parser.add_argument("--demos", type=int, default=0, help="also tune students with so many in each prompt")
     parser.add_argument("--episodes", type=int, default=80, help="the expert's, to learn from")
-    parser.add_argument("--tasks", type=int, default=20, help="test tasks whose states are asked")
-    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS), help="what states are asked with")
-    parser.add_argument("--n", type=int, default=10, help="test tasks that are played; 0: none")
+    parser.add_argument("--tasks", type=int, default=30, help="test tasks whose states are asked")
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=["plain"], help="what states are asked with")
+    parser.add_argument("--n", type=int, default=12, help="test tasks that are played; 0: none")
+    parser.add_argument("--exports", nargs="*", choices=EXPORTS, default=[], help="files that students become")
     parser.add_argument("--threshold", type=float, default=0.7, help="of the cascade")
     parser.add_argument("--db", type=Path, default=WORK / "weights_lm.db")
     return parser.parse_args()
@@ -108,42 +157,84 @@ def tune(options: Namespace, seed: int, demonstrations: int) -> dict[str, Any]:
     return {**made, "folder": str(out), "recipe_demonstrations": demonstrations}
 
 
-def states(options: Namespace, spec: str) -> list[dict[str, Any]]:
-    """Agreement with the expert in its own states of test tasks, two a task."""
-    words = ["--db", str(options.db), "--model", spec, "--template", "chat", "--split", "test", "--style", "full"]
-    words += ["--games", str(options.tasks), "--per-game", "2", "--history", "0"]
-    bench = _states.Bench(_states.parser(None, "weights_lm", "").parse_args(words))
+def exported(folder: Path, kind: str) -> dict[str, Any]:
+    """What ``export`` says of a student's file; one that is there is taken again."""
+    suffix, words = EXPORTS[kind]
+    out = folder.with_name(f"{folder.name}-{kind}{suffix}")
+    told = folder.with_name(f"{folder.name}-{kind}.json")
+    if not (out.exists() and told.exists()):
+        whatever = ("--least-agreement", 0, "--most-kl", 100, "--questions", 12)
+        told.write_text(json.dumps(potstill("export", folder, *words, out, *whatever)))
+    made: dict[str, Any] = json.loads(told.read_text())
+    return {**made, "path": str(out)}
 
-    async def ask() -> list[dict[str, Any]]:
+
+def states(options: Namespace, student: Student) -> list[Seen]:
+    """Agreement with the expert in its own states of test tasks, two a task."""
+    words = ["--db", str(options.db), "--model", student.spec, "--template", "chat", "--split", "test"]
+    words += ["--style", "full", "--games", str(options.tasks), "--per-game", "2", "--history", "0"]
+    bench = _states.Bench(_states.parser(None, "weights_lm", "").parse_args(words))
+    tasks = [state.trajectory.task.id for state in bench.states]
+
+    async def ask() -> list[Seen]:
         found = []
         for name, text in (CELLS[cell] for cell in options.cells):
             cell = bench.cell(text)
-            row = figures(cell, bench.states, await bench.answers(cell))
-            kept = ("n", "agreement", "agreement_ci", "confidence_auroc", "agreement_confident_half")
-            found.append({"asked": f"states, {name}", **{key: row[key] for key in kept}})
-        await bench.model.aclose()
+            answers = await bench.answers(cell)
+            row = figures(cell, bench.states, answers)
+            right = [_states.agrees(*pair) for pair in zip(answers, bench.states, strict=True)]
+            kept = ("n", "agreement", "agreement_ci", "confidence_auroc", "agreement_confident_half", "seconds_mean")
+            found.append(Seen({"asked": f"states, {name}", **{key: row[key] for key in kept}}, tasks, right))
+        await bench.aclose()
         return found
 
     return asyncio.run(ask())
 
 
-def episodes(options: Namespace, name: str, spec: str) -> list[dict[str, Any]]:
-    """Test tasks played alone and, once it is tuned, in a cascade with the expert."""
+def episodes(options: Namespace, student: Student) -> Iterator[Seen]:
+    """Test tasks played alone and, by what was tuned, in a cascade with the expert."""
+    if not options.n or student.made.get("recipe_demonstrations"):
+        return
     arms: dict[str, tuple[object, ...]] = {"alone": ("--arm", "zero-shot", "--alone-temperature", 0)}
-    if spec.startswith("tuned:"):
+    if student.recipe == "tuned":
         cascade = ("--arm", "cascade", "--signal", "likelihood", "--teacher", "expert")
         arms[f"cascade at {options.threshold}"] = (*cascade, "--threshold", options.threshold)
-    history = () if spec.startswith("tuned:") else ("--history", 0)
-    found = []
+    history = () if student.spec.startswith("tuned:") else ("--history", 0)
     for arm, words in arms.items():
-        run = f"{name}-{arm}-{options.steps}-n{options.n}".replace(" ", "-").replace(",", "")
+        run = f"{student.name}-{arm}-{options.steps}-n{options.n}".replace(" ", "-").replace(",", "")
         if len(played(options.db, run)) < options.n:
             world = ("--env", ENVIRONMENT, "--split", "test", "--n", options.n, "--seed", TASKS_SEED)
             resumed = ("--resume", run, "--db", options.db)
-            anew = (*world, "--max-steps", MAX_STEPS, "--student", spec, *history, *words, "--run", run)
+            anew = (*world, "--max-steps", MAX_STEPS, "--student", student.spec, *history, *words, "--run", run)
             potstill("run", *(resumed if run in runs(options.db) else (*anew, "--db", options.db)))
-        found.append({"asked": f"episodes, {arm}", **success(played(options.db, run))})
-    return found
+        done = played(options.db, run)
+        row = {"asked": f"episodes, {arm}", **success(done)}
+        yield Seen(row, [one.task.id for one in done], [one.succeeded for one in done])
+
+
+def pooled(recipe: str, seeds: Sequence[Seen]) -> dict[str, Any]:
+    """One recipe over its seeds; the interval is clustered by task, since all seeds answer for the same ones."""
+    right, asked = Counter[str](), Counter[str]()
+    for seen in seeds:
+        asked.update(seen.tasks)
+        right.update(task for task, good in zip(seen.tasks, seen.right, strict=True) if good)
+    interval = wilson_by_task([right[task] for task in asked], list(asked.values()))
+    measure = "agreement" if "agreement" in seeds[0].row else "success"
+    means = ("confidence_auroc", "teacher_steps", "cpu_s_a_decision", "seconds_mean")
+    return {
+        "recipe": recipe,
+        "asked": seeds[0].row["asked"],
+        "seeds": len(seeds),
+        "n": asked.total(),
+        measure: right.total() / asked.total(),
+        f"{measure}_ci": interval,
+        **{name: mean(seen.row[name] for seen in seeds) for name in means if name in seeds[0].row},
+    }
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def played(db: Path, run: str) -> list[Trajectory]:
@@ -164,8 +255,15 @@ def success(found: Sequence[Trajectory]) -> dict[str, Any]:
     }
 
 
-def write(options: Namespace, rows: Sequence[dict[str, Any]]) -> None:
+def write(
+    options: Namespace,
+    rows: Sequence[dict[str, Any]],
+    over_seeds: Sequence[dict[str, Any]],
+    files: Sequence[dict[str, Any]],
+) -> None:
     extra = {
+        "over_seeds": list(over_seeds),
+        "files": list(files),
         "environment": ENVIRONMENT,
         "base": options.base,
         "max_steps": MAX_STEPS,

@@ -15,11 +15,11 @@ from potstill.serve.settings import Mode
 TEACHER, STUDENT = "http://127.0.0.1:1/v1#big", "http://127.0.0.1:2/v1#small"
 
 
-def folder(path: Path, *, demonstrations: int = 0) -> str:
+def folder(path: Path, *, demonstrations: int = 0, voice: Voice = Voice()) -> str:  # noqa: B008
     path.mkdir()
     tuned = Tuned(
         base=Base(name="tiny", sha256="0" * 64), template="chat", environment="house-rules", instructions="Act.",
-        voice=Voice(), demonstrations=demonstrations, files={},
+        voice=voice, demonstrations=demonstrations, files={},
     )  # fmt: skip
     (path / "student.json").write_bytes(msgspec.json.encode(tuned))
     return str(path)
@@ -69,8 +69,72 @@ context = {{ k = {k} }}
         read(tuned=tmp_path)
 
 
-def test_a_folder_is_no_address(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"over HTTP\. .*--merged.* --tuned student-lm"):
-        settings_file.from_flags(TEACHER, "tuned:student-lm", mode=Mode.SHADOW)
+def test_a_tuned_student_is_named_as_elsewhere(tmp_path: Path) -> None:
+    tuned = folder(tmp_path / "student")
+    settings = settings_file.from_flags(TEACHER, f"tuned:{tuned}", mode=Mode.SHADOW)
+    (model,) = [one for one in settings.models if one.name == "student"]
+    assert (model.runs_here, model.tuned, model.upstream, model.title) == (True, tuned, "", f"tuned:{tuned}")
+    assert [one.name for one in settings.upstreams] == ["teacher"]
+    served = settings_file.from_flags(TEACHER, STUDENT, mode=Mode.SHADOW, tuned=tuned).models[-1]
+    assert (served.runs_here, served.title) == (False, "small")
+
+
+def test_what_a_tuned_student_cannot_be(tmp_path: Path) -> None:
+    tuned = folder(tmp_path / "student")
+    with pytest.raises(ConfigError, match=r"can be the student alone: .* Type: --student tuned:"):
+        settings_file.from_flags(f"tuned:{tuned}")
+    with pytest.raises(ConfigError, match="holds no tuned student"):
+        settings_file.from_flags(TEACHER, f"tuned:{tmp_path / 'other'}", mode=Mode.SHADOW)
+    with pytest.raises(ConfigError, match="Leave --tuned"):
+        settings_file.from_flags(TEACHER, f"tuned:{tuned}", tuned=tuned)
+    with pytest.raises(ConfigError, match="shows its student a playbook"):
+        settings_file.from_flags(TEACHER, f"tuned:{tuned}", playbook="book", mode=Mode.SHADOW)
     with pytest.raises(ConfigError, match="there is none"):
-        settings_file.from_flags(TEACHER, tuned=folder(tmp_path / "student"))
+        settings_file.from_flags(TEACHER, tuned=tuned)
+
+
+@pytest.mark.parametrize(
+    ("route", "model", "words"),
+    [
+        ({"teacher": "small"}, {}, "has the tuned model 'small' as teacher"),
+        ({"context": {"k": 2}}, {"allow_demonstrations": True}, "goal, history and observation alone"),
+        ({}, {"model": "x"}, "a model without an upstream"),
+    ],
+)
+def test_routes_that_mean_nothing(
+    tmp_path: Path, route: dict[str, object], model: dict[str, object], words: str
+) -> None:
+    tables = {
+        "upstreams": {"a": {"base_url": "http://127.0.0.1:1/v1"}},
+        "models": {
+            "big": {"upstream": "a", "model": "big"},
+            "small": {"tuned": folder(tmp_path / "student"), **model},
+        },
+        "routes": {
+            "agent": {
+                "teacher": "big",
+                "student": "small",
+                "mode": "cascade",
+                "actions": {"tool": "act", "argument": "action"},
+                **route,
+            }
+        },
+    }
+    with pytest.raises(ConfigError, match=words) as error:
+        settings_file.parse(tables, "gateway.toml")
+    assert "\n" not in str(error.value)
+
+
+def test_a_student_that_reasons_first_weighs_nothing(tmp_path: Path) -> None:
+    tables = {
+        "upstreams": {"a": {"base_url": "http://127.0.0.1:1/v1"}},
+        "models": {
+            "big": {"upstream": "a", "model": "big"},
+            "small": {"tuned": folder(tmp_path / "student", voice=Voice(reasoning="with-action"))},
+        },
+        "routes": {
+            "agent": {"teacher": "big", "student": "small", "mode": "shadow", "actions": {"always": ["left", "right"]}}
+        },
+    }
+    with pytest.raises(ConfigError, match="tuned to reason before it acts"):
+        settings_file.parse(tables, "gateway.toml")

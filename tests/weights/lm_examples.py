@@ -12,7 +12,6 @@ from typing import NamedTuple
 import msgspec
 import torch
 from data_episodes import house_episodes
-from tiny_lm import tiny_checkpoint
 
 from potstill.distill.weights.data import build
 from potstill.distill.weights.lm.chats import Chat, chats
@@ -22,6 +21,7 @@ from potstill.distill.weights.train.loop import Keeping
 from potstill.distill.weights.train.progress import Progress
 from potstill.envs.registry import describe
 from potstill.models.tuned_file import Voice
+from tiny_lm import tiny_checkpoint
 
 INSTRUCTIONS = describe("house-rules").instructions
 TRAIN = msgspec.structs.replace(train_config(), steps=12, batch=4, evaluate_every=5, patience=0, learning_rate=2e-2)

@@ -10,7 +10,7 @@ from data_episodes import house_episodes
 from potstill.decide.policy import Policy, PolicyKind
 from potstill.distill.weights.data.decisions import labelled
 from potstill.distill.weights.lm.chats import chats
-from potstill.distill.weights.lm.recipe import LmRecipe, agent_of
+from potstill.distill.weights.lm.recipe import LmRecipe
 from potstill.distill.weights.losses.spans import SpanKind
 from potstill.envs.registry import describe, factory, open_source
 from potstill.envs.worker import WorkerPool
@@ -20,6 +20,7 @@ from potstill.models.tuned_file import Voice
 from potstill.protocols import ContextBlock, ContextQuery
 from potstill.run.arms import Arm, ContextKind
 from potstill.run.runner import Resources, RunConfig, run_episodes
+from potstill.run.voice import agent_of
 from potstill.types import Answerer, Trajectory
 
 INSTRUCTIONS = describe("house-rules").instructions

@@ -13,9 +13,8 @@ pytest.importorskip("transformers")
 pytest.importorskip("peft")
 pytest.importorskip("minigrid")
 
-from tiny_lm import tiny_checkpoint
-
 from potstill.cli.main import main
+from tiny_lm import tiny_checkpoint
 
 pytestmark = pytest.mark.extra
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "tuned-models.md"
@@ -27,12 +26,14 @@ def test_every_command_of_the_guide_works(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tiny_checkpoint(tmp_path / "tiny")
-    (block,) = re.findall(r"^```bash\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    quoted = [shlex.split(line)[1:] for line in block.splitlines() if line.startswith("potstill ")]
-    assert [words[0] for words in quoted] == ["distill", "distill", "run", "lineage"]
+    blocks = re.findall(r"^```bash\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines()]
+    quoted = [shlex.split(line)[1:] for line in lines if line.startswith("potstill ")]
+    assert [words[0] for words in quoted] == ["distill", "distill", "run", "lineage", "export", "run"]
     for words in quoted:
         told = [INSTEAD.get(before, word) for before, word in zip(["", *words], words, strict=False)]
         with pytest.raises(SystemExit) as ended:
-            main(told)
+            main([*told, *(("--max-steps", "3") if words[0] == "run" else ())])
         assert not ended.value.code, capfd.readouterr().err
     assert (tmp_path / "student-lm" / "student.json").exists()
+    assert (tmp_path / "student.gguf").exists()

@@ -20,7 +20,6 @@ pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
 from lm_examples import Made, made, run  # noqa: E402
-from tiny_lm import tiny_checkpoint, tiny_tokenizer  # noqa: E402
 
 from potstill.distill.weights.lm.chats import Chat  # noqa: E402
 from potstill.distill.weights.lm.student import prepare, teach  # noqa: E402
@@ -32,6 +31,7 @@ from potstill.distill.weights.train.loop import Keeping, agreement_of  # noqa: E
 from potstill.errors import BadModelFile, ConfigError  # noqa: E402
 from potstill.models.lm_texts import LmTexts  # noqa: E402
 from potstill.types import Message  # noqa: E402
+from tiny_lm import tiny_checkpoint, tiny_tokenizer  # noqa: E402
 
 pytestmark = pytest.mark.extra
 HERE = Path(__file__).parent

@@ -71,7 +71,7 @@ def engine(method: str, dry_run: bool, json_mode: bool, **options: Any) -> None:
     from potstill.cli.training.engine_plan import planned
 
     if "environment" not in typed_options():  # settings name one to play, not the one that was recorded
-        options["environment"] = None
+        options["environment"] = ()
     plan = planned(method, options)
     from potstill.cli.training import engine as session  # needs PyTorch, whose absence planned has told of
 

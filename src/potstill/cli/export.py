@@ -1,4 +1,7 @@
-"""``potstill export``: a trained policy for other runtimes. Parses, finds held-out decisions, prints."""
+"""``potstill export``: a trained student for other runtimes. Parses, finds held-out decisions, prints.
+
+A policy becomes ONNX; a tuned language model (``export_lm``) GGUF or a folder for CTranslate2.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from potstill.cli.compress import gate_options
+from potstill.cli.distill_weights import play_options
 from potstill.cli.edge import opened
+from potstill.cli.export_lm import export_student, lm_export_options, refuse_lm_options
 from potstill.cli.output import emit_json, emit_table, json_option, note
+from potstill.cli.run_options import apply
 from potstill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,13 +26,16 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.argument("file", type=_FILE)
+@click.argument("student", metavar="FILE_OR_FOLDER")
 @click.option("--onnx", "out", type=_FILE, metavar="OUT", help="Write an ONNX file, such as student.onnx.")
-@click.option("--int8", is_flag=True, help="Round the weights to eight bits, a scale for each row.")
+@click.option("--int8", is_flag=True, help="For --onnx: round the weights to eight bits, a scale for each row.")
+@apply(lm_export_options)
+@apply(gate_options)
+@apply(play_options)
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder with the decisions that FILE was made from. [default: the one beside FILE, where it is]",
+    help="Folder with the decisions that it was made from. [default: the one beside it, where it is]",
 )
 @click.option(
     "--sign",
@@ -34,17 +44,47 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="Ed25519 key (PEM) to sign with.",
 )
 @json_option
-def export(file: Path, out: Path | None, int8: bool, data: Path | None, key: Path | None, json_mode: bool) -> None:
-    """Write the policy FILE as ONNX: one file, any number of questions, actions, turns and words at a time.
+def export(
+    student: str,
+    out: Path | None,
+    int8: bool,
+    data: Path | None,
+    key: Path | None,
+    json_mode: bool,
+    **options: Any,
+) -> None:
+    """Write a policy as ONNX, or a tuned language model as GGUF or for CTranslate2.
 
     \b
-    Example:
+    Examples:
       potstill export student.policy --onnx student.onnx
+      potstill export student-lm --gguf student.gguf --quantize q8_0
+      potstill export student-lm --ctranslate2 student-ct2
 
-    It is written only if ONNX Runtime computes from it what numpy computes from FILE, for held-out decisions in several
-    shapes and sizes of batch; where these are not at hand, for questions made of its vocabulary. Equal policies give
-    equal bytes. Its manifest lies beside it (OUT.lineage.json) and names FILE as its parent.
+    A policy is written only if ONNX Runtime computes from the file what numpy computes, for held-out decisions in
+    several shapes and sizes of batch; where these are not at hand, for questions made of its vocabulary. Equal policies
+    give equal bytes. A tuned model's export, read back from the disk, must choose as the model does in PyTorch
+    (--least-agreement, --most-kl) and, with --play N, do as many held-out tasks: a table says what each takes. It is a
+    student like the one that it came from: tuned:student.gguf.
+
+    The manifest lies beside what is written (OUT.lineage.json) and names the student as its parent.
     """
+    from potstill.models.tuned_file import STUDENT, place_of
+
+    file = place_of(student)
+    if (file / STUDENT).is_file():
+        if out is not None or int8:
+            raise ConfigError(
+                f"{student} is a tuned language model, and ONNX is for policies. Type: --gguf {file}.gguf"
+            )
+        return export_student(file, {**options, "data": data, "key": key}, json_mode=json_mode)
+    refuse_lm_options(student)
+    _export_policy(file, out, int8, data, key, json_mode)
+
+
+def _export_policy(
+    file: Path, out: Path | None, int8: bool, data: Path | None, key: Path | None, json_mode: bool
+) -> None:
     from potstill.cli.training.plan import key_of
     from potstill.distill.weights.export.onnx import export as exported
     from potstill.distill.weights.lineage import created

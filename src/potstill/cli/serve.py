@@ -24,7 +24,11 @@ DIALECTS = ("openai-chat", "openai-responses", "anthropic")
 
 @click.command()
 @click.option("--teacher", metavar="URL#MODEL", help="The strong model: http://HOST/v1#MODEL. Every name leads to it.")
-@click.option("--student", metavar="URL#MODEL", help="The cheap model. Either may be local:NAME, on this machine.")
+@click.option(
+    "--student",
+    metavar="URL#MODEL",
+    help="The cheap model, or tuned:PATH, run by this process. Either may be local:NAME, on this machine.",
+)
 @click.option(
     "--dialect",
     type=click.Choice(DIALECTS),
@@ -33,7 +37,9 @@ DIALECTS = ("openai-chat", "openai-responses", "anthropic")
     help="What the teacher speaks; clients may speak any.",
 )
 @click.option("--playbook", metavar="NAME", help="The playbook that students are shown, of each tenant its own.")
-@click.option("--tuned", metavar="FOLDER", help="The student's folder, where 'distill weights --student lm' made it.")
+@click.option(
+    "--tuned", metavar="FOLDER", help="What the student at URL#MODEL is, where 'distill weights --student lm' made it."
+)
 @click.option("--allow-demonstrations", is_flag=True, help="Show a tuned student what it was not tuned with.")
 @click.option("--mode", type=click.Choice(MODES), help="[default: record; shadow with a student]")
 @click.option(
@@ -83,7 +89,7 @@ def show(settings: Gateway, *, json_mode: bool) -> None:
                 target.route.mode.value,
                 target.teacher.model,
                 target.teacher.upstream,
-                (student.policy or student.model) if student else "",
+                student.title if student else "",
                 student.upstream if student else "",
             ]
         )
@@ -207,12 +213,22 @@ def checked_local(spec: str) -> tuple[str, dict[str, str]]:
 
     name = spec.removeprefix(LOCAL)
     if name.endswith(".gguf"):
-        if not Path(name).is_file():
-            raise ConfigError(f"There is no file {name}. Type: {LOCAL}NAME ('potstill models list' shows names)")
+        _untuned(name)
     else:
         packages.path_of(name)
     needs_llama_cpp()
     return f"http://127.0.0.1:0/v1#{_shown(name)}", {}
+
+
+def _untuned(file: str) -> Path:
+    """A GGUF file that may be asked anything. Raises ``ConfigError`` for one that is absent or a tuned student."""
+    from potstill.models.tuned_file import refuse_tuned
+
+    path = Path(file)
+    if not path.is_file():
+        raise ConfigError(f"There is no file {file}. Type: {LOCAL}NAME ('potstill models list' shows names)")
+    refuse_tuned(path)
+    return path
 
 
 def _shown(name: str) -> str:
@@ -241,7 +257,7 @@ class _Local:
         from potstill.models import packages
         from potstill.models.llama_server import LlamaServer
 
-        path = Path(name) if name.endswith(".gguf") else packages.get(name)
+        path = _untuned(name) if name.endswith(".gguf") else packages.get(name)
         threads = max(1, (os.cpu_count() or 2) - 1)
         note(f"loading {path.name}")
         return LlamaServer(

@@ -16,6 +16,9 @@ from potstill.types import Struct
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+SUFFIX = ".gguf"
+STUDENT_KEY = "potstill.student"
+"""The metadata entry of a tuned student."""
 _CONTROL = 3
 """Token type of llama.cpp: a control token."""
 _LARGEST_COUNT = 1 << 24
@@ -45,6 +48,8 @@ class GgufInfo(Struct, frozen=True, kw_only=True):
     vocabulary: int | None
     tensors: int
     size_bytes: int
+    student: str | None = None
+    """What a tuned student says of itself (``tuned_file``), where the file is one."""
     control_tokens: tuple[str, ...] = ()
     """Pieces of text that the tokenizer reads as control (``<|im_end|>``): outside text must not hold them."""
 
@@ -106,6 +111,7 @@ class _Reader:
             licence=values.get("general.license"),
             context_tokens=values.get(f"{architecture}.context_length"),
             chat_template=values.get("tokenizer.chat_template"),
+            student=values.get(STUDENT_KEY),
             vocabulary=values.get("tokenizer.ggml.tokens"),
             tensors=tensors,
             size_bytes=self.size,

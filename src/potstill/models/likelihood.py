@@ -97,7 +97,7 @@ async def every_action(server: Completer, prompt: Tokens, actions: Mapping[str, 
     One after the other on purpose: another slot would have to read the whole prompt first.
     """
     tree = children(actions)
-    asker = _Asker(server, prompt, timeout_s)
+    asker = _Asker(server, prompt, tree, timeout_s)
     steps: dict[Tokens, float] = {}
     for node in sorted(tree):
         steps |= await asker.next_tokens(node, tree[node])
@@ -108,7 +108,7 @@ async def best_action(server: Completer, prompt: Tokens, actions: Mapping[str, T
     """The likeliest action only, best first: exact, and mostly a few evaluations however many actions there are."""
     tree = children(actions)
     ends = {tokens: action for action, tokens in reversed(list(actions.items()))}
-    asker = _Asker(server, prompt, timeout_s)
+    asker = _Asker(server, prompt, tree, timeout_s)
     order = count()
     queue: list[tuple[float, int, Tokens, bool]] = [(0.0, next(order), (), False)]
     while True:
@@ -125,23 +125,34 @@ async def best_action(server: Completer, prompt: Tokens, actions: Mapping[str, T
 class _Asker:
     """Asks for next-token distributions behind one prompt and keeps count."""
 
-    def __init__(self, server: Completer, prompt: Tokens, timeout_s: float) -> None:
+    def __init__(self, server: Completer, prompt: Tokens, tree: Mapping[Tokens, set[int]], timeout_s: float) -> None:
         self.server, self.prompt, self.timeout_s = server, prompt, timeout_s
+        self.tokens = sorted(set().union(*tree.values()))
         self.cached: int | None = None
         self.evaluations = self.evaluated = 0
 
     async def next_tokens(self, node: Tokens, wanted: set[int]) -> dict[Tokens, float]:
         """Log-probabilities of the wanted tokens after the prompt and ``node``, keyed by the longer beginning."""
-        top = await self._ask(node, {"n_probs": TOP})
+        top = await self._distribution(node, wanted)
         found = {token["id"]: token["logprob"] for token in top["top_logprobs"]}
         for token in sorted(wanted - found.keys()):
             forced = await self._ask(node, {"n_probs": 1, "logit_bias": [[token, FORCE]]})
-            if forced["id"] != token:
-                raise BadResponse(f"llama.cpp chose token {forced['id']} where {token} was forced.")
+            if forced is None or forced["id"] != token:
+                raise BadResponse(f"llama.cpp gave no log-probability of the token {token}, which was forced.")
             found[token] = forced["logprob"]
         return {(*node, token): found[token] for token in wanted}
 
-    async def _ask(self, node: Tokens, extra: dict[str, Any]) -> dict[str, Any]:
+    async def _distribution(self, node: Tokens, wanted: set[int]) -> dict[str, Any]:
+        """The likeliest tokens after ``node``. One that ends within a letter is kept back by the server, and its
+        alternatives with it: then a token of the actions is forced, which changes none of the numbers."""
+        forced = ({"logit_bias": [[token, FORCE]]} for token in (*sorted(wanted), *self.tokens))
+        for extra in ({}, *forced):
+            top = await self._ask(node, {"n_probs": TOP, **extra})
+            if top is not None:
+                return top
+        raise BadResponse("llama.cpp gave no log-probabilities for a token that it was asked to write.")
+
+    async def _ask(self, node: Tokens, extra: dict[str, Any]) -> dict[str, Any] | None:
         body = {
             "prompt": [*self.prompt, *node],
             "n_predict": 1,
@@ -153,15 +164,14 @@ class _Asker:
         events = await self.server.complete("/completion", body, self.timeout_s)
         first = next((event for event in events if event.get("completion_probabilities")), None)
         final = next((event for event in events if event.get("stop")), None)
-        if first is None or final is None:
-            raise BadResponse("llama.cpp gave no log-probabilities for a token that it was asked to write.")
+        if final is None:
+            raise BadResponse("llama.cpp ended its answer before it was complete. Try again.")
         timings = final["timings"]
         self.evaluations += 1
         self.evaluated += int(timings["prompt_n"])
         if self.cached is None:
             self.cached = int(timings["cache_n"])
-        token: dict[str, Any] = first["completion_probabilities"][0]
-        return token
+        return None if first is None else dict(first["completion_probabilities"][0])
 
     def scores(self, candidates: tuple[tuple[str, float], ...]) -> Scores:
         return Scores(

@@ -21,6 +21,7 @@ from potstill.errors import ConfigError, UnknownName, one_of
 from potstill.models import gguf, grammar, llama_answers, packages, templates
 from potstill.models.likelihood import best_action, drawn_replies, every_action
 from potstill.models.llama_server import CpuMeter, LlamaServer
+from potstill.models.tuned_file import refuse_tuned
 from potstill.protocols import Capabilities
 from potstill.types import (
     Answerer,
@@ -59,7 +60,36 @@ def open_local(
 
     >>> model = open_local("smollm2-135m")  # doctest: +SKIP
     """
-    info = gguf.inspect(find_weights(name_or_path))
+    path = find_weights(name_or_path)
+    refuse_tuned(path)
+    return loaded(
+        f"local:{name_or_path}",
+        gguf.inspect(path),
+        threads=threads,
+        context_tokens=context_tokens,
+        samples=samples,
+        template=template,
+        act_by=act_by,
+        score_mode=score_mode,
+        seed=seed,
+        timeout_s=timeout_s,
+    )
+
+
+def loaded(
+    name: str,
+    info: gguf.GgufInfo,
+    *,
+    threads: int | None = None,
+    context_tokens: int = 8192,
+    samples: int = 4,
+    template: TemplateChoice = "auto",
+    act_by: ActBy = "sample",
+    score_mode: ScoreMode = "full",
+    seed: int | None = None,
+    timeout_s: float = 600.0,
+) -> LocalModel:
+    """A GGUF file that was looked at, as the model of this name. Options and errors as of ``open_local``."""
     chosen = _template(template, info)
     one_of("way to act (act_by)", act_by, get_args(ActBy))
     one_of("score mode", score_mode, get_args(ScoreMode))
@@ -70,7 +100,6 @@ def open_local(
     if info.context_tokens is not None:
         context_tokens = min(context_tokens, info.context_tokens)
     server = LlamaServer(info.path, threads=threads or default_threads(), context_tokens=context_tokens, slots=samples)
-    name = f"local:{name_or_path}"
     return LocalModel(
         name, info, server, template=chosen, act_by=act_by, score_mode=score_mode, seed=seed, timeout_s=timeout_s
     )

@@ -43,7 +43,7 @@ def open_model(spec: str, **options: Any) -> Model:
     ``PROVIDER:URL#MODEL``      that provider's facts at another address
     ``local:NAME_OR_PATH``      llama.cpp in this process: a known name or a GGUF file
     ``torch:NAME_OR_PATH``      the same weights in PyTorch, fast at scoring actions (extra ``lm``)
-    ``tuned:FOLDER``            a language model that was tuned on a teacher's episodes (extra ``lm``)
+    ``tuned:PATH``              a language model that was tuned on a teacher's episodes: its folder or its export
     ``policy:FILE``             a small trained policy, run with numpy; chooses among admissible actions only
     ``rules:FILE[#STUDENT]``    certified rules, and whoever is asked where none answers (any model of this list)
     ``expert``                  the environment's own expert (options ``counter``, ``priced_as``)
@@ -87,8 +87,8 @@ def list_models() -> list[ModelKind]:
     models.append(ModelKind(spec="local:FILE.gguf", kind="local", description="any GGUF file"))
     torch = "a local model by name, file or folder in PyTorch: fast at scoring actions (extra lm)"
     models.append(ModelKind(spec="torch:NAME_OR_PATH", kind="local", description=torch))
-    tuned = "a language model tuned by 'distill weights --student lm' (extra lm)"
-    models.append(ModelKind(spec="tuned:FOLDER", kind="local", description=tuned))
+    tuned = "a language model tuned by 'distill weights --student lm' (extra lm), or its export to GGUF or CTranslate2"
+    models.append(ModelKind(spec="tuned:PATH", kind="local", description=tuned))
     policy = "a small trained policy, run with numpy: chooses among admissible actions only"
     models.append(ModelKind(spec="policy:FILE", kind="local", description=policy))
     rules = "certified rules (potstill distill rules), and a student where none answers: rules:FILE#policy:FILE"

@@ -70,6 +70,7 @@ class TorchEngine:
         self._new_cache: Any = transformers.DynamicCache
         config = self.model.config
         self.context_tokens = int(config.max_position_embeddings)
+        self.ends = token_ids(self.model.generation_config.eos_token_id)
         self._kinds = set(getattr(config, "layer_types", None) or ())
         self._window: int | None = getattr(config, "sliding_window", None)
         self._prefixes: list[Prefix] = []
@@ -226,6 +227,11 @@ class TorchEngine:
                 f"The prompt and its answer have up to {tokens} tokens, the model takes {self.context_tokens}. "
                 f"Shorten the prompt."
             )
+
+
+def token_ids(value: int | list[int] | None) -> set[int]:
+    """What a configuration says of the tokens that end an answer: none, one or several."""
+    return set() if value is None else {value} if isinstance(value, int) else set(value)
 
 
 def _digest(texts: Sequence[Sequence[int]]) -> bytes:

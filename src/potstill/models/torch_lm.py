@@ -14,27 +14,52 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from potstill.errors import ConfigError, ModelTimeout, ModelUnavailable, one_of
 from potstill.models import templates
 from potstill.models.convert import checkpoint, load_transformers
-from potstill.models.likelihood import drawn_replies, ranked
+from potstill.models.likelihood import Tokens, drawn_replies, ranked
 from potstill.models.llama_server import CpuMeter
 from potstill.models.lm_texts import LmTexts, TemplateChoice
 from potstill.models.local import default_threads, find_weights
 from potstill.models.packages import Progress
-from potstill.models.torch_engine import Check, TorchEngine, load_model, set_threads
-from potstill.models.tuned_file import STUDENT
+from potstill.models.torch_engine import Check, TorchEngine, load_model, set_threads, token_ids
+from potstill.models.tuned_file import refuse_tuned
 from potstill.protocols import Capabilities
 from potstill.types import Answerer, Call, Completion, FinishReason, Reply, Request, TokenLogprob, Usage
 
 T = TypeVar("T")
+
+
+class LmEngine(Protocol):
+    """Token ids in, log-probabilities and token ids out (``torch_engine``, ``ct2_engine``)."""
+
+    context_tokens: int
+    ends: set[int]
+    """Tokens that end an answer."""
+
+    def score(
+        self, prompt: Sequence[int], actions: Mapping[str, Tokens], check: Check
+    ) -> tuple[dict[Tokens, float], int]: ...
+
+    def decode(
+        self,
+        prompt: Sequence[int],
+        n: int,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        ended: Callable[[int, list[int]], bool],
+        check: Check,
+    ) -> tuple[list[list[tuple[int, float]]], int]: ...
+
+    def clear(self) -> None: ...
 
 
 class _Stopped(Exception):
@@ -64,8 +89,7 @@ def find_checkpoint(name_or_path: str | Path, *, progress: Progress | None = Non
     """The checkpoint folder of a known name, a GGUF file (converted once) or a folder that is one. Raises as above."""
     load_transformers()
     path = Path(name_or_path).expanduser()
-    if (path / STUDENT).is_file():
-        raise ConfigError(f"{path} is a tuned student: its prompts must be those that it learnt. Type: tuned:{path}")
+    refuse_tuned(path)
     return checkpoint(path if path.is_dir() else find_weights(name_or_path), progress=progress)
 
 
@@ -76,15 +100,14 @@ class TorchModel:
         self,
         name: str,
         texts: LmTexts,
-        engine: TorchEngine,
+        engine: LmEngine,
         *,
         seed: int | None = None,
         timeout_s: float = 600.0,
     ) -> None:
         self._name, self._texts, self._engine, self._timeout_s = name, texts, engine, timeout_s
         self.template, self._tokenizer = texts.template, texts.tokenizer
-        self._ends = set(_as_list(engine.model.generation_config.eos_token_id))
-        self._ends |= set(_as_list(self._tokenizer.eos_token_id))
+        self._ends = {*engine.ends, *token_ids(self._tokenizer.eos_token_id)}
         self._random = random.Random(seed)
         self._meter = CpuMeter()
         self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix="potstill-torch")
@@ -111,9 +134,9 @@ class TorchModel:
         if n < 1:
             raise ConfigError(f"n must be at least 1, got {n}.")
         if request.tools:
-            raise ConfigError("torch: models take no tools. Use the same model as local:.")
+            raise ConfigError(f"{self._name} takes no tools. Use a model as local: instead.")
         if any(message.images for message in request.messages):
-            raise ConfigError("torch: models read text only; the request holds images.")
+            raise ConfigError(f"{self._name} reads text only; the request holds images.")
         started, began, meter = time.time(), time.perf_counter(), self._meter.start()
         cpu_s = 0.0
         work = self._score if request.admissible else self._write
@@ -235,9 +258,3 @@ class TorchModel:
 
 def _usage(prompt: int, cached: int, written: int) -> Usage:
     return Usage(input_tokens=prompt, cache_read_tokens=cached, output_tokens=written, cache_reported=True)
-
-
-def _as_list(value: int | list[int] | None) -> list[int]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, int) else list(value)

@@ -1,8 +1,9 @@
-"""A language model that was tuned on a teacher's episodes: ``tuned:FOLDER``. Satisfies ``protocols.Model``.
+"""A language model that was tuned on a teacher's episodes: ``tuned:PATH``. Satisfies ``protocols.Model``.
 
-It is ``torch_lm`` with the folder's weights, and it keeps watch over its prompts: demonstrations, a playbook or other
-instructions than those that it learnt with are refused, unless it is told to take them. Such a prompt took a tuned
-SmolLM2-135M from 73 % of right choices to 34 %. What the folder says is ``tuned_file``'s. Needs the extra ``lm``.
+It runs in PyTorch as it was tuned, or in CTranslate2 or llama.cpp as it was exported, and it keeps watch over its
+prompts: demonstrations, a playbook or other instructions than those that it learnt with are refused, unless it is told
+to take them. Such a prompt took a tuned SmolLM2-135M from 73 % of right choices to 34 %. What a student says of itself
+is ``tuned_file``'s. Needs the extra ``lm``; a folder for CTranslate2 ``ct2``, a GGUF file ``local``.
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ from __future__ import annotations
 import importlib
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from potstill.errors import BadModelFile, ConfigError, MissingExtra
+from potstill.models import gguf, local
 from potstill.models.convert import load_transformers
 from potstill.models.lm_texts import LmTexts
-from potstill.models.local import default_threads
 from potstill.models.torch_engine import TorchEngine, load_model, set_threads
-from potstill.models.torch_lm import TorchModel, find_checkpoint
-from potstill.models.tuned_file import ALLOW, SCHEME, Tuned, check_files, read_tuned, weights_sha256
-from potstill.protocols import Capabilities
+from potstill.models.torch_lm import LmEngine, TorchModel, find_checkpoint
+from potstill.models.tuned_file import ALLOW, SCHEME, Engine, Tuned, check_files, read_tuned, weights_sha256
+from potstill.protocols import CandidateScorer, Capabilities, Model, TokenCounter
 from potstill.types import Completion, Request
+
+_CONTEXT_TOKENS = 2048
+"""Of an export that does not say how many it takes."""
 
 
 def open_tuned(
@@ -32,20 +36,44 @@ def open_tuned(
     seed: int | None = None,
     timeout_s: float = 600.0,
 ) -> TunedModel:
-    """Load a student. ``base``: where its base lies, if not where it lay when it was tuned.
+    """Load a student from its folder, or from the file or folder that it was exported to.
 
-    ``allow_demonstrations``: let prompts hold what it was not tuned with. Raises ``ConfigError`` for a folder without a
+    ``base``: where its base lies, if not where it lay when it was tuned; what was exported needs none.
+    ``allow_demonstrations``: let prompts hold what it was not tuned with. Raises ``ConfigError`` for a place without a
     student, ``BadModelFile`` for a changed file or another base, ``MissingExtra``.
     """
     found = Path(folder).expanduser()
     tuned = read_tuned(found)
-    load_transformers()
-    check_files(found, tuned)
-    set_threads(threads or default_threads())
-    model = load_model(found) if tuned.merged else with_adapter(load_model(_base(tuned, base)), found)
-    texts = LmTexts(found, "chat" if tuned.template == "chat" else "plain")
-    inner = TorchModel(f"{SCHEME}{folder}", texts, TorchEngine(model), seed=seed, timeout_s=timeout_s)
+    name, threads = f"{SCHEME}{folder}", threads or local.default_threads()
+    template: Literal["chat", "plain"] = "chat" if tuned.template == "chat" else "plain"
+    inner: _Inner
+    if tuned.engine is Engine.LLAMA_CPP:
+        told = gguf.inspect(found)
+        inner = local.loaded(
+            name, told, threads=threads, template=template, act_by="likelihood", seed=seed, timeout_s=timeout_s
+        )
+    else:
+        engine = _engine(found, tuned, base, threads)
+        inner = TorchModel(name, LmTexts(found, template), engine, seed=seed, timeout_s=timeout_s)
     return TunedModel(inner, tuned, allow=allow_demonstrations)
+
+
+def _engine(folder: Path, tuned: Tuned, base: str | None, threads: int) -> LmEngine:
+    if tuned.engine is Engine.CTRANSLATE2:
+        from potstill.models.ct2_engine import Ct2Engine, load_ctranslate2
+
+        load_ctranslate2()
+        check_files(folder, tuned)
+        return Ct2Engine(folder, threads, tuned.context_tokens or _CONTEXT_TOKENS)
+    load_transformers()
+    check_files(folder, tuned)
+    set_threads(threads)
+    return TorchEngine(whole_model(folder, tuned, base))
+
+
+def whole_model(folder: Path, tuned: Tuned, base: str | None = None) -> Any:
+    """A student's weights in PyTorch, adapters added. Raises as ``open_tuned``."""
+    return load_model(folder) if tuned.merged else with_adapter(load_model(_base(tuned, base)), folder)
 
 
 def with_adapter(model: Any, folder: Path) -> Any:
@@ -86,10 +114,18 @@ def _base(tuned: Tuned, named: str | None) -> Path:
     return folder
 
 
+class _Inner(Model, CandidateScorer, TokenCounter, Protocol):
+    """What a student is underneath."""
+
+    def tokenize(self, text: str) -> tuple[int, ...]: ...
+
+    async def render(self, request: Request) -> str: ...
+
+
 class TunedModel:
     """A loaded student."""
 
-    def __init__(self, model: TorchModel, tuned: Tuned, *, allow: bool = False) -> None:
+    def __init__(self, model: _Inner, tuned: Tuned, *, allow: bool = False) -> None:
         self._model, self._allow = model, allow
         self.tuned = tuned
 

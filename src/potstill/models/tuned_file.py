@@ -1,17 +1,20 @@
-"""What a tuned language model's folder says of itself: its base, how it was spoken to, and what every file must be.
+"""What a tuned language model says of itself: its base, how it was spoken to, and what every file must be.
 
-``student.json`` is read without PyTorch, so that a run is refused before anything is loaded. Knows the folder. Does
-not load weights (``tuned``) and does not train them (``distill.weights.lm``).
+It stands in ``student.json`` of a folder, or in a metadata entry of an exported GGUF file, and is read without PyTorch,
+so that a run is refused before anything is loaded. Knows where it stands. Does not load weights (``tuned``), does not
+train them (``distill.weights.lm``) and does not export them (``distill.weights.lm.exporting``).
 """
 
 from __future__ import annotations
 
 import hashlib
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
 from potstill.errors import NOT_JSON, BadModelFile, ConfigError
+from potstill.models import gguf
 from potstill.types import Struct
 
 STUDENT = "student.json"
@@ -20,6 +23,16 @@ VERSION = 1
 SCHEME = "tuned:"
 ALLOW = "allow_demonstrations"
 """The option of a tuned student that lets demonstrations and playbooks into its prompt all the same."""
+
+
+class Engine(StrEnum):
+    """What runs a student's weights."""
+
+    TORCH = "torch"
+    """An adapter or whole weights, in float32."""
+    CTRANSLATE2 = "ctranslate2"
+    LLAMA_CPP = "llama.cpp"
+    """One GGUF file."""
 
 
 class Base(Struct, frozen=True, kw_only=True):
@@ -45,6 +58,7 @@ class Tuned(Struct, frozen=True, kw_only=True):
     format: str = FORMAT
     version: int = VERSION
     base: Base
+    engine: Engine = Engine.TORCH
     merged: bool = False
     """The folder holds whole weights; else an adapter in PEFT's format, which needs the base."""
     template: str
@@ -55,37 +69,61 @@ class Tuned(Struct, frozen=True, kw_only=True):
     voice: Voice
     demonstrations: int = 0
     """How many stood in each of its prompts; 0: it was tuned without any."""
+    context_tokens: int | None = None
+    """Tokens that it takes, prompt and answer; None where its weights say so."""
     files: dict[str, str]
-    """SHA-256 of every other file of the folder."""
+    """SHA-256 of every other file of the folder; a GGUF file has none beside it."""
 
 
-def read_tuned(folder: Path) -> Tuned:
-    """What the folder says. Raises ``ConfigError`` for one that holds no tuned student, ``BadModelFile``."""
-    path = folder / STUDENT
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"{folder} holds no tuned student ({STUDENT}: {error.strerror}). Type for example: "
-            "potstill distill weights --student lm --base smollm2-135m --out student-lm"
-        ) from None
+def read_tuned(path: Path) -> Tuned:
+    """What a folder or a GGUF file says. Raises ``ConfigError`` where there is no tuned student, ``BadModelFile``."""
+    where, text = _said(path)
     try:
         tuned = msgspec.json.decode(text, type=Tuned)
     except NOT_JSON as error:
-        raise BadModelFile(f"{path} is damaged: {error}. Train the student again.") from None
+        raise BadModelFile(f"{where} is damaged: {error}. Train the student again.") from None
     if tuned.format != FORMAT or not 1 <= tuned.version <= VERSION:
         raise BadModelFile(
-            f"{path} is '{tuned.format}' version {tuned.version}; this potstill reads '{FORMAT}' version 1 to "
+            f"{where} is '{tuned.format}' version {tuned.version}; this potstill reads '{FORMAT}' version 1 to "
             f"{VERSION}."
         )
     return tuned
+
+
+def _said(path: Path) -> tuple[str, bytes]:
+    """Where a student speaks of itself, and the JSON there."""
+    if path.suffix == gguf.SUFFIX:
+        student = gguf.inspect(path).student
+        if student is None:
+            raise ConfigError(f"{path} holds no tuned student: it is another GGUF file. Type: local:{path}")
+        return f"The entry '{gguf.STUDENT_KEY}' of {path}", student.encode()
+    try:
+        return str(path / STUDENT), (path / STUDENT).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{path} holds no tuned student ({STUDENT}: {error.strerror}). Type for example: "
+            "potstill distill weights --student lm --base smollm2-135m --out student-lm"
+        ) from None
+
+
+def place_of(spec: str) -> Path:
+    """The folder or file that ``tuned:PATH`` (or ``PATH``) names."""
+    return Path(spec.removeprefix(SCHEME)).expanduser()
 
 
 def tuned_of(spec: str | None) -> Tuned | None:
     """What the student that a spec names was tuned with; None where it is another kind of model. Raises as above."""
     if spec is None or not spec.startswith(SCHEME):
         return None
-    return read_tuned(Path(spec.removeprefix(SCHEME)).expanduser())
+    return read_tuned(place_of(spec))
+
+
+def refuse_tuned(path: Path) -> None:
+    """Raises ``ConfigError`` for a tuned student's folder or file, which is opened with its prompts only;
+    ``BadModelFile`` for a broken GGUF file."""
+    file = path.suffix == gguf.SUFFIX and not path.is_dir()
+    if (file and gguf.inspect(path).student is not None) or (path / STUDENT).is_file():
+        raise ConfigError(f"{path} is a tuned student: its prompts must be those that it learnt. Type: {SCHEME}{path}")
 
 
 def check_files(folder: Path, tuned: Tuned) -> None:

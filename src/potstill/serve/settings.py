@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from potstill.models.tuned_file import SCHEME
 from potstill.trajectories.exchange import Actions
 from potstill.types import Struct
 
@@ -78,9 +79,20 @@ class Model(Struct, frozen=True, kw_only=True):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     """None: as the upstream has it."""
     tuned: str | None = None
-    """The folder of the student that is served there, where it was tuned (``distill weights --student lm``)."""
+    """The student that is served there, where it was tuned (``distill weights --student lm``): its folder, or a file
+    that it was exported to. Without upstream and model this process runs it itself: for students only."""
     allow_demonstrations: bool = False
     """Show a tuned student what it was not tuned with."""
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this process is the model, so that no upstream is asked."""
+        return bool(self.policy) or (self.tuned is not None and not self.upstream)
+
+    @property
+    def title(self) -> str:
+        """What it is, for people and records."""
+        return self.policy or self.model or f"{SCHEME}{self.tuned}"
 
 
 class Cascade(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from potstill.errors import ConfigError, one_of
-from potstill.models.tuned_file import SCHEME, read_tuned
+from potstill.models.tuned_file import SCHEME, place_of, read_tuned
 from potstill.record.offers import checked as check_actions
 from potstill.serve.admin_key import is_loopback
 from potstill.serve.clients.problems import CHAT
@@ -94,19 +94,17 @@ def from_flags(
     upstream, model = _spec("teacher", teacher, dialect, key_env)
     upstreams, models = [upstream], [Model(name="teacher", upstream="teacher", model=model)] if model else []
     if student is not None:
-        one, name = _spec("student", student, "openai-chat", None)
-        if not name:
-            raise ConfigError(f"The student '{student}' names no model. Type: --student {student}#MODEL")
-        upstreams.append(one)
-        models.append(
-            Model(
-                name="student",
-                upstream="student",
-                model=name,
-                tuned=tuned,
-                allow_demonstrations=allow_demonstrations,
-            )
-        )
+        told = Model(name="student", tuned=tuned, allow_demonstrations=allow_demonstrations)
+        if student.startswith(SCHEME):
+            if tuned is not None:
+                raise ConfigError(f"--student {student} says what the student is. Leave --tuned {tuned} away.")
+            models.append(msgspec.structs.replace(told, tuned=student.removeprefix(SCHEME)))
+        else:
+            one, name = _spec("student", student, "openai-chat", None)
+            if not name:
+                raise ConfigError(f"The student '{student}' names no model. Type: --student {student}#MODEL")
+            upstreams.append(one)
+            models.append(msgspec.structs.replace(told, upstream="student", model=name))
     if not model:
         if student is not None:
             raise ConfigError(f"With a student, the teacher needs a model's name. Type: --teacher {teacher}#MODEL")
@@ -150,7 +148,7 @@ def checked(settings: Gateway, where: str) -> Gateway:
         _check_upstream(upstream, settings, where)
     for model in settings.models:
         _check_model(model, where)
-        if model.policy:
+        if model.runs_here:
             continue
         _check_fields(model, next((one for one in settings.upstreams if one.name == model.upstream), None), where)
         one_of(f"upstream (of the model '{model.name}' in {where})", model.upstream, upstreams)
@@ -184,30 +182,36 @@ def checked(settings: Gateway, where: str) -> Gateway:
 
 
 def _check_model(model: Model, where: str) -> None:
-    """A policy is a file, everything else a name at an upstream."""
+    """A policy and a tuned student may be run here, everything else is a name at an upstream."""
     if model.policy and (model.upstream or model.model):
         raise ConfigError(
             f"{where}: the model '{model.name}' is the policy {model.policy}, which this process runs itself. Leave "
             "upstream and model out."
         )
-    if not model.policy and not (model.upstream and model.model):
+    if not model.runs_here and not (model.upstream and model.model):
         raise ConfigError(
             f"{where}: the model '{model.name}' has no {'upstream' if model.model else 'model'}. Write: upstream = "
-            '"NAME" and model = "NAME", or policy = "FILE" for a trained policy.'
+            '"NAME" and model = "NAME", or policy = "FILE" for a trained policy, or tuned = "PATH" for a tuned model.'
+        )
+    if model.tuned is not None and model.runs_here and model.model:
+        raise ConfigError(
+            f"{where}: the model '{model.name}' has tuned = \"{model.tuned}\" and a model without an upstream. Leave "
+            "model out to have this process run it, or name the upstream that serves it."
         )
 
 
 def _check_policies(route: Route, models: Sequence[Model], where: str) -> None:
-    policies = {model.name for model in models if model.policy}
+    ours = {model.name: model for model in models if model.runs_here}
     at = f"{where}: the route '{route.name}'"
-    if route.teacher in policies:
+    if route.teacher in ours:
+        kind = "policy" if ours[route.teacher].policy else "tuned model"
         raise ConfigError(
-            f"{at} has the policy '{route.teacher}' as teacher; a policy answers only what lists its actions, so it "
+            f"{at} has the {kind} '{route.teacher}' as teacher; it is run here and answers only what it learnt, so it "
             "can be the student alone."
         )
     if route.actions is not None:
         check_actions(route.actions, at)
-    elif route.student in policies:
+    elif route.student in ours and ours[route.student].policy:
         raise ConfigError(
             f"{at} has the policy '{route.student}' as student, and does not say where its requests list the actions. "
             'Write for example: actions = { tool = "act", argument = "action" }'
@@ -219,12 +223,24 @@ def _check_tuned(route: Route, settings: Gateway, where: str) -> None:
     student = next((model for model in settings.models if model.name == route.student), None)
     if student is None or student.tuned is None:
         return
-    tuned = read_tuned(Path(student.tuned).expanduser())
+    tuned = read_tuned(place_of(student.tuned))
     shown = "a playbook" if route.playbook.name else "demonstrations" if route.context.k else None
+    at = f"{where}: the route '{route.name}'"
+    if route.actions is not None and student.runs_here:
+        if shown is not None:
+            raise ConfigError(
+                f"{at} shows its student {shown}, and {student.title} weighs the listed actions after goal, history "
+                "and observation alone. Leave it out, or leave actions out and let it write."
+            )
+        if tuned.voice.reasoning != "none":
+            raise ConfigError(
+                f"{at} has actions to weigh, and {student.title} was tuned to reason before it acts. Leave actions out "
+                "and let it write."
+            )
     if shown is None or student.allow_demonstrations or (tuned.demonstrations and not route.playbook.name):
         return
     raise ConfigError(
-        f"{where}: the route '{route.name}' shows its student {shown}, and {student.tuned} was tuned without: that "
+        f"{at} shows its student {shown}, and {student.tuned} was tuned without: that "
         "made a tuned SmolLM2-135M half as good. Leave it out, or say allow_demonstrations = true of the model "
         f"'{student.name}' (or type: --allow-demonstrations)."
     )
@@ -304,11 +320,7 @@ def _spec(role: str, spec: str, dialect_name: str, key_env: str | None) -> tuple
     spec = spec.removeprefix("http:") if spec.startswith(("http:http://", "http:https://")) else spec
     url, _, model = spec.partition("#")
     if spec.startswith(SCHEME):
-        folder = spec.removeprefix(SCHEME)
-        raise ConfigError(
-            f"The gateway asks the {role} over HTTP. Serve the weights of {folder} (distill weights --merged) with an "
-            f"OpenAI-compatible server, and type: --{role} http://HOST:PORT/v1#MODEL --tuned {folder}"
-        )
+        raise ConfigError(f"{spec} can be the student alone: the {role} is asked over HTTP. Type: --student {spec}")
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"The {role} '{spec}' is no address. Type: --{role} http://HOST:PORT/v1#MODEL")
     pass_key = key_env is None and role == "teacher"

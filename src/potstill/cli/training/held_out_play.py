@@ -52,11 +52,12 @@ def player_of(
     count: int,
     seed: int,
     playing: Mapping[str, Any],
+    **more: Any,
 ) -> Player:
-    """Plays ``tasks_of`` the same. Raises ``ConfigError`` where none is there."""
+    """Plays ``tasks_of`` the same; ``more`` goes to the player. Raises ``ConfigError`` where none is there."""
     from potstill.distill.weights.train.playing import Player
 
-    return Player(environment, tasks_of(environment, splits, held_out, count, seed, playing), **playing)
+    return Player(environment, tasks_of(environment, splits, held_out, count, seed, playing), **playing, **more)
 
 
 def player_in(

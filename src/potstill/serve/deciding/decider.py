@@ -38,6 +38,7 @@ from potstill.serve.deciding.policies import PolicyAsk, policies_of
 from potstill.serve.deciding.shadow import Compared, Job, ShadowQueue, compare, teachers_reply
 from potstill.serve.deciding.showing import Showed, Showing, nothing
 from potstill.serve.deciding.student import answer_of, not_for_student
+from potstill.serve.deciding.tuned import TunedAsk, tuned_students
 from potstill.serve.deciding.validity import ValidAnswers
 from potstill.serve.rollout.stages import POLL_S, Assigned, Stages, StateStore
 from potstill.serve.rollout.trust import Trust, trust_of
@@ -88,6 +89,7 @@ class GatewayDecider:
         self._failed, self._may_spend = failed, may_spend
         self.trusts = {route.name: trust_of(route, settings) for route in settings.routes}
         self._policies = policies_of(settings)
+        self._tuned = tuned_students(settings)
         self.warnings = tuple(text for trust in self.trusts.values() for text in trust.warnings)
         self.stages = Stages(self.trusts, state_store, clock)
         self.costs = Costs(prices, {one.name: one.n_shares_prompt for one in settings.upstreams})
@@ -134,6 +136,8 @@ class GatewayDecider:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
         self.beginnings.close()
+        for student in self._tuned.values():
+            await student.aclose()
         await self.kept.aclose()
         await self.stages.aclose()
 
@@ -277,7 +281,10 @@ class GatewayDecider:
         return await weigh(student, shown.prompt, rule, policy, state, tried=repeats, teacher=teacher)
 
     def _asks(self, trust: Trust, prompt: Prompt, said: Mapping[str, Any]) -> Ask:
-        """Who is asked for the student: its upstream, or the policy that this process runs."""
+        """Who is asked for the student: its upstream, or the tuned model or policy that this process runs."""
+        tuned = self._tuned.get(trust.route.student or "")
+        if tuned is not None:
+            return TunedAsk(tuned, trust.route.actions, prompt, said)
         policy = self._policies.get(trust.route.student or "")
         if policy is None or trust.route.actions is None:
             return self._ask

@@ -19,7 +19,7 @@ from potstill.record.offers import answer_parts, offer_of
 from potstill.serve.seams import Asked
 from potstill.serve.settings import Gateway, Model
 from potstill.trajectories.exchange import Actions, Upstream
-from potstill.types import Answerer, FinishReason, Request, Usage
+from potstill.types import Answerer, Completion, FinishReason, Request, Usage
 from potstill.wire.events import Event
 from potstill.wire.neutral import Answer, Choice, Prompt, ToolUse
 
@@ -63,32 +63,41 @@ class PolicyAsk:
             seed=prompt.seed,
         )
         completion = await self._policy.sample(request, n)
-        call = completion.calls[0]
-        asked = Upstream(
-            model=model.policy,
-            upstream="",
-            answerer=Answerer.STUDENT,
-            dialect="",
-            price_as=model.price_as or FREE,
-            started_at=call.started_at,
-            latency_s=call.latency_s,
-            status=200,
-            n=n,
-            raw_usage=_usage(call.usage),
-        )
-        told(asked)
-        choices = tuple(self._choice(reply.text) for reply in completion.replies)
-        answer = Answer(id=f"policy-{uuid.uuid4().hex}", model=model.name, choices=choices, created=call.started_at)
-        usage = msgspec.structs.replace(answer, usage=call.usage, raw_usage=asked.raw_usage)
-        return [Asked(answer=usage, call=asked, candidates=completion.replies[0].candidates)]
+        choices = tuple(chosen(reply.text, self._actions) for reply in completion.replies)
+        return [answered(model, model.policy, completion, choices, told)]
 
     def stream(self, model: Model, prompt: Prompt) -> AsyncIterator[Event]:
         raise ModelError("a policy's choice is one word of the client's own: it is not streamed")
 
-    def _choice(self, listed: str) -> Choice:
-        parts = answer_parts(listed, self._actions, "call_0")
-        called = isinstance(parts[0], ToolUse)
-        return Choice(parts=parts, finish=FinishReason.TOOL_CALLS if called else FinishReason.STOP)
+
+def chosen(listed: str, actions: Actions) -> Choice:
+    """A listed action as a choice of the client's dialect."""
+    parts = answer_parts(listed, actions, "call_0")
+    called = isinstance(parts[0], ToolUse)
+    return Choice(parts=parts, finish=FinishReason.TOOL_CALLS if called else FinishReason.STOP)
+
+
+def answered(
+    model: Model, named: str, completion: Completion, choices: tuple[Choice, ...], told: Callable[[Upstream], None]
+) -> Asked:
+    """What a model of this process said, as an upstream's answer. ``named``: how its calls call it."""
+    call = completion.calls[0]
+    asked = Upstream(
+        model=named,
+        upstream="",
+        answerer=Answerer.STUDENT,
+        dialect="",
+        price_as=model.price_as or FREE,
+        started_at=call.started_at,
+        latency_s=sum(one.latency_s for one in completion.calls),
+        status=200,
+        n=len(choices),
+        raw_usage=_usage(call.usage),
+    )
+    told(asked)
+    answer = Answer(id=f"student-{uuid.uuid4().hex}", model=model.name, choices=choices, created=call.started_at)
+    usage = msgspec.structs.replace(answer, usage=call.usage, raw_usage=asked.raw_usage)
+    return Asked(answer=usage, call=asked, candidates=completion.replies[0].candidates)
 
 
 def _usage(usage: Usage | None) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ import msgspec
 from potstill.decide import Policy, PolicyKind, Signal, agreement_rule
 from potstill.decide.rollout import RolloutPlan
 from potstill.errors import ConfigError, one_of
+from potstill.models.tuned_file import place_of, read_tuned
 from potstill.serve.settings import Gateway, Mode, Model, Route
 from potstill.types import EscalationMode, Struct
 
@@ -111,13 +112,19 @@ def _check_playbook(route: Route) -> None:
 
 
 def _check_signal(route: Route, student: Model | None) -> None:
-    """A calibration of votes says nothing about a policy's own probability."""
-    if student is not None and student.policy and route.cascade.calibration:
+    """A calibration of votes says nothing about a student's own probability."""
+    if student is not None and _weighs(route, student) and route.cascade.calibration:
+        kind = "policy" if student.policy else "tuned model"
         raise ConfigError(
-            f"Route '{route.name}' has a calibration, which is of votes, and its student is the policy "
-            f"{student.policy}, whose probability decides. Leave calibration out and write threshold = 0.9, or the "
-            "share that you want it to be sure of."
+            f"Route '{route.name}' has a calibration, which is of votes, and its student is the {kind} "
+            f"{student.policy or student.tuned}, whose probability decides. Leave calibration out and write threshold "
+            "= 0.9, or the share that you want it to be sure of."
         )
+
+
+def _weighs(route: Route, student: Model | None) -> bool:
+    """Whether the student weighs what the client lists, instead of writing answers that vote."""
+    return student is not None and student.runs_here and (bool(student.policy) or route.actions is not None)
 
 
 def _policy(route: Route, found: Calibrated | None, student: Model | None) -> Policy:
@@ -136,7 +143,7 @@ def _policy(route: Route, found: Calibrated | None, student: Model | None) -> Po
         mode=EscalationMode(cascade.mode),
         samples=cascade.samples if samples is None else samples,
         threshold=cascade.threshold if threshold is None else threshold,
-        signal=Signal.LIKELIHOOD if student is not None and student.policy else Signal.VOTES,
+        signal=Signal.LIKELIHOOD if _weighs(route, student) else Signal.VOTES,
         temperature=cascade.temperature,
         rule=cascade.rule,
         keep_steps=cascade.keep_steps,
@@ -155,6 +162,8 @@ def _digest(route: Route, found: Calibrated | None, student: Model | None) -> st
     told: list[Any] = [route.student, cascade.samples, cascade.threshold, cascade.temperature, cascade.rule, found]
     if student is not None and student.policy:
         told.append(_file_digest(student.policy))
+    if student is not None and student.tuned and student.runs_here:
+        told.append(msgspec.to_builtins(read_tuned(place_of(student.tuned))))
     return hashlib.blake2b(msgspec.json.encode(told), digest_size=8).hexdigest()
 
 

@@ -85,7 +85,7 @@ def write(
             lineage.write_beside(partial / STUDENT, told, key)
             sha256 = lineage.read(partial / STUDENT).sha256
             size = sum(found.stat().st_size for found in partial.iterdir())
-            _put(partial, path)
+            put_folder(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Written(path=str(path), size_bytes=size, tuned=tuned, manifest_sha256=sha256)
@@ -100,7 +100,7 @@ def _weights(folder: Path, network: LmNetwork, base: Path | None) -> None:
         whole.save_pretrained(str(folder))
 
 
-def _put(partial: Path, path: Path) -> None:
+def put_folder(partial: Path, path: Path) -> None:
     """Durable first, then named. A kill between the two renames leaves the old folder whole, as ``.NAME.before``."""
     for found in partial.iterdir():
         with found.open("rb") as file:

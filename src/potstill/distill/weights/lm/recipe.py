@@ -12,6 +12,7 @@ from potstill.distill.weights.train.config import TrainConfig
 from potstill.errors import ConfigError, one_of
 from potstill.models.tuned_file import Voice
 from potstill.run.arms import Agent, Reasoning
+from potstill.run.voice import agent_of
 from potstill.types import Struct
 
 TAUGHT = (SpanKind.TEXT, SpanKind.REASONING)
@@ -64,12 +65,3 @@ class LmRecipe(Struct, frozen=True, kw_only=True):
     def agent(self) -> Agent:
         """As the episode loop speaks to the student."""
         return agent_of(self.voice)
-
-
-def agent_of(voice: Voice) -> Agent:
-    """The agent that writes the prompts of a student with this voice."""
-    return Agent(
-        reasoning=Reasoning(voice.reasoning),
-        history_turns=voice.history_turns,
-        list_admissible=voice.list_admissible,
-    )

@@ -28,11 +28,14 @@ from potstill.envs.registry import describe, factory
 from potstill.envs.worker import WorkerPool
 from potstill.errors import ConfigError
 from potstill.models.policy import PolicyModel, Reader, reader_of
-from potstill.run.arms import Arm
+from potstill.protocols import Model
+from potstill.run.arms import Agent, Arm
 from potstill.run.runner import Resources, RunConfig, run_episodes
 from potstill.types import Past, Situation, Task, Trajectory
 
 NAME = "policy:in-training"
+SILENT = Agent()
+"""A policy reads no prompt."""
 
 
 class Player:
@@ -43,9 +46,19 @@ class Player:
     """
 
     def __init__(
-        self, environment: str, tasks: Sequence[Task], *, max_steps: int | None = None, jobs: int = 1, **options: Any
+        self,
+        environment: str,
+        tasks: Sequence[Task],
+        *,
+        max_steps: int | None = None,
+        jobs: int = 1,
+        agent: Agent = SILENT,
+        **options: Any,
     ) -> None:
-        """``options`` are the environment's. Raises ``ConfigError`` for no task, and as ``envs.registry`` does."""
+        """``agent``: how a language model is spoken to. ``options`` are the environment's.
+
+        Raises ``ConfigError`` for no task, and as ``envs.registry`` does.
+        """
         if not tasks:
             raise ConfigError("There is no task to play.")
         world = describe(environment, **options)
@@ -55,7 +68,7 @@ class Player:
             run_id="in-training",
             environment=environment,
             split=tasks[0].split,
-            arms=(Arm(name="student", policy=deciding),),
+            arms=(Arm(name="student", policy=deciding, student_agent=agent),),
             n=len(self._tasks),
             max_steps=max_steps or world.max_steps,
             instructions=world.instructions,
@@ -98,8 +111,12 @@ class Player:
         return self._played(policy, cast(Ranker, _Answering(side)))
 
     def _played(self, policy: Policy, network: Reader) -> Outcomes:
+        return self.outcomes_by(PolicyModel(NAME, policy, network))
+
+    def outcomes_by(self, student: Model) -> Outcomes:
+        """The same for any model, which stays open."""
         kept = _Kept()
-        resources = Resources(recorder=kept, lease=self._pool.lease, student=PolicyModel(NAME, policy, network))
+        resources = Resources(recorder=kept, lease=self._pool.lease, student=student)
         self._runner.run(run_episodes(self._config, self._tasks, resources, jobs=self._jobs))
         return kept.outcomes
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from potstill.distill.weights import lineage
+from potstill.models.tuned_file import STUDENT, Base, Tuned, Voice, file_sha256
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -33,6 +37,27 @@ def tiny_checkpoint(
     )  # fmt: skip
     transformers.LlamaForCausalLM(config).save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+def tiny_student(folder: Path, instructions: str, **fields: Any) -> Path:
+    """The tiny model as a student of whole weights that saw no training, with a lineage; ``fields`` of ``Tuned``."""
+    return as_student(tiny_checkpoint(folder), instructions, **fields)
+
+
+def as_student(folder: Path, instructions: str, **fields: Any) -> Path:
+    """A checkpoint's folder, which says from now on that it is a student."""
+    tuned = Tuned(
+        base=Base(name="tiny", sha256="0" * 64),
+        merged=True,
+        template="chat",
+        environment="house-rules",
+        instructions=instructions,
+        voice=Voice(history_turns=0),
+        files={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
+    )
+    (folder / STUDENT).write_bytes(msgspec.json.encode(msgspec.structs.replace(tuned, **fields)))
+    lineage.write_beside(folder / STUDENT, lineage.Manifest(kind="tuned-lm"))
     return folder
 
 
