@@ -1,0 +1,252 @@
+"""Learning on (``distill retrain``): a drift that is planted, labels that are poisoned, and what is forgotten, by seed.
+
+    python bench/weights_continual.py [--seeds 3] [--n 60]
+
+Everything is done by the commands that a user types, and then the policies play test tasks that nobody learnt from.
+
+``drift``: a student knows the orders of a house without rules (house-rules, another house each seed). Then the house
+has three rules, and its expert's new episodes are learnt from: by ``retrain`` (new and old decisions, each half of the
+weight), by ``retrain`` on the new ones alone, and by a fresh student on the new ones alone, each for as many gradient
+steps. What was known does not hold any more (``--forget-old``).
+
+``poison``: what was promoted then gets episodes whose actions are wrong everywhere and which say that they succeeded:
+judged by play, and judged by the labels, which are as wrong (``retrain`` without ``--play`` warns of this).
+
+``forgetting``: a student of minigrid's PickInOrder gets episodes of PutTwo, with its old decisions and without them.
+Both are judged on new and on old tasks. Candidates that are not promoted are played, too: that is what the gate kept
+away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import _results
+from potstill.distill.weights.continual import versions
+from potstill.distill.weights.train.playing import Player
+from potstill.edge.policy import open_policy
+from potstill.envs.registry import open_source
+from potstill.measure.statistics import paired_difference, wilson_by_task
+from potstill.trajectories import Store
+from potstill.types import Action, Trajectory
+
+WORK = _results.ROOT / "bench" / ".work" / "weights_continual"
+TRAIN = ("--patience", 0, "--learning-rate", 0.004, "--threads", 1, "--batch", 32)
+Outcomes = dict[tuple[str, int], float]
+"""(test task, seed of the bench) -> whether it was done."""
+
+
+class Results:
+    """Rows as they come, and what was played, by scene, recipe and kind of tasks."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.played: dict[tuple[str, str, str], Outcomes] = {}
+
+    def add(self, scene: str, recipe: str, seed: int, played: dict[str, Outcomes], said: dict[str, Any]) -> None:
+        kept = ("promoted", "steps", "cpu_s", "new_decisions", "old_decisions", "overruled", "judged_by")
+        shares = {f"success_{tasks}": share(outcomes) for tasks, outcomes in played.items()}
+        told = {name: said[name] for name in kept if name in said}
+        self.rows.append({"scene": scene, "recipe": recipe, "seed": seed, **shares, **told})
+        print(self.rows[-1], flush=True)
+        for tasks, outcomes in played.items():
+            self.played.setdefault((scene, recipe, tasks), {}).update(outcomes)
+
+    def pooled(self) -> list[dict[str, Any]]:
+        """A row for each scene and recipe over its seeds; the interval's clusters are the seeds."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        for (scene, recipe, tasks), outcomes in self.played.items():
+            of = [row for row in self.rows if (row["scene"], row["recipe"]) == (scene, recipe)]
+            row = found.setdefault((scene, recipe), {"scene": scene, "recipe": recipe, "seed": None})
+            row |= {f"success_{tasks}": share(outcomes), f"success_{tasks}_ci": interval(outcomes)}
+            if "promoted" in of[0]:
+                row["promotions"] = f"{sum(one['promoted'] for one in of)} of {len(of)}"
+        return list(found.values())
+
+    def difference(self, scene: str, tasks: str, of: str, against: str) -> dict[str, Any]:
+        found = paired_difference(self.played[scene, of, tasks], self.played[scene, against, tasks])
+        assert found is not None, "both played the same tasks"
+        told = {"difference": found.difference, "difference_ci": found.difference_ci}
+        return {"scene": scene, "tasks": tasks, "of": of, "against": against, "n": found.n, **told}
+
+
+def share(outcomes: Outcomes) -> float:
+    return sum(outcomes.values()) / len(outcomes)
+
+
+def interval(outcomes: Outcomes) -> list[float] | None:
+    seeds = sorted({seed for _, seed in outcomes})
+    by_seed = [[value for (_, one), value in outcomes.items() if one == seed] for seed in seeds]
+    found = wilson_by_task([round(sum(values)) for values in by_seed], [len(values) for values in by_seed])
+    return None if found is None else list(found)
+
+
+def main() -> None:
+    options = parsed()
+    results = Results()
+    for seed in range(options.seeds):
+        folder = WORK / f"seed-{seed}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        house(results, folder, seed, options.n)
+        rooms(results, folder, seed, options.n)
+    differences = [
+        results.difference("drift", "new", REPLAY, "before"),
+        results.difference("drift", "new", REPLAY, ALONE),
+        results.difference("drift", "new", REPLAY, ANEW),
+        results.difference("forgetting", "old", REPLAY, ALONE),
+        results.difference("forgetting", "old", REPLAY, "before"),
+        results.difference("forgetting", "new", REPLAY, ALONE),
+    ]
+    extra = {"differences": differences, "written_at": time.strftime("%Y-%m-%d", time.gmtime())}
+    rows = [*results.rows, *results.pooled()]
+    _results.write("weights_continual", rows, n=options.n, seeds=range(options.seeds), extra=extra)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="houses and students")
+    parser.add_argument("--n", type=int, default=60, help="test tasks of each kind that each policy plays")
+    return parser.parse_args()
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def potstill(*words: object) -> dict[str, Any]:
+    """A command of ours with ``--json``; progress goes to stderr as always. Exit code 1: it was not promoted."""
+    command = [sys.executable, "-m", "potstill", *map(str, words), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode not in (0, 1) or not done.stdout:
+        done.check_returncode()
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def record(db: Path, env: str, n: int, world: Sequence[object], seed: int = 0) -> Path:
+    if not db.exists():
+        words = ("--env", env, "--split", "train", "--n", n, "--teacher", "expert", "--run", db.stem, "--seed", seed)
+        potstill("distill", "context", *words, *world, "--db", db)
+    return db
+
+
+def copied(student: Path, name: str) -> Path:
+    """The student with the folder of its training, to be retrained apart from others."""
+    folder = student.parent / name
+    folder.mkdir()
+    shutil.copy(student, folder)
+    shutil.copytree(f"{student}.training", folder / f"{student.name}.training")
+    return folder / student.name
+
+
+def candidate(student: Path, said: dict[str, Any]) -> Path:
+    """What a retraining made, promoted or not."""
+    return versions.file_of(student, said["version"])
+
+
+def played(file: Path, env: str, world: dict[str, Any], n: int, seed: int) -> Outcomes:
+    """The first ``n`` test tasks, by the file as it acts."""
+    tasks = open_source(env, **world).tasks("test")[:n]
+    with Player(env, tasks, **world) as player:
+        return {(task, seed): float(won) for (task, _), won in player.outcomes(open_policy(file)).items()}
+
+
+def words_of(world: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(word for name, value in world.items() for word in ("--option", f"{name}={value}"))
+
+
+# --- scenes ---------------------------------------------------------------------------------------------------------
+
+REPLAY, ALONE, ANEW = "retrained, new and old", "retrained, new alone", "a fresh student, new alone"
+HOUSE, STEPS = "house-rules", 150
+
+
+def house(results: Results, folder: Path, seed: int, n: int) -> None:
+    """Drift, then poison."""
+    calm, ruled = ({"rules_seed": seed, "rules": rules, "train": 300} for rules in (0, 3))
+    student, before = folder / "house.policy", record(folder / "before.db", HOUSE, 60, words_of(calm))
+    fresh = record(folder / "new.db", HOUSE, 200, words_of(ruled))
+    small = ("--width", 16, "--held-out", 0.3, "--seed", seed, *TRAIN, "--steps", STEPS)
+    potstill("distill", "weights", *small, "--out", student, "--db", before)
+
+    def test(file: Path) -> dict[str, Outcomes]:
+        return {"new": played(file, HOUSE, ruled, n, seed)}
+
+    results.add("drift", "before", seed, test(student), {})
+    judged = ("--play", 40, "--margin", 0.05, "--forget-old", "--seed", seed, *words_of(ruled))
+    learn = (*TRAIN, "--steps", STEPS, *judged)
+    old = {}
+    for name, share_of_new in ((REPLAY, 0.5), (ALONE, 1.0)):
+        old[name] = copied(student, f"drift-{share_of_new}")
+        said = potstill("distill", "retrain", old[name], "--db", fresh, *learn, "--new-share", share_of_new)
+        results.add("drift", name, seed, test(candidate(old[name], said)), said)
+    anew = folder / "anew.policy"
+    said = potstill("distill", "weights", *small, "--out", anew, "--db", fresh)
+    results.add("drift", ANEW, seed, test(anew), {"steps": said["steps"], "cpu_s": said["cpu_s"]})
+
+    promoted = old[REPLAY]
+    results.add("poison", "before", seed, test(promoted), {})
+    lies = poisoned(record(folder / "more.db", HOUSE, 120, words_of(ruled), seed=1), folder / "lies.db")
+    by_labels = ("--margin", 0.05, "--forget-old", "--seed", seed, *TRAIN, "--steps", STEPS)
+    for name, words in (("lies, judged by play", learn), ("lies, judged by labels", by_labels)):
+        said = potstill("distill", "retrain", promoted, "--db", lies, *words)
+        results.add("poison", name, seed, test(candidate(promoted, said)), said)
+
+
+def poisoned(good: Path, bad: Path) -> Path:
+    """The same episodes with the last of what is listed done first, the last but one later: it leads nowhere, and is
+    said to be a success."""
+    with Store.read(good) as episodes, Store.open(bad) as lies:
+        for episode in episodes.select():
+            lies.append(lying(episode))
+    return bad
+
+
+def lying(episode: Trajectory) -> Trajectory:
+    steps = []
+    for number, step in enumerate(episode.steps):
+        listed = step.observation.admissible or ()
+        lie = Action(text=listed[-2 if number else -1]) if listed else step.action
+        steps.append(msgspec.structs.replace(step, action=lie))
+    return msgspec.structs.replace(episode, steps=tuple(steps))
+
+
+OLD, NEW = "PickInOrder", "PutTwo"
+ROOM_STEPS, ROOM_WORLDS = 500, 250
+
+
+def rooms(results: Results, folder: Path, seed: int, n: int) -> None:
+    """Forgetting. The episodes are the same for all seeds, the students are not."""
+    old, new, both = ({"level": level, "train": ROOM_WORLDS} for level in (OLD, NEW, f"{OLD},{NEW}"))
+    known, fresh = (
+        record(WORK / f"{world['level']}-{ROOM_WORLDS}.db", "minigrid", ROOM_WORLDS, words_of(world))
+        for world in (old, new)
+    )
+    student = folder / "rooms.policy"
+    small = ("--width", 32, "--held-out", 0.4, "--seed", seed, *TRAIN, "--steps", ROOM_STEPS)
+    potstill("distill", "weights", *small, "--out", student, "--db", known)
+
+    def test(file: Path) -> dict[str, Outcomes]:
+        return {kind: played(file, "minigrid", world, n, seed) for kind, world in (("new", new), ("old", old))}
+
+    results.add("forgetting", "before", seed, test(student), {})
+    judged = ("--play", 100, "--margin", 0.1, "--seed", seed, *words_of(both))
+    for name, share_of_new in ((REPLAY, 0.5), (ALONE, 1.0)):
+        learner = copied(student, f"rooms-{share_of_new}")
+        learn = (*TRAIN, "--steps", ROOM_STEPS, *judged, "--new-share", share_of_new)
+        said = potstill("distill", "retrain", learner, "--db", fresh, *learn)
+        results.add("forgetting", name, seed, test(candidate(learner, said)), said)
+
+
+if __name__ == "__main__":
+    main()
