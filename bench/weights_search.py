@@ -16,6 +16,7 @@ weights, of which those are kept that agree best on the held-out orders. How muc
 from __future__ import annotations
 
 import argparse
+import importlib
 import tempfile
 import time
 from collections.abc import Sequence
@@ -59,6 +60,7 @@ class Trained(NamedTuple):
 
 def main() -> None:
     options = parsed()
+    importlib.import_module("optuna")  # at nobody's expense
     found: dict[str, ways.Scores] = {}
     told: dict[str, list[dict[str, float]]] = {}
     searches: list[dict[str, Any]] = []
