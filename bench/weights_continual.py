@@ -9,7 +9,7 @@ has three rules, and its expert's new episodes are learnt from: by ``retrain`` (
 weight), by ``retrain`` on the new ones alone, and by a fresh student on the new ones alone, each for as many gradient
 steps. What was known does not hold any more (``--forget-old``).
 
-``poison``: what was promoted then gets episodes whose actions are wrong everywhere and which say that they succeeded:
+``poison``: what learnt the new ones alone then gets episodes whose actions are wrong everywhere, said to be successes:
 judged by play, and judged by the labels, which are as wrong (``retrain`` without ``--play`` warns of this).
 
 ``forgetting``: a student of minigrid's PickInOrder gets episodes of PutTwo, with its old decisions and without them.
@@ -100,6 +100,11 @@ def main() -> None:
         folder.mkdir(parents=True)
         house(results, folder, seed, options.n)
         rooms(results, folder, seed, options.n)
+        write(options, results, seed + 1)
+
+
+def write(options: argparse.Namespace, results: Results, seeds: int) -> None:
+    """After every seed: what is there so far."""
     differences = [
         results.difference("drift", "new", REPLAY, "before"),
         results.difference("drift", "new", REPLAY, ALONE),
@@ -110,7 +115,7 @@ def main() -> None:
     ]
     extra = {"differences": differences, "written_at": time.strftime("%Y-%m-%d", time.gmtime())}
     rows = [*results.rows, *results.pooled()]
-    _results.write("weights_continual", rows, n=options.n, seeds=range(options.seeds), extra=extra)
+    _results.write("weights_continual", rows, n=options.n, seeds=range(seeds), extra=extra)
 
 
 def parsed() -> argparse.Namespace:
@@ -194,18 +199,18 @@ def house(results: Results, folder: Path, seed: int, n: int) -> None:
     said = potstill("distill", "weights", *small, "--out", anew, "--db", fresh)
     results.add("drift", ANEW, seed, test(anew), {"steps": said["steps"], "cpu_s": said["cpu_s"]})
 
-    promoted = old[REPLAY]
+    promoted = old[ALONE]
     results.add("poison", "before", seed, test(promoted), {})
     lies = poisoned(record(folder / "more.db", HOUSE, 120, words_of(ruled), seed=1), folder / "lies.db")
     by_labels = ("--margin", 0.05, "--forget-old", "--seed", seed, *TRAIN, "--steps", STEPS)
     for name, words in (("lies, judged by play", learn), ("lies, judged by labels", by_labels)):
-        said = potstill("distill", "retrain", promoted, "--db", lies, *words)
-        results.add("poison", name, seed, test(candidate(promoted, said)), said)
+        told = copied(promoted, name.rpartition(" ")[2])
+        said = potstill("distill", "retrain", told, "--db", lies, *words)
+        results.add("poison", name, seed, test(candidate(told, said)), said)
 
 
 def poisoned(good: Path, bad: Path) -> Path:
-    """The same episodes with the last of what is listed done first, the last but one later: it leads nowhere, and is
-    said to be a success."""
+    """The same episodes with the next action in the list instead of the expert's, still said to be successes."""
     with Store.read(good) as episodes, Store.open(bad) as lies:
         for episode in episodes.select():
             lies.append(lying(episode))
@@ -214,10 +219,10 @@ def poisoned(good: Path, bad: Path) -> Path:
 
 def lying(episode: Trajectory) -> Trajectory:
     steps = []
-    for number, step in enumerate(episode.steps):
-        listed = step.observation.admissible or ()
-        lie = Action(text=listed[-2 if number else -1]) if listed else step.action
-        steps.append(msgspec.structs.replace(step, action=lie))
+    for step in episode.steps:
+        listed = list(step.observation.admissible or [step.action.text])
+        lie = listed[(listed.index(step.action.text) + 1) % len(listed)]
+        steps.append(msgspec.structs.replace(step, action=Action(text=lie)))
     return msgspec.structs.replace(episode, steps=tuple(steps))
 
 

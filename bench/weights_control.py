@@ -66,21 +66,26 @@ class Tempered(Module):
 def main() -> None:
     options = parsed()
     rows: list[dict[str, Any]] = []
-    pool = ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"))
-    for game in (_control.GAMES[name] for name in options.games):
-        act, policy = _control.teacher_of(game, options.teachers)
-        theirs = _control.returns(game, act, episodes=options.episodes)
-        rows.append(teacher_row(game, theirs, policy))
-        recipes = LOSSES if policy is not None else {"hard": LOSSES["hard"]}
-        for width in WIDTHS[game.name]:
-            for recipe in recipes:
-                given = [(options, game.name, width, recipe, seed) for seed in range(options.seeds)]
-                made = list(pool.map(student, *zip(*given, strict=True)))
-                told = [{**one, **_control.against([played], theirs, game)} for one, played in made]
-                pooled = _control.against([played for _, played in made], theirs, game)
-                rows += [*told, {**shared(told), **pooled, "seed": None}]
-                write(options, rows)
-                print(f"{game.name} {width} {recipe}: {pooled['return']:.1f}, kept {pooled['kept']:.4f}", flush=True)
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        for name in options.games:
+            measured(options, _control.GAMES[name], pool, rows)
+
+
+def measured(options: argparse.Namespace, game: Game, pool: ProcessPoolExecutor, rows: list[dict[str, Any]]) -> None:
+    """The teacher's row and those of every recipe, written as they come."""
+    act, policy = _control.teacher_of(game, options.teachers)
+    theirs = _control.returns(game, act, episodes=options.episodes)
+    rows.append(teacher_row(game, theirs, policy))
+    recipes = LOSSES if policy is not None else {"hard": LOSSES["hard"]}
+    for width in WIDTHS[game.name]:
+        for recipe in recipes:
+            given = [(options, game.name, width, recipe, seed) for seed in range(options.seeds)]
+            made = list(pool.map(student, *zip(*given, strict=True)))
+            told = [{**one, **_control.against([played], theirs, game)} for one, played in made]
+            pooled = _control.against([played for _, played in made], theirs, game)
+            rows += [*told, {**shared(told), **pooled, "seed": None}]
+            write(options, rows)
+            print(f"{game.name} {width} {recipe}: {pooled['return']:.1f}, kept {pooled['kept']:.4f}", flush=True)
 
 
 def parsed() -> argparse.Namespace:

@@ -75,13 +75,22 @@ def main() -> None:
             numbers["agreement"] = ways.agreement(trained.student, test)
             told.setdefault(recipe, []).append({**numbers, "parameters": trained.student.prepared.parameters})
             print(seed, recipe, told[recipe][-1], flush=True)
+        write(options, found, told, searches)
+
+
+def write(
+    options: argparse.Namespace,
+    found: dict[str, ways.Scores],
+    told: dict[str, list[dict[str, float]]],
+    searches: list[dict[str, Any]],
+) -> None:
+    """After every house: what is there so far."""
     rows = [ways.row(recipe, scores, **means(told[recipe])) for recipe, scores in found.items()]
     twins = [recipe for recipe in found if recipe != SEARCH]
     differences = [ways.difference("search", SEARCH, found[SEARCH], twin, found[twin]) for twin in twins]
     extra = {"differences": differences, "searches": searches, "orders": options.orders, "trials": options.trials}
     extra["written_at"] = time.strftime("%Y-%m-%d", time.gmtime())
-    houses = range(FIRST_HOUSE, FIRST_HOUSE + options.seeds)
-    _results.write("weights_search", rows, n=options.test, seeds=houses, extra=extra)
+    _results.write("weights_search", rows, n=options.test, seeds=[one["seed"] for one in searches], extra=extra)
 
 
 def parsed() -> argparse.Namespace:
