@@ -20,10 +20,10 @@ away.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +32,7 @@ from typing import Any
 import msgspec
 
 import _results
+from potstill.cli.main import main as main_of
 from potstill.distill.weights.continual import versions
 from potstill.distill.weights.train.playing import Player
 from potstill.edge.policy import open_policy
@@ -129,12 +130,15 @@ def parsed() -> argparse.Namespace:
 
 
 def potstill(*words: object) -> dict[str, Any]:
-    """A command of ours with ``--json``; progress goes to stderr as always. Exit code 1: it was not promoted."""
-    command = [sys.executable, "-m", "potstill", *map(str, words), "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode not in (0, 1) or not done.stdout:
-        done.check_returncode()
-    result: dict[str, Any] = json.loads(done.stdout)
+    """A command of ours with ``--json``, in this process; progress goes to stderr. Exit code 1: not promoted."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        try:
+            main_of([*map(str, words), "--json"])
+        except SystemExit as ended:
+            if ended.code not in (0, 1):
+                raise
+    result: dict[str, Any] = json.loads(said.getvalue())
     return result
 
 
