@@ -12,9 +12,8 @@ steps. What was known does not hold any more (``--forget-old``).
 ``poison``: what learnt the new ones alone then gets episodes whose actions are wrong everywhere, said to be successes:
 judged by play, and judged by the labels, which are as wrong (``retrain`` without ``--play`` warns of this).
 
-``forgetting``: a student of minigrid's PickInOrder gets episodes of PutTwo, with its old decisions and without them.
-Both are judged on new and on old tasks. Candidates that are not promoted are played, too: that is what the gate kept
-away.
+``forgetting``: the student of the house without rules gets the orders of another house, with its old decisions and
+without them, and is judged on both. Candidates that are not promoted are played, too: that is what the gate kept away.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from potstill.trajectories import Store
 from potstill.types import Action, Trajectory
 
 WORK = _results.ROOT / "bench" / ".work" / "weights_continual"
-TRAIN = ("--patience", 0, "--learning-rate", 0.004, "--threads", 1, "--batch", 32)
+TRAIN = ("--patience", 0, "--learning-rate", 0.004, "--threads", 1, "--batch", 32, "--steps", 150)
 Outcomes = dict[tuple[str, int], float]
 """(test task, seed of the bench) -> whether it was done."""
 
@@ -94,18 +94,12 @@ def interval(outcomes: Outcomes) -> list[float] | None:
 
 def main() -> None:
     options = parsed()
-    results = Results()
-    for seed in range(options.seeds):
-        folder = WORK / f"seed-{seed}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        house(results, folder, seed, options.n)
-        rooms(results, folder, seed, options.n)
-        write(options, results, seed + 1)
-
-
-def write(options: argparse.Namespace, results: Results, seeds: int) -> None:
-    """After every seed: what is there so far."""
+    results, seeds = Results(), range(options.seeds)
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        for one in pool.map(one_seed, seeds, [options.n] * options.seeds):
+            results.rows += one.rows
+            for key, outcomes in one.played.items():
+                results.played.setdefault(key, {}).update(outcomes)
     differences = [
         results.difference("drift", "new", REPLAY, "before"),
         results.difference("drift", "new", REPLAY, ALONE),
@@ -116,13 +110,14 @@ def write(options: argparse.Namespace, results: Results, seeds: int) -> None:
     ]
     extra = {"differences": differences, "written_at": time.strftime("%Y-%m-%d", time.gmtime())}
     rows = [*results.rows, *results.pooled()]
-    _results.write("weights_continual", rows, n=options.n, seeds=range(seeds), extra=extra)
+    _results.write("weights_continual", rows, n=options.n, seeds=seeds, extra=extra)
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="houses and students")
     parser.add_argument("--n", type=int, default=60, help="test tasks of each kind that each policy plays")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, a process each")
     return parser.parse_args()
 
 
@@ -142,10 +137,9 @@ def potstill(*words: object) -> dict[str, Any]:
     return result
 
 
-def record(db: Path, env: str, n: int, world: Sequence[object], seed: int = 0) -> Path:
-    if not db.exists():
-        words = ("--env", env, "--split", "train", "--n", n, "--teacher", "expert", "--run", db.stem, "--seed", seed)
-        potstill("distill", "context", *words, *world, "--db", db)
+def record(db: Path, n: int, world: World, seed: int = 0) -> Path:
+    words = ("--env", HOUSE, "--split", "train", "--n", n, "--teacher", "expert", "--run", db.stem, "--seed", seed)
+    potstill("distill", "context", *words, *words_of(world), "--db", db)
     return db
 
 
@@ -163,54 +157,79 @@ def candidate(student: Path, said: dict[str, Any]) -> Path:
     return versions.file_of(student, said["version"])
 
 
-def played(file: Path, env: str, world: dict[str, Any], n: int, seed: int) -> Outcomes:
+def played(file: Path, world: World, n: int, seed: int) -> Outcomes:
     """The first ``n`` test tasks, by the file as it acts."""
-    tasks = open_source(env, **world).tasks("test")[:n]
-    with Player(env, tasks, **world) as player:
+    tasks = open_source(HOUSE, **world).tasks("test")[:n]
+    with Player(HOUSE, tasks, **world) as player:
         return {(task, seed): float(won) for (task, _), won in player.outcomes(open_policy(file)).items()}
 
 
-def words_of(world: dict[str, Any]) -> tuple[str, ...]:
+def words_of(world: World) -> tuple[str, ...]:
     return tuple(word for name, value in world.items() for word in ("--option", f"{name}={value}"))
 
 
 # --- scenes ---------------------------------------------------------------------------------------------------------
 
 REPLAY, ALONE, ANEW = "retrained, new and old", "retrained, new alone", "a fresh student, new alone"
-HOUSE, STEPS = "house-rules", 150
+HOUSE = "house-rules"
+OTHER = 1000
+"""What separates the numbers of a seed's two houses."""
+World = dict[str, Any]
+"""Options of the environment."""
 
 
-def house(results: Results, folder: Path, seed: int, n: int) -> None:
-    """Drift, then poison."""
+def one_seed(seed: int, n: int) -> Results:
+    folder, results = WORK / f"seed-{seed}", Results()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     calm, ruled = ({"rules_seed": seed, "rules": rules, "train": 300} for rules in (0, 3))
-    student, before = folder / "house.policy", record(folder / "before.db", HOUSE, 60, words_of(calm))
-    fresh = record(folder / "new.db", HOUSE, 200, words_of(ruled))
-    small = ("--width", 16, "--held-out", 0.3, "--seed", seed, *TRAIN, "--steps", STEPS)
-    potstill("distill", "weights", *small, "--out", student, "--db", before)
+    student, before = folder / "house.policy", record(folder / "before.db", 150, calm)
+    potstill("distill", "weights", *small(seed), "--out", student, "--db", before)
+    promoted = drift(results, student, ruled, seed, n)
+    poison(results, promoted, ruled, seed, n)
+    forgetting(results, student, calm, seed, n)
+    return results
+
+
+def small(seed: int) -> tuple[object, ...]:
+    """How a student is trained from fresh weights."""
+    return ("--width", 16, "--held-out", 0.3, "--seed", seed, *TRAIN)
+
+
+def drift(results: Results, student: Path, ruled: World, seed: int, n: int) -> Path:
+    """Gives what learnt the new episodes alone."""
+    fresh, judged = record(student.parent / "new.db", 200, ruled), play_judges(ruled, seed)
 
     def test(file: Path) -> dict[str, Outcomes]:
-        return {"new": played(file, HOUSE, ruled, n, seed)}
+        return {"new": played(file, ruled, n, seed)}
 
     results.add("drift", "before", seed, test(student), {})
-    judged = ("--play", 40, "--margin", 0.05, "--forget-old", "--seed", seed, *words_of(ruled))
-    learn = (*TRAIN, "--steps", STEPS, *judged)
-    old = {}
+    learners = {}
     for name, share_of_new in ((REPLAY, 0.5), (ALONE, 1.0)):
-        old[name] = copied(student, f"drift-{share_of_new}")
-        said = potstill("distill", "retrain", old[name], "--db", fresh, *learn, "--new-share", share_of_new)
-        results.add("drift", name, seed, test(candidate(old[name], said)), said)
-    anew = folder / "anew.policy"
-    said = potstill("distill", "weights", *small, "--out", anew, "--db", fresh)
+        learners[name] = copied(student, f"drift-{share_of_new}")
+        learn = (*TRAIN, *judged, "--new-share", share_of_new)
+        said = potstill("distill", "retrain", learners[name], "--db", fresh, *learn)
+        results.add("drift", name, seed, test(candidate(learners[name], said)), said)
+    anew = student.with_name("anew.policy")
+    said = potstill("distill", "weights", *small(seed), "--out", anew, "--db", fresh)
     results.add("drift", ANEW, seed, test(anew), {"steps": said["steps"], "cpu_s": said["cpu_s"]})
+    return learners[ALONE]
 
-    promoted = old[ALONE]
-    results.add("poison", "before", seed, test(promoted), {})
-    lies = poisoned(record(folder / "more.db", HOUSE, 120, words_of(ruled), seed=1), folder / "lies.db")
-    by_labels = ("--margin", 0.05, "--forget-old", "--seed", seed, *TRAIN, "--steps", STEPS)
-    for name, words in (("lies, judged by play", learn), ("lies, judged by labels", by_labels)):
-        told = copied(promoted, name.rpartition(" ")[2])
-        said = potstill("distill", "retrain", told, "--db", lies, *words)
-        results.add("poison", name, seed, test(candidate(told, said)), said)
+
+def play_judges(world: World, seed: int) -> tuple[object, ...]:
+    return ("--play", 40, "--margin", 0.05, "--forget-old", "--seed", seed, *words_of(world))
+
+
+def poison(results: Results, student: Path, ruled: World, seed: int, n: int) -> None:
+    """Lies about the house as it is now, learnt alone."""
+    folder = student.parent.parent
+    lies = poisoned(record(folder / "more.db", 120, ruled, seed=1), folder / "lies.db")
+    by_labels = ("--margin", 0.05, "--forget-old", "--seed", seed)
+    results.add("poison", "before", seed, {"new": played(student, ruled, n, seed)}, {})
+    for name, words in (("lies, judged by play", play_judges(ruled, seed)), ("lies, judged by labels", by_labels)):
+        told = copied(student, name.rpartition(" ")[2])
+        said = potstill("distill", "retrain", told, "--db", lies, *TRAIN, *words, "--new-share", 1)
+        results.add("poison", name, seed, {"new": played(candidate(told, said), ruled, n, seed)}, said)
 
 
 def poisoned(good: Path, bad: Path) -> Path:
@@ -230,29 +249,19 @@ def lying(episode: Trajectory) -> Trajectory:
     return msgspec.structs.replace(episode, steps=tuple(steps))
 
 
-OLD, NEW = "PickInOrder", "PutTwo"
-ROOM_STEPS, ROOM_WORLDS = 500, 250
-
-
-def rooms(results: Results, folder: Path, seed: int, n: int) -> None:
-    """Forgetting. The episodes are the same for all seeds, the students are not."""
-    old, new, both = ({"level": level, "train": ROOM_WORLDS} for level in (OLD, NEW, f"{OLD},{NEW}"))
-    known, fresh = (
-        record(WORK / f"{world['level']}-{ROOM_WORLDS}.db", "minigrid", ROOM_WORLDS, words_of(world))
-        for world in (old, new)
-    )
-    student = folder / "rooms.policy"
-    small = ("--width", 32, "--held-out", 0.4, "--seed", seed, *TRAIN, "--steps", ROOM_STEPS)
-    potstill("distill", "weights", *small, "--out", student, "--db", known)
+def forgetting(results: Results, student: Path, calm: World, seed: int, n: int) -> None:
+    """The same student gets the orders of another house, in which other things are to be done in other words."""
+    other = {**calm, "rules_seed": seed + OTHER}
+    fresh = record(student.parent / "other.db", 150, other)
 
     def test(file: Path) -> dict[str, Outcomes]:
-        return {kind: played(file, "minigrid", world, n, seed) for kind, world in (("new", new), ("old", old))}
+        return {"new": played(file, other, n, seed), "old": played(file, calm, n, seed)}
 
     results.add("forgetting", "before", seed, test(student), {})
-    judged = ("--play", 100, "--margin", 0.1, "--seed", seed, *words_of(both))
+    judged = ("--play", 40, "--margin", 0.15, "--seed", seed, *words_of(other))
     for name, share_of_new in ((REPLAY, 0.5), (ALONE, 1.0)):
-        learner = copied(student, f"rooms-{share_of_new}")
-        learn = (*TRAIN, "--steps", ROOM_STEPS, *judged, "--new-share", share_of_new)
+        learner = copied(student, f"forgetting-{share_of_new}")
+        learn = (*TRAIN, *judged, "--new-share", share_of_new)
         said = potstill("distill", "retrain", learner, "--db", fresh, *learn)
         results.add("forgetting", name, seed, test(candidate(learner, said)), said)
 
