@@ -63,7 +63,7 @@ def main() -> None:
         teacher = taught(options, seed)
         files.append({"recipe": "as trained", "seed": seed, **measured(teacher, teacher, options)})
         played.setdefault("as trained", {})[seed] = play(options, teacher)
-        for chain in chains(options):
+        for chain in [one for one in chains(options) if one.name in (options.chains or [one.name])]:
             out = WORK / f"{teacher.stem}-{chain.name.replace(', ', '-').replace(' ', '')}-{options.steps}.policy"
             found = compressed(options, teacher, out, chain, seed)
             stages += [{"recipe": chain.name, "seed": seed, **row} for row in found["stages"]]
@@ -85,6 +85,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--agreement", type=float, default=0.9, help="floor of each stage")
     parser.add_argument("--kl", type=float, default=0.1, help="floor of each stage, nats")
     parser.add_argument("--n", type=int, default=60, help="test tasks")
+    parser.add_argument("--chains", nargs="+", metavar="NAME", help="only these, such as 'distil 64, int8'")
     return parser.parse_args()
 
 
