@@ -12,8 +12,10 @@ steps. What was known does not hold any more (``--forget-old``).
 ``poison``: what learnt the new ones alone then gets episodes whose actions are wrong everywhere, said to be successes:
 judged by play, and judged by the labels, which are as wrong (``retrain`` without ``--play`` warns of this).
 
-``forgetting``: the student of the house without rules gets the orders of another house, with its old decisions and
-without them, and is judged on both. Candidates that are not promoted are played, too: that is what the gate kept away.
+``forgetting``: a student of the house with rules gets orders of a night shift, another word in the goal, in which the
+next action in the list is right, with its old decisions and without them. Held-out decisions of both judge, for nights
+cannot be played. Candidates that are not promoted are played, too: that is what the gate kept away.
+Whatever is measured is kept in the result file by its scene.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import io
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -41,8 +44,23 @@ from potstill.measure.statistics import paired_difference, wilson_by_task
 from potstill.trajectories import Store
 from potstill.types import Action, Trajectory
 
+NAME = "weights_continual"
 WORK = _results.ROOT / "bench" / ".work" / "weights_continual"
 TRAIN = ("--patience", 0, "--learning-rate", 0.004, "--threads", 1, "--batch", 32, "--steps", 150)
+SCENES = ("drift", "poison", "forgetting")
+REPLAY, ALONE, ANEW = "retrained, new and old", "retrained, new alone", "a fresh student, new alone"
+HOUSE = "house-rules"
+World = dict[str, Any]
+"""Options of the environment."""
+PAIRS = (
+    ("drift", "new", REPLAY, "before"),
+    ("drift", "new", REPLAY, ALONE),
+    ("drift", "new", REPLAY, ANEW),
+    ("poison", "new", "lies, judged by labels", "before"),
+    ("forgetting", "old", REPLAY, ALONE),
+    ("forgetting", "old", REPLAY, "before"),
+)
+"""Scene, kind of tasks, and the two whose difference is told."""
 Outcomes = dict[tuple[str, int], float]
 """(test task, seed of the bench) -> whether it was done."""
 
@@ -55,7 +73,17 @@ class Results:
         self.played: dict[tuple[str, str, str], Outcomes] = {}
 
     def add(self, scene: str, recipe: str, seed: int, played: dict[str, Outcomes], said: dict[str, Any]) -> None:
-        kept = ("promoted", "steps", "cpu_s", "new_decisions", "old_decisions", "overruled", "judged_by")
+        kept = (
+            "promoted",
+            "steps",
+            "cpu_s",
+            "new_decisions",
+            "old_decisions",
+            "overruled",
+            "judged_by",
+            "agreement_new",
+            "agreement_old",
+        )
         shares = {f"success_{tasks}": share(outcomes) for tasks, outcomes in played.items()}
         told = {name: said[name] for name in kept if name in said}
         self.rows.append({"scene": scene, "recipe": recipe, "seed": seed, **shares, **told})
@@ -96,27 +124,35 @@ def main() -> None:
     options = parsed()
     results, seeds = Results(), range(options.seeds)
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        for one in pool.map(one_seed, seeds, [options.n] * options.seeds):
+        for one in pool.map(one_seed, seeds, [options.n] * options.seeds, [options.scenes] * options.seeds):
             results.rows += one.rows
             for key, outcomes in one.played.items():
                 results.played.setdefault(key, {}).update(outcomes)
-    differences = [
-        results.difference("drift", "new", REPLAY, "before"),
-        results.difference("drift", "new", REPLAY, ALONE),
-        results.difference("drift", "new", REPLAY, ANEW),
-        results.difference("forgetting", "old", REPLAY, ALONE),
-        results.difference("forgetting", "old", REPLAY, "before"),
-        results.difference("forgetting", "new", REPLAY, ALONE),
-    ]
-    extra = {"differences": differences, "written_at": time.strftime("%Y-%m-%d", time.gmtime())}
-    rows = [*results.rows, *results.pooled()]
-    _results.write("weights_continual", rows, n=options.n, seeds=seeds, extra=extra)
+    write(options, results)
+
+
+def write(options: argparse.Namespace, results: Results) -> None:
+    """Replace the rows of these scenes, and keep the others'."""
+    path = _results.RESULTS / f"{NAME}.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": [], "differences": []}
+    kept = {
+        name: [row for row in before[name] if row["scene"] not in options.scenes] for name in ("rows", "differences")
+    }
+    now = {"command": _results.command(), "commit": _results.commit()}
+    extra = {
+        "measured": {**before.get("measured", {}), **dict.fromkeys(options.scenes, now)},
+        "differences": [*kept["differences"], *(results.difference(*of) for of in PAIRS if of[0] in options.scenes)],
+        "written_at": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+    rows = [*kept["rows"], *results.rows, *results.pooled()]
+    _results.write(NAME, rows, n=options.n, seeds=range(options.seeds), extra=extra)
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="houses and students")
     parser.add_argument("--n", type=int, default=60, help="test tasks of each kind that each policy plays")
+    parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES))
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, a process each")
     return parser.parse_args()
 
@@ -138,14 +174,16 @@ def potstill(*words: object) -> dict[str, Any]:
 
 
 def record(db: Path, n: int, world: World, seed: int = 0) -> Path:
-    words = ("--env", HOUSE, "--split", "train", "--n", n, "--teacher", "expert", "--run", db.stem, "--seed", seed)
-    potstill("distill", "context", *words, *words_of(world), "--db", db)
+    if not db.exists():
+        words = ("--env", HOUSE, "--split", "train", "--n", n, "--teacher", "expert", "--run", db.stem, "--seed", seed)
+        potstill("distill", "context", *words, *words_of(world), "--db", db)
     return db
 
 
 def copied(student: Path, name: str) -> Path:
     """The student with the folder of its training, to be retrained apart from others."""
     folder = student.parent / name
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     shutil.copy(student, folder)
     shutil.copytree(f"{student}.training", folder / f"{student.name}.training")
@@ -170,24 +208,21 @@ def words_of(world: World) -> tuple[str, ...]:
 
 # --- scenes ---------------------------------------------------------------------------------------------------------
 
-REPLAY, ALONE, ANEW = "retrained, new and old", "retrained, new alone", "a fresh student, new alone"
-HOUSE = "house-rules"
-OTHER = 1000
-"""What separates the numbers of a seed's two houses."""
-World = dict[str, Any]
-"""Options of the environment."""
 
-
-def one_seed(seed: int, n: int) -> Results:
+def one_seed(seed: int, n: int, scenes: Sequence[str]) -> Results:
+    """``poison`` and ``forgetting`` begin with what ``drift`` left in the folder."""
     folder, results = WORK / f"seed-{seed}", Results()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     calm, ruled = ({"rules_seed": seed, "rules": rules, "train": 300} for rules in (0, 3))
-    student, before = folder / "house.policy", record(folder / "before.db", 150, calm)
-    potstill("distill", "weights", *small(seed), "--out", student, "--db", before)
-    promoted = drift(results, student, ruled, seed, n)
-    poison(results, promoted, ruled, seed, n)
-    forgetting(results, student, calm, seed, n)
+    student = folder / "house.policy"
+    if "drift" in scenes:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        potstill("distill", "weights", *small(seed), "--out", student, "--db", record(folder / "before.db", 150, calm))
+        drift(results, student, ruled, seed, n)
+    if "poison" in scenes:
+        poison(results, folder / f"drift-{1.0}" / student.name, ruled, seed, n)
+    if "forgetting" in scenes:
+        forgetting(results, folder / "anew.policy", ruled, seed, n)
     return results
 
 
@@ -196,8 +231,7 @@ def small(seed: int) -> tuple[object, ...]:
     return ("--width", 16, "--held-out", 0.3, "--seed", seed, *TRAIN)
 
 
-def drift(results: Results, student: Path, ruled: World, seed: int, n: int) -> Path:
-    """Gives what learnt the new episodes alone."""
+def drift(results: Results, student: Path, ruled: World, seed: int, n: int) -> None:
     fresh, judged = record(student.parent / "new.db", 200, ruled), play_judges(ruled, seed)
 
     def test(file: Path) -> dict[str, Outcomes]:
@@ -213,7 +247,6 @@ def drift(results: Results, student: Path, ruled: World, seed: int, n: int) -> P
     anew = student.with_name("anew.policy")
     said = potstill("distill", "weights", *small(seed), "--out", anew, "--db", fresh)
     results.add("drift", ANEW, seed, test(anew), {"steps": said["steps"], "cpu_s": said["cpu_s"]})
-    return learners[ALONE]
 
 
 def play_judges(world: World, seed: int) -> tuple[object, ...]:
@@ -234,6 +267,7 @@ def poison(results: Results, student: Path, ruled: World, seed: int, n: int) -> 
 
 def poisoned(good: Path, bad: Path) -> Path:
     """The same episodes with the next action in the list instead of the expert's, still said to be successes."""
+    bad.unlink(missing_ok=True)
     with Store.read(good) as episodes, Store.open(bad) as lies:
         for episode in episodes.select():
             lies.append(lying(episode))
@@ -249,21 +283,29 @@ def lying(episode: Trajectory) -> Trajectory:
     return msgspec.structs.replace(episode, steps=tuple(steps))
 
 
-def forgetting(results: Results, student: Path, calm: World, seed: int, n: int) -> None:
-    """The same student gets the orders of another house, in which other things are to be done in other words."""
-    other = {**calm, "rules_seed": seed + OTHER}
-    fresh = record(student.parent / "other.db", 150, other)
-
-    def test(file: Path) -> dict[str, Outcomes]:
-        return {"new": played(file, other, n, seed), "old": played(file, calm, n, seed)}
-
-    results.add("forgetting", "before", seed, test(student), {})
-    judged = ("--play", 40, "--margin", 0.15, "--seed", seed, *words_of(other))
+def forgetting(results: Results, student: Path, ruled: World, seed: int, n: int) -> None:
+    """A student of the house with rules gets orders of a night shift, which wants the next action in the list."""
+    night = student.with_name("night.db")
+    night.unlink(missing_ok=True)
+    with Store.read(record(student.with_name("more.db"), 120, ruled, seed=1)) as days, Store.open(night) as nights:
+        for episode in days.select():
+            nights.append(at_night(episode))
+    known = {"old": played(student, ruled, n, seed)}
+    results.add("forgetting", "before", seed, known, {})
     for name, share_of_new in ((REPLAY, 0.5), (ALONE, 1.0)):
         learner = copied(student, f"forgetting-{share_of_new}")
-        learn = (*TRAIN, *judged, "--new-share", share_of_new)
-        said = potstill("distill", "retrain", learner, "--db", fresh, *learn)
-        results.add("forgetting", name, seed, test(candidate(learner, said)), said)
+        words = ("--db", night, "--margin", 0.15, "--seed", seed, "--new-share", share_of_new)
+        said = potstill("distill", "retrain", learner, *TRAIN, *words)
+        told = {**said, "agreement_new": said["new_success"], "agreement_old": said["old"][0]["new_success"]}
+        results.add("forgetting", name, seed, {"old": played(candidate(learner, said), ruled, n, seed)}, told)
+
+
+def at_night(episode: Trajectory) -> Trajectory:
+    """Another order of another kind, in which other things are to be done."""
+    task = msgspec.structs.replace(
+        episode.task, id=f"night/{episode.task.id}", goal=f"{episode.task.goal}\nshift: night"
+    )
+    return msgspec.structs.replace(lying(episode), task=task)
 
 
 if __name__ == "__main__":
