@@ -11,8 +11,6 @@ The recipes learn from the same decisions for as many gradient steps of as many 
 ``film`` by the cross-entropy of ours, ``tutorial's loss`` by what a widely copied snippet computes: only the student's
 logits are divided by T = 2, and there is no T squared. The bot says one action and no distribution, so that tempering
 it would change nothing: of the snippet's mistakes only the student's side and the missing factor are left here.
-``film, colours swapped`` is ``film`` with the same labels in four times as many decisions (``_babyai_colours``), and
-as many gradient steps.
 Which actions make sense is listed by the environment for all, the bot too.
 """
 
@@ -29,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import _results
-from _babyai_colours import swapped
 from potstill.measure.statistics import paired_difference, wilson, wilson_by_task
 from potstill.trajectories import Store
 from potstill.types import Answerer, Trajectory
@@ -38,9 +35,7 @@ WORK = _results.ROOT / "bench" / ".work"
 LEVELS = ("GoToLocal", "PickupLoc", "PutNextLocal")
 DEMOS = "demos"
 TEMPERATURE = 2.0
-FILM, SWAPPED, TUTORIAL, BOT = "film", "film, colours swapped", "tutorial's loss", "the bot itself"
-RECIPES = (FILM, SWAPPED, TUTORIAL)
-COPIES = 4
+FILM, TUTORIAL, BOT = "film", "tutorial's loss", "the bot itself"
 
 
 def main() -> None:
@@ -53,7 +48,7 @@ def main() -> None:
         worlds = (*world(options, "train"), "--run", DEMOS, "--db", options.db)
         potstill("distill", "context", *worlds, "--teacher", "expert")
     learnt_from(options, planned(options, policy_file(options, FILM, 0), 0))
-    wanted = [(recipe, seed) for seed in range(options.seeds) for recipe in options.recipes]
+    wanted = [(recipe, seed) for seed in range(options.seeds) for recipe in (FILM, TUTORIAL)]
     with ThreadPoolExecutor(options.jobs) as pool:
         made = dict(zip(wanted, pool.map(lambda one: distil(options, *one), wanted), strict=True))
     assert len({one["data"] for one in made.values()}) == 1, "all learn from the same decisions"
@@ -73,8 +68,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=2000, help="gradient steps of 64 decisions")
     parser.add_argument("--jobs", type=int, default=1, help="students that are trained at a time")
     parser.add_argument("--db", type=Path, default=WORK / "weights_babyai.db")
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
-    parser.add_argument("--only", choices=RECIPES, help="only train this student, and stop")
+    parser.add_argument("--only", choices=(FILM, TUTORIAL), help="only train this student, and stop")
     parser.add_argument("--seed", type=int, default=0, help="with --only: which one")
     return parser.parse_args()
 
@@ -122,7 +116,7 @@ def runs(db: Path) -> set[str]:
 
 
 def slug(recipe: str) -> str:
-    return recipe.split("'")[0].replace(", ", "-").replace(" ", "-")
+    return recipe.split("'")[0]
 
 
 def policy_file(options: argparse.Namespace, recipe: str, seed: int) -> Path:
@@ -156,8 +150,7 @@ def train_one(options: argparse.Namespace, name: str, seed: int) -> None:
     out = policy_file(options, name, seed)
     plan = planned(options, out, seed)
     manifest, decisions = learnt_from(options, plan)
-    learn = swapped(decisions[LEARN], COPIES, seed) if name == SWAPPED else decisions[LEARN]
-    prepared = students.prepare(learn, decisions[HELD_OUT], plan.recipe)
+    prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     if name == TUTORIAL:
         prepared.network.__class__ = Tutorial
     started = time.process_time()
@@ -214,17 +207,15 @@ def report(
 ) -> None:
     rows: list[dict[str, Any]] = []
     differences: list[dict[str, Any]] = []
-    for recipe in options.recipes:
+    for recipe in (FILM, TUTORIAL):
         every = [episodes for (one, _), episodes in played.items() if one == recipe]
         for seed in range(options.seeds):
             rows.append({**row(recipe, seed, "all", played[recipe, seed], bot), **taught(made[recipe, seed])})
         for level in ("all", *LEVELS):
             rows.append(row(recipe, None, level, [e for episodes in every for e in episodes], bot))
         differences.append(against(f"{recipe} - {BOT}", every, [bot] * len(every)))
-    for of, twin in ((FILM, TUTORIAL), (SWAPPED, FILM)):
-        if {of, twin} <= set(options.recipes):
-            ours, theirs = ([played[recipe, seed] for seed in range(options.seeds)] for recipe in (of, twin))
-            differences.append(against(f"{of} - {twin}", ours, theirs))
+    ours, theirs = ([played[recipe, seed] for seed in range(options.seeds)] for recipe in (FILM, TUTORIAL))
+    differences.append(against(f"{FILM} - {TUTORIAL}", ours, theirs))
     rows += [row(BOT, None, level, bot, bot) for level in ("all", *LEVELS)]
     extra = {"differences": differences, "max_steps": 64, "episodes_a_level": options.episodes}
     extra |= {"written_at": time.strftime("%Y-%m-%d", time.gmtime()), "chooses_among": "actions that make sense now"}
