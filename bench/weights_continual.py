@@ -1,4 +1,4 @@
-"""Learning on (``distill retrain``): a drift that is planted, labels that are poisoned, and what is forgotten, by seed.
+"""Learning on (``distill retrain``): a drift that is planted, and labels that are poisoned, by seed.
 
     python bench/weights_continual.py [--seeds 3] [--n 60]
 
@@ -11,10 +11,8 @@ steps. What was known does not hold any more (``--forget-old``).
 
 ``poison``: what learnt the new ones alone then gets episodes whose actions are wrong everywhere, said to be successes:
 judged by play, and judged by the labels, which are as wrong (``retrain`` without ``--play`` warns of this).
+Candidates that are not promoted are played, too: that is what the gate kept away.
 
-``forgetting``: a student of the house with rules gets orders of a night shift, another word in the goal, in which the
-next action in the list is right, with its old decisions and without them. Held-out decisions of both judge, for nights
-cannot be played. Candidates that are not promoted are played, too: that is what the gate kept away.
 Whatever is measured is kept in the result file by its scene.
 """
 
@@ -47,7 +45,7 @@ from potstill.types import Action, Trajectory
 NAME = "weights_continual"
 WORK = _results.ROOT / "bench" / ".work" / "weights_continual"
 TRAIN = ("--patience", 0, "--learning-rate", 0.004, "--threads", 1, "--batch", 32, "--steps", 150)
-SCENES = ("drift", "poison", "forgetting")
+SCENES = ("drift", "poison")
 REPLAY, ALONE, ANEW = "retrained, new and old", "retrained, new alone", "a fresh student, new alone"
 HOUSE = "house-rules"
 World = dict[str, Any]
@@ -57,8 +55,6 @@ PAIRS = (
     ("drift", "new", REPLAY, ALONE),
     ("drift", "new", REPLAY, ANEW),
     ("poison", "new", "lies, judged by labels", "before"),
-    ("forgetting", "old", REPLAY, ALONE),
-    ("forgetting", "old", REPLAY, "before"),
 )
 """Scene, kind of tasks, and the two whose difference is told."""
 Outcomes = dict[tuple[str, int], float]
@@ -73,17 +69,7 @@ class Results:
         self.played: dict[tuple[str, str, str], Outcomes] = {}
 
     def add(self, scene: str, recipe: str, seed: int, played: dict[str, Outcomes], said: dict[str, Any]) -> None:
-        kept = (
-            "promoted",
-            "steps",
-            "cpu_s",
-            "new_decisions",
-            "old_decisions",
-            "overruled",
-            "judged_by",
-            "agreement_new",
-            "agreement_old",
-        )
+        kept = ("promoted", "steps", "cpu_s", "new_decisions", "old_decisions", "overruled", "judged_by")
         shares = {f"success_{tasks}": share(outcomes) for tasks, outcomes in played.items()}
         told = {name: said[name] for name in kept if name in said}
         self.rows.append({"scene": scene, "recipe": recipe, "seed": seed, **shares, **told})
@@ -210,7 +196,7 @@ def words_of(world: World) -> tuple[str, ...]:
 
 
 def one_seed(seed: int, n: int, scenes: Sequence[str]) -> Results:
-    """``poison`` and ``forgetting`` begin with what ``drift`` left in the folder."""
+    """``poison`` begins with what ``drift`` left in the folder."""
     folder, results = WORK / f"seed-{seed}", Results()
     calm, ruled = ({"rules_seed": seed, "rules": rules, "train": 300} for rules in (0, 3))
     student = folder / "house.policy"
@@ -221,8 +207,6 @@ def one_seed(seed: int, n: int, scenes: Sequence[str]) -> Results:
         drift(results, student, ruled, seed, n)
     if "poison" in scenes:
         poison(results, folder / f"drift-{1.0}" / student.name, ruled, seed, n)
-    if "forgetting" in scenes:
-        forgetting(results, folder / "anew.policy", ruled, seed, n)
     return results
 
 
@@ -281,31 +265,6 @@ def lying(episode: Trajectory) -> Trajectory:
         lie = listed[(listed.index(step.action.text) + 1) % len(listed)]
         steps.append(msgspec.structs.replace(step, action=Action(text=lie)))
     return msgspec.structs.replace(episode, steps=tuple(steps))
-
-
-def forgetting(results: Results, student: Path, ruled: World, seed: int, n: int) -> None:
-    """A student of the house with rules gets orders of a night shift, which wants the next action in the list."""
-    night = student.with_name("night.db")
-    night.unlink(missing_ok=True)
-    with Store.read(record(student.with_name("more.db"), 120, ruled, seed=1)) as days, Store.open(night) as nights:
-        for episode in days.select():
-            nights.append(at_night(episode))
-    known = {"old": played(student, ruled, n, seed)}
-    results.add("forgetting", "before", seed, known, {})
-    for name, share_of_new in ((REPLAY, 0.5), (ALONE, 1.0)):
-        learner = copied(student, f"forgetting-{share_of_new}")
-        words = ("--db", night, "--margin", 0.15, "--seed", seed, "--new-share", share_of_new)
-        said = potstill("distill", "retrain", learner, *TRAIN, *words)
-        told = {**said, "agreement_new": said["new_success"], "agreement_old": said["old"][0]["new_success"]}
-        results.add("forgetting", name, seed, {"old": played(candidate(learner, said), ruled, n, seed)}, told)
-
-
-def at_night(episode: Trajectory) -> Trajectory:
-    """Another order of another kind, in which other things are to be done."""
-    task = msgspec.structs.replace(
-        episode.task, id=f"night/{episode.task.id}", goal=f"{episode.task.goal}\nshift: night"
-    )
-    return msgspec.structs.replace(lying(episode), task=task)
 
 
 if __name__ == "__main__":
