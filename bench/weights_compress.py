@@ -1,6 +1,6 @@
 """What each stage of compression costs and saves: bytes, CPU time of a decision, memory, agreement, success, by seed.
 
-    python bench/weights_compress.py [--env minigrid] [--seeds 3] [--teacher-width 256] [--width 32] [--n 60]
+    python bench/weights_compress.py [--env minigrid] [--seeds 3] [--teacher-width 256] [--widths 64 32] [--n 60]
 
 Everything is done by the commands that a user types: the expert is recorded on tasks of ``train`` (once; kept in
 ``bench/.work``), a wide ranker is trained from it (``distill weights``), made smaller by a chain of stages that are
@@ -9,7 +9,8 @@ written play the same tasks of ``test`` greedily (``run``), on which nothing was
 bytes of the wide one in float32 at 98 % of its success at least.
 
 The chains of one seed learn from equal decisions for equal gradient steps: ``distil`` spends all of them on the small
-network, ``distil, prune`` the same number in two parts, so that its rows are no longer training in disguise. Latency is
+network, ``distil, prune`` the same number in two parts, so that its rows are no longer training in disguise. Played
+are the files as they are written, rounded weights included, by numpy. Latency is
 the CPU time of one thread for one decision, by numpy, PyTorch and ONNX Runtime, on held-out decisions asked one by one.
 Recording and trained policies are taken again unless their options changed.
 """
@@ -62,8 +63,8 @@ def main() -> None:
         teacher = taught(options, seed)
         files.append({"recipe": "as trained", "seed": seed, **measured(teacher, teacher, options)})
         played.setdefault("as trained", {})[seed] = play(options, teacher)
-        for chain in chains(options):
-            out = WORK / f"{teacher.stem}-{chain.name.replace(', ', '-')}-{options.width}-{options.steps}.policy"
+        for chain in [one for one in chains(options) if one.name in (options.chains or [one.name])]:
+            out = WORK / f"{teacher.stem}-{chain.name.replace(', ', '-').replace(' ', '')}-{options.steps}.policy"
             found = compressed(options, teacher, out, chain, seed)
             stages += [{"recipe": chain.name, "seed": seed, **row} for row in found["stages"]]
             if found["written"]:
@@ -79,22 +80,23 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--teacher-width", type=int, default=256)
     parser.add_argument("--teacher-steps", type=int, default=600)
-    parser.add_argument("--width", type=int, default=32, help="of the small ranker")
-    parser.add_argument("--steps", type=int, default=1600, help="gradient steps of each chain")
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 32], help="of small rankers; the first is pruned")
+    parser.add_argument("--steps", type=int, default=1000, help="gradient steps of each chain")
     parser.add_argument("--agreement", type=float, default=0.9, help="floor of each stage")
     parser.add_argument("--kl", type=float, default=0.1, help="floor of each stage, nats")
     parser.add_argument("--n", type=int, default=60, help="test tasks")
+    parser.add_argument("--chains", nargs="+", metavar="NAME", help="only these, such as 'distil 64, int8'")
     return parser.parse_args()
 
 
 def chains(options: argparse.Namespace) -> Iterator[Chain]:
     """Equal gradient steps in all: a round of pruning takes a quarter of them."""
-    part = options.steps // 4
-    yield Chain("int8", ("--int8", "--int4"))
-    yield Chain("distil, int8", ("--width", options.width, "--distill-steps", options.steps, "--int8"))
-    yield Chain("distil, int4", ("--width", options.width, "--distill-steps", options.steps, "--int8", "--int4"))
-    wide = ("--width", 2 * options.width, "--distill-steps", options.steps - part, "--prune", 0.5)
-    yield Chain("distil, prune, int8", (*wide, "--finetune-steps", part, "--int8"))
+    part, pruned = options.steps // 4, options.widths[0]
+    yield Chain("int8", ("--int8",))
+    for width in options.widths:
+        yield Chain(f"distil {width}, int8", ("--width", width, "--distill-steps", options.steps, "--int8"))
+    wide = ("--width", pruned, "--distill-steps", options.steps - part, "--prune", 0.5)
+    yield Chain(f"distil {pruned}, prune, int8", (*wide, "--finetune-steps", part, "--int8"))
 
 
 def potstill(*words: object) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from equally many decisions of the teacher's successful train episodes, in equal
 weights are written through the parity gate; each seed has other episodes and other first weights. All play the same
 test episodes greedily. Recipes: the teacher's action (``hard``), its distribution at temperature 2 with T² (``soft``),
 and what tutorials do (``tutorial``): student at temperature 2, teacher untempered, no T².
+
+What is measured is kept in the result file by its game, so that games can be measured one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -38,6 +41,7 @@ from potstill.edge.mlp import Mlp as EdgeMlp
 from potstill.edge.policy import Policy, open_policy
 from potstill.envs.control.games import Game
 
+NAME = "weights_control"
 TEMPERATURE = 2.0
 WIDTHS = {"cart-pole": (64,), "acrobot": (64,), "lunar-lander": (64,)}
 HELD_OUT = 1000
@@ -62,21 +66,26 @@ class Tempered(Module):
 def main() -> None:
     options = parsed()
     rows: list[dict[str, Any]] = []
-    pool = ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"))
-    for game in (_control.GAMES[name] for name in options.games):
-        act, policy = _control.teacher_of(game, options.teachers)
-        theirs = _control.returns(game, act, episodes=options.episodes)
-        rows.append(teacher_row(game, theirs, policy))
-        recipes = LOSSES if policy is not None else {"hard": LOSSES["hard"]}
-        for width in WIDTHS[game.name]:
-            for recipe in recipes:
-                given = [(options, game.name, width, recipe, seed) for seed in range(options.seeds)]
-                made = list(pool.map(student, *zip(*given, strict=True)))
-                told = [{**one, **_control.against([played], theirs, game)} for one, played in made]
-                pooled = _control.against([played for _, played in made], theirs, game)
-                rows += [*told, {**shared(told), **pooled, "seed": None}]
-                write(options, rows)
-                print(f"{game.name} {width} {recipe}: {pooled['return']:.1f}, kept {pooled['kept']:.4f}", flush=True)
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        for name in options.games:
+            measured(options, _control.GAMES[name], pool, rows)
+
+
+def measured(options: argparse.Namespace, game: Game, pool: ProcessPoolExecutor, rows: list[dict[str, Any]]) -> None:
+    """The teacher's row and those of every recipe, written as they come."""
+    act, policy = _control.teacher_of(game, options.teachers)
+    theirs = _control.returns(game, act, episodes=options.episodes)
+    rows.append(teacher_row(game, theirs, policy))
+    recipes = LOSSES if policy is not None else {"hard": LOSSES["hard"]}
+    for width in WIDTHS[game.name]:
+        for recipe in recipes:
+            given = [(options, game.name, width, recipe, seed) for seed in range(options.seeds)]
+            made = list(pool.map(student, *zip(*given, strict=True)))
+            told = [{**one, **_control.against([played], theirs, game)} for one, played in made]
+            pooled = _control.against([played for _, played in made], theirs, game)
+            rows += [*told, {**shared(told), **pooled, "seed": None}]
+            write(options, rows)
+            print(f"{game.name} {width} {recipe}: {pooled['return']:.1f}, kept {pooled['kept']:.4f}", flush=True)
 
 
 def parsed() -> argparse.Namespace:
@@ -187,13 +196,20 @@ def microseconds(policy: Policy, vectors: Sequence[Any]) -> float:
 
 
 def write(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
+    """Replace the rows of these games, and keep the others'."""
+    path = _results.RESULTS / f"{NAME}.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
+    ids = [_control.GAMES[name].id for name in options.games]
+    now = {"command": _results.command(), "commit": _results.commit()}
     extra = {
+        "measured": {**before.get("measured", {}), **dict.fromkeys(ids, now)},
         "kept": "(return - random) / (teacher's return - random)",
         "compute": "floating-point operations of a decision, student / teacher",
         "temperature": TEMPERATURE,
         "written_at": time.strftime("%Y-%m-%d", time.gmtime()),
     }
-    _results.write("weights_control", rows, n=options.episodes, seeds=range(options.seeds), extra=extra)
+    kept = [row for row in before["rows"] if row["game"] not in ids]
+    _results.write(NAME, [*kept, *rows], n=options.episodes, seeds=range(options.seeds), extra=extra)
 
 
 if __name__ == "__main__":

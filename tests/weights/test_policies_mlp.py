@@ -44,6 +44,15 @@ def test_a_teacher_s_logits_become_its_distribution() -> None:
     np.testing.assert_allclose(batch.probabilities_BA, [[0.25, 0.75], [0, 1]])
 
 
+def test_weights_are_carried_only_where_they_differ() -> None:
+    rows = np.arange(2)
+    alike = VectorExamples(np.zeros((2, 1)), [0, 1], action_count=2).batch(rows)
+    assert alike.weight_B is None
+    assert alike.weights().tolist() == [1.0, 1.0]
+    apart = VectorExamples(np.zeros((2, 1)), [0, 1], action_count=2, weights=[2, 0.5]).batch(rows)
+    assert apart.weights().tolist() == apart.weight_B.tolist() == [2.0, 0.5]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -156,6 +156,18 @@ def test_weights_of_zero_are_not_learnt_from() -> None:
     assert agreement_of(network, data) == 0.5
 
 
+def test_only_the_proportion_of_weights_matters() -> None:
+    data = corners()
+    batch = data.batch(np.arange(len(data)))
+    points, labels = batch.inputs.numpy(), batch.target_B.numpy()
+    made = []
+    for weights in (None, np.full(len(data), 3.0)):
+        network = small()
+        train(network, VectorExamples(points, labels, action_count=4, weights=weights), QUICK)
+        made.append(arrays_of(network)["layers.0.weight"])
+    np.testing.assert_allclose(*made, atol=1e-4)
+
+
 def test_ctrl_c_while_episodes_are_played_keeps_the_steps_before(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
 

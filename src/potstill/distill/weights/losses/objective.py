@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from potstill.distill.weights.losses import checks
@@ -66,7 +67,7 @@ class Objective(NamedTuple):
         if labels is None or not config.hard_share:
             return soft_B
         hard_B = hard_rows(logits_BA, labels, mask_BA, smoothing=config.smoothing)
-        return config.hard_share * hard_B + (1 - config.hard_share) * soft_B
+        return torch.lerp(soft_B, hard_B, config.hard_share)
 
     def _check(self, logits_BA: Tensor, mask: Tensor | None, labels: Tensor | None, teacher: Teacher | None) -> None:
         if self.config.needs_labels and labels is None:

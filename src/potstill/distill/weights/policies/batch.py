@@ -28,10 +28,15 @@ class Batch(NamedTuple):
     """Position of the teacher's action, int64."""
     probabilities_BA: Tensor | None
     """The teacher's distribution, 0 where nothing is admissible; None where the data hold its actions only."""
-    weight_B: Tensor
+    weight_B: Tensor | None
+    """None: every decision counts the same."""
 
     def __len__(self) -> int:
         return len(self.target_B)
+
+    def weights(self) -> Tensor:
+        """(B,), ones where every decision counts the same."""
+        return self.target_B.new_ones(len(self)).float() if self.weight_B is None else self.weight_B
 
 
 class Examples(Protocol):

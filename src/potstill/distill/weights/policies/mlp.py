@@ -105,6 +105,7 @@ class VectorExamples:
         self._actions = np.ascontiguousarray(actions, np.int64)
         count = len(self._actions)
         self._weights = np.ones(count, np.float32) if weights is None else np.ascontiguousarray(weights, np.float32)
+        self._equal = bool(np.all(self._weights == 1))
         self._action_count = action_count
         self._check(count)
         self._probabilities = None if logits is None else _softmax(_fitting(logits, count, action_count))
@@ -154,7 +155,7 @@ class VectorExamples:
             None,
             torch.from_numpy(self._actions[rows]),
             soft,
-            torch.from_numpy(self._weights[rows]),
+            None if self._equal else torch.from_numpy(self._weights[rows]),
         )
 
     def _digest(self) -> str:

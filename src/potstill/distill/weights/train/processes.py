@@ -101,9 +101,9 @@ class _Share:
             batch = self._data.batch(own)
         else:  # every process must take part in every step: one row that counts nothing
             one = self._data.batch(rows[:1])
-            nothing = torch.zeros_like(one.weight_B)
+            nothing = torch.zeros_like(one.weights())
             batch = Batch(one.inputs, one.mask_BA, one.target_B, one.probabilities_BA, nothing)
-        weight = batch.weight_B.sum().to(torch.float64)
+        weight = batch.weights().sum().to(torch.float64)
         total = weight.clone()
         torch.distributed.all_reduce(total)
         self.factor = float(weight / total) if total > 0 else 0.0
