@@ -19,12 +19,12 @@ transformers = pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
 from engine_examples import fake_python, record  # noqa: E402
-from tiny_lm import tiny_checkpoint  # noqa: E402
 
 from command_line import Here  # noqa: E402
 from potstill.distill.weights.engines import running, trl_script  # noqa: E402
 from potstill.errors import ConfigError, PotstillError  # noqa: E402
 from potstill.locks import exclusive  # noqa: E402
+from tiny_lm import tiny_checkpoint  # noqa: E402
 
 pytestmark = pytest.mark.extra
 VERSIONS = dict.fromkeys(("trl", "torch", "transformers", "peft", "accelerate", "datasets"), "1.16.0")

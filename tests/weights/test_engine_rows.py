@@ -11,7 +11,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from data_episodes import episode, step  # noqa: E402
-from tiny_lm import tiny_checkpoint  # noqa: E402
 
 from potstill.distill.weights.data import build  # noqa: E402
 from potstill.distill.weights.engines import rows  # noqa: E402
@@ -23,6 +22,7 @@ from potstill.models.lm_texts import LmTexts  # noqa: E402
 from potstill.models.tuned_file import Voice  # noqa: E402
 from potstill.run.arms import Agent, Reasoning  # noqa: E402
 from potstill.types import Answerer, Message, Outcome, Trajectory  # noqa: E402
+from tiny_lm import tiny_checkpoint  # noqa: E402
 
 pytestmark = pytest.mark.extra
 AGENT = Agent(history_turns=0, list_admissible=False)

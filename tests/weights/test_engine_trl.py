@@ -24,11 +24,11 @@ if importlib.util.find_spec("trl") is None:
     pytest.skip("the extra trl is not installed", allow_module_level=True)
 
 from engine_examples import record  # noqa: E402
-from tiny_lm import tiny_checkpoint  # noqa: E402
 
 from command_line import Here, Said  # noqa: E402
 from potstill.distill.weights.engines import running, trl_script  # noqa: E402
 from potstill.trajectories import Store  # noqa: E402
+from tiny_lm import tiny_checkpoint  # noqa: E402
 
 pytestmark = pytest.mark.extra
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "engines.md"
