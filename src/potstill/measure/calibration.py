@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from potstill.decide.calibration.candidates import LEARNED, VOTES
+from potstill.decide.calibration.candidates import LEARNED, LIKELIHOOD, VOTES, likelihood_chain
 from potstill.decide.calibration.certify import Certified, certify, check
 from potstill.decide.calibration.labels import label_shares
 from potstill.decide.calibration.losses import Level
-from potstill.decide.calibration.paths import Path, paths, worth_learning
+from potstill.decide.calibration.paths import Path, alone, paths, worth_learning
 from potstill.decide.calibration.units import ABSENT
 from potstill.errors import ConfigError, one_of
 from potstill.measure.samples import Recorded
@@ -27,6 +27,7 @@ FEW = 3
 """Samples that are tried beside all of them: the number of arXiv 2512.02543."""
 MANY_STUDENTS = 20
 """Students share the error level; more of them cost as much evidence as a second set of tasks."""
+NO_BILL = "what a policy computes itself is on no bill, and counts as no cost"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,10 +52,13 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     result: Certified
     teacher: str
     notes: tuple[str, ...]
+    policy_sha256: str | None = None
+    """Of the chosen student's file, where it is a policy: another version of it is another student."""
 
     def to_json(self) -> dict[str, Any]:
         """The JSON contract: the result's own keys, and more beside them."""
-        return {**msgspec.to_builtins(self.result), "teacher": self.teacher, "notes": list(self.notes)}
+        told = {"teacher": self.teacher, "policy_sha256": self.policy_sha256, "notes": list(self.notes)}
+        return {**msgspec.to_builtins(self.result), **told}
 
 
 def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration:
@@ -64,6 +68,10 @@ def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration
     tested: list[Path] = []
     notes: list[str] = []
     for one in recordings:
+        if one.signal == LIKELIHOOD:
+            tested.append(_likelihoods(one, settings))
+            notes.append(NO_BILL)
+            continue
         ks = _there(one, settings.samples or default_samples(one), notes)
         tested += _paths(one, ks, settings, notes)
         notes += _warnings(one, max(ks))
@@ -73,7 +81,28 @@ def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration
     assumed = max(int(chain.assumed_U.sum()) for path in tested for chain, _ in path.steps)
     if assumed:
         notes.append(f"{assumed} decisions count as losses if the student acts, for its outcome there is not known")
-    return Calibration(result=result, teacher=recordings[0].found.teacher, notes=tuple(dict.fromkeys(notes)))
+    files = {one.found.student: one.file_sha256 for one in recordings}
+    return Calibration(
+        result=result,
+        teacher=recordings[0].found.teacher,
+        notes=tuple(dict.fromkeys(notes)),
+        policy_sha256=files.get(result.student or "") or None,
+    )
+
+
+def _likelihoods(one: Recorded, settings: Settings) -> Path:
+    """A policy's own probability, all thresholds in one path. Raises ``ConfigError`` for what is of votes."""
+    if settings.samples not in ((), (1,)):
+        raise ConfigError(
+            f"--samples is {', '.join(map(str, settings.samples))}, and {one.found.student} is asked once: its own "
+            "probability is what it is trusted by. Leave --samples away."
+        )
+    if settings.score != AUTO:
+        raise ConfigError(
+            f"--score is '{settings.score}', and {one.found.student} is trusted by its own probability. Leave --score "
+            "away."
+        )
+    return alone(likelihood_chain(one.units, one.found.student, settings.thresholds or None))
 
 
 def _there(one: Recorded, ks: Sequence[int], notes: list[str]) -> tuple[int, ...]:
