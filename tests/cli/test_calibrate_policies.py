@@ -127,10 +127,11 @@ def test_a_task_is_lost_whole_where_one_of_its_decisions_is(
         episode(f"t{n}", step(0, SURE, "left"), step(1, SURE, "right" if n < 4 else "left")) for n in range(100)
     ]
     db = store(tmp_path / "s.db", episodes)
-    by_decision = calibrated(capsys, db, student, "--threshold", 0.9, "--keep", 0.9)
-    by_task = calibrated(capsys, db, student, "--threshold", 0.9, "--keep", 0.9, "--level", "task")
+    by_decision = calibrated(capsys, db, student, "--threshold", 0.9, "--keep", 0.9, "--level", "decision")
+    by_task = calibrated(capsys, db, student, "--threshold", 0.9, "--keep", 0.9)
     assert (by_decision["losses"], by_decision["unit"]) == (pytest.approx(2.0), "share of a task's decisions")
     assert (by_task["losses"], by_task["unit"], by_task["n"]) == (4.0, "task", 100)
+    assert (by_decision["decisions_per_task"], by_task["decisions_per_task"]) == (1.0, 2.0)
 
 
 def test_only_the_first_whole_episode_of_a_task_counts(
@@ -253,6 +254,8 @@ def test_a_gateway_acts_by_the_file_and_refuses_one_of_votes(tmp_path: Path) -> 
     assert (trust.policy.threshold, trust.policy.signal) == (0.37, Signal.LIKELIHOOD)
     assert trust.plan.allowed_loss == pytest.approx(0.05 * 0.8)
     assert trust.warnings == ()
+    shared = route(certificate(said, drawn, decisions_per_task=8.0))
+    assert shared.plan.allowed_loss == pytest.approx(0.05 * 0.8 / 8), "each decision may lose its share of the task"
     with pytest.raises(Exception, match="is of votes, and its student is trusted by likelihood"):
         route(certificate(tmp_path / "v.json", drawn, signal="votes"))
     files.write_policy(drawn, files.ranker_arrays(seed=1))

@@ -37,7 +37,7 @@ def test_a_cascade_at_the_certified_probability_keeps_what_was_promised(
     words += ("--steps", 60, "--look-every", 60)  # the first that agrees would be right and not sure
     potstill(capsys, "distill", "weights", *words, "--patience", 0, "--held-out", 0.2, "--out", student, "--db", db)
     said = tmp_path / "calibration.json"
-    given = ("--student", f"policy:{student}", "--teacher", "expert@labels", "--keep", 0.9, "--level", "task")
+    given = ("--student", f"policy:{student}", "--teacher", "expert@labels", "--keep", 0.9)
     told: dict[str, Any] = json.loads(potstill(capsys, "calibrate", db, *given, "--out", said, "--require", "--json"))
     assert told["n"] < 160, "tasks that were learnt are left out"
     assert 0 < told["escalation_share"] < 1

@@ -66,9 +66,8 @@ LEFT_OUT_FIRST = ("level", "student", "signal", "n", "teacher_cost_usd", "kept_o
 @click.option(
     "--level",
     type=click.Choice(["decision", "task"]),
-    default="decision",
-    show_default=True,
-    help="Where tasks have several decisions: what is lost, the share of them or the whole task.",
+    help="Where tasks have several decisions: what is lost, the share of them or the whole task. [default: decision; "
+    "task for a policy]",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Which quarter of the tasks a score is learned on."
@@ -94,7 +93,8 @@ def calibrate(
     """
     from potstill.measure.calibration import calibrate as run
 
-    settings = _settings(options)
+    policies = any(student.startswith(calibrate_policies.SCHEME) for student in students)
+    settings = _settings(options | {"level": options["level"] or ("task" if policies else "decision")})
     sides = calibrate_policies.recorded(files, students, teacher, options)
     found = run(recorded(files, students, teacher, options) if sides is None else sides, settings)
     if out is not None:

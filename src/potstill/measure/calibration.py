@@ -54,11 +54,13 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     policy_sha256: str | None = None
     """Of the chosen student's file, where it is a policy: another version of it is another student."""
+    decisions_per_task: float = 1.0
+    """How many decisions share what a task may lose; 1 where losses are counted in decisions."""
 
     def to_json(self) -> dict[str, Any]:
         """The JSON contract: the result's own keys, and more beside them."""
-        told = {"teacher": self.teacher, "policy_sha256": self.policy_sha256, "notes": list(self.notes)}
-        return {**msgspec.to_builtins(self.result), **told}
+        told = {name: getattr(self, name) for name in ("teacher", "policy_sha256", "decisions_per_task")}
+        return {**msgspec.to_builtins(self.result), **told, "notes": list(self.notes)}
 
 
 def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration:
@@ -81,13 +83,20 @@ def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration
     assumed = max(int(chain.assumed_U.sum()) for path in tested for chain, _ in path.steps)
     if assumed:
         notes.append(f"{assumed} decisions count as losses if the student acts, for its outcome there is not known")
-    files = {one.found.student: one.file_sha256 for one in recordings}
+    chosen = next((one for one in recordings if one.found.student == result.student), None)
     return Calibration(
         result=result,
         teacher=recordings[0].found.teacher,
         notes=tuple(dict.fromkeys(notes)),
-        policy_sha256=files.get(result.student or "") or None,
+        policy_sha256=None if chosen is None else chosen.file_sha256 or None,
+        decisions_per_task=1.0 if chosen is None else _shared(chosen, settings.level),
     )
+
+
+def _shared(one: Recorded, level: Level) -> float:
+    """Labelled decisions of a task, on the average, where the whole task is what is lost."""
+    tasks = one.units.task_U[one.units.labelled_U]
+    return len(tasks) / len(np.unique(tasks)) if level is Level.TASK and len(tasks) else 1.0
 
 
 def _likelihoods(one: Recorded, settings: Settings) -> Path:

@@ -36,13 +36,18 @@ class Calibrated(Struct, frozen=True, kw_only=True):
     student: str | None = None
     policy_sha256: str | None = None
     """Of the policy's file that was calibrated."""
+    decisions_per_task: float = 1.0
+    """Of a calibration by whole tasks, each of which is lost with its first lost decision."""
     reason: str = ""
     recommendation: str = "cascade"
 
     @property
     def allowed_loss(self) -> float | None:
-        """Rate of decisions that may be lost: what is not kept of the teacher's success; None where it is not known."""
-        return (1.0 - self.keep) * self.n_teacher_success / self.n if self.n and self.n_teacher_success else None
+        """Rate of decisions that may be lost: what is not kept of the teacher's success, shared out among a task's
+        decisions; None where it is not known."""
+        if not (self.n and self.n_teacher_success):
+            return None
+        return (1.0 - self.keep) * self.n_teacher_success / self.n / max(1.0, self.decisions_per_task)
 
     def is_of(self, signal: Signal) -> bool:
         """Whether it was made for a student that is trusted by this signal; one that certifies nothing is of any."""
