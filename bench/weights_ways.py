@@ -11,6 +11,10 @@ how wrong it is, is counted on the expert's decisions in test orders. ``adaptive
 box of which five samples are known, each wrong with a chance of 30 %; a fifth of the orders is held out, and says how
 far the student is.
 
+``debates``: three policies that learnt from a sixth of the orders each say what they would do in the situations of all,
+whose right answer is known; where some are right and some wrong, the student learns these pairs beside the decisions
+(arXiv 2402.01620), with a share of all weight. The labels are the same for all recipes.
+
 Whatever is measured is kept in the result file by its way, so that ways can be measured one after the other.
 """
 
@@ -19,11 +23,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import _results
 import _ways as ways
+from potstill.distill.weights.data import Labelled
+from potstill.distill.weights.debates.contrast import contrast, mixed
+from potstill.distill.weights.debates.holding import Speaker, debates, drawn
 from potstill.distill.weights.losses.balance import Part
 from potstill.distill.weights.losses.config import Kind, Loss
 from potstill.distill.weights.rules.certifying import NotCertified, certify, layers
@@ -245,6 +253,53 @@ def compared(options: argparse.Namespace, way: str, recipes: Recipes, pairs: lis
     return rows, [ways.difference(way, ours, found[ours], twin, found[twin]) for ours, twin in pairs]
 
 
+# --- debates --------------------------------------------------------------------------------------------------------
+
+SPEAKERS = 3
+SHARES = (0.02, 0.1, 0.3)
+
+
+def debating(options: argparse.Namespace) -> Found:
+    found: dict[str, ways.Scores] = {}
+    counted: Counter[str] = Counter()
+    cpu: dict[str, float] = {}
+    agreed: dict[str, list[float]] = {}
+    plain = "the decisions alone"
+    for seed in range(options.seeds):
+        world = ways.world(seed, options.orders, options.test)
+        test = ways.decisions_of([ways.play(task, ways.expert, "expert") for task in world.test])
+        orders = [ways.play(task, ways.expert, "expert") for task in world.train]
+        learn = ways.decisions_of(orders)
+        told = speakers([ways.decisions_of(orders[at :: 2 * SPEAKERS]) for at in range(SPEAKERS)], options, seed)
+        held = list(debates(drawn(learn, len(learn), seed), told, "train"))
+        contrasts = contrast(held)
+        counted.update(debates=len(held), telling=contrasts.debates, pairs=len(contrasts.decisions))
+        said = [turn.action in one.right for one in held for turn in one.turns]
+        counted.update(turns=len(said), right=sum(said))
+        mixes = {f"and pairs of debates, {share:.0%} of all weight": share for share in SHARES}
+        recipes = {plain: learn, **{name: mixed(learn, contrasts.decisions, share) for name, share in mixes.items()}}
+        for name, some in recipes.items():
+            student = ways.taught(some, steps=options.steps, seed=seed)
+            agreed.setdefault(name, []).append(ways.agreement(student, test))
+            found.setdefault(name, {}).update(ways.scores(world, ways.acting(student)))
+            cpu[name] = cpu.get(name, 0.0) + student.cpu_s / options.seeds
+    rows = [
+        ways.row(name, scores, agreement=sum(agreed[name]) / options.seeds, training_cpu_s=cpu[name])
+        for name, scores in found.items()
+    ]
+    rows.append({"recipe": f"what {SPEAKERS} speakers said", "share": counted["right"] / counted["turns"], **counted})
+    others = [name for name in found if name != plain]
+    return rows, [ways.difference("debates", name, found[name], plain, found[plain]) for name in others]
+
+
+def speakers(parts: Sequence[list[Labelled]], options: argparse.Namespace, seed: int) -> dict[str, Speaker]:
+    """A policy from each part; they differ in what they saw and in their first weights."""
+    asks = [
+        ways.asker(ways.taught(part, steps=options.steps // 4, seed=100 * seed + at)) for at, part in enumerate(parts)
+    ]
+    return {f"speaker {at}": lambda one, ask=ask: ask(one.situation, one.admissible) for at, ask in enumerate(asks)}
+
+
 # --- all ------------------------------------------------------------------------------------------------------------
 
 WAYS: dict[str, Callable[[argparse.Namespace], Found]] = {
@@ -252,6 +307,7 @@ WAYS: dict[str, Callable[[argparse.Namespace], Found]] = {
     "rules": rules_first,
     "adaptive": adaptive,
     "mix": mix,
+    "debates": debating,
 }
 
 

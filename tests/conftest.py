@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 import engines
+from command_line import Here, Said, call
 from postgres_server import Server, skip_without
 from potstill.models.packages import get
 
@@ -45,6 +46,17 @@ def _no_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def repository() -> Path:
     """The root of the repository."""
     return ROOT
+
+
+@pytest.fixture
+def here(capfd: pytest.CaptureFixture[str]) -> Here:
+    """The command line in this process: exit code and what it wrote."""
+
+    def called(*words: object) -> Said:
+        capfd.readouterr()
+        return Said(call(*words), *capfd.readouterr())
+
+    return called
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from terminal import environment, potstill
+from terminal import environment
 
-from potstill.cli.main import main
+from command_line import Here, expert_store
 from potstill.distill.weights.data import build
 from potstill.edge import tensors
 from potstill.trajectories import Store
@@ -36,44 +35,15 @@ ASK = ("--dagger", "2", "--labels", "24", "--teacher", "expert", "--max-steps", 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    db = tmp_path_factory.mktemp("dagger") / "taught.db"
-    words = ("--env", "house-rules", "--split", "train", "--n", "10", "--teacher", "expert", "--db", str(db))
-    done = potstill("distill", "context", *words)
-    assert done.returncode == 0, done.stderr
-    return db
-
-
-@pytest.fixture
-def db(recorded: Path, tmp_path: Path) -> str:
-    return str(shutil.copy(recorded, tmp_path / "taught.db"))
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def here(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """The command line in this process: PyTorch is imported once."""
-
-    def call(*words: str) -> Said:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        return Said(int(ended.value.code or 0), *capfd.readouterr())
-
-    return call
+    """A store with 10 episodes of the expert of house-rules."""
+    return expert_store(tmp_path_factory.mktemp("dagger") / "taught.db", 10)
 
 
 def labels(episode: Trajectory) -> int:
     return sum(call.answerer is Answerer.TEACHER for step in episode.steps for call in step.calls)
 
 
-def test_labels_are_asked_for_within_the_budget_recorded_and_learnt(
-    db: str, tmp_path: Path, here: Callable[..., Said]
-) -> None:
+def test_labels_are_asked_for_within_the_budget_recorded_and_learnt(db: str, tmp_path: Path, here: Here) -> None:
     out = tmp_path / "taught.policy"
     done = here("distill", "weights", "--db", db, "--out", str(out), *LEARN, *ASK, "--beta", "linear:0.6", "--json")
     assert done.code == 0, done.err
@@ -98,7 +68,7 @@ def test_labels_are_asked_for_within_the_budget_recorded_and_learnt(
     assert told <= {step.decision.label or step.action.text for step in asked if step.decision is not None}
 
 
-def test_measure_sees_what_the_labels_cost(db: str, tmp_path: Path, here: Callable[..., Said]) -> None:
+def test_measure_sees_what_the_labels_cost(db: str, tmp_path: Path, here: Here) -> None:
     words = ("--out", str(tmp_path / "a.policy"), *LEARN, *ASK, "--beta", "constant:0", "--label-run", "asked")
     assert here("distill", "weights", "--db", db, *words).code == 0
     prices = ("--price-teacher-as", "claude-sonnet-5-5", "--cpu-hour-usd", "0.05")
@@ -114,7 +84,7 @@ def test_measure_sees_what_the_labels_cost(db: str, tmp_path: Path, here: Callab
 
 
 def test_a_killed_training_asks_for_nothing_twice_and_ends_with_the_same_arrays(
-    db: str, tmp_path: Path, here: Callable[..., Said]
+    db: str, tmp_path: Path, here: Here
 ) -> None:
     other = str(shutil.copy(db, tmp_path / "killed.db"))
     out = {name: tmp_path / name / "student.policy" for name in ("whole", "killed")}
@@ -165,7 +135,7 @@ def _episodes(db: str) -> int:
     ],
 )
 def test_what_cannot_be_is_one_line_before_anything_is_trained(
-    db: str, tmp_path: Path, here: Callable[..., Said], words: tuple[str, ...], said: str
+    db: str, tmp_path: Path, here: Here, words: tuple[str, ...], said: str
 ) -> None:
     done = here("distill", "weights", "--db", db, "--out", str(tmp_path / "no.policy"), *LEARN, *words)
     assert (done.code, done.out) == (2, "")
@@ -174,7 +144,7 @@ def test_what_cannot_be_is_one_line_before_anything_is_trained(
     assert not list(tmp_path.glob("no.policy*"))
 
 
-def test_a_dry_run_says_what_the_labels_would_cost(db: str, tmp_path: Path, here: Callable[..., Said]) -> None:
+def test_a_dry_run_says_what_the_labels_would_cost(db: str, tmp_path: Path, here: Here) -> None:
     words = ("--out", str(tmp_path / "no.policy"), *LEARN, *ASK, "--price-teacher-as", "claude-sonnet-5-5")
     done = here("distill", "weights", "--db", db, *words, "--dry-run", "--json")
     assert done.code == 0, done.err

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
-from test_distill_weights import Said, here, needs_torch, recorded  # noqa: F401
+from test_distill_weights import needs_torch
 
+from command_line import Here, Said, call
 from potstill.distill.weights.data import read
 from potstill.trajectories import Store
 
@@ -18,29 +18,25 @@ TINY = ("--width", "8", "--held-out", "0.3", "--json")
 
 
 @pytest.fixture(scope="module")
-def speakers(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:  # noqa: F811
+def speakers(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Two students of little training, so that they err, and not in the same places."""
-    from potstill.cli.main import main
-
     folder = tmp_path_factory.mktemp("speakers")
     for seed in ("1", "2"):
         words = ("--db", str(recorded), "--out", str(folder / f"{seed}.policy"), "--seed", seed, "--steps", "20", *TINY)
-        with pytest.raises(SystemExit) as ended:
-            main(("distill", "weights", *words))
-        assert not ended.value.code
+        assert call("distill", "weights", *words) == 0
     return [f"policy:{folder / name}.policy" for name in ("1", "2")]
 
 
-def held(here: Callable[..., Said], db: Path, speakers: list[str], out: Path, *words: str) -> Said:  # noqa: F811
+def held(here: Here, db: Path, speakers: list[str], out: Path, *words: str) -> Said:
     named = [word for spec in speakers for word in ("--speaker", spec)]
     return here("distill", "debates", "--db", str(db), *named, "--out", str(out), *words)
 
 
 def test_debates_of_two_policies_teach_a_third(
-    recorded: Path,  # noqa: F811
+    recorded: Path,
     speakers: list[str],
     tmp_path: Path,
-    here: Callable[..., Said],  # noqa: F811
+    here: Here,
 ) -> None:
     file, out = tmp_path / "debates.jsonl", tmp_path / "student.policy"
     done = held(here, recorded, speakers, file, "--n", "80", "--json")
@@ -123,9 +119,9 @@ BASE = {
     ],
 )
 def test_debates_that_do_not_fit_are_one_line(
-    recorded: Path,  # noqa: F811
+    recorded: Path,
     tmp_path: Path,
-    here: Callable[..., Said],  # noqa: F811
+    here: Here,
     change: dict[str, object],
     words: tuple[str, ...],
     said: str,
@@ -149,9 +145,9 @@ def test_debates_that_do_not_fit_are_one_line(
     ],
 )
 def test_speakers_that_cannot_speak_are_one_line(
-    recorded: Path,  # noqa: F811
+    recorded: Path,
     tmp_path: Path,
-    here: Callable[..., Said],  # noqa: F811
+    here: Here,
     speakers: list[str],
     said: str,
 ) -> None:
@@ -162,9 +158,9 @@ def test_speakers_that_cannot_speak_are_one_line(
 
 
 def test_the_share_of_debates_without_debates_is_refused(
-    recorded: Path,  # noqa: F811
+    recorded: Path,
     tmp_path: Path,
-    here: Callable[..., Said],  # noqa: F811
+    here: Here,
 ) -> None:
     out = tmp_path / "no.policy"
     done = here("distill", "weights", "--db", str(recorded), "--out", str(out), "--debate-share", "0.2")

@@ -6,13 +6,11 @@ import importlib.util
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from potstill.cli.main import main
+from command_line import Here, expert_store
 from potstill.trajectories import Store
 
 INSTALLED = all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers", "peft"))
@@ -20,39 +18,10 @@ needs_lm = pytest.mark.skipif(not INSTALLED, reason="the extra lm is not install
 TINY = ("--student", "lm", "--held-out", "0.4", "--history", "0", "--rank", "2", "--steps", "2", "--batch", "2")
 
 
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def here(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """The command line in this process: PyTorch is imported once."""
-
-    def call(*words: str) -> Said:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        return Said(int(ended.value.code or 0), *capfd.readouterr())
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with episodes of the expert of house-rules."""
-    path = tmp_path_factory.mktemp("taught") / "taught.db"
-    words = ("--env", "house-rules", "--split", "train", "--n", "8", "--teacher", "expert", "--db", str(path))
-    with pytest.raises(SystemExit) as ended:
-        main(["distill", "context", *words])
-    assert not ended.value.code
-    return path
-
-
-@pytest.fixture
-def db(recorded: Path, tmp_path: Path) -> str:
-    return str(shutil.copy(recorded, tmp_path / "taught.db"))
+    """A store with 8 episodes of the expert of house-rules."""
+    return expert_store(tmp_path_factory.mktemp("taught") / "taught.db", 8)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +35,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.extra
 @needs_lm
-def test_a_store_becomes_a_student_that_acts(db: str, base: str, tmp_path: Path, here: Callable[..., Said]) -> None:
+def test_a_store_becomes_a_student_that_acts(db: str, base: str, tmp_path: Path, here: Here) -> None:
     out = tmp_path / "student-lm"
     words = ("distill", "weights", "--db", db, "--base", base, "--out", str(out), *TINY)
     estimate = here(*words, "--dry-run", "--json")
@@ -99,7 +68,7 @@ def test_a_store_becomes_a_student_that_acts(db: str, base: str, tmp_path: Path,
 @pytest.mark.extra
 @needs_lm
 def test_a_student_that_was_tuned_with_demonstrations_is_shown_some(
-    db: str, base: str, tmp_path: Path, here: Callable[..., Said]
+    db: str, base: str, tmp_path: Path, here: Here
 ) -> None:
     out = tmp_path / "shown-lm"
     done = here("distill", "weights", "--db", db, "--base", base, "--out", str(out), *TINY, "--demos", "2")
@@ -132,7 +101,7 @@ def test_a_student_that_was_tuned_with_demonstrations_is_shown_some(
     ],
 )
 def test_what_cannot_be_is_one_line(
-    db: str, base: str, tmp_path: Path, here: Callable[..., Said], words: tuple[str, ...], said: str
+    db: str, base: str, tmp_path: Path, here: Here, words: tuple[str, ...], said: str
 ) -> None:
     given = tuple(base if word == "BASE" else word for word in words)
     done = here("distill", "weights", "--db", db, "--out", str(tmp_path / "no-lm"), *TINY, *given)
@@ -144,7 +113,7 @@ def test_what_cannot_be_is_one_line(
 
 @pytest.mark.extra
 @needs_lm
-def test_another_thing_of_this_name_is_kept(db: str, base: str, tmp_path: Path, here: Callable[..., Said]) -> None:
+def test_another_thing_of_this_name_is_kept(db: str, base: str, tmp_path: Path, here: Here) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     done = here("distill", "weights", "--db", db, "--base", base, "--out", str(tmp_path / "mine"), *TINY)
@@ -153,13 +122,13 @@ def test_another_thing_of_this_name_is_kept(db: str, base: str, tmp_path: Path, 
     shutil.rmtree(tmp_path / "mine")
 
 
-def test_options_of_a_language_model_are_refused_for_others(here: Callable[..., Said]) -> None:
+def test_options_of_a_language_model_are_refused_for_others(here: Here) -> None:
     pytest.importorskip("torch")
     done = here("distill", "weights", "--db", "no.db", "--out", "a.policy", "--rank", "4")
     assert (done.code, "--rank is for language models" in done.err) == (2, True)
 
 
-def test_without_the_packages_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, here: Callable[..., Said]) -> None:
+def test_without_the_packages_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, here: Here) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     done = here("distill", "weights", "--student", "lm", "--db", "no.db", "--out", "a-lm")
     assert done.code == 2

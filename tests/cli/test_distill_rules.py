@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from test_distill_teachers import store_of
-from test_distill_weights import Said, here  # noqa: F401
 
+from command_line import Here
 from potstill.trajectories import Store
 
 SKLEARN = importlib.util.find_spec("sklearn") is not None
@@ -24,7 +23,7 @@ def db(tmp_path: Path) -> str:
 
 @pytest.mark.extra
 @pytest.mark.skipif(not SKLEARN, reason="scikit-learn is not installed (the extra 'rules')")
-def test_rules_are_learnt_certified_and_act_in_a_cascade(db: str, tmp_path: Path, here: Callable[..., Said]) -> None:  # noqa: F811
+def test_rules_are_learnt_certified_and_act_in_a_cascade(db: str, tmp_path: Path, here: Here) -> None:
     out = tmp_path / "house.rules.json"
     done = here("distill", "rules", "--db", db, "--out", str(out), "--precision", "0.3", "--json")
     assert done.code == 0, done.err
@@ -64,7 +63,7 @@ def test_what_cannot_be_certified_is_one_line(
     db: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    here: Callable[..., Said],  # noqa: F811
+    here: Here,
     words: tuple[str, ...],
     said: str,
 ) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
-from test_distill_weights import Said, db, here, needs_torch, recorded  # noqa: F401
+from test_distill_weights import needs_torch
 
+from command_line import Here
 from potstill.distill.weights.lineage import read
 from potstill.distill.weights.search.space import recipe_at
 from potstill.distill.weights.train.config import TrainConfig
@@ -23,10 +23,10 @@ WORDS = ("--search", "4", "--steps", "9", "--batch", "16", "--held-out", "0.3")
 @pytest.mark.extra
 @needs_torch
 def test_the_best_recipe_is_trained_and_after_ctrl_c_it_is_the_same_file(
-    db: str,  # noqa: F811
+    db: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    here: Callable[..., Said],  # noqa: F811
+    here: Here,
 ) -> None:
     pytest.importorskip("optuna")
     from potstill.cli.training import search
@@ -70,9 +70,9 @@ def test_the_best_recipe_is_trained_and_after_ctrl_c_it_is_the_same_file(
 @pytest.mark.extra
 @needs_torch
 def test_a_dry_run_says_how_long_a_search_takes_at_most(
-    recorded: Path,  # noqa: F811
+    recorded: Path,
     tmp_path: Path,
-    here: Callable[..., Said],  # noqa: F811
+    here: Here,
 ) -> None:
     pytest.importorskip("optuna")
     words = ("--db", str(recorded), "--out", str(tmp_path / "no.policy"), *WORDS, "--dry-run", "--json")
@@ -101,9 +101,9 @@ def test_a_dry_run_says_how_long_a_search_takes_at_most(
     ],
 )
 def test_what_cannot_be_is_one_line(
-    recorded: Path,  # noqa: F811
+    recorded: Path,
     tmp_path: Path,
-    here: Callable[..., Said],  # noqa: F811
+    here: Here,
     words: tuple[str, ...],
     said: str,
 ) -> None:
@@ -118,10 +118,10 @@ def test_what_cannot_be_is_one_line(
 @pytest.mark.extra
 @needs_torch
 def test_without_optuna_the_extra_is_named(
-    recorded: Path,  # noqa: F811
+    recorded: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    here: Callable[..., Said],  # noqa: F811
+    here: Here,
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     done = here("distill", "weights", "--db", str(recorded), "--out", str(tmp_path / "a.policy"), "--search", "4")

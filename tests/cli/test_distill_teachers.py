@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
-from test_distill_weights import Said, here, needs_torch  # noqa: F401
+from test_distill_weights import needs_torch
 
+from command_line import Here
 from potstill.envs.registry import factory, open_source
 from potstill.trajectories import Store
 from potstill.types import Action, Answerer, Step, Task, Trajectory, TrajectoryKind
@@ -49,7 +49,7 @@ def store_of(path: Path, teachers: dict[str, int]) -> str:
 
 @pytest.mark.extra
 @needs_torch
-def test_the_bad_teacher_is_found_and_stands_in_the_lineage(tmp_path: Path, here: Callable[..., Said]) -> None:  # noqa: F811
+def test_the_bad_teacher_is_found_and_stands_in_the_lineage(tmp_path: Path, here: Here) -> None:
     db = store_of(tmp_path / "three.db", {"good": 0, "fair": 5, "bad": 1})
     out = tmp_path / "weighed.policy"
     done = here(
@@ -76,7 +76,7 @@ def test_the_bad_teacher_is_found_and_stands_in_the_lineage(tmp_path: Path, here
 )
 def test_what_cannot_be_weighed_is_one_line(
     tmp_path: Path,
-    here: Callable[..., Said],  # noqa: F811
+    here: Here,
     words: tuple[str, ...],
     teachers: dict[str, int],
     said: str,

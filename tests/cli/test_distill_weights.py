@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from terminal import environment, potstill
+from terminal import environment
 
-from potstill.cli.main import main
+from command_line import Here
 from potstill.trajectories import Store
 
 TORCH = importlib.util.find_spec("torch") is not None
@@ -24,43 +21,9 @@ needs_torch = pytest.mark.skipif(not TORCH, reason="torch is not installed (make
 TINY = ("--epochs", "3", "--width", "8", "--held-out", "0.3")
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with episodes of the expert of house-rules."""
-    db = tmp_path_factory.mktemp("taught") / "taught.db"
-    words = ("--env", "house-rules", "--split", "train", "--n", "20", "--teacher", "expert", "--db", str(db))
-    done = potstill("distill", "context", *words)
-    assert done.returncode == 0, done.stderr
-    return db
-
-
-@pytest.fixture
-def db(recorded: Path, tmp_path: Path) -> str:
-    return str(shutil.copy(recorded, tmp_path / "taught.db"))
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def here(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """The command line in this process: PyTorch is imported once."""
-
-    def call(*words: str) -> Said:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        return Said(int(ended.value.code or 0), *capfd.readouterr())
-
-    return call
-
-
 @pytest.mark.extra
 @needs_torch
-def test_a_store_becomes_a_file_that_acts(db: str, tmp_path: Path, here: Callable[..., Said]) -> None:
+def test_a_store_becomes_a_file_that_acts(db: str, tmp_path: Path, here: Here) -> None:
     out = tmp_path / "student.policy"
     done = here("distill", "weights", "--db", db, "--out", str(out), *TINY, "--json")
     assert done.code == 0, done.err
@@ -89,9 +52,7 @@ def test_a_store_becomes_a_file_that_acts(db: str, tmp_path: Path, here: Callabl
 
 @pytest.mark.extra
 @needs_torch
-def test_held_out_tasks_are_played_and_the_file_does_as_many(
-    db: str, tmp_path: Path, here: Callable[..., Said]
-) -> None:
+def test_held_out_tasks_are_played_and_the_file_does_as_many(db: str, tmp_path: Path, here: Here) -> None:
     out = tmp_path / "played.policy"
     words = ("--width", "8", "--held-out", "0.3", "--steps", "20", "--look-every", "10", "--play", "3", "--json")
     done = here("distill", "weights", "--db", db, "--out", str(out), *words, "--max-steps", "12")
@@ -105,7 +66,7 @@ def test_held_out_tasks_are_played_and_the_file_does_as_many(
 @pytest.mark.extra
 @needs_torch
 def test_a_dry_run_says_what_and_how_long_and_writes_nothing(
-    db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Callable[..., Said]
+    db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Here
 ) -> None:
     for name, value in {"STUDENT": "local:smollm2-135m", "ENV": "alfworld", "TASKS": "games"}.items():
         monkeypatch.setenv(f"POTSTILL_{name}", value)  # settings of runs change nothing here
@@ -120,7 +81,7 @@ def test_a_dry_run_says_what_and_how_long_and_writes_nothing(
 
 @pytest.mark.extra
 @needs_torch
-def test_after_ctrl_c_resume_ends_with_the_same_bytes(db: str, tmp_path: Path, here: Callable[..., Said]) -> None:
+def test_after_ctrl_c_resume_ends_with_the_same_bytes(db: str, tmp_path: Path, here: Here) -> None:
     words = ("--db", db, "--steps", "120", "--width", "8", "--held-out", "0.3", "--batch", "8", "--patience", "0")
     out = {name: tmp_path / f"{name}.policy" for name in ("whole", "stopped")}
     assert here("distill", "weights", "--out", str(out["whole"]), *words).code == 0
@@ -169,7 +130,7 @@ def test_what_cannot_be_is_one_line(
     recorded: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    here: Callable[..., Said],
+    here: Here,
     words: tuple[str, ...],
     said: str,
 ) -> None:
@@ -185,14 +146,14 @@ def test_what_cannot_be_is_one_line(
     assert not list(tmp_path.glob("*.policy"))
 
 
-def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, here: Callable[..., Said]) -> None:
+def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, here: Here) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     done = here("distill", "weights", "--db", "no.db", "--out", "a.policy")
     assert done.code == 2
     assert done.err == "error: Training a policy needs the extra 'weights'. Type: pip install 'potstill[weights]'\n"
 
 
-def test_the_help_says_what_a_policy_does(monkeypatch: pytest.MonkeyPatch, here: Callable[..., Said]) -> None:
+def test_the_help_says_what_a_policy_does(monkeypatch: pytest.MonkeyPatch, here: Here) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     done = here("distill", "weights", "--help")
     assert done.code == 0

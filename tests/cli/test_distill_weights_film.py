@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from command_line import Here
+
 pytest.importorskip("minigrid", reason="needs: pip install 'potstill[minigrid]'")
 
-from potstill.cli.main import main
 from potstill.edge import seal, tensors
 from potstill.trajectories import Store
 
@@ -25,32 +24,18 @@ GRID = (*STEPS, "--option", "view=grid")
 TINY = ("--student", "film", "--width", "8", "--steps", "8", "--held-out", "0.3")
 
 
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def here(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def call(*words: str) -> Said:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        return Said(int(ended.value.code or 0), *capfd.readouterr())
 
-    return call
-
-
-def record(here: Callable[..., Said], *options: str) -> None:
+def record(here: Here, *options: str) -> None:
     words = ("--env", "minigrid", "--split", "train", "--n", "12", "--teacher", "expert")
     done = here("distill", "context", *words, *options)
     assert done.code == 0, done.err
 
 
-def test_grids_become_a_file_that_acts_in_grids_and_says_so_elsewhere(here: Callable[..., Said]) -> None:
+def test_grids_become_a_file_that_acts_in_grids_and_says_so_elsewhere(here: Here) -> None:
     record(here, *GRID)
     played = ("--play", "2", *GRID, "--max-steps", "5")
     done = here("distill", "weights", "--out", "student.policy", *TINY, *played, "--json")
@@ -84,7 +69,7 @@ def test_grids_become_a_file_that_acts_in_grids_and_says_so_elsewhere(here: Call
     assert all(not episode.succeeded and "no grid" in str(episode.error) for episode in wrong), elsewhere
 
 
-def test_episodes_in_words_are_refused_before_anything_is_trained(here: Callable[..., Said]) -> None:
+def test_episodes_in_words_are_refused_before_anything_is_trained(here: Here) -> None:
     record(here, *STEPS)
     done = here("distill", "weights", "--out", "student.policy", *TINY)
     assert done.code == 2

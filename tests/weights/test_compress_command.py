@@ -5,16 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 pytest.importorskip("torch")
 
 import policy_files as files
-from potstill.cli.main import main
+from command_line import Here, call, expert_store
 from potstill.distill.weights import artefact
 from potstill.distill.weights.lineage import Manifest, read
 from potstill.distill.weights.lineage_verify import verify
@@ -25,38 +23,13 @@ needs_onnx = pytest.mark.skipif(
 )
 
 
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def here(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """The command line in this process: PyTorch is imported once."""
-
-    def call(*words: object) -> Said:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        return Said(int(ended.value.code or 0), *capfd.readouterr())
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a policy as a user has it: its data beside it."""
     folder = tmp_path_factory.mktemp("trained")
-    db, out = str(folder / "taught.db"), str(folder / "student.policy")
-    words = ("--env", "house-rules", "--split", "train", "--n", "20", "--teacher", "expert", "--db", db)
-    for command in (
-        ("context", *words),
-        ("weights", "--db", db, "--out", out, "--epochs", "3", "--width", "8", "--held-out", "0.3"),
-    ):
-        with pytest.raises(SystemExit) as ended:
-            main(["distill", *command])
-        assert not ended.value.code
+    db = expert_store(folder / "taught.db", 20)
+    words = ("--epochs", 3, "--width", 8, "--held-out", 0.3)
+    assert call("distill", "weights", "--db", db, "--out", folder / "student.policy", *words) == 0
     return folder
 
 
@@ -66,7 +39,7 @@ def policy(trained: Path, tmp_path: Path) -> Path:
     return tmp_path / "student.policy"
 
 
-def test_a_trained_policy_becomes_smaller_and_names_its_parent(policy: Path, here: Callable[..., Said]) -> None:
+def test_a_trained_policy_becomes_smaller_and_names_its_parent(policy: Path, here: Here) -> None:
     out = policy.with_name("small.policy")
     words = ("--prune", 0.5, "--axis", "hidden", "--finetune-steps", 5, "--int8", "--play", 3, "--max-steps", 12)
     floor = ("--least-agreement", 0.3, "--most-kl", 5, "--margin", 1)
@@ -89,7 +62,7 @@ def test_a_trained_policy_becomes_smaller_and_names_its_parent(policy: Path, her
     assert again.read_bytes() == out.read_bytes()
 
 
-def test_where_nothing_passes_nothing_is_written(policy: Path, here: Callable[..., Said]) -> None:
+def test_where_nothing_passes_nothing_is_written(policy: Path, here: Here) -> None:
     before = sorted(path.name for path in policy.parent.iterdir())
     out = policy.with_name("no.policy")
     done = here("compress", policy, "--out", out, "--width", 4, "--distill-steps", 1, "--least-agreement", 1)
@@ -101,7 +74,7 @@ def test_where_nothing_passes_nothing_is_written(policy: Path, here: Callable[..
 
 
 @needs_onnx
-def test_a_policy_is_exported_and_judged_by_its_held_out_decisions(policy: Path, here: Callable[..., Said]) -> None:
+def test_a_policy_is_exported_and_judged_by_its_held_out_decisions(policy: Path, here: Here) -> None:
     out = policy.with_name("student.onnx")
     done = here("export", policy, "--onnx", out, "--json")
     assert done.code == 0, done.err
@@ -142,7 +115,7 @@ def test_what_cannot_be_is_one_line(
     trained: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    here: Callable[..., Said],
+    here: Here,
     words: tuple[str, ...],
     said: str,
 ) -> None:
@@ -164,9 +137,7 @@ def test_what_cannot_be_is_one_line(
     ]
 
 
-def test_without_the_extra_it_is_named(
-    policy: Path, monkeypatch: pytest.MonkeyPatch, here: Callable[..., Said]
-) -> None:
+def test_without_the_extra_it_is_named(policy: Path, monkeypatch: pytest.MonkeyPatch, here: Here) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
