@@ -261,3 +261,13 @@ def test_a_gateway_acts_by_the_file_and_refuses_one_of_votes(tmp_path: Path) -> 
     files.write_policy(drawn, files.ranker_arrays(seed=1))
     assert "another version of" in route(said).warnings[0]
     assert route(said).calibration != trust.calibration
+
+
+def test_the_verdict_says_what_to_type(tmp_path: Path, student: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    db, out = store(tmp_path / "s.db", hundred()), tmp_path / "c.json"
+    words = ("calibrate", db, "--student", f"policy:{student}", "--teacher", "expert", "--keep", 0.95)
+    _, _, err = potstill(capsys, *words)
+    assert f"Type: potstill run --student policy:{student} --signal likelihood --threshold 0.98 ..." in err
+    assert "outcome there is not known" not in err
+    _, _, err = potstill(capsys, *words, "--out", out)
+    assert f"Type: potstill run --student policy:{student} --calibration {out} ..." in err

@@ -129,11 +129,12 @@ def headline(result: Certified, file: str | None = None) -> str:
     how = " of a learned score" if result.signal == "learned" else ""
     typed = {
         "votes": f"--samples {result.samples} --threshold {threshold}",
-        "likelihood": f"--student {result.student} --signal likelihood --threshold {threshold}",
+        "likelihood": f"--signal likelihood --threshold {threshold}",
     }.get(result.signal or "")
     runs = ""
     if typed is not None and result.recommendation == "cascade":
-        runs = f" Type: potstill run {typed if file is None else f'--calibration {file}'} ..."
+        who = f"--student {result.student} " if result.signal == "likelihood" else ""
+        runs = f" Type: potstill run {who}{typed if file is None else f'--calibration {file}'} ..."
     share = f"{1.0 - result.escalation_share:.1%} of decisions need no teacher."
     return f"Certified: {what}{how}. {result.reason} {share}{runs}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,10 +104,11 @@ def _step_price(store: Store, table: PriceTable, options: dict[str, Any]) -> Ste
             rows = iter(ledger(calls_of(episode), table, cache="simulated", pricing=pricing))
         except UnknownPrice:
             return [math.nan] * len(episode.steps)
-        return [_sum(row.total_usd for row in islice(rows, len(step.calls))) for step in episode.steps]
+        return [_sum([row.total_usd for row in islice(rows, len(step.calls))]) for step in episode.steps]
 
     return price
 
 
-def _sum(costs: Iterator[float | None]) -> float:
-    return math.fsum(math.nan if cost is None else cost for cost in costs)
+def _sum(costs: Sequence[float | None]) -> float:
+    """Dollars of a step; unknown where a call's are, or where nobody recorded a call."""
+    return math.fsum(math.nan if cost is None else cost for cost in costs) if costs else math.nan

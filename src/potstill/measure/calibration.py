@@ -80,7 +80,9 @@ def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration
     if len(recordings) > MANY_STUDENTS:
         notes.append(f"{len(recordings)} students share the error level; name fewer --student")
     result = certify(tested, settings.keep, settings.confidence, settings.level)
-    assumed = max(int(chain.assumed_U.sum()) for path in tested for chain, _ in path.steps)
+    # Of a policy another action than the teacher's is a loss by definition, and there is no outcome to be known.
+    chains = [chain for path in tested for chain, _ in path.steps if chain.signal != LIKELIHOOD]
+    assumed = max((int(chain.assumed_U.sum()) for chain in chains), default=0)
     if assumed:
         notes.append(f"{assumed} decisions count as losses if the student acts, for its outcome there is not known")
     chosen = next((one for one in recordings if one.found.student == result.student), None)
