@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from potstill.measure.ledger import LedgerRow, Pricing
     from potstill.measure.prices import PriceTable
     from potstill.measure.samples import Price, Recorded
-    from potstill.types import Trajectory
+    from potstill.trajectories.store import Store
+    from potstill.types import Call, Trajectory
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -130,17 +131,28 @@ def _episodes(path: str, table: PriceTable, options: dict[str, Any]) -> Iterator
 def store_attempts(path: str, table: PriceTable, options: dict[str, Any]) -> Iterator[Attempt]:
     """Episodes of a store with their calls, priced as ``potstill measure`` prices them."""
     from potstill.logs.formats.trajectory import attempt_of
-    from potstill.measure.ledger import Pricing
     from potstill.trajectories.opening import read_store
 
     with read_store(path) as store:
-        planned = [run.config for run in store.runs(namespace=options["namespace"])]
-        pricing = Pricing(
-            student_as=options["price_student_as"] or _agreed(planned, "price_student_as"),
-            teacher_as=options["price_teacher_as"] or _agreed(planned, "price_teacher_as"),
-        )
+        pricing = pricing_of(store, options)
         for episode in store.select(namespace=options["namespace"]):
             yield _with_dollars(attempt_of(episode), episode, table, pricing)
+
+
+def pricing_of(store: Store, options: dict[str, Any]) -> Pricing:
+    """As what the sides' calls are priced: as typed, else as all runs of the store were planned."""
+    from potstill.measure.ledger import Pricing
+
+    planned = [run.config for run in store.runs(namespace=options["namespace"])]
+    return Pricing(
+        student_as=options["price_student_as"] or _agreed(planned, "price_student_as"),
+        teacher_as=options["price_teacher_as"] or _agreed(planned, "price_teacher_as"),
+    )
+
+
+def calls_of(episode: Trajectory) -> list[Call]:
+    """Every call of an episode, in order."""
+    return [call for step in episode.steps for call in step.calls]
 
 
 def _with_dollars(attempt: Attempt, episode: Trajectory, table: PriceTable, pricing: Pricing) -> Attempt:
@@ -150,9 +162,8 @@ def _with_dollars(attempt: Attempt, episode: Trajectory, table: PriceTable, pric
     from potstill.errors import UnknownPrice
     from potstill.measure.cache import ledger
 
-    made = [call for step in episode.steps for call in step.calls]
     try:
-        rows = ledger(made, table, cache="simulated", pricing=pricing)
+        rows = ledger(calls_of(episode), table, cache="simulated", pricing=pricing)
     except UnknownPrice:
         return attempt
     calls = tuple(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from potstill.cli import calibrate_policies
 from potstill.cli.attempt_files import reading_options, recorded
 from potstill.cli.output import emit_json, emit_table, emit_text, json_option, note
 from potstill.cli.replay import numbers
@@ -44,7 +45,8 @@ LEFT_OUT_FIRST = ("level", "student", "signal", "n", "teacher_cost_usd", "kept_o
     required=True,
     multiple=True,
     metavar="MODEL",
-    help="The cheap model: MODEL, or MODEL@RUN for one run; repeatable, each is a candidate.",
+    help="The cheap model: MODEL, MODEL@RUN for one run, or policy:FILE, which is asked anew; repeatable, each is a "
+    "candidate.",
 )
 @click.option("--teacher", required=True, metavar="MODEL", help="The expensive one: MODEL or MODEL@RUN.")
 @click.option(
@@ -52,16 +54,20 @@ LEFT_OUT_FIRST = ("level", "student", "signal", "n", "teacher_cost_usd", "kept_o
 )
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the guarantee, below 1.")
 @click.option("--samples", metavar="K[,K...]", help="Samples that vote. [default: 3, and as many as most tasks have]")
-@click.option("--threshold", metavar="T[,T...]", help="Only these shares of the votes. [default: all shares j/K]")
+@click.option(
+    "--threshold",
+    metavar="T[,T...]",
+    help="Only these shares of the votes (all shares j/K if not given) or, of a policy, these probabilities.",
+)
+@click.option("--env", "environment", help="For a policy, where a store holds episodes of several environments.")
 @click.option(
     "--score", default="auto", show_default=True, help="votes, learned (from signals in the rows), or auto: both."
 )
 @click.option(
     "--level",
     type=click.Choice(["decision", "task"]),
-    default="decision",
-    show_default=True,
-    help="Where tasks have several decisions: what is lost, the share of them or the whole task.",
+    help="Where tasks have several decisions: what is lost, the share of them or the whole task. [default: decision; "
+    "task for a policy]",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Which quarter of the tasks a score is learned on."
@@ -81,20 +87,23 @@ def calibrate(
     """Find the cheapest threshold that provably keeps a share of the teacher's success.
 
     FILES are logs of attempts, or stores: samples of the student, and the teacher's attempts at some of the same tasks,
-    chosen at random. Of the tasks at which the teacher succeeds, at most 1 - KEEP are lost, with the CONFIDENCE asked
+    chosen at random. A policy:FILE is asked itself what it would do at the teacher's recorded decisions, for which one
+    store is enough. Of the tasks at which the teacher succeeds, at most 1 - KEEP are lost, with the CONFIDENCE asked
     for, on new tasks like these. Where nothing can be certified, it says how many more labels are needed.
     """
     from potstill.measure.calibration import calibrate as run
 
-    settings = _settings(options)
-    found = run(recorded(files, students, teacher, options), settings)
+    policies = any(student.startswith(calibrate_policies.SCHEME) for student in students)
+    settings = _settings(options | {"level": options["level"] or ("task" if policies else "decision")})
+    sides = calibrate_policies.recorded(files, students, teacher, options)
+    found = run(recorded(files, students, teacher, options) if sides is None else sides, settings)
     if out is not None:
         _write(found, Path(out))
-    show(found, json_mode=json_mode)
+    show(found, json_mode=json_mode, file=out)
     return 1 if require and not found.result.certified else 0
 
 
-def show(found: Calibration, *, json_mode: bool) -> None:
+def show(found: Calibration, *, json_mode: bool, file: str | None = None) -> None:
     """Print a calibration: the JSON contract, or the verdict and all candidates with the caveats on stderr."""
     import sys
 
@@ -103,20 +112,29 @@ def show(found: Calibration, *, json_mode: bool) -> None:
     if json_mode:
         emit_json(found.to_json())
         return
-    (emit_text if sys.stdout.isatty() else note)(headline(found.result))
+    (emit_text if sys.stdout.isatty() else note)(headline(found.result, file))
     rows = [[_cell(one, name, found.result) for name in COLUMNS] for one in found.result.candidates]
     emit_table(COLUMNS, rows, json_mode=False, left_out_first=LEFT_OUT_FIRST)
 
 
-def headline(result: Certified) -> str:
-    """The verdict in a few sentences."""
+def headline(result: Certified, file: str | None = None) -> str:
+    """The verdict in a few sentences; ``file``: where it was written."""
     if not result.certified:
         return f"Not certified: keep {result.keep:.2%}. {result.reason} Until then the teacher answers."
-    what = f"{result.samples} samples of {result.student}, threshold {_at_most(result.threshold)}"
-    how = "" if result.signal == "votes" else " of a learned score"
+    # A share of votes may be written lower than it is, for there is nothing between; a probability may not.
+    threshold = str(result.threshold) if result.signal == "likelihood" else _at_most(result.threshold)
+    what = f"{result.samples} samples of {result.student}, threshold {threshold}"
+    if result.signal == "likelihood":
+        what = f"{result.student} where its probability is at least {threshold}"
+    how = " of a learned score" if result.signal == "learned" else ""
+    typed = {
+        "votes": f"--samples {result.samples} --threshold {threshold}",
+        "likelihood": f"--signal likelihood --threshold {threshold}",
+    }.get(result.signal or "")
     runs = ""
-    if result.signal == "votes" and result.recommendation == "cascade":
-        runs = f" Type: potstill run --samples {result.samples} --threshold {_at_most(result.threshold)} ..."
+    if typed is not None and result.recommendation == "cascade":
+        who = f"--student {result.student} " if result.signal == "likelihood" else ""
+        runs = f" Type: potstill run {who}{typed if file is None else f'--calibration {file}'} ..."
     share = f"{1.0 - result.escalation_share:.1%} of decisions need no teacher."
     return f"Certified: {what}{how}. {result.reason} {share}{runs}"
 

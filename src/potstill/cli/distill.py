@@ -1,7 +1,8 @@
 """``potstill distill``: hand a teacher's knowledge down. ``distill context`` records its episodes as demonstrations,
 ``distill playbook`` (``playbook_distill``) lets it write down what a student's episodes teach, ``distill weights``
 (``distill_weights``) trains a small policy on them, ``distill rules`` (``distill_rules``) certifies rules by them,
-``distill debates`` (``distill_debates``) lets policies debate about them."""
+``distill debates`` (``distill_debates``) lets policies debate about them, ``distill kickstart`` (``distill_kickstart``)
+lets a policy learn on from rewards."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import click
 
 from potstill.cli.distill_debates import debates
 from potstill.cli.distill_engine import engine
+from potstill.cli.distill_kickstart import kickstart
 from potstill.cli.distill_retrain import retrain, rollback
 from potstill.cli.distill_rules import rules
 from potstill.cli.distill_weights import weights
@@ -70,5 +72,6 @@ distill.add_command(rules)
 distill.add_command(debates)
 distill.add_command(engine)
 distill.add_command(weights)
+distill.add_command(kickstart)
 distill.add_command(retrain)
 distill.add_command(rollback)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from potstill.distill.weights.data import Labelled, digest_of, read, read_manifest
+from potstill.distill.weights.data.decisions import labelled
+from potstill.distill.weights.data.labelled import decision_key, state_key
 from potstill.distill.weights.lineage import read as read_lineage
 from potstill.errors import ConfigError
+from potstill.types import Trajectory
 
 LEARN, HELD_OUT = "train", "valid"
 
@@ -41,6 +45,43 @@ def needed(policy: Path, folder: Path | None, purpose: str) -> PolicyData:
             f"--data FOLDER (potstill distill weights keeps it as {policy.name}.training/data-...)"
         )
     return data
+
+
+class Known(NamedTuple):
+    """What a policy learnt from or was chosen by, those decisions included that its training held out."""
+
+    tasks: set[tuple[str, str]]
+    """Environment and id."""
+    decisions: dict[int | None, set[bytes]]
+    """Their keys, by how many past turns they keep: of equal decisions of several tasks the data name one task."""
+    missing: list[str]
+    """Data that are not beside the policy, by the beginnings of their names."""
+
+    def has(self, episode: Trajectory) -> bool:
+        """Whether the policy was trained on the episode's task, or each of its decisions stands in the data."""
+        return (episode.task.environment, episode.task.id) in self.tasks or any(
+            own <= keys for past, keys in self.decisions.items() if (own := _keys(labelled([episode], past=past)))
+        )
+
+
+def known_to(policy: Path) -> Known:
+    """By the data that the policy's lineage names. Raises as ``found`` does for data that were changed."""
+    known = Known(set(), {}, [])
+    for dataset in read_lineage(policy).manifest.datasets:
+        name = dataset.sha256[:12]
+        folder = next(iter(sorted(policy.parent.glob(f"*.training/**/data-{name}"))), None)
+        if folder is None:
+            known.missing.append(name)
+            continue
+        data = _read(folder, {dataset.sha256})
+        decisions = [*data.learn, *data.held_out]
+        known.tasks.update((one.environment, one.task_id) for one in decisions)
+        known.decisions.setdefault(read_manifest(folder).recipe.past, set()).update(_keys(decisions))
+    return known
+
+
+def _keys(decisions: Iterable[Labelled]) -> set[bytes]:
+    return {decision_key(state_key(one), one.action) for one in decisions}
 
 
 def _read(folder: Path, wanted: set[str]) -> PolicyData:

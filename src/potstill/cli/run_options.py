@@ -125,6 +125,11 @@ policy_options: tuple[Decorator, ...] = (
     click.option(
         "--threshold", type=float, help="Least agreement or likelihood. [default: 1.0 for votes, 0.7 for likelihood]"
     ),
+    click.option(
+        "--calibration",
+        type=click.Path(dir_okay=False),
+        help="Signal, samples and threshold that 'potstill calibrate --out' certified, in place of the three.",
+    ),
     click.option("--sampling", default="auto", show_default=True, help="auto (the cheaper), together or sequential."),
     click.option("--rule", help="Agreement: exact, normalized, json, python-ast. [default: by environment]"),
     click.option("--keep-steps", type=int, default=5, show_default=True, help="For sticky and teacher-first."),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from potstill.cli.calibrated import calibrated
 from potstill.cli.output import emit_table, note
 from potstill.cli.playbook_wiring import playbook_config
 from potstill.cli.tuned_plan import refuse_context, tuned_agent
@@ -71,6 +72,7 @@ def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
     environment_options = _environment_options(options)
     student_options = pairs(options.get("student_options"), "--student-option template=plain")
     world = describe(options["environment"], **environment_options)
+    options = calibrated(options)
     source = open_source(options["environment"], **environment_options)
     split = options.get("split") or _default_split(source.splits())
     tasks = choose_tasks(source.tasks(split), options.get("n"), options["seed"])

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from potstill.decide.calibration.candidates import LEARNED, VOTES
+from potstill.decide.calibration.candidates import LEARNED, LIKELIHOOD, VOTES, likelihood_chain
 from potstill.decide.calibration.certify import Certified, certify, check
 from potstill.decide.calibration.labels import label_shares
 from potstill.decide.calibration.losses import Level
-from potstill.decide.calibration.paths import Path, paths, worth_learning
+from potstill.decide.calibration.paths import Path, alone, paths, worth_learning
 from potstill.decide.calibration.units import ABSENT
 from potstill.errors import ConfigError, one_of
 from potstill.measure.samples import Recorded
@@ -27,6 +27,7 @@ FEW = 3
 """Samples that are tried beside all of them: the number of arXiv 2512.02543."""
 MANY_STUDENTS = 20
 """Students share the error level; more of them cost as much evidence as a second set of tasks."""
+NO_BILL = "what a policy computes itself is on no bill, and counts as no cost"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,10 +52,15 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     result: Certified
     teacher: str
     notes: tuple[str, ...]
+    policy_sha256: str | None = None
+    """Of the chosen student's file, where it is a policy: another version of it is another student."""
+    decisions_per_task: float = 1.0
+    """How many decisions share what a task may lose; 1 where losses are counted in decisions."""
 
     def to_json(self) -> dict[str, Any]:
         """The JSON contract: the result's own keys, and more beside them."""
-        return {**msgspec.to_builtins(self.result), "teacher": self.teacher, "notes": list(self.notes)}
+        told = {name: getattr(self, name) for name in ("teacher", "policy_sha256", "decisions_per_task")}
+        return {**msgspec.to_builtins(self.result), **told, "notes": list(self.notes)}
 
 
 def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration:
@@ -64,16 +70,50 @@ def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration
     tested: list[Path] = []
     notes: list[str] = []
     for one in recordings:
+        if one.signal == LIKELIHOOD:
+            tested.append(_likelihoods(one, settings))
+            notes.append(NO_BILL)
+            continue
         ks = _there(one, settings.samples or default_samples(one), notes)
         tested += _paths(one, ks, settings, notes)
         notes += _warnings(one, max(ks))
     if len(recordings) > MANY_STUDENTS:
         notes.append(f"{len(recordings)} students share the error level; name fewer --student")
     result = certify(tested, settings.keep, settings.confidence, settings.level)
-    assumed = max(int(chain.assumed_U.sum()) for path in tested for chain, _ in path.steps)
+    # Of a policy another action than the teacher's is a loss by definition, and there is no outcome to be known.
+    chains = [chain for path in tested for chain, _ in path.steps if chain.signal != LIKELIHOOD]
+    assumed = max((int(chain.assumed_U.sum()) for chain in chains), default=0)
     if assumed:
         notes.append(f"{assumed} decisions count as losses if the student acts, for its outcome there is not known")
-    return Calibration(result=result, teacher=recordings[0].found.teacher, notes=tuple(dict.fromkeys(notes)))
+    chosen = next((one for one in recordings if one.found.student == result.student), None)
+    return Calibration(
+        result=result,
+        teacher=recordings[0].found.teacher,
+        notes=tuple(dict.fromkeys(notes)),
+        policy_sha256=None if chosen is None else chosen.file_sha256 or None,
+        decisions_per_task=1.0 if chosen is None else _shared(chosen, settings.level),
+    )
+
+
+def _shared(one: Recorded, level: Level) -> float:
+    """Labelled decisions of a task, on the average, where the whole task is what is lost."""
+    tasks = one.units.task_U[one.units.labelled_U]
+    return len(tasks) / len(np.unique(tasks)) if level is Level.TASK and len(tasks) else 1.0
+
+
+def _likelihoods(one: Recorded, settings: Settings) -> Path:
+    """A policy's own probability, all thresholds in one path. Raises ``ConfigError`` for what is of votes."""
+    if settings.samples not in ((), (1,)):
+        raise ConfigError(
+            f"--samples is {', '.join(map(str, settings.samples))}, and {one.found.student} is asked once: its own "
+            "probability is what it is trusted by. Leave --samples away."
+        )
+    if settings.score != AUTO:
+        raise ConfigError(
+            f"--score is '{settings.score}', and {one.found.student} is trusted by its own probability. Leave --score "
+            "away."
+        )
+    return alone(likelihood_chain(one.units, one.found.student, settings.thresholds or None))
 
 
 def _there(one: Recorded, ks: Sequence[int], notes: list[str]) -> tuple[int, ...]:

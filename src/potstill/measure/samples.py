@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from potstill.decide.calibration.candidates import VOTES
 from potstill.decide.calibration.units import ABSENT, UNKNOWN, Units
 from potstill.errors import ConfigError, UnknownName
 from potstill.logs.records import Attempt, Record
@@ -33,7 +34,10 @@ class Named:
         self._model = model if at else None
 
     def matches(self, attempt: Attempt) -> bool:
-        return attempt.model == self.text or (attempt.model == self._model and attempt.run == self._run)
+        return self.names(attempt.model, attempt.run)
+
+    def names(self, model: str, run: str) -> bool:
+        return model == self.text or (model == self._model and run == self._run)
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +64,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     decisions: int
     """Decisions that have both."""
     tasks: int
+    known: int = 0
+    """Episodes of tasks that a policy was trained on."""
     problems: int = 0
     """Values that could not be understood, which count as unknown."""
     first_problem: str = ""
@@ -78,6 +84,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
             told.append(f"{self.errors} attempts broke before there was an answer: they are no samples")
         if self.duplicates:
             told.append(f"{self.duplicates} attempts come twice: the first was kept")
+        if self.known:
+            told.append(f"{self.known} episodes are of tasks that '{self.student}' was trained on: they were left out")
         if self.without_teacher:
             told.append(f"{self.without_teacher} decisions have no answer of the teacher: they were left out")
         if self.without_student:
@@ -97,6 +105,10 @@ class Recorded(NamedTuple):
     found: Found
     unlabelled: Units | None = None
     """Decisions at which only the student has samples."""
+    signal: str = VOTES
+    """What makes the student trusted: the votes of its samples, or ``likelihood``, its own probability."""
+    file_sha256: str = ""
+    """Of the student, where it is a file that was asked."""
 
 
 class _Sample(msgspec.Struct, frozen=True, gc=False):

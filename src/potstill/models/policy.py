@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from potstill.edge import words
+from potstill.edge import seal, words
 from potstill.edge.film import Film
 from potstill.edge.mlp import Mlp
 from potstill.edge.policy import Network, Policy
@@ -70,6 +70,11 @@ class PolicyModel:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def version(self) -> str:
+        """The hash of the file's manifest: what its children and its history call it by."""
+        return seal.text_sha256(seal.canonical(dict(self._policy.manifest)))
 
     @property
     def capabilities(self) -> Capabilities:

@@ -153,6 +153,7 @@ async def opened(settings: Gateway, admin_key: str | None = None, *, fold_at_end
             gauges=partial(_gauges, metrics, warnings),
             redact=redactor.text,
             tell=partial(_ended, closer, tell),
+            policies=dict if decider is None else lambda: decider.reloading.loaded,
         )
         stack.push_async_callback(admin.aclose)
         app = App(

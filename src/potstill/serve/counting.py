@@ -70,6 +70,12 @@ def tell_decider(metrics: Metrics, decider: GatewayDecider) -> None:
         lambda: {(what,): count for what, count in decider.shadow.counts.items()},
     )
     metrics.tell(
+        "potstill_policy_loads_total",
+        "Newer files of policies: taken up, refused, or to be tried again.",
+        ("model", "what"),
+        lambda: {(*key,): count for key, count in decider.reloading.counts.items()},
+    )
+    metrics.tell(
         "potstill_state_failures_total",
         "Times that shared state could not be read or written.",
         ("what",),

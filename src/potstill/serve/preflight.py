@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from potstill.errors import StoreError
 from potstill.record.redact import Redactor
 from potstill.serve.admin_key import check_admin_key
-from potstill.serve.deciding.policies import policies_of
+from potstill.serve.deciding.policies import Policies
 from potstill.serve.deciding.tuned import check_tuned
 from potstill.serve.packages import needs_packages
 from potstill.serve.recording.checking import loaded
@@ -33,7 +33,7 @@ def check(settings: Gateway, admin_key: str | None) -> None:
         Endpoint(upstream)
     for route in settings.routes:
         trust_of(route, settings)
-    policies_of(settings)
+    Policies(settings)
     check_tuned(settings)
     loaded(settings)
     Redactor(settings.recording.redact, builtin=settings.recording.builtin_redaction)

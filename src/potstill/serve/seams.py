@@ -127,6 +127,18 @@ class Ask(Protocol):
 # --- who answers ------------------------------------------------------------------------------------------------------
 
 
+class Loaded(Struct, frozen=True, kw_only=True):
+    """What an operator is shown of a policy that this process runs."""
+
+    file: str
+    version: str
+    """The hash of its manifest, as ``distill retrain`` and ``lineage show`` name it."""
+    loaded_at: float
+    """Unix seconds."""
+    problem: str = ""
+    """Why a newer file is not served."""
+
+
 class Decided(Struct, frozen=True, kw_only=True):
     """``answer``: the student's, to be sent to the client. None: the teacher is to be asked, with ``prompt`` where that
     is not None (a compact hand-off), else with the client's own bytes."""

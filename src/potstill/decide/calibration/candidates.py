@@ -24,6 +24,13 @@ LEARNING = 0.25
 MOST_THRESHOLDS = 100
 VOTES = "votes"
 LEARNED = "learned"
+LIKELIHOOD = "likelihood"
+LIKELIHOODS = (
+    *(0.9999, 0.9998, 0.9995, 0.999, 0.998, 0.997, 0.995, 0.993, 0.99, 0.985),
+    *(round(0.02 * step, 2) for step in range(49, -1, -1)),
+)
+"""Thresholds on a probability: known before the data, and written in so few digits that what is typed is what was
+tested. They lie closer where trained policies put most of their decisions."""
 
 
 class Chain(NamedTuple):
@@ -31,7 +38,8 @@ class Chain(NamedTuple):
 
     student: str
     signal: str
-    """``votes``: the share of samples on the top answer; ``learned``: the calibrated chance that it is good."""
+    """``votes``: the share of samples on the top answer; ``learned``: the calibrated chance that it is good;
+    ``likelihood``: the student's own probability of its answer."""
     samples: int
     thresholds: tuple[float, ...]
     score_U: Floats
@@ -71,6 +79,17 @@ def vote_chain(units: Units, k: int, student: str = "", thresholds: Sequence[flo
         task_U=units.task_U,
         assumed_U=found.assumed_U,
     )
+
+
+def likelihood_chain(units: Units, student: str = "", thresholds: Sequence[float] | None = None) -> Chain:
+    """The student's own probability of its one answer (the feature ``likelihood``), on all labelled units.
+
+    A unit without a probability is one at which it cannot answer: it acts at no threshold. Where it acts is nested, so
+    losses grow along the chain, and a test costs nothing until the first one fails.
+    """
+    whole = vote_chain(units, 1, student, sorted({*(thresholds or LIKELIHOODS)}, reverse=True))
+    there_U = units.labelled_U & (vote(units, 1).present_U > 0)
+    return whole._replace(signal=LIKELIHOOD, score_U=units.features[LIKELIHOOD][there_U, 0])
 
 
 def learned_chains(units: Units, k: int, student: str = "", *, seed: int = 0) -> tuple[Chain, Chain] | None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from potstill.decide.calibration.candidates import LEARNED, LEARNING, Chain
+from potstill.decide.calibration.candidates import LEARNED, LEARNING, LIKELIHOOD, Chain
 from potstill.decide.calibration.losses import Level, Losses, economics, losses
 from potstill.decide.calibration.paths import Path, alone
 from potstill.decide.calibration.score import Score
@@ -324,14 +324,20 @@ def _why_not(
     if nearest is not None:
         return (
             f"{more} more labelled tasks are needed: {nearest.losses:.4g} of {nearest.n_teacher_success:.4g} of the "
-            f"teacher's successes are lost at {nearest.samples} samples and threshold {nearest.threshold:.4g}, which "
+            f"teacher's successes are lost at {_at(nearest)}, which "
             f"is within the {1.0 - keep:.2%} allowed, but {nearest.n} tasks do not prove it."
         )
     if not acting:
-        return "The student acts at no threshold that could be certified: its samples never agree so much."
+        return "The student acts at no threshold that could be certified: it is never so sure."
     best = min(acting, key=lambda one: 1.0 if one.loss_rate is None else one.loss_rate)
     return (
-        f"No number of labelled tasks would do: even at {best.samples} samples and threshold {best.threshold:.4g} the "
+        f"No number of labelled tasks would do: even at {_at(best)} the "
         f"student loses {best.loss_rate or 0.0:.2%} of the teacher's successes; {1.0 - keep:.2%} is allowed. "
-        "A better student, more samples or a smaller --keep would help."
+        f"A better student{'' if best.signal == LIKELIHOOD else ', more samples'} or a smaller --keep would help."
     )
+
+
+def _at(candidate: Candidate) -> str:
+    if candidate.signal == LIKELIHOOD:
+        return f"a probability of {candidate.threshold:.4g}"
+    return f"{candidate.samples} samples and threshold {candidate.threshold:.4g}"

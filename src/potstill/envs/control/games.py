@@ -78,3 +78,5 @@ ACROBOT = Game(
     threshold=-100.0,
     random_return=-497.0,
 )
+
+GAMES = {game.name: game for game in (CART_POLE, ACROBOT, LUNAR_LANDER)}

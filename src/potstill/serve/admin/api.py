@@ -26,7 +26,7 @@ from potstill.serve.admin.reads import Reads
 from potstill.serve.admin.seams import AdminStore, Blocking, RouteActs
 from potstill.serve.clients import json_http
 from potstill.serve.clients.json_http import Call, Disconnected, Receive, Refusal, Scope, Send
-from potstill.serve.seams import Gate
+from potstill.serve.seams import Gate, Loaded
 from potstill.serve.settings import Gateway
 from potstill.serve.tenants.gate import TenantGate
 
@@ -55,6 +55,7 @@ class Admin:
         redact: Callable[[str], str] = str,
         clock: Callable[[], float] = time.time,
         tell: Tell = lambda tenant, episode: None,
+        policies: Callable[[], Mapping[str, Loaded]] = dict,
     ) -> None:
         self._admin_key = AdminKey(admin_key) if admin_key else None
         self._clock = clock
@@ -62,7 +63,7 @@ class Admin:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="potstill-admin")
         blocking = Blocking(self._threads)
         tenants = gate if isinstance(gate, TenantGate) else None
-        reads = Reads(settings, store, blocking, stages, tenants, gauges, clock)
+        reads = Reads(settings, store, blocking, stages, tenants, gauges, clock, policies)
         acts = Acts(store, blocking, stages, tenants, redact, clock, tell)
         self._reads = reads
         figures = Figures(settings, store, blocking, clock)

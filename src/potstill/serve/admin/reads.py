@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta
 
 from potstill import __version__
@@ -20,6 +21,7 @@ from potstill.serve.admin.episode_pages import EpisodePages, Wanted
 from potstill.serve.admin.seams import AdminStore, Blocking, RouteActs
 from potstill.serve.clients import json_http
 from potstill.serve.clients.json_http import Call, Receive, Refusal
+from potstill.serve.seams import Loaded
 from potstill.serve.settings import Gateway, Mode, Tenant
 from potstill.serve.tenants.gate import TenantGate
 from potstill.serve.tenants.key_rows import StoreRows, iso_day, moment
@@ -60,8 +62,10 @@ class Reads:
         gate: TenantGate | None,
         gauges: Callable[[], Mapping[str, Any]],
         clock: Callable[[], float],
+        policies: Callable[[], Mapping[str, Loaded]] = dict,
     ) -> None:
         self._settings = settings
+        self._policies = policies
         self._store = store
         self._rows = StoreRows(store)
         self._pages = EpisodePages(store)
@@ -99,10 +103,16 @@ class Reads:
                     "rolls_out": route.mode is Mode.CASCADE and route.rollout,
                     "teacher": route.teacher,
                     "student": route.student,
+                    "policy": self._policy(route.student),
                     "rollout": None if stages is None else rollout(stages, route.name, stages.row(route.name)),
                 }
             )
         return 200, {"routes": rows}
+
+    def _policy(self, student: str | None) -> dict[str, object] | None:
+        """Which version of a policy is served; None where the student is none."""
+        served = self._policies().get(student or "")
+        return None if served is None else {**msgspec.structs.asdict(served), "loaded_at": moment(served.loaded_at)}
 
     # --- episodes -----------------------------------------------------------------------------------------------------
 

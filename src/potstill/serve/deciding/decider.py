@@ -34,7 +34,8 @@ from potstill.serve.deciding.books import Books, load
 from potstill.serve.deciding.context import Injector, Where
 from potstill.serve.deciding.costs import Costs
 from potstill.serve.deciding.episodes_held import KEPT, Held, HeldEpisodes, KeptStates, digest_of, key_of, served_now
-from potstill.serve.deciding.policies import PolicyAsk, policies_of
+from potstill.serve.deciding.policies import Policies, PolicyAsk
+from potstill.serve.deciding.reloading import Reloading
 from potstill.serve.deciding.shadow import Compared, Job, ShadowQueue, compare, teachers_reply
 from potstill.serve.deciding.showing import Showed, Showing, nothing
 from potstill.serve.deciding.student import answer_of, not_for_student
@@ -87,8 +88,8 @@ class GatewayDecider:
         began: Began | None = None,
     ) -> None:
         self._failed, self._may_spend = failed, may_spend
-        self.trusts = {route.name: trust_of(route, settings) for route in settings.routes}
-        self._policies = policies_of(settings)
+        self.policies = Policies(settings)
+        self.trusts = {route.name: trust_of(route, settings, self._sha256(route)) for route in settings.routes}
         self._tuned = tuned_students(settings)
         self.warnings = tuple(text for trust in self.trusts.values() for text in trust.warnings)
         self.stages = Stages(self.trusts, state_store, clock)
@@ -107,7 +108,12 @@ class GatewayDecider:
         self._held = HeldEpisodes(idle_s=settings.limits.idle_episode_s, clock=clock)
         self.kept = KeptStates(state_store, clock)
         self.beginnings = Beginnings(began)
+        self.reloading = Reloading(settings, self.policies, self.serve)
         self._watch: asyncio.Task[None] | None = None
+
+    def _sha256(self, route: Route) -> str | None:
+        served = self.policies.served(route.student)
+        return None if served is None else served.sha256
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -119,6 +125,7 @@ class GatewayDecider:
         if self.stages.switch.killed:
             log.warning("the kill switch is on: teachers answer everything until it is released")
         self._watch = asyncio.get_running_loop().create_task(self._look(), name="potstill-stages")
+        self.reloading.start()
 
     async def _look(self) -> None:
         while True:
@@ -130,6 +137,7 @@ class GatewayDecider:
 
     async def aclose(self) -> None:
         """Let shadow work end within the drain time, and write what was observed."""
+        await self.reloading.aclose()
         await self.shadow.aclose(self._drain_s)
         if self._watch is not None:
             self._watch.cancel()
@@ -140,6 +148,16 @@ class GatewayDecider:
             await student.aclose()
         await self.kept.aclose()
         await self.stages.aclose()
+
+    async def serve(self, trust: Trust) -> bool:
+        """Serve a route by another student or calibration from now on; False where it is the same. Requests that began
+        before go on as they began. Raises what the store does, and nothing has changed then."""
+        name = trust.route.name
+        if trust.calibration == self.trusts[name].calibration:
+            return False
+        await self.stages.adopt(trust)
+        self.trusts[name] = trust
+        return True
 
     # --- a request ----------------------------------------------------------------------------------------------------
 
@@ -285,7 +303,7 @@ class GatewayDecider:
         tuned = self._tuned.get(trust.route.student or "")
         if tuned is not None:
             return TunedAsk(tuned, trust.route.actions, prompt, said)
-        policy = self._policies.get(trust.route.student or "")
+        policy = self.policies.of(trust)
         if policy is None or trust.route.actions is None:
             return self._ask
         return PolicyAsk(policy, trust.route.actions, prompt, said)
@@ -350,7 +368,7 @@ class GatewayDecider:
             raise
         found = compare(teacher, weighed.samples, weighed.resolution.decision, ValidAnswers(policy.rule, prompt))
         if found is not None:
-            self.stages.shadowed(name, acted=found.acted, agreed=found.agreed)
+            self.stages.shadowed(name, acted=found.acted, agreed=found.agreed, calibration=trust.calibration)
             self.shadowed[name, *_named(found)] += 1
         decision, said = weighed.resolution.decision, [one.reply for one in weighed.samples]
         calls, notes = weighed.calls, weighed.notes

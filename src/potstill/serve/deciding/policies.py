@@ -1,7 +1,8 @@
 """Trained policies as students: files that this process runs itself, asked as an upstream would be.
 
-What it knows: how an offer becomes a policy's question and its choice the client's answer. What it does not do: find
-what is offered (``record.offers``), run networks (``edge``), decide whether the choice is trusted (``decide``).
+What it knows: which policies are open, how an offer becomes a policy's question and its choice the client's answer.
+What it does not do: look for new files (``reloading``), find what is offered (``record.offers``), run networks
+(``edge``), decide whether the choice is trusted (``decide``).
 
 A decision takes about a millisecond and no network, so it is made on the loop.
 """
@@ -10,12 +11,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from potstill.errors import ModelError
+from potstill.errors import ConfigError, ModelError
+from potstill.measure.calibration_file import file_sha256
 from potstill.record.offers import answer_parts, offer_of
+from potstill.serve.rollout.trust import Trust
 from potstill.serve.seams import Asked
 from potstill.serve.settings import Gateway, Model
 from potstill.trajectories.exchange import Actions, Upstream
@@ -26,19 +30,63 @@ from potstill.wire.neutral import Answer, Choice, Prompt, ToolUse
 if TYPE_CHECKING:
     from potstill.models.policy import PolicyModel
 
+_TRIES = 3
 FREE = "free"
 """Price of what this process computes: no money; ``price_as`` of the model says otherwise."""
 
 
-def policies_of(settings: Gateway) -> dict[str, PolicyModel]:
-    """The policies that routes name as students, opened, by the model's name. Raises as ``open_policy``."""
-    students = {route.student for route in settings.routes}
-    named = [model for model in settings.models if model.policy and model.name in students]
-    if not named:
-        return {}
+class Opened(NamedTuple):
+    """A policy with the hash of the bytes that it was read from."""
+
+    model: PolicyModel
+    sha256: str
+
+
+def opened(file: str) -> Opened:
+    """Raises as ``open_policy``, and ``ConfigError`` where the file is replaced again and again meanwhile."""
     from potstill.models.policy import open_policy
 
-    return {model.name: open_policy(model.policy) for model in named}
+    for _ in range(_TRIES):
+        sha256 = file_sha256(Path(file))
+        found = Opened(open_policy(file), sha256)
+        if file_sha256(Path(file)) == sha256:
+            return found
+    raise ConfigError(f"{file} is replaced all the time: it was never the same before and after it was read.")
+
+
+class Policies:
+    """The policies that routes name as students, by the model's name. Raises as ``opened``.
+
+    One that takes another's place is there at once, and the one before it for the requests that began with it.
+    """
+
+    def __init__(self, settings: Gateway) -> None:
+        students = {route.student for route in settings.routes}
+        self.files = {model.name: model.policy for model in settings.models if model.policy and model.name in students}
+        self._models: dict[str, PolicyModel] = {}
+        self._served: dict[str, str] = {}
+        for name, file in self.files.items():
+            self.put(name, opened(file))
+
+    def add(self, found: Opened) -> None:
+        """Have it at hand for trusts that are in it."""
+        self._models[found.sha256] = found.model
+
+    def put(self, name: str, found: Opened) -> None:
+        """It is served under this name from now on."""
+        self.add(found)
+        before, self._served[name] = self._served.get(name), found.sha256
+        kept = {before, *self._served.values()}
+        self._models = {sha256: model for sha256, model in self._models.items() if sha256 in kept}
+
+    def served(self, name: str | None) -> Opened | None:
+        """What is served under a model's name; None where it is no policy."""
+        sha256 = self._served.get(name or "")
+        return None if sha256 is None else Opened(self._models[sha256], sha256)
+
+    def of(self, trust: Trust) -> PolicyModel | None:
+        """The very policy that a route's trust is in."""
+        return self._models.get(trust.policy_sha256)
 
 
 class PolicyAsk:

@@ -137,6 +137,10 @@ class Assigned(Struct, frozen=True, kw_only=True):
         return f"{self.stage}/{self.served}"
 
 
+def _row_of(trust: Trust, value: Any) -> StageRow:
+    return fitted(msgspec.convert(value, StageRow), trust.plan)
+
+
 class Stages:
     """The stages of all routes as this process sees them. One event loop."""
 
@@ -220,8 +224,10 @@ class Stages:
 
     # --- what was observed ------------------------------------------------------------------------------------------
 
-    def shadowed(self, name: str, *, acted: bool, agreed: bool) -> None:
-        calibration, entered_at = self._trusts[name].calibration, self.row(name).rollout.entered_at
+    def shadowed(self, name: str, *, acted: bool, agreed: bool, calibration: str | None = None) -> None:
+        """``calibration``: under which the student was asked; None: the one that is served."""
+        entered_at = self.row(name).rollout.entered_at
+        calibration = self._trusts[name].calibration if calibration is None else calibration
         self._events[name].append(Shadowed(acted=acted, agreed=agreed, calibration=calibration, entered_at=entered_at))
 
     def observed(self, name: str, event: Ended | Corrected) -> None:
@@ -285,6 +291,16 @@ class Stages:
             self._stepped_at = at if look else self._stepped_at
             return await self.refresh(within_s=UNHURRIED_S)
 
+    async def adopt(self, trust: Trust) -> None:
+        """Serve a route by another calibration, rule or student from now on: its rollout begins anew, as at a start.
+
+        Raises what the store does, and nothing has changed then.
+        """
+        name = trust.route.name
+        if name in self.staged:
+            self._rows[name] = (await self._run(self._begun, trust))[1]
+        self._trusts[name] = trust
+
     async def act(self, name: str, what: str, by: str = "") -> StageRow:
         """An operator's act on one route: one of ``ACTS``. Raises ``ConfigError`` where it is not possible now."""
         if name not in self.staged:
@@ -342,17 +358,22 @@ class Stages:
         The first time it is begun, and put under the calibration that is served here: of two processes with different
         ones the one that started later has it, and the other leaves the route to the teacher (``assigned``).
         """
+        trust = self._trusts[name]
+        if name in self._adopted and (found := self._store.get_state(KIND, name)) is not None:
+            return found[0], _row_of(trust, found[1])
+        return self._begun(trust)
+
+    def _begun(self, trust: Trust) -> tuple[int, StageRow]:
+        """Version and row of a route under a trust's calibration, as the store has them now."""
+        name = trust.route.name
         while True:
             found = self._store.get_state(KIND, name)
-            version, row = (0, None) if found is None else (found[0], self._row_of(name, found[1]))
-            if row is not None and name in self._adopted:
-                return version, row
-            wanted = begun(row, self._trusts[name].calibration, self._clock())
-            if wanted is row or self._put(name, wanted, version):
+            version, row = (0, None) if found is None else (found[0], _row_of(trust, found[1]))
+            wanted = begun(row, trust.calibration, self._clock())
+            if wanted is row:
                 self._adopted.add(name)
-
-    def _row_of(self, name: str, value: Any) -> StageRow:
-        return fitted(msgspec.convert(value, StageRow), self._trusts[name].plan)
+                return version, wanted
+            self._put(name, wanted, version)
 
     def _put(self, name: str, row: StageRow, version: int) -> bool:
         return self._store.put_state(KIND, name, plain(row), version)

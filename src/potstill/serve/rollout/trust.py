@@ -15,33 +15,10 @@ import msgspec
 from potstill.decide import Policy, PolicyKind, Signal, agreement_rule
 from potstill.decide.rollout import RolloutPlan
 from potstill.errors import ConfigError, one_of
+from potstill.measure.calibration_file import HALF, Calibrated, file_sha256, read
 from potstill.models.tuned_file import place_of, read_tuned
 from potstill.serve.settings import Gateway, Mode, Model, Route
 from potstill.types import EscalationMode, Struct
-
-HALF = 0.5
-"""Share of decisions that are taken to be escalated before any was seen, where no calibration says."""
-
-
-class Calibrated(Struct, frozen=True, kw_only=True):
-    """What the gateway takes from a calibration file."""
-
-    certified: bool
-    keep: float
-    threshold: float | None = None
-    samples: int | None = None
-    escalation_share: float = HALF
-    n: int = 0
-    n_teacher_success: float = 0.0
-    signal: str | None = None
-    student: str | None = None
-    reason: str = ""
-    recommendation: str = "cascade"
-
-    @property
-    def allowed_loss(self) -> float | None:
-        """Rate of decisions that may be lost: what is not kept of the teacher's success; None where it is not known."""
-        return (1.0 - self.keep) * self.n_teacher_success / self.n if self.n and self.n_teacher_success else None
 
 
 class Trust(Struct, frozen=True, kw_only=True):
@@ -54,6 +31,8 @@ class Trust(Struct, frozen=True, kw_only=True):
     plan: RolloutPlan
     calibration: str = ""
     """Digest of what was calibrated: another one means that the rollout proves itself again."""
+    policy_sha256: str = ""
+    """Of the student's file, where it is a policy."""
     escalation: float = HALF
     warnings: tuple[str, ...] = ()
 
@@ -63,8 +42,11 @@ class Trust(Struct, frozen=True, kw_only=True):
         return self.route.mode is Mode.CASCADE and self.route.rollout
 
 
-def trust_of(route: Route, settings: Gateway) -> Trust:
-    """Raises ``ConfigError`` for what cannot be served, and ``UnknownName`` for a model or rule that there is not."""
+def trust_of(route: Route, settings: Gateway, policy_sha256: str | None = None) -> Trust:
+    """``policy_sha256``: of the policy's file as it was opened; None: as it is.
+
+    Raises ``ConfigError`` for what cannot be served, and ``UnknownName`` for a model or rule that there is not.
+    """
     models = {model.name: model for model in settings.models}
     for name in filter(None, (route.teacher, route.student)):
         one_of("model", name, models)
@@ -75,17 +57,19 @@ def trust_of(route: Route, settings: Gateway) -> Trust:
             f"{', '.join(sorted(models)) or 'no model is configured'}."
         )
     _check_context(route)
-    _check_signal(route, student)
-    found = _calibrated(route) if route.mode is Mode.CASCADE and route.cascade.calibration else None
+    if policy_sha256 is None:
+        policy_sha256 = file_sha256(Path(student.policy)) if student is not None and student.policy else ""
+    found = _calibrated(route, student) if route.mode is Mode.CASCADE and route.cascade.calibration else None
     return Trust(
         route=route,
         teacher=models[route.teacher],
         student=student,
         policy=_policy(route, found, student),
         plan=_plan(route, found),
-        calibration=_digest(route, found, student),
+        calibration=_digest(route, found, policy_sha256),
+        policy_sha256=policy_sha256,
         escalation=found.escalation_share if found is not None and found.certified else HALF,
-        warnings=_warnings(route, student, found),
+        warnings=_warnings(route, student, found, policy_sha256),
     )
 
 
@@ -111,15 +95,9 @@ def _check_playbook(route: Route) -> None:
         raise ConfigError(f"playbook.deadline_s of route '{route.name}' is {told.deadline_s:g}; it must be above 0.")
 
 
-def _check_signal(route: Route, student: Model | None) -> None:
-    """A calibration of votes says nothing about a student's own probability."""
-    if student is not None and _weighs(route, student) and route.cascade.calibration:
-        kind = "policy" if student.policy else "tuned model"
-        raise ConfigError(
-            f"Route '{route.name}' has a calibration, which is of votes, and its student is the {kind} "
-            f"{student.policy or student.tuned}, whose probability decides. Leave calibration out and write threshold "
-            "= 0.9, or the share that you want it to be sure of."
-        )
+def _signal(route: Route, student: Model | None) -> Signal:
+    """What weighs the actions is trusted by its own probability, everything else by votes."""
+    return Signal.LIKELIHOOD if _weighs(route, student) else Signal.VOTES
 
 
 def _weighs(route: Route, student: Model | None) -> bool:
@@ -143,7 +121,7 @@ def _policy(route: Route, found: Calibrated | None, student: Model | None) -> Po
         mode=EscalationMode(cascade.mode),
         samples=cascade.samples if samples is None else samples,
         threshold=cascade.threshold if threshold is None else threshold,
-        signal=Signal.LIKELIHOOD if _weighs(route, student) else Signal.VOTES,
+        signal=_signal(route, student),
         temperature=cascade.temperature,
         rule=cascade.rule,
         keep_steps=cascade.keep_steps,
@@ -156,52 +134,47 @@ def _plan(route: Route, found: Calibrated | None) -> RolloutPlan:
     return RolloutPlan(allowed_loss=calibrated or route.allowed_loss, ladder=route.canary)
 
 
-def _digest(route: Route, found: Calibrated | None, student: Model | None) -> str:
+def _digest(route: Route, found: Calibrated | None, policy_sha256: str) -> str:
     """Of what decides: a new calibration, rule, student or policy file is a new rollout; a new deadline is not."""
     cascade = route.cascade
     told: list[Any] = [route.student, cascade.samples, cascade.threshold, cascade.temperature, cascade.rule, found]
-    if student is not None and student.policy:
-        told.append(_file_digest(student.policy))
+    if policy_sha256:
+        told.append(policy_sha256)
     if student is not None and student.tuned and student.runs_here:
         told.append(msgspec.to_builtins(read_tuned(place_of(student.tuned))))
     return hashlib.blake2b(msgspec.json.encode(told), digest_size=8).hexdigest()
 
 
-def _file_digest(path: str) -> str:
-    try:
-        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
-    except OSError:  # said by who opens it
-        return ""
-
-
 # --- the calibration file ---------------------------------------------------------------------------------------------
 
 
-def _calibrated(route: Route) -> Calibrated:
-    path = Path(route.cascade.calibration or "")
-    again = "Type: potstill calibrate ... --json > " + str(path)
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=Calibrated)
-    except OSError as error:
-        why = error.strerror or error
-        raise ConfigError(f"Cannot read the calibration {path} of route '{route.name}': {why}. {again}") from error
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{path}, the calibration of route '{route.name}', is none: {error}. {again}") from error
+def _calibrated(route: Route, student: Model | None) -> Calibrated:
+    path, signal = Path(route.cascade.calibration or ""), _signal(route, student)
+    found = read(path, f" of route '{route.name}'")
     if not found.certified and not route.cascade.allow_uncertified:
         raise ConfigError(
             f"The calibration {path} of route '{route.name}' certifies nothing: {found.reason or 'no reason given'} "
             'Gather more labels and calibrate again, set mode = "shadow", or accept the risk with '
             "allow_uncertified = true under [routes.cascade]."
         )
-    if found.certified and found.signal not in (None, "votes"):
+    if not found.is_of(signal):
         raise ConfigError(
-            f"The calibration {path} of route '{route.name}' is of a {found.signal} score, and the gateway serves "
-            "votes. Type: potstill calibrate ... --score votes"
+            f"The calibration {path} of route '{route.name}' is of {found.signal or 'votes'}, and its student is "
+            f"trusted by {signal.value}. {_instead(path, route, student, signal)}"
         )
     return found
 
 
-def _warnings(route: Route, student: Model | None, found: Calibrated | None) -> tuple[str, ...]:
+def _instead(path: Path, route: Route, student: Model | None, signal: Signal) -> str:
+    """What to do about a calibration of another signal. No command calibrates what a tuned model finds likely."""
+    if student is None or signal is Signal.VOTES:
+        return f"Type: potstill calibrate ... --score votes --out {path}"
+    if student.policy:
+        return f"Type: potstill calibrate STORE --student policy:{student.policy} --teacher {route.teacher} --out {path}"
+    return f"Leave calibration out and write threshold = 0.9, or the share that you want {student.tuned} to be sure of."
+
+
+def _warnings(route: Route, student: Model | None, found: Calibrated | None, policy_sha256: str) -> tuple[str, ...]:
     """What an operator should know, though it can be served."""
     told = []
     if route.playbook.name and student is None:
@@ -212,7 +185,12 @@ def _warnings(route: Route, student: Model | None, found: Calibrated | None) -> 
         told.append(f"the calibration of route '{route.name}' certifies nothing, and it is served all the same")
     if found is not None and found.certified and found.recommendation != "cascade":
         told.append(f"route '{route.name}': {found.reason}")
-    if found is not None and found.student and student is not None:
+    if found is not None and student is not None and student.policy:
+        if found.policy_sha256 not in (None, policy_sha256):
+            told.append(
+                f"route '{route.name}': another version of {student.policy} was calibrated than the one that is served"
+            )
+    elif found is not None and found.student and student is not None:
         names = (student.name, student.model, student.price_as or "")
         if not any(name and (name in found.student or found.student in name) for name in names):
             told.append(f"route '{route.name}': '{found.student}' was calibrated, and '{student.model}' is served")

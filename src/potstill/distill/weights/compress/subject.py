@@ -17,7 +17,7 @@ from potstill.distill.weights.data.labelled import Evidence, Labelled, normalise
 from potstill.distill.weights.gate import Side
 from potstill.distill.weights.gate_shapes import questions_of
 from potstill.distill.weights.policies.batch import Examples
-from potstill.distill.weights.policies.mlp import Mlp, MlpShape, VectorExamples, new_mlp
+from potstill.distill.weights.policies.mlp import VectorExamples, mlp_from, new_mlp, shape_of
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.policies.ranker import Ranker, RankerShape, new_ranker, ranker_shape
 from potstill.distill.weights.policies.texts import TextExamples
@@ -83,7 +83,7 @@ def mlp_subject(
         learn=VectorExamples(observations, actions, action_count=count, logits=logits),
         held_out=VectorExamples(held_out, judged.argmax(axis=1), action_count=count, logits=judged),
         questions=list(np.asarray(held_out, np.float32)),
-        network=lambda arrays, config: _loaded(Mlp(_mlp_shape(config), _normal(arrays)), arrays),
+        network=mlp_from,
         fresh=lambda width, seed: _fresh_mlp(policy.config, width, seed, normal),
         side=_mlp_side,
     )
@@ -124,14 +124,9 @@ def _fresh_ranker(config: Mapping[str, Any], width: int, seed: int) -> tuple[Any
 # --- perceptrons ----------------------------------------------------------------------------------------------------
 
 
-def _mlp_shape(config: Mapping[str, Any]) -> MlpShape:
-    given = {name: config[name] for name in MlpShape.__struct_fields__ if name in config}
-    return msgspec.convert(given, MlpShape)
-
-
 def _fresh_mlp(config: Mapping[str, Any], width: int, seed: int, normal: Any) -> tuple[Any, dict[str, Any]]:
     hidden = [width] * (len(config["sizes"]) - 2)
-    shape = _mlp_shape({**config, "sizes": [config["sizes"][0], *hidden, config["sizes"][-1]]})
+    shape = shape_of({**config, "sizes": [config["sizes"][0], *hidden, config["sizes"][-1]]})
     return new_mlp(shape, seed=seed, normal=normal), {**_calibration(config), **shape.config()}
 
 

@@ -7,10 +7,11 @@ Letters: B decisions, A actions, D numbers of an observation.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,6 +84,20 @@ def new_mlp(shape: MlpShape, *, seed: int, normal: tuple[Floats, Floats] | None 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Mlp(shape, normal, dropout=dropout)
+
+
+def mlp_from(arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Mlp:
+    """The network of a policy's arrays and configuration (``edge.mlp``), in evaluation mode."""
+    normal = (arrays["input.mean"], arrays["input.scale"]) if "input.mean" in arrays else None
+    network = Mlp(shape_of(config), normal)
+    network.load_state_dict({name: torch.tensor(np.asarray(array, np.float32)) for name, array in arrays.items()})
+    network.eval()
+    return network
+
+
+def shape_of(config: Mapping[str, Any]) -> MlpShape:
+    """As a policy's configuration says it, what else stands there aside."""
+    return msgspec.convert({name: config[name] for name in MlpShape.__struct_fields__ if name in config}, MlpShape)
 
 
 class VectorExamples:

@@ -4,14 +4,14 @@ Kickstarting (arXiv 1803.03835, section 3): the student acts, and its loss is th
 plus ``weight * KL(teacher || student)`` at the states that it visits itself; the weight falls to 0, so that the student
 may become better than its teacher. Without a teacher it is plain PPO.
 
-It knows vectors, actions and rewards of simulators in this process. It does not know tasks, files or stores. There is
-no checkpoint: such a run takes minutes.
+It knows vectors, actions and rewards of simulators in this process, and checkpoints: a killed training that goes on
+ends with the same weights. It does not know tasks, policies' files or stores.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -23,8 +23,11 @@ from potstill.distill.weights.losses.soft import soft_rows
 from potstill.distill.weights.policies.batch import Floats, Tensor
 from potstill.distill.weights.policies.mlp import Mlp
 from potstill.distill.weights.policies.pytorch import Module, load_torch
+from potstill.distill.weights.train.checkpoint import read_checkpoint, write_checkpoint
+from potstill.distill.weights.train.interrupts import deferred
 from potstill.distill.weights.train.kickstart_config import KickstartConfig, divergence_weight
-from potstill.distill.weights.train.loop import Diverged, threads
+from potstill.distill.weights.train.kickstart_state import Parts, identity_of, restore, state_of
+from potstill.distill.weights.train.loop import Diverged, Keeping, threads
 from potstill.distill.weights.train.returns import advantages
 from potstill.distill.weights.train.simulators import Actors, Rollout, Simulator
 from potstill.errors import ConfigError
@@ -56,22 +59,31 @@ def kickstart(
     *,
     teacher: Teacher | None = None,
     watch: Callable[[Round], None] = lambda one: None,
+    keeping: Keeping | None = None,
+    identity: Mapping[str, str] | None = None,
 ) -> tuple[Round, ...]:
     """Train the student in its environment; it holds the last weights afterwards.
 
     ``teacher`` is asked at every visited state as long as its weight is above 0. Raises ``ConfigError`` for rewards and
-    observations that are no numbers, for a weight without a teacher and for action spaces that differ, ``Diverged``
-    for a loss that is no number.
+    observations that are no numbers, for a weight without a teacher, for action spaces that differ and for another
+    training's checkpoint, ``Diverged`` for a loss that is no number. ``keeping``: a checkpoint after every round;
+    ``identity`` says what else it depends on (the teacher, the environment). ``KeyboardInterrupt`` comes after the
+    round, when its checkpoint is written; the second at once.
     """
     if config.divergence > 0 and teacher is None:
         raise ConfigError(f"divergence is {config.divergence}, and there is no teacher. Give one, or divergence=0.")
     actors = Actors([make() for _ in range(config.environments)], seed=config.seed)
     _must_fit(student, actors.observations_ED, teacher)
-    with torch.random.fork_rng(devices=[]), threads(config.threads):
+    whose = identity_of(student, config, identity or {})
+    with torch.random.fork_rng(devices=[]), threads(config.threads), deferred() as interrupted:
         torch.manual_seed(config.seed)
         learner = _Learner(student, config)
-        history: list[Round] = []
-        for number in range(config.rounds):
+        parts, history = learner.parts(actors), list[Round]()
+        if keeping is not None and keeping.resume:
+            history = [Round(*row) for row in restore(read_checkpoint(keeping.path, whose), parts)]
+        for number in range(len(history), config.rounds):
+            if interrupted():
+                raise KeyboardInterrupt
             rollout = actors.play(lambda seen: _logits(student, seen), config.horizon)
             weight = divergence_weight(number / config.rounds, config)
             told_BA = None if teacher is None or weight == 0 else _told(teacher, rollout.flat(rollout.observations_TED))
@@ -80,6 +92,8 @@ def kickstart(
             returns = rollout.returns
             mean = sum(returns) / len(returns) if returns else None
             history.append(Round(steps, len(returns), mean, found))
+            if keeping is not None:
+                write_checkpoint(keeping.path, whose, state_of(parts, history))
             watch(history[-1])
     student.eval()
     return tuple(history)
@@ -96,6 +110,10 @@ class _Learner:
             torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=1e-5)
             for network in (student, self._critic)
         ]
+
+    def parts(self, actors: Actors) -> Parts:
+        """What a checkpoint holds, beside these simulators."""
+        return Parts((self._student, self._critic), self._optimizers, self._rng, actors)
 
     def learn(self, rollout: Rollout, told_BA: Tensor | None, weight: float, rate: float) -> float | None:
         """A few passes over what was played; the divergence to the teacher before them."""

@@ -6,7 +6,7 @@ simulators, D numbers of an observation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -48,13 +48,21 @@ class Rollout(NamedTuple):
         return array_TE.reshape(-1, *array_TE.shape[2:])
 
 
+class Episode(NamedTuple):
+    """One that goes on."""
+
+    seed: int
+    actions: list[int]
+
+
 class Actors:
     """Simulators in the middle of their episodes."""
 
     def __init__(self, simulators: Sequence[Simulator], *, seed: int) -> None:
         self._simulators = simulators
         self._rng = np.random.default_rng([seed, 0])
-        self.observations_ED = np.stack([self._begin(one) for one in simulators])
+        self._episodes: list[Episode] = [Episode(0, [])] * len(simulators)
+        self.observations_ED = np.stack([self._begin(place) for place in range(len(simulators))])
         self._returns = [0.0] * len(simulators)
 
     def play(self, logits_of: Callable[[Floats], NDArray[np.float64]], horizon: int) -> Rollout:
@@ -68,6 +76,8 @@ class Actors:
             seen.append(self.observations_ED)
             chosen = _drawn(logits_of(self.observations_ED), self._rng)
             told = [one.step(int(action)) for one, action in zip(self._simulators, chosen, strict=True)]
+            for episode, action in zip(self._episodes, chosen, strict=True):
+                episode.actions.append(int(action))
             after.append(np.stack([_vector(found[0]) for found in told]))
             actions.append(chosen)
             rewards.append([float(found[1]) for found in told])
@@ -87,12 +97,37 @@ class Actors:
             if is_over:
                 found.append(self._returns[place])
                 self._returns[place] = 0.0
-                now_ED[place] = self._begin(self._simulators[place])
+                now_ED[place] = self._begin(place)
         self.observations_ED = now_ED
         return found
 
-    def _begin(self, simulator: Simulator) -> Floats:
-        return _vector(simulator.reset(seed=int(self._rng.integers(*SEEDS)))[0])
+    def _begin(self, place: int) -> Floats:
+        seed = int(self._rng.integers(*SEEDS))
+        self._episodes[place] = Episode(seed, [])
+        return _vector(self._simulators[place].reset(seed=seed)[0])
+
+    def played(self) -> dict[str, Any]:
+        """How the episodes that go on began and what was done in them, and the generator's state: plain values."""
+        episodes = [[episode.seed, episode.actions] for episode in self._episodes]
+        return {"episodes": episodes, "returns": self._returns, "generator": self._rng.bit_generator.state}
+
+    def play_again(self, played: Mapping[str, Any], observations_ED: Floats) -> None:
+        """Bring the simulators to where ``played`` was told. Raises ``ConfigError`` where one shows anything else."""
+        self._rng.bit_generator.state = played["generator"]
+        self._returns = list(played["returns"])
+        self._episodes = [Episode(seed, list(actions)) for seed, actions in played["episodes"]]
+        seen = []
+        for simulator, episode in zip(self._simulators, self._episodes, strict=True):
+            shown = simulator.reset(seed=episode.seed)[0]
+            for action in episode.actions:
+                shown = simulator.step(action)[0]
+            seen.append(_vector(shown))
+        self.observations_ED = np.stack(seen)
+        if not np.array_equal(self.observations_ED, observations_ED):
+            raise ConfigError(
+                "A simulator that was played again from its seed with the same actions shows something else, so what "
+                "was killed cannot go on with the same numbers. Leave --resume away to begin anew."
+            )
 
 
 def _vector(seen: Any) -> Floats:

@@ -1,0 +1,73 @@
+"""The file that ``potstill calibrate --out`` wrote, as those read it who act by it.
+
+What it knows: which of its fields decide, and which students it speaks of. What it does not do: calibrate, or say what
+may be served all the same (``serve.rollout.trust``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from potstill.decide.calibration.candidates import LIKELIHOOD, VOTES
+from potstill.decide.policy import Signal
+from potstill.errors import ConfigError
+from potstill.types import Struct
+
+HALF = 0.5
+"""Share of decisions that are taken to be escalated before any was seen, where no calibration says."""
+SIGNALS = {Signal.VOTES: (None, VOTES), Signal.LIKELIHOOD: (LIKELIHOOD,)}
+"""What a calibration must be of, by what the student is trusted by."""
+
+
+class Calibrated(Struct, frozen=True, kw_only=True):
+    """What a cascade takes from a calibration."""
+
+    certified: bool
+    keep: float
+    threshold: float | None = None
+    samples: int | None = None
+    escalation_share: float = HALF
+    n: int = 0
+    n_teacher_success: float = 0.0
+    signal: str | None = None
+    student: str | None = None
+    policy_sha256: str | None = None
+    """Of the policy's file that was calibrated."""
+    decisions_per_task: float = 1.0
+    """Of a calibration by whole tasks, each of which is lost with its first lost decision."""
+    reason: str = ""
+    recommendation: str = "cascade"
+
+    @property
+    def allowed_loss(self) -> float | None:
+        """Rate of decisions that may be lost: what is not kept of the teacher's success, shared out among a task's
+        decisions; None where it is not known."""
+        if not (self.n and self.n_teacher_success):
+            return None
+        return (1.0 - self.keep) * self.n_teacher_success / self.n / max(1.0, self.decisions_per_task)
+
+    def is_of(self, signal: Signal) -> bool:
+        """Whether it was made for a student that is trusted by this signal; one that certifies nothing is of any."""
+        return not self.certified or self.signal in SIGNALS[signal]
+
+
+def read(path: Path, what: str) -> Calibrated:
+    """The calibration in a file. ``what``: whose it is, for messages. Raises ``ConfigError``."""
+    again = f"Type: potstill calibrate ... --out {path}"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Calibrated)
+    except OSError as error:
+        raise ConfigError(f"Cannot read the calibration {path}{what}: {error.strerror or error}. {again}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}, the calibration{what}, is none: {error}. {again}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Of a policy's file, as a calibration holds it; empty where it cannot be read, which who opens it says."""
+    try:
+        return hashlib.sha256(path.expanduser().read_bytes()).hexdigest()
+    except OSError:
+        return ""
