@@ -66,7 +66,7 @@ def trust_of(route: Route, settings: Gateway, policy_sha256: str | None = None) 
         student=student,
         policy=_policy(route, found, student),
         plan=_plan(route, found),
-        calibration=_digest(route, found, policy_sha256),
+        calibration=_digest(route, found, student, policy_sha256),
         policy_sha256=policy_sha256,
         escalation=found.escalation_share if found is not None and found.certified else HALF,
         warnings=_warnings(route, student, found, policy_sha256),
@@ -134,7 +134,7 @@ def _plan(route: Route, found: Calibrated | None) -> RolloutPlan:
     return RolloutPlan(allowed_loss=calibrated or route.allowed_loss, ladder=route.canary)
 
 
-def _digest(route: Route, found: Calibrated | None, policy_sha256: str) -> str:
+def _digest(route: Route, found: Calibrated | None, student: Model | None, policy_sha256: str) -> str:
     """Of what decides: a new calibration, rule, student or policy file is a new rollout; a new deadline is not."""
     cascade = route.cascade
     told: list[Any] = [route.student, cascade.samples, cascade.threshold, cascade.temperature, cascade.rule, found]
@@ -170,7 +170,9 @@ def _instead(path: Path, route: Route, student: Model | None, signal: Signal) ->
     if student is None or signal is Signal.VOTES:
         return f"Type: potstill calibrate ... --score votes --out {path}"
     if student.policy:
-        return f"Type: potstill calibrate STORE --student policy:{student.policy} --teacher {route.teacher} --out {path}"
+        return (
+            f"Type: potstill calibrate STORE --student policy:{student.policy} --teacher {route.teacher} --out {path}"
+        )
     return f"Leave calibration out and write threshold = 0.9, or the share that you want {student.tuned} to be sure of."
 
 
