@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from potstill.cli.distill_weights import play_options
 from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.run_options import Decorator, apply
+from potstill.cli.training_options import batch_option, play_options, sign_option, threads_option
 
 if TYPE_CHECKING:
     from potstill.cli.training.compressing import Made
@@ -56,9 +56,9 @@ stage_options: tuple[Decorator, ...] = (
         help="After each --prune or --zeros.",
     ),
     click.option("--learning-rate", type=float, default=2e-3, show_default=True, help="Half of it to fine-tune."),
-    click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Decisions of a step."),
+    batch_option,
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and batches."),
-    click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of PyTorch."),
+    threads_option,
 )
 
 gate_options: tuple[Decorator, ...] = (
@@ -93,12 +93,7 @@ gate_options: tuple[Decorator, ...] = (
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder with the decisions that FILE was made from. [default: the one beside FILE]",
 )
-@click.option(
-    "--sign",
-    "key",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Ed25519 key (PEM) to sign with.",
-)
+@sign_option
 @json_option
 def compress(json_mode: bool, **options: Any) -> None:
     """Make FILE, a ranker or mlp, smaller: distil, prune, fine-tune, round; each stage is judged by FILE or undone.

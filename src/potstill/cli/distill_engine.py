@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from potstill.cli.distill_weights import print_estimate, source_options
+from potstill.cli.distill_weights import print_estimate
 from potstill.cli.lm_options import student_options
 from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.run_options import apply, typed_options
+from potstill.cli.training_options import sign_option, source_options
 
 METHODS = ("trl-sft", "trl-dpo", "trl-distill")
 
@@ -45,12 +46,7 @@ METHODS = ("trl-sft", "trl-dpo", "trl-distill")
     help="What starts the script there, such as 'accelerate launch --num_processes 4'. [default: that Python]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The student's folder, such as student-lm.")
-@click.option(
-    "--sign",
-    "key",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Ed25519 key (PEM) to sign with.",
-)
+@sign_option
 @click.option("--resume", is_flag=True, help="Go on from the engine's last checkpoint of the same training.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained and by which command, and stop.")
 @json_option

@@ -9,6 +9,7 @@ import click
 
 from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.run_options import Decorator, apply, typed_options
+from potstill.cli.training_options import sign_option, threads_option
 
 if TYPE_CHECKING:
     from potstill.cli.training.kickstarting import Kickstarted
@@ -49,7 +50,7 @@ _train_options: tuple[Decorator, ...] = (
     click.option("--entropy", type=float, default=0.01, show_default=True, help="Weight of the policy's entropy."),
     click.option("--clip", type=float, default=0.2, show_default=True, help="How far PPO lets a probability move."),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of episodes and batches."),
-    click.option("--threads", type=int, default=1, show_default=True, help="Of PyTorch."),
+    threads_option,
 )
 
 
@@ -66,7 +67,7 @@ _train_options: tuple[Decorator, ...] = (
     help="Episodes that POLICY and the new file both play at the end, with seeds that nobody learnt from.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write, such as better.policy.")
-@click.option("--sign", "key", type=_FILE, help="Ed25519 key (PEM) to sign with.")
+@sign_option
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of the same training.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
 @json_option

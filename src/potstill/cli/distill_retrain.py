@@ -12,7 +12,15 @@ import click
 
 from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.run_options import Decorator, apply, typed_options
-from potstill.cli.store_option import db_option
+from potstill.cli.store_option import db_option, namespace_option
+from potstill.cli.training_options import (
+    batch_option,
+    jobs_option,
+    run_option,
+    schedule_option,
+    sign_option,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     from potstill.cli.training.retraining import Retrained
@@ -22,10 +30,10 @@ _POLICY = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 _data_options: tuple[Decorator, ...] = (
     db_option,
-    click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it."),
+    namespace_option,
     click.option("--env", "environment", help="Environment of the episodes. [default: that of its data]"),
     click.option("--split", default="train", show_default=True, help="Of the tasks; '' for a gateway's episodes."),
-    click.option("--run", "run_id", metavar="RUN", help="Only this run's episodes."),
+    run_option,
     click.option(
         "--new-share",
         type=float,
@@ -50,12 +58,12 @@ _train_options: tuple[Decorator, ...] = (
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of batches and dropout."),
     click.option("--epochs", type=click.IntRange(1), default=10, show_default=True, help="How often, at most."),
     click.option("--steps", type=click.IntRange(1), help="Gradient steps at most, instead of --epochs."),
-    click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Decisions of a step."),
+    batch_option,
     click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="The highest (AdamW)."),
-    click.option("--schedule", default="cosine", show_default=True, help="cosine or constant."),
+    schedule_option,
     click.option("--patience", type=click.IntRange(0), default=4, show_default=True, help="As of distill weights."),
     click.option("--loss", "loss_options", multiple=True, help="KEY=VALUE; repeatable. [default: as before]"),
-    click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of PyTorch."),
+    threads_option,
 )
 _play_options: tuple[Decorator, ...] = (
     click.option(
@@ -70,7 +78,7 @@ _play_options: tuple[Decorator, ...] = (
     click.option("--tasks", "directory", type=click.Path(), help="For --play: folder with the games."),
     click.option("--option", "environment_options", multiple=True, help="For it: KEY=VALUE for the environment."),
     click.option("--max-steps", type=click.IntRange(1), help="For it: steps. [default: the environment's]"),
-    click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time."),
+    jobs_option,
 )
 
 
@@ -79,7 +87,7 @@ _play_options: tuple[Decorator, ...] = (
 @apply(_data_options)
 @apply(_train_options)
 @apply(_play_options)
-@click.option("--sign", "key", type=_POLICY, help="Ed25519 key (PEM) to sign with.")
+@sign_option
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of the same retraining.")
 @json_option
 def retrain(policy: Path, json_mode: bool, **options: Any) -> int:

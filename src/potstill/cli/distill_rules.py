@@ -8,16 +8,12 @@ from typing import Any
 import click
 
 from potstill.cli.output import emit_json, emit_table, json_option, note
-from potstill.cli.run_options import typed_options
-from potstill.cli.store_option import db_option
+from potstill.cli.run_options import apply, typed_options
+from potstill.cli.training_options import recorded_options
 
 
 @click.command()
-@db_option
-@click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it.")
-@click.option("--env", "environment", help="Environment of the episodes. [default: the only one there is]")
-@click.option("--split", default="train", show_default=True, help="Of the tasks: never those that will be tested.")
-@click.option("--run", "run_id", metavar="RUN", help="Only this run's episodes.")
+@apply(recorded_options)
 @click.option(
     "--held-out",
     type=click.FloatRange(0, 0.9, min_open=True),

@@ -11,33 +11,19 @@ import click
 from potstill.cli.lm_options import lm_options, refuse_lm_options, tune
 from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.run_options import Decorator, apply, teacher_model_options, typed_options
-from potstill.cli.store_option import db_option
+from potstill.cli.training_options import (
+    batch_option,
+    play_options,
+    schedule_option,
+    sign_option,
+    source_options,
+    threads_option,
+)
 from potstill.errors import ConfigError
 
 if TYPE_CHECKING:
     from potstill.cli.training.making import Made
     from potstill.cli.training.plan import WeightsPlan
-
-source_options: tuple[Decorator, ...] = (
-    db_option,
-    click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it."),
-    click.option(
-        "--env",
-        "environment",
-        multiple=True,
-        help="Environment of the episodes; repeatable, then one student learns all, each with the same weight. "
-        "[default: the only one there is]",
-    ),
-    click.option("--split", default="train", show_default=True, help="Of the tasks: never those that will be tested."),
-    click.option("--run", "run_id", metavar="RUN", help="Only this run's episodes."),
-    click.option(
-        "--held-out",
-        type=click.FloatRange(0, 0.9, min_open=True),
-        default=0.1,
-        show_default=True,
-        help="Share of the tasks that is not learnt from: it says when to stop, and judges the file.",
-    ),
-)
 
 episode_options: tuple[Decorator, ...] = (
     *source_options,
@@ -76,11 +62,11 @@ train_options: tuple[Decorator, ...] = (
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and batches."),
     click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="How often, at most."),
     click.option("--steps", type=click.IntRange(1), help="Gradient steps at most, instead of --epochs."),
-    click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Decisions of a step."),
+    batch_option,
     click.option("--width", type=int, default=64, show_default=True, help="Of a ranker's texts, an mlp's layers."),
     click.option("--layers", type=click.IntRange(0), default=1, show_default=True, help="Hidden ones, of an mlp."),
     click.option("--learning-rate", type=float, default=2e-3, show_default=True, help="The highest (AdamW)."),
-    click.option("--schedule", default="cosine", show_default=True, help="cosine or constant."),
+    schedule_option,
     click.option(
         "--patience",
         type=click.IntRange(0),
@@ -119,7 +105,7 @@ train_options: tuple[Decorator, ...] = (
         help="With --mix: a share is a share of the gradient, whatever a loss's scale; else a plain factor.",
     ),
     click.option("--look-every", type=click.IntRange(1), help="Steps between two looks at held-out tasks; an epoch's."),
-    click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of PyTorch."),
+    threads_option,
 )
 
 search_options: tuple[Decorator, ...] = (
@@ -135,27 +121,6 @@ search_options: tuple[Decorator, ...] = (
         type=click.FloatRange(0, min_open=True),
         help="Start no new trial once so many CPU seconds went into trials.",
     ),
-)
-
-play_options: tuple[Decorator, ...] = (
-    click.option(
-        "--play",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        metavar="N",
-        help="Play so many held-out tasks at each look: successes, not agreement, say when to stop, and the file must "
-        "do as many as what was trained.",
-    ),
-    click.option("--tasks", "directory", type=click.Path(), help="For --play and --dagger: folder with the games."),
-    click.option(
-        "--option",
-        "environment_options",
-        multiple=True,
-        help="For both: KEY=VALUE for the environment; of several, NAME:KEY=VALUE.",
-    ),
-    click.option("--max-steps", type=click.IntRange(1), help="For both: steps. [default: the environment's]"),
-    click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time."),
 )
 
 dagger_options: tuple[Decorator, ...] = (
@@ -211,12 +176,7 @@ dagger_options: tuple[Decorator, ...] = (
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The file to write, such as student.policy; with lm a folder."
 )
-@click.option(
-    "--sign",
-    "key",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Ed25519 key (PEM) to sign with.",
-)
+@sign_option
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of the same training.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained and how long it takes, and stop.")
 @json_option

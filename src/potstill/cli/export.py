@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from potstill.cli.compress import gate_options
-from potstill.cli.distill_weights import play_options
 from potstill.cli.edge import opened
 from potstill.cli.export_lm import export_student, lm_export_options, refuse_lm_options
 from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.run_options import apply
+from potstill.cli.training_options import play_options, sign_option
 from potstill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,12 +37,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder with the decisions that it was made from. [default: the one beside it, where it is]",
 )
-@click.option(
-    "--sign",
-    "key",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Ed25519 key (PEM) to sign with.",
-)
+@sign_option
 @json_option
 def export(
     student: str,

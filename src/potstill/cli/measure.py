@@ -15,7 +15,7 @@ import click
 
 from potstill.cli.open_episodes import open_line
 from potstill.cli.output import emit_json, emit_table, json_option, note
-from potstill.cli.store_option import db_option
+from potstill.cli.store_option import db_option, namespace_option
 
 if TYPE_CHECKING:
     from potstill.measure.measurement import ArmSummary, Measurement, Options
@@ -62,7 +62,7 @@ LEFT_OUT_FIRST = (
 @click.option("--run", "run_id", help="Only this run. [default: all]")
 @click.option("--arm", "arms", multiple=True, help="Only this arm; repeatable. [default: all]")
 @click.option("--split", help="Only tasks of this split.")
-@click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it.")
+@namespace_option
 @click.option("--by", default="arm", show_default=True, help="Split arms by: arm, environment, kind, split, student.")
 @click.option(
     "--cache",

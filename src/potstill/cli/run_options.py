@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from potstill.cli.store_option import db_option
+from potstill.cli.store_option import db_option, namespace_option
 from potstill.config import HELP
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -78,7 +78,7 @@ student_options: tuple[Decorator, ...] = (
 
 record_options: tuple[Decorator, ...] = (
     db_option,
-    click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it."),
+    namespace_option,
     click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time."),
     click.option("--cpu-hour-usd", type=float, help="Price local models by CPU time, in dollars an hour."),
     click.option(

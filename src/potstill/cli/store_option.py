@@ -1,4 +1,4 @@
-"""The option ``--db``, the same for every command that opens a store.
+"""The options ``--db`` and ``--namespace``, the same for every command that opens a store.
 
 What it knows: that a URL may hold a password, which no help shows. What it does not do: open anything.
 """
@@ -28,3 +28,8 @@ def db_option(command: F) -> F:
     text = "The store: an SQLite file, or postgresql://..."
     named = click.option("--db", cls=_Place, envvar="POTSTILL_DB", default="potstill.db", show_default=True, help=text)
     return named(command)
+
+
+def namespace_option(command: F) -> F:
+    option = click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it.")
+    return option(command)

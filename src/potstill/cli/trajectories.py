@@ -17,7 +17,7 @@ import click
 
 from potstill.cli.open_episodes import open_line
 from potstill.cli.output import emit_json, emit_table, json_option, note
-from potstill.cli.store_option import db_option
+from potstill.cli.store_option import db_option, namespace_option
 from potstill.errors import ConfigError, PotstillError, StoreError
 
 if TYPE_CHECKING:
@@ -91,11 +91,6 @@ def unix_seconds(text: str) -> float:
     except ValueError:
         raise ConfigError(f"'{text}' is not a date. Type it as 2026-11-20 or 2026-11-20T18:30.") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def namespace_option(command: F) -> F:
-    option = click.option("--namespace", default="default", show_default=True, help="The tenant; nothing crosses it.")
-    return option(command)
 
 
 def reading(db: str) -> Store:

@@ -15,8 +15,8 @@ import click
 
 from potstill.cli.output import note
 from potstill.cli.playbook.typed import safe_option
-from potstill.cli.store_option import db_option
-from potstill.cli.trajectories import namespace_option, reading, writing
+from potstill.cli.store_option import db_option, namespace_option
+from potstill.cli.trajectories import reading, writing
 from potstill.errors import ConfigError, PotstillError, UnknownName
 
 if TYPE_CHECKING:

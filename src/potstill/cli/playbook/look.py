@@ -23,8 +23,8 @@ from potstill.cli.playbook.shown import (
     part_of,
     when,
 )
-from potstill.cli.store_option import db_option
-from potstill.cli.trajectories import namespace_option, reading
+from potstill.cli.store_option import db_option, namespace_option
+from potstill.cli.trajectories import reading
 from potstill.errors import ConfigError
 
 if TYPE_CHECKING:
