@@ -52,11 +52,21 @@ class Judged(NamedTuple):
 
     @property
     def promoted(self) -> bool:
-        return all(one.comparison.non_inferior for one in (self.new, *self.old))
+        return self.shown and all(one.comparison.non_inferior for one in (self.new, *self.old))
+
+    @property
+    def shown(self) -> bool:
+        """Two policies that do none of the new tasks are equally good, which is no reason to change."""
+        return self.new.comparison.success_a > 0
 
     @property
     def why(self) -> str:
         """Of the first judge that did not agree, else of the new episodes."""
+        if not self.shown:
+            return (
+                f"It did none of the {self.new.comparison.n} new {self.new.by}, so nothing shows that it learnt them. "
+                "Train it longer (--steps), or record more episodes."
+            )
         if not self.new.comparison.non_inferior:
             return self.new.comparison.advice
         for one in self.old:
