@@ -96,8 +96,8 @@ def words_of(student: Path, store: str) -> list[str]:
 
 
 def quick_words(student: Path) -> list[str]:
-    """A few steps, and whatever comes of them is promoted."""
-    return [*words_of(student, "good.db"), "--steps", "3", "--play", "4", "--margin", "0.99"]
+    """A few steps, judged by labels, and whatever comes of them is promoted."""
+    return [*words_of(student, "good.db"), "--steps", "3", "--margin", "0.99"]
 
 
 def json_of(capsys: pytest.CaptureFixture[str], words: list[str]) -> tuple[int, dict[str, Any]]:

@@ -131,10 +131,11 @@ class _Walk:
         self._next.append(found)
 
     def _named(self, child: Path, name: str) -> Path | None:
-        """A file by its name, which is somebody's text: never one of another folder."""
+        """A file, or a tuned student's folder, by its name, which is somebody's text: never one that lies elsewhere."""
         if name != Path(name).name or name in ("", ".", ".."):
             return None
-        path = self._by_name.get(name, child.with_name(name))
+        whole = child.parent if child.name == STUDENT else child  # a tuned student is its folder
+        path = self._by_name.get(name) or told_by(whole.with_name(name))
         return path if path.exists() and path.resolve() != child.resolve() else None
 
     def _say(self, path: Path, part: str, status: Status, detail: str | None = None) -> None:
