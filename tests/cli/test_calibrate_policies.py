@@ -97,7 +97,7 @@ def test_a_certificate_by_hand(tmp_path: Path, student: Path, capsys: pytest.Cap
     """
     told = calibrated(capsys, store(tmp_path / "s.db", hundred()), student)
     assert (told["certified"], told["threshold"], told["signal"], told["samples"]) == (True, 0.98, "likelihood", 1)
-    assert (told["n"], told["n_teacher_success"], told["losses"]) == (100, 100, 0)
+    assert (told["n"], told["n_teacher_success"], told["losses"], told["environment"]) == (100, 100, 0, "road")
     assert told["escalation_share"] == pytest.approx(0.2)
     assert told["violations_bound"] == pytest.approx(1 - 0.05 ** (1 / 100))
     tested = {one["threshold"]: one for one in told["candidates"]}
@@ -233,6 +233,11 @@ def test_a_run_acts_by_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
     ):
         code, _, err = potstill(capsys, *words, *more)
         assert (code, why in err) == (2, True), err
+    code, _, err = potstill(capsys, *words, "--mode", "task")
+    assert (code, "--mode task hands whole tasks over" in err) == (2, True), err
+    certificate(said, drawn, environment="minigrid")
+    code, _, err = potstill(capsys, *words)
+    assert (code, "certified in 'minigrid' and promises nothing in 'house-rules'" in err) == (2, True), err
     certificate(said, drawn, certified=False, reason="Too few.")
     code, _, err = potstill(capsys, *words)
     assert (code, "certifies nothing: Too few." in err) == (2, True)

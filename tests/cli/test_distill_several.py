@@ -78,7 +78,7 @@ def test_a_table_by_environment_is_printed(db: str, tmp_path: Path, here: Here) 
         ((*BOTH, "--play", "2", "--tasks", "games"), "--option house-rules:directory=DIR"),
         ((*BOTH, "--dagger", "1", "--labels", "9", "--teacher", "expert"), "--dagger plays and asks in one"),
         ((*BOTH, "--held-out", "0.01"), "held out"),
-        ((*BOTH, "--student", "lm"), "--student lm learns one environment"),
+        ((*BOTH, "--student", "lm"), "A language model learns one environment"),
         ((), "Name one: --env NAME"),
     ],
 )

@@ -59,7 +59,8 @@ def _asked(place: str, policies: Sequence[str], teacher: str, options: dict[str,
         filters["environment"] = _environment(store, filters, options["environment"])
         price = _step_price(store, table, options)
         for student in opened:
-            found.append(policy_samples.recorded(student, store.select(**filters), teacher, price))
+            asked = policy_samples.recorded(student, store.select(**filters), teacher, price)
+            found.append(asked._replace(environment=filters["environment"]))
     for one in found:
         for text in one.found.notes():
             note(f"note: {text}")

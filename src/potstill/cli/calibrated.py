@@ -9,6 +9,7 @@ from potstill.cli.calibrate_policies import SCHEME
 from potstill.cli.run_options import typed_options
 from potstill.decide.policy import Signal
 from potstill.errors import ConfigError
+from potstill.types import EscalationMode
 
 REPLACED = ("signal", "samples", "threshold")
 
@@ -16,7 +17,7 @@ REPLACED = ("signal", "samples", "threshold")
 def calibrated(options: dict[str, Any]) -> dict[str, Any]:
     """The options with what was certified; as they are without ``--calibration``.
 
-    Raises ``ConfigError`` for a calibration that certifies nothing, or is of another student than the one named.
+    Raises ``ConfigError`` for a calibration that certifies nothing, or is of another student, environment or mode.
     """
     if options.get("calibration") is None:
         return options
@@ -39,5 +40,14 @@ def calibrated(options: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(
             f"{path} is of {found.student} as it was then, and {student} is another file now. Type: potstill calibrate "
             f"STORE --student {student} ... --out {path} (or --signal likelihood --threshold {found.threshold})"
+        )
+    if found.environment not in (None, options["environment"]):
+        raise ConfigError(
+            f"{path} was certified in '{found.environment}' and promises nothing in '{options['environment']}'. "
+            f"Calibrate on episodes of it: potstill calibrate STORE --student {student} --env {options['environment']}"
+        )
+    if options["mode"] == EscalationMode.TASK:
+        raise ConfigError(
+            f"--mode task hands whole tasks over at their first step, of which {path} promises nothing. Leave it away."
         )
     return {**options, "signal": signal.value, "samples": found.samples, "threshold": found.threshold}

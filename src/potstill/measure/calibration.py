@@ -54,12 +54,14 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     policy_sha256: str | None = None
     """Of the chosen student's file, where it is a policy: another version of it is another student."""
+    environment: str | None = None
+    """Whose situations a policy was asked in: of others nothing is promised."""
     decisions_per_task: float = 1.0
     """How many decisions share what a task may lose; 1 where losses are counted in decisions."""
 
     def to_json(self) -> dict[str, Any]:
         """The JSON contract: the result's own keys, and more beside them."""
-        told = {name: getattr(self, name) for name in ("teacher", "policy_sha256", "decisions_per_task")}
+        told = {name: getattr(self, name) for name in ("teacher", "policy_sha256", "environment", "decisions_per_task")}
         return {**msgspec.to_builtins(self.result), **told, "notes": list(self.notes)}
 
 
@@ -91,6 +93,7 @@ def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration
         teacher=recordings[0].found.teacher,
         notes=tuple(dict.fromkeys(notes)),
         policy_sha256=None if chosen is None else chosen.file_sha256 or None,
+        environment=None if chosen is None else chosen.environment,
         decisions_per_task=1.0 if chosen is None else _shared(chosen, settings.level),
     )
 

@@ -36,6 +36,8 @@ class Calibrated(Struct, frozen=True, kw_only=True):
     student: str | None = None
     policy_sha256: str | None = None
     """Of the policy's file that was calibrated."""
+    environment: str | None = None
+    """Whose situations that policy was asked in."""
     decisions_per_task: float = 1.0
     """Of a calibration by whole tasks, each of which is lost with its first lost decision."""
     reason: str = ""

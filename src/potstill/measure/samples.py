@@ -109,6 +109,8 @@ class Recorded(NamedTuple):
     """What makes the student trusted: the votes of its samples, or ``likelihood``, its own probability."""
     file_sha256: str = ""
     """Of the student, where it is a file that was asked."""
+    environment: str | None = None
+    """Whose situations it was asked in, where it was."""
 
 
 class _Sample(msgspec.Struct, frozen=True, gc=False):

@@ -114,7 +114,7 @@ def refuse_missing() -> None:
 def plan_of(options: dict[str, Any], **recipe: Any) -> LmPlan:
     """What every way to tune a language model has of the options. Raises ``ConfigError``."""
     if len(options["environment"]) > 1:
-        raise ConfigError("--student lm learns one environment. Name it once, or take a ranker: --student ranker")
+        raise ConfigError("A language model learns one environment. Name it once: --env NAME")
     if not options["base"]:
         raise ConfigError("Nothing says what is tuned. Type for example: --base smollm2-135m")
     out = place_of(options["out"], "--out student-lm")
