@@ -109,8 +109,8 @@ def train(
                 raise KeyboardInterrupt
             at_end = progress.step >= total
             if progress.looked_at < progress.step and (at_end or progress.step % every == 0):
-                if evaluate is not None:
-                    keep()  # episodes may take minutes, and a second Ctrl-C or a kill may come in between
+                if evaluate is not None or at_end:
+                    keep()  # a look may take minutes, and a second Ctrl-C or a kill may come in between
                 _look(network, progress, held_out, evaluate)
                 watch(progress, total)
                 if evaluate is not None:
