@@ -33,7 +33,7 @@ from potstill.distill.weights.search.searching import Found, search
 from potstill.distill.weights.search.space import recipe_at
 from potstill.distill.weights.search.trials import State
 from potstill.distill.weights.search.trying import shared_out
-from potstill.distill.weights.train import ranker
+from potstill.distill.weights.train import ranker, teaching
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.recipe import RankerRecipe
 
@@ -150,7 +150,7 @@ def of_steps(recipe: RankerRecipe, steps: int) -> RankerRecipe:
 def taught(recipe: RankerRecipe, labels: Labels) -> Trained:
     started = time.process_time()
     prepared = ranker.prepare(labels.learn, labels.held_out, recipe)
-    done = ranker.teach(prepared, recipe)
+    done = teaching.teach(prepared, recipe)
     cpu_s = time.process_time() - started
     return Trained(ways.Student(prepared, cpu_s, done.steps), float(done.best or 0.0), cpu_s)
 

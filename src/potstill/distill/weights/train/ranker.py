@@ -22,7 +22,6 @@ from potstill.distill.weights.policies.ranker import Ranker, RankerShape, new_ra
 from potstill.distill.weights.policies.texts import TextExamples, vocabulary_of
 from potstill.distill.weights.train.recipe import RankerRecipe, Recipe
 from potstill.distill.weights.train.teaching import Prepared
-from potstill.distill.weights.train.teaching import teach as teach
 from potstill.edge.policy import Policy
 from potstill.errors import ConfigError
 
