@@ -25,6 +25,11 @@ from potstill.trajectories import Store
 
 WORK = _results.ROOT / "bench" / ".work"
 ENVIRONMENTS = ("minigrid", "house-rules")
+OPTIONS: dict[str, tuple[object, ...]] = {
+    "minigrid": (),
+    "house-rules": ("--option", "train=200", "--option", "test=60"),
+}
+"""So that there are as many tasks of both."""
 JOINT, SINGLE = "one student for both", "one student for each"
 Scores = dict[tuple[str, str], dict[tuple[str, int], float]]
 """By recipe and environment: success by task and seed."""
@@ -35,7 +40,8 @@ def main() -> None:
     options.db.parent.mkdir(parents=True, exist_ok=True)
     for name in ENVIRONMENTS:
         if f"taught-{name}" not in runs(options.db):
-            words = ("--env", name, "--split", "train", "--n", options.episodes, "--run", f"taught-{name}")
+            words = ("--env", name, *OPTIONS[name], "--split", "train", "--n", options.episodes)
+            words = (*words, "--run", f"taught-{name}")
             potstill("distill", "context", *words, "--teacher", "expert", "--db", options.db)
     found: Scores = {}
     cpu: dict[str, list[float]] = {}
@@ -100,7 +106,7 @@ def play(options: argparse.Namespace, name: str, policy: str, seed: int) -> dict
     run = f"{Path(policy).stem}-{name}-n{options.n}"
     db = options.db.with_name("weights_tasks_played.db")
     if run not in runs(db):
-        words = ("--env", name, "--split", "test", "--n", options.n, "--student", f"policy:{policy}")
+        words = ("--env", name, *OPTIONS[name], "--split", "test", "--n", options.n, "--student", f"policy:{policy}")
         greedy = ("--arm", "zero-shot", "--alone-temperature", 0)
         potstill("run", *words, *greedy, "--run", run, "--db", db)
     with Store.read(db) as store:
