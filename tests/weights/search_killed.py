@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sized
 from pathlib import Path
 
 import torch
@@ -29,9 +30,9 @@ def run(
         if ended == kill_in and now == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def count(done: object) -> None:
+    def count(done: Sized) -> None:
         nonlocal ended
-        ended = len(done)  # type: ignore[arg-type]
+        ended = len(done)
 
     data = Data(decisions(120), decisions(40, seed=1))
     return search(base, data, count=trials, path=path, resume=resume, step=step, ended=count)

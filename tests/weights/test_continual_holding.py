@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -59,7 +60,8 @@ def test_how_many_tasks_a_margin_takes() -> None:
 
 @pytest.mark.parametrize(("kind", "said"), [("film", "only rankers can"), ("mlp", "only rankers can")])
 def test_another_kind_is_told_what_to_do(kind: str, said: str) -> None:
-    policy = Policy(SimpleNamespace(kind=kind), {}, {}, {"w": np.zeros(3, np.float32)}, 1.0)  # type: ignore[arg-type]
+    network: Any = SimpleNamespace(kind=kind)
+    policy = Policy(network, {}, {}, {"w": np.zeros(3, np.float32)}, 1.0)
     with pytest.raises(ConfigError, match=said) as told:
         must_learn_on(policy)
     assert "compressed" not in str(told.value)
@@ -67,6 +69,7 @@ def test_another_kind_is_told_what_to_do(kind: str, said: str) -> None:
 
 
 def test_rounded_numbers_are_told_apart_from_other_kinds() -> None:
-    policy = Policy(SimpleNamespace(kind="ranker"), {}, {}, {"w": np.zeros(3, np.int8)}, 1.0)  # type: ignore[arg-type]
+    network: Any = SimpleNamespace(kind="ranker")
+    policy = Policy(network, {}, {}, {"w": np.zeros(3, np.int8)}, 1.0)
     with pytest.raises(ConfigError, match=r"rounded \(int8\).*before it was compressed"):
         must_learn_on(policy)

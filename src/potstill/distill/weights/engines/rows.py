@@ -72,7 +72,7 @@ def _threads(trajectory: Trajectory, texts: LmTexts, agent: Agent, instructions:
         if step.action.text.strip() and step.error is None and step.answerer is not Answerer.NOBODY:
             prompt = act_messages(view)
             told = texts.told([*prompt, Message(role="assistant", content=step.action.text.strip())])
-            messages = tuple(Message(role=one["role"], content=one["content"]) for one in told)  # type: ignore[arg-type]
+            messages = msgspec.convert(told, tuple[Message, ...])
             yield Thread(messages, (), {len(prompt): step.answerer}, {len(prompt): step})
 
 

@@ -37,7 +37,7 @@ def write_ct2(path: Path, model: Any, tokenizer: Any, quantization: str) -> None
             converters.TransformersConverter(str(whole)).convert(str(path), quantization=quantization)
         _with_begin(path / "config.json")
         tokenizer.save_pretrained(str(path))
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError) as error:  # its words for an architecture, or a part of one, unknown
         raise ConfigError(
             f"CTranslate2 cannot convert a model of the type '{model.config.model_type}': "
             f"{' '.join(str(error).split())[:200]} Write GGUF instead (--gguf OUT), or serve it in PyTorch."
