@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -29,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import _results
+from _commands import potstill, runs
 from potstill.distill.weights.data.decisions import labelled
 from potstill.measure.statistics import paired_difference, wilson, wilson_by_task
 from potstill.trajectories import Store
@@ -88,14 +87,6 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def potstill(*words: object) -> dict[str, Any]:
-    """A command of ours with ``--json``; progress goes to stderr as always."""
-    command = [sys.executable, "-m", "potstill", *map(str, words), "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
-
-
 def world(options: argparse.Namespace, split: str, n: int, seed: int) -> tuple[object, ...]:
     return ("--env", "alfworld", "--tasks", options.games, "--split", split, "--n", n, "--seed", seed)
 
@@ -104,13 +95,6 @@ def record_expert(options: argparse.Namespace, run: str, games: int, seed: int) 
     if run not in runs(options.db):
         words = (*world(options, "train", games, seed), "--jobs", options.jobs)
         potstill("distill", "context", *words, "--teacher", "expert", "--run", run, "--db", options.db)
-
-
-def runs(db: Path) -> set[str]:
-    if not db.exists():
-        return set()
-    with Store.read(db) as store:
-        return {run.run_id for run in store.runs(namespace="default")}
 
 
 # --- students -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import _results
 import weights_alfworld as alfworld
+from _commands import runs
 from potstill.types import Trajectory
 
 FRESH_SEED = 77
@@ -48,7 +49,7 @@ def known(options: argparse.Namespace) -> set[str]:
     found: set[str] = set()
     tune = options.db.with_name(f"{options.db.stem}_tune.db")
     for db in (options.db, tune):
-        for run in alfworld.runs(db):
+        for run in runs(db):
             found |= {episode.task.id for episode in alfworld.episodes_of(db, run)}
     return found
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import _results
 import weights_alfworld as alfworld
+from _commands import runs
 from potstill.types import Trajectory
 
 DEV_SEED, FRESH_SEED = 77, 78
@@ -58,7 +59,7 @@ def main() -> None:
 def chosen(options: argparse.Namespace, policy: str) -> tuple[float, Rows]:
     """By train games of which nothing was learnt, with the first student."""
     games = alfworld.world(options, "train", options.dev, DEV_SEED)
-    learnt = {episode.task.id for run in alfworld.runs(options.db) for episode in alfworld.episodes_of(options.db, run)}
+    learnt = {episode.task.id for run in runs(options.db) for episode in alfworld.episodes_of(options.db, run)}
     rows: Rows = [
         {"threshold": None, **alfworld.success(kept(recorded(options, "dev", games, alfworld.TEACHER), learnt))}
     ]
@@ -91,7 +92,7 @@ def dev(options: argparse.Namespace) -> Path:
 def known(folder: Path, but: Path) -> set[str]:
     """Every game in a store beside the students."""
     stores = [db for db in folder.glob("*.db") if db != but]
-    return {e.task.id for db in stores for run in alfworld.runs(db) for e in alfworld.episodes_of(db, run)}
+    return {e.task.id for db in stores for run in runs(db) for e in alfworld.episodes_of(db, run)}
 
 
 def kept(episodes: Sequence[Trajectory], seen: set[str]) -> list[Trajectory]:

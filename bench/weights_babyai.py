@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import _results
+from _commands import potstill, runs
 from potstill.measure.statistics import paired_difference, wilson, wilson_by_task
 from potstill.trajectories import Store
 from potstill.types import Answerer, Trajectory
@@ -76,13 +77,6 @@ def parsed() -> argparse.Namespace:
 # --- episodes -------------------------------------------------------------------------------------------------------
 
 
-def potstill(*words: object) -> dict[str, Any]:
-    """A command of ours with ``--json``; progress goes to stderr as always."""
-    command = [sys.executable, "-m", "potstill", *map(str, words), "--json"]
-    result: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-    return result
-
-
 def world(options: argparse.Namespace, split: str) -> tuple[object, ...]:
     kept = {"action_space": "primitive", "view": "grid", "level": ",".join(LEVELS)}
     counts = {"train": options.episodes, "test": options.n}
@@ -103,13 +97,6 @@ def play(options: argparse.Namespace, run: str, words: Sequence[object]) -> list
         potstill("run", *world(options, "test"), *words, "--run", name, "--db", options.db)
     with Store.read(options.db) as store:
         return list(store.select(run_id=name))
-
-
-def runs(db: Path) -> set[str]:
-    if not db.exists():
-        return set()
-    with Store.read(db) as store:
-        return {run.run_id for run in store.runs(namespace="default")}
 
 
 # --- students -------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import _results
+from _commands import potstill
 from potstill.cli.policy_data import needed
 from potstill.distill.weights.compress.cost import decision_ms
 from potstill.distill.weights.compress.quantize import multiplied_out
@@ -97,13 +98,6 @@ def chains(options: argparse.Namespace) -> Iterator[Chain]:
         yield Chain(f"distil {width}, int8", ("--width", width, "--distill-steps", options.steps, "--int8"))
     wide = ("--width", pruned, "--distill-steps", options.steps - part, "--prune", 0.5)
     yield Chain(f"distil {pruned}, prune, int8", (*wide, "--finetune-steps", part, "--int8"))
-
-
-def potstill(*words: object) -> dict[str, Any]:
-    """A command of ours with ``--json``; progress goes to stderr as always."""
-    command = [sys.executable, "-m", "potstill", *map(str, words), "--json"]
-    result: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-    return result
 
 
 def record(options: argparse.Namespace) -> None:

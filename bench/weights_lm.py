@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from argparse import Namespace
 from collections import Counter
@@ -27,6 +25,7 @@ from typing import Any, NamedTuple
 
 import _results
 import _states
+from _commands import potstill, runs
 from agreement import figures
 from potstill.measure.statistics import wilson, wilson_by_task
 from potstill.trajectories import Store
@@ -124,23 +123,10 @@ def parsed() -> Namespace:
     return parser.parse_args()
 
 
-def potstill(*words: object) -> Any:
-    """A command of ours with ``--json``; progress goes to stderr as always."""
-    command = [sys.executable, "-m", "potstill", *map(str, words), "--json"]
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-
-
 def record(options: Namespace, split: str, n: int, run: str) -> None:
     words = ("--env", ENVIRONMENT, "--split", split, "--n", n, "--teacher", "expert", "--run", run)
     if run not in runs(options.db):
         potstill("distill", "context", *words, "--db", options.db)
-
-
-def runs(db: Path) -> set[str]:
-    if not db.exists():
-        return set()
-    with Store.read(db) as store:
-        return {run.run_id for run in store.runs(namespace="default")}
 
 
 def tune(options: Namespace, seed: int, demonstrations: int) -> dict[str, Any]:

@@ -12,14 +12,12 @@ greedily.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import _results
+from _commands import potstill, runs
 from potstill.measure.statistics import paired_difference, wilson_by_task
 from potstill.trajectories import Store
 
@@ -78,20 +76,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=400, help="gradient steps for each environment")
     parser.add_argument("--db", type=Path, default=WORK / "weights_tasks.db")
     return parser.parse_args()
-
-
-def potstill(*words: object) -> dict[str, Any]:
-    command = [sys.executable, "-m", "potstill", *map(str, words), "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
-
-
-def runs(db: Path) -> set[str]:
-    if not db.exists():
-        return set()
-    with Store.read(db) as store:
-        return {run.run_id for run in store.runs(namespace="default")}
 
 
 def distil(options: argparse.Namespace, environments: Sequence[str], steps: int, seed: int) -> dict[str, Any]:
