@@ -29,10 +29,11 @@ Pair = tuple[Gateway, Gateway]
 
 
 def answered(request: Request) -> Any:
-    """Each answer is another one, and says which model gave it."""
+    """Each answer is another one, and says which model gave it, unless it is asked to say what all say."""
     asked = request.json
     last = asked["messages"][-1]["content"]
-    text = f"{asked['model']} answers {last!r}" + (f" as number {request.number}" if "agent" in last else "")
+    who = "everyone" if "alike" in last else asked["model"]
+    text = f"{who} answers {last!r}" + (f" as number {request.number}" if "agent" in last else "")
     choices = [
         {"index": at, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         for at in range(asked.get("n") or 1)
@@ -219,7 +220,11 @@ def test_what_one_folded_the_other_shows_to_its_student(pair: Pair, store: Store
 
 
 def test_an_outcome_at_one_moves_the_stage_that_the_other_serves(pair: Pair, place: str) -> None:
-    """A serves episodes of a canary, B is told how they ended: failures of the student take the route back at both."""
+    """A serves episodes of a canary, B is told how they ended: failures of the student take the route back at both.
+
+    The student answers as the teacher does, so that nothing but outcomes speaks: where it were asked beside the teacher
+    and disagreed, losses in A's shadow could take the route back before B's outcomes do.
+    """
     a, b = pair
     key = a.key("staged")
     with open_store(place) as store:
@@ -235,7 +240,8 @@ def test_an_outcome_at_one_moves_the_stage_that_the_other_serves(pair: Pair, pla
         """An episode, and how it ended. Now and then the teacher answers one of the canary's: a state that a crowded
         machine did not read for seconds is not served by."""
         episode = f"e{next(numbers)}"
-        status, headers, _ = a.chat(key, [user(episode)], model="staged", x_potstill_episode=episode)
+        words = [user(f"alike in {episode}")]
+        status, headers, _ = a.chat(key, words, model="staged", x_potstill_episode=episode)
         assert status == 200
         sent = {"success": headers["x-potstill-answerer"] == "teacher"}
         assert b.call("POST", f"/v1/episodes/{episode}/outcome", sent, authorization=f"Bearer {key}")[0] == 200
@@ -243,7 +249,10 @@ def test_an_outcome_at_one_moves_the_stage_that_the_other_serves(pair: Pair, pla
 
     until(one_more)
     until(lambda: staged(a)["rung"] == staged(b)["rung"] == 1)
-    assert [staged(one)["changes"][0]["what"] for one in pair] == ["step-back"] * 2
+    for one in pair:
+        last = staged(one)["changes"][0]
+        assert last["what"] == "step-back"
+        assert "canary succeeds less often" in last["sentence"]
 
 
 def test_one_dies_under_load_and_the_other_goes_on_with_nothing_lost(
