@@ -106,6 +106,14 @@ train_options: tuple[Decorator, ...] = (
     ),
     click.option("--look-every", type=click.IntRange(1), help="Steps between two looks at held-out tasks; an epoch's."),
     threads_option,
+    click.option(
+        "--processes",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Processes on this machine that share each step's decisions, each with --threads: a large batch takes "
+        "less time. Not for lm, nor with --search.",
+    ),
 )
 
 search_options: tuple[Decorator, ...] = (
@@ -200,6 +208,7 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
     With lm a language model is tuned instead (low-rank adapters, extra lm) on the prompts that run sends.
     """
     options = _chosen(options)
+    refuse_processes(options)
     if options["student"] == "lm":
         refuse_debates(typed_options())
         if options["search"] is not None:
@@ -255,6 +264,16 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     if alone and not options["dagger"]:
         raise ConfigError(f"{alone[0]} is for --dagger, which is 0. Type for example: --dagger 3")
     return options
+
+
+def refuse_processes(options: Mapping[str, Any]) -> None:
+    """Raises ``ConfigError`` where one process alone can train."""
+    for there, what in ((options["student"] == "lm", "--student lm"), (options["search"] is not None, "--search")):
+        if there and options["processes"] > 1:
+            raise ConfigError(
+                f"--processes is {options['processes']}, and {what} trains in one process. Leave --processes away; "
+                f"more of the machine is used by --threads {options['processes']}"
+            )
 
 
 def refuse_debates(typed: Mapping[str, str]) -> None:

@@ -130,7 +130,8 @@ def made_of(
 def train(
     plan: WeightsPlan, prepared: Prepared, player: Plays | None, checkpoint: str = CHECKPOINT
 ) -> tuple[Trained, float]:
-    """Train with progress; also the CPU seconds that it took. Ctrl-C aborts with a line that says how to go on."""
+    """Train with progress; also the CPU seconds that it took, of all processes. Ctrl-C aborts with a line that says
+    how to go on."""
     from potstill.distill.weights.train import teaching
     from potstill.distill.weights.train.loop import Keeping
 
@@ -142,10 +143,12 @@ def train(
         with progress(plan.out.name, plan.recipe.train.total(len(prepared.data)), unit="steps") as bar:
             trained = teaching.teach(prepared, plan.recipe, evaluate=player, keeping=keeping, watch=Watch(bar).told)
     except KeyboardInterrupt:
+        if not keeping.path.exists():  # other processes were about to start
+            raise click.Abort from InterruptedError("no step was made yet. To begin anew, type the same command")
         raise click.Abort from InterruptedError(
             f"the checkpoint {keeping.path} is kept. To go on, type the same command with --resume"
         )
-    return trained, time.process_time() - started
+    return trained, time.process_time() - started + trained.others_cpu_s
 
 
 def exported(

@@ -58,7 +58,7 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
         raise MissingExtra("Training a policy", "weights")
     one_of("kind of student", options["student"], STUDENTS)
     out = file_of(place_of(options["out"], "--out student.policy"))
-    names = ("seed", "epochs", "steps", "batch", "learning_rate", "schedule", "patience", "threads")
+    names = ("seed", "epochs", "steps", "batch", "learning_rate", "schedule", "patience", "threads", "processes")
     given = {name: options[name] for name in names}
     if options["loss_options"]:
         given["loss"] = build(pairs(options["loss_options"], "--loss temperature=2"))

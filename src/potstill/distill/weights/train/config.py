@@ -47,17 +47,24 @@ class TrainConfig(Struct, frozen=True, kw_only=True):
     balanced: bool = True
     """A mix's shares are shares of the gradient, whatever each loss's scale; else they are plain factors."""
     threads: int = 1
-    """Of PyTorch. The order of sums, and so the last bits, depend on it."""
+    """Of PyTorch, in each process. The order of sums, and so the last bits, depend on it."""
+    processes: int = 1
+    """On this machine, each with its share of every batch (``processes``). The last bits and dropout depend on it."""
 
     def __post_init__(self) -> None:
         one_of("schedule", self.schedule, SCHEDULES)
-        for name in ("epochs", "batch", "threads"):
+        for name in ("epochs", "batch", "threads", "processes"):
             _least(name, getattr(self, name), 1)
         for name in ("steps", "evaluate_every"):
             if getattr(self, name) is not None:
                 _least(name, getattr(self, name), 1)
         for name in ("seed", "warmup", "patience", "weight_decay"):
             _least(name, getattr(self, name), 0)
+        if self.processes > self.batch:
+            raise ConfigError(
+                f"processes is {self.processes}, and a step has {self.batch} decisions to share: at most one process "
+                f"for each. Type for example: --processes {min(2, self.batch)}"
+            )
         if self.adaptive is not None:
             if self.mix:
                 raise ConfigError("Adaptive rules change one loss, and here several are mixed. Give one of both.")

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from potstill.distill.weights.policies.batch import Batch, Examples, Graded, Grouped, Integers
+from potstill.distill.weights.policies.batch import Examples, Graded, Grouped, Integers
 from potstill.distill.weights.policies.pytorch import Module, load_torch
 from potstill.distill.weights.train.adaptive import learnt, shown_at
 from potstill.distill.weights.train.checkpoint import read_checkpoint, write_checkpoint
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.interrupts import deferred
-from potstill.distill.weights.train.objectives import check_batch, step_loss
+from potstill.distill.weights.train.objectives import Standing, check_batch, standing_of, step_loss
 from potstill.distill.weights.train.progress import Look, Progress
 from potstill.distill.weights.train.schedule import rate_at, rows_of
 from potstill.errors import ConfigError, PotstillError
@@ -31,6 +31,10 @@ torch = load_torch()
 
 Evaluator = Callable[[Any], float]
 """The share of successes that a network (in evaluation mode) reaches, in [0, 1]."""
+
+
+Gradients = Callable[[Any, Examples, Integers, TrainConfig, Standing], tuple[float, list[float]]]
+"""Leaves the gradient of some rows in a network's parameters; gives their loss, and a mix's mean norms."""
 
 
 class Diverged(PotstillError):
@@ -63,6 +67,17 @@ class Trained(NamedTuple):
     """``success``, ``agreement`` or ``nothing``."""
     ended: Ended
     history: tuple[Look, ...]
+    others_cpu_s: float = 0.0
+    """CPU seconds of other processes."""
+
+
+def alone(
+    network: Any, data: Examples, rows: Integers, config: TrainConfig, standing: Standing
+) -> tuple[float, list[float]]:
+    """The gradient by this process. Satisfies ``Gradients``."""
+    loss, norms = step_loss(network, data.batch(rows), config, standing)
+    loss.backward()
+    return float(loss.detach()), norms
 
 
 def train(
@@ -76,15 +91,19 @@ def train(
     identity: Mapping[str, str] | None = None,
     watch: Callable[[Progress, int], None] = lambda progress, total: None,
     clock: Callable[[], float] = time.monotonic,
+    gradients: Gradients = alone,
 ) -> Trained:
     """Train until the steps or the patience end, and leave the best weights in the network.
 
     Best: most successes where ``evaluate`` is given, else most held-out decisions that agree with the teacher's, else
-    the last. ``identity`` says what else a checkpoint depends on (the network's shape). Raises ``ConfigError`` for
-    data that teach nothing and for another training's checkpoint, ``Diverged`` for a loss that is no number.
+    the last. ``identity`` says what else a checkpoint depends on (the network's shape). ``gradients``: who computes
+    them, where that is not this process alone. Raises ``ConfigError`` for data that teach nothing and for another
+    training's checkpoint, ``Diverged`` for a loss that is no number, and what ``gradients`` raises.
     ``KeyboardInterrupt`` comes after the step or the evaluation, when its checkpoint is written; the second at once.
     """
     _must_teach(data, held_out)
+    if config.processes > 1 and gradients is alone:
+        raise ConfigError(f"processes is {config.processes}, and this student is trained by one: --processes 1")
     easiest = _easiest_first(data, held_out, config)
     total, every = config.total(len(data)), config.looks_every(len(data))
     told = _identity(config, data, held_out, evaluate, identity or {})
@@ -119,7 +138,7 @@ def train(
                 break
             rows = _rows(progress, len(data), config, easiest)
             rate = _rate(progress.step, total, config)
-            progress.stepped(_step(network, optimizer, data.batch(rows), rate, config, progress))
+            progress.stepped(_step(network, data, rows, optimizer, rate, config, progress, gradients))
             watch(progress, total)
             if keeping is not None and _due(keeping, progress.step, clock() - kept_at):
                 keep()
@@ -173,7 +192,16 @@ def _rows(progress: Progress, decisions: int, config: TrainConfig, easiest: Inte
     return easiest[rows_of(progress.step, decisions=shown, batch=config.batch, seed=config.seed)]
 
 
-def _step(network: Any, optimizer: Any, batch: Batch, rate: float, config: TrainConfig, progress: Progress) -> float:
+def _step(
+    network: Any,
+    data: Examples,
+    rows: Integers,
+    optimizer: Any,
+    rate: float,
+    config: TrainConfig,
+    progress: Progress,
+    gradients: Gradients,
+) -> float:
     if not network.training:
         network.train()
     # One step of a small network is short. The optimizer's list of parameters is at hand, where a walk through the
@@ -182,10 +210,8 @@ def _step(network: Any, optimizer: Any, batch: Batch, rate: float, config: Train
     group["lr"] = rate
     for value in group["params"]:
         value.grad = None
-    loss = step_loss(network, batch, config, progress)
-    loss.backward()
+    value, progress.norms = gradients(network, data, rows, config, standing_of(progress, config))
     norm = float(torch.nn.utils.clip_grad_norm_(group["params"], config.clip))
-    value = float(loss.detach())
     if not (math.isfinite(value) and math.isfinite(norm)):
         raise Diverged(
             f"At step {progress.step + 1} the loss is {value} and its gradient's norm {norm} (learning rate "

@@ -1,11 +1,12 @@
 """The loss of one step: the configured one, as an adaptive rule has it now, or several in balance.
 
-It knows configurations, batches and how far a training is. It holds nothing itself: norms are kept in ``Progress``.
+It knows configurations and batches. It holds nothing itself: norms are kept in ``Progress``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from potstill.distill.weights.losses import balance
 from potstill.distill.weights.losses.config import Loss
@@ -20,20 +21,46 @@ from potstill.distill.weights.train.progress import Progress
 torch = load_torch()
 
 
-def step_loss(network: Any, batch: Batch, config: TrainConfig, progress: Progress) -> Tensor:
-    """A scalar to descend. In a mix the mean norms in ``progress`` go on by one step."""
-    logits_BA = network(batch.inputs)
+class Standing(NamedTuple):
+    """What a step's loss depends on beside network, batch and configuration."""
+
+    step: int
+    """Steps before this one."""
+    learnt: float
+    """What adaptive rules follow."""
+    norms: Sequence[float]
+    """Mean gradient norms of a mix's parts, before this step."""
+
+
+def standing_of(progress: Progress, config: TrainConfig) -> Standing:
+    """Of the next step."""
+    return Standing(progress.step, 0.0 if config.adaptive is None else learnt(progress.history), progress.norms)
+
+
+def step_loss(
+    network: Any,
+    batch: Batch,
+    config: TrainConfig,
+    standing: Standing,
+    *,
+    whole: Callable[[list[float]], list[float]] = list,
+) -> tuple[Tensor, list[float]]:
+    """A scalar to descend, and the mean norms after this step.
+
+    ``whole``: makes the norms of this batch those of the batch that it is a share of.
+    """
+    logits_BA, norms = network(batch.inputs), list(standing.norms)
     if not config.mix:
         adaptive = config.adaptive
-        loss = config.loss if adaptive is None else loss_at(config.loss, adaptive, learnt(progress.history))
-        return of_logits(logits_BA, batch, loss)
+        loss = config.loss if adaptive is None else loss_at(config.loss, adaptive, standing.learnt)
+        return of_logits(logits_BA, batch, loss), norms
     parts = [of_logits(logits_BA, batch, part.loss) for part in config.mix]
     shares = [part.share for part in config.mix]
     if config.balanced:
-        norms = [float(torch.autograd.grad(part, logits_BA, retain_graph=True)[0].norm()) for part in parts]
-        progress.norms = balance.smoothed(progress.norms, norms)
-    factors = balance.weights(shares, progress.norms if config.balanced else [1.0] * len(shares))
-    return torch.stack([factor * part for factor, part in zip(factors, parts, strict=True)]).sum()
+        now = [float(torch.autograd.grad(part, logits_BA, retain_graph=True)[0].norm()) for part in parts]
+        norms = balance.smoothed(norms, whole(now))
+    factors = balance.weights(shares, norms if config.balanced else [1.0] * len(shares))
+    return torch.stack([factor * part for factor, part in zip(factors, parts, strict=True)]).sum(), norms
 
 
 def of_logits(logits_BA: Tensor, batch: Batch, loss: Loss, *, check: bool = False) -> Tensor:

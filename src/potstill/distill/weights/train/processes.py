@@ -1,124 +1,198 @@
-"""One training in several processes on CPUs (data parallel, gloo): equal batches give the weights of one process.
+"""One training in several processes on this machine (data parallel, gloo): equal batches give the weights of one.
 
-Each process takes its share of every batch; ``DistributedDataParallel`` joins the gradients (arXiv 2006.15704). The
-loss of a batch is a mean by weight, so shares are joined by their weight, not evenly as PyTorch does by itself. It
-knows processes and gradients; the loop is ``loop.train``, and knows nothing of them.
+The first process trains as a single one would: it alone has the loop, the optimizer, the looks at held-out tasks and
+the checkpoint. At each step it sends its weights, and every process, itself included, computes the gradient of its
+share of the batch. So a checkpoint is that of one process, and whatever ends the first ends all.
 
-    with joined(rank, 2, place):                     # in each of the two processes
-        trained = train_together(network, data, config, held_out=held_out)
-
-Each process looks at the held-out decisions by itself and finds the same. No checkpoint is kept. Dropout draws the same
-pattern for each share, so with it the weights are not those of one process.
+It knows how processes are started, fed and ended; ``shares`` is what they compute. Dropout draws a pattern of its own
+for each share, so with it the weights are not those of one process.
 """
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
-import torch.distributed
-import torch.nn.parallel
-
-from potstill.distill.weights.policies.batch import Batch, Examples, Integers
-from potstill.distill.weights.policies.pytorch import Module
+from potstill.distill.weights.policies.batch import Examples, Integers
+from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.train.config import TrainConfig
-from potstill.distill.weights.train.loop import Trained, train
-from potstill.distill.weights.train.progress import Progress
-from potstill.errors import ConfigError
+from potstill.distill.weights.train.objectives import Standing
+from potstill.distill.weights.train.shares import (
+    FIRST,
+    PATIENCE_S,
+    Disconnected,
+    Order,
+    joined,
+    summed_gradient,
+    weights_of_first,
+)
+from potstill.errors import ConfigError, PotstillError
 
-PATIENCE_S = 600.0
-"""How long a process waits for the others before it gives up."""
+torch = load_torch()
+
+END_S = 10.0
+"""How long a process may take to end by itself."""
 
 
-@contextmanager
-def joined(rank: int, processes: int, place: Path, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
-    """This process as number ``rank`` of ``processes``, which find each other by the file ``place`` (absent before).
+class ProcessLost(PotstillError):
+    """One of the processes of a training ended before the training did."""
 
-    Raises ``ConfigError`` for a number that cannot be.
+
+class Helper(NamedTuple):
+    """Another process of the training, as the first one sees it."""
+
+    rank: int
+    process: subprocess.Popen[bytes]
+    orders: Connection
+    said: Path
+    """What it writes on stderr."""
+
+
+class Together:
+    """The gradients of a training by several processes. Satisfies ``loop.Gradients``; made by ``started``."""
+
+    def __init__(self, helpers: list[Helper]) -> None:
+        self._helpers = helpers
+        self.cpu_s = 0.0
+        """What the other processes took, known once they have ended."""
+
+    def __call__(
+        self, network: Any, data: Examples, rows: Integers, config: TrainConfig, standing: Standing
+    ) -> tuple[float, list[float]]:
+        """A step's loss and mean norms; the gradient is in the parameters. Raises ``ProcessLost``."""
+        order = Order(rows, standing)
+        try:
+            for helper in self._helpers:
+                helper.orders.send(order)
+            weights_of_first(network)
+            return summed_gradient(network, data, order, config)
+        except (Disconnected, OSError):
+            raise self._lost(f"at step {standing.step + 1}") from None
+
+    def meet(self) -> None:
+        """Wait until all have read their data. Raises ``ProcessLost``."""
+        for helper in self._helpers:
+            try:
+                if not helper.orders.poll(PATIENCE_S):
+                    raise self._lost("before the first step")
+                helper.orders.recv()
+            except (EOFError, OSError):
+                raise self._lost("before the first step") from None
+
+    @contextlib.contextmanager
+    def joined(self, meeting: Path) -> Iterator[None]:
+        """In one group as long as it lasts; then all are told to end. Raises ``ProcessLost``."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(joined(FIRST, len(self._helpers) + 1, meeting))
+            except Disconnected:
+                raise self._lost("before the first step") from None
+            try:
+                yield
+            finally:
+                for helper in self._helpers:
+                    with contextlib.suppress(OSError):
+                        helper.orders.send(None)
+
+    def settle(self) -> None:
+        """Note what the others took, after the last step."""
+        for helper in self._helpers:
+            with contextlib.suppress(OSError, EOFError):
+                if helper.orders.poll(END_S):
+                    self.cpu_s += helper.orders.recv()
+
+    def _lost(self, when: str) -> ProcessLost:
+        what = (
+            _ending(self._helpers) or f"One of the {len(self._helpers) + 1} processes of this training did not answer"
+        )
+        return ProcessLost(
+            f"{what} {when}, so the training ended. The last checkpoint, where there is one, is kept: to go on, type "
+            "the same command with --resume."
+        )
+
+
+@contextlib.contextmanager
+def started(network: Any, data: Examples, config: TrainConfig) -> Iterator[Together]:
+    """The ``config.processes`` processes of a training, this one being the first; the others end with the block.
+
+    ``network`` and ``data`` are what is trained, and are sent to the others once. Ctrl-C reaches this process alone.
+    Raises ``ConfigError`` where PyTorch cannot, ``ProcessLost`` where one does not start.
     """
-    if not 0 <= rank < processes:
-        raise ConfigError(f"Process {rank} of {processes} cannot be. Allowed: 0 to one less than there are.")
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{place.absolute()}",
-        rank=rank,
-        world_size=processes,
-        timeout=datetime.timedelta(seconds=patience_s),
-    )
-    try:
-        yield
-    finally:
-        torch.distributed.destroy_process_group()
+    if not (torch.distributed.is_available() and torch.distributed.is_gloo_available()):
+        raise ConfigError("This PyTorch was built without gloo, so it trains in one process only: --processes 1")
+    if torch.distributed.is_initialized():
+        raise ConfigError("This process belongs to a group of PyTorch's already. Leave that group, or train in one.")
+    with tempfile.TemporaryDirectory(prefix="potstill-") as folder, contextlib.ExitStack() as stack:
+        meeting, sent = Path(folder) / "meeting", _packed(network, data, config)
+        helpers = [stack.enter_context(_helper(rank, config.processes, meeting)) for rank in range(1, config.processes)]
+        group = Together(helpers)
+        for helper in helpers:
+            with contextlib.suppress(OSError):  # one that is gone is found, with what it said, when they meet
+                helper.orders.send_bytes(sent)
+        group.meet()
+        with group.joined(meeting):
+            yield group
+        group.settle()
 
 
-def train_together(
-    network: Module,
-    data: Examples,
-    config: TrainConfig,
-    *,
-    held_out: Examples | None = None,
-    watch: Callable[[Progress, int], None] = lambda progress, total: None,
-) -> Trained:
-    """``loop.train`` in every process at once, within ``joined``; ``network`` holds the same best weights in all.
-
-    The first process's weights are where all begin; data and configuration must be equal in all. The loss that
-    ``watch`` sees is that of the process's own share. Raises as ``loop.train``, in all processes.
-    """
-    if not torch.distributed.is_initialized():
-        raise ConfigError("This process belongs to no group. Train within: with joined(rank, processes, place)")
-    _must_be_equal(data, config)
-    share = _Share(data)
-    parallel = torch.nn.parallel.DistributedDataParallel(network)
-    parallel.register_comm_hook(share, _by_weight)
-    return train(cast(Module, parallel), share, config, held_out=held_out, watch=watch)
-
-
-class _Share:
-    """A process's share of every batch. Satisfies ``batch.Examples``."""
-
-    def __init__(self, data: Examples) -> None:
-        self._data = data
-        self._rank, self._processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        self.factor = 1.0
-        """What the gradient of this share counts: its part of the batch's weight."""
-
-    @property
-    def digest(self) -> str:
-        return self._data.digest
-
-    def problem(self) -> str | None:
-        return self._data.problem()
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def batch(self, rows: Integers) -> Batch:
-        own = rows[self._rank :: self._processes]
-        if len(own):
-            batch = self._data.batch(own)
-        else:  # every process must take part in every step: one row that counts nothing
-            one = self._data.batch(rows[:1])
-            nothing = torch.zeros_like(one.weights())
-            batch = Batch(one.inputs, one.mask_BA, one.target_B, one.probabilities_BA, nothing)
-        weight = batch.weights().sum().to(torch.float64)
-        total = weight.clone()
-        torch.distributed.all_reduce(total)
-        self.factor = float(weight / total) if total > 0 else 0.0
-        return batch
+@contextlib.contextmanager
+def _helper(rank: int, processes: int, meeting: Path) -> Iterator[Helper]:
+    ours, theirs = Pipe()
+    said = meeting.with_name(f"{rank}.txt")
+    with said.open("wb") as stderr, ours, theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", _CHILD, str(theirs.fileno()), str(rank), str(processes), str(meeting)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,  # Ctrl-C at the terminal is the first process's business alone
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+        )
+        theirs.close()
+        try:
+            yield Helper(rank, process, ours, said)
+        finally:
+            ours.close()
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def _by_weight(share, bucket):  # type: ignore[no-untyped-def]  # PyTorch refuses annotations that are put off
-    """The sum of all processes' gradients, each by its share of the batch's weight."""
-    summed = torch.distributed.all_reduce(bucket.buffer().mul_(share.factor), async_op=True)
-    return summed.get_future().then(lambda done: done.value()[0])
+_CHILD = "potstill.distill.weights.train.processes_child"
 
 
-def _must_be_equal(data: Examples, config: TrainConfig) -> None:
-    said: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(said, (data.digest, repr(config)))
-    if any(one != said[0] for one in said):
-        what = "data" if len({digest for digest, _ in said}) > 1 else "configuration"
-        raise ConfigError(f"The processes do not have the same {what}, so their gradients say nothing together.")
+def _packed(*parts: Any) -> bytes:
+    """As PyTorch writes them: a pipe's own way would share tensors by file descriptors."""
+    buffer = io.BytesIO()
+    torch.save(parts, buffer)
+    return buffer.getvalue()
+
+
+def _ending(helpers: Sequence[Helper]) -> str | None:
+    """Which process ended by itself and how, for a person; None where none does soon. One that ended because another
+    did has the exit code 0."""
+    deadline = time.monotonic() + END_S
+    while not (failed := [one for one in helpers if one.process.poll()]):
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.02)
+    name, code = f"Process {failed[0].rank + 1}", failed[0].process.returncode
+    if code < 0:
+        return f"{name} was killed by {signal.Signals(-code).name}"
+    words = [line for line in failed[0].said.read_text(errors="replace").splitlines() if line.strip()]
+    last = "".join(words[-1:]).removeprefix(f"[rank{failed[0].rank}]: ")  # PyTorch's, before every line
+    return f"{name} failed ({last[:300] or f'exit code {code}'})"
