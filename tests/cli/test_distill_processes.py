@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,15 +19,18 @@ from command_line import Here
 
 TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not TORCH, reason="torch is not installed (make test-all installs the extra weights)")
-STEPS = ("--steps", "1000", "--batch", "8", "--width", "8", "--held-out", "0.3", "--patience", "0")
-CHECKPOINTED = 200
-"""Steps between two checkpoints."""
+LOOKS = ("--held-out", "0.3", "--patience", "0", "--look-every", "150")
+STEPS = ("--steps", "599", "--batch", "4", "--width", "8", *LOOKS)
+"""A checkpoint is written after 200 and 400 of them, or more often where they are slow."""
 
 
-def others_of(process: subprocess.Popen[str]) -> list[int]:
-    """The processes that it started."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    return [int(pid) for pid, parent in map(str.split, listed.splitlines()) if int(parent) == process.pid]
+def other_than(first: int) -> int | None:
+    """The process that trains beside the first one, once there is one."""
+    listed = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines() if "train.processes_child" in line]
+    return next((int(pid) for pid, parent, _ in rows if int(parent) == first), None)
 
 
 def alive(pid: int) -> bool:
@@ -34,16 +38,16 @@ def alive(pid: int) -> bool:
     return bool(listed.strip()) and not listed.startswith("Z")
 
 
-def until(happened: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+def until(happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not happened():
         assert time.monotonic() < deadline
-        assert process is None or process.poll() is None, process.communicate()[1]
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
-def ended_by(ending: Callable[[subprocess.Popen[str], int], None], checkpoint: Path, *words: str) -> tuple[int, str]:
-    """Run the command until its next checkpoint, then end it; its exit code and what it said."""
+def signalled(which: signal.Signals, checkpoint: Path, *words: str) -> tuple[int, str]:
+    """Run the command until its next checkpoint and signal its group, as a terminal does; its exit code, and what it
+    said. Its other process has ended, too."""
 
     def written() -> int:
         return checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
@@ -57,9 +61,10 @@ def ended_by(ending: Callable[[subprocess.Popen[str], int], None], checkpoint: P
         text=True,
         start_new_session=True,
     )
-    until(lambda: written() > before, process)
-    (other,) = others_of(process)
-    ending(process, other)
+    until(lambda: written() > before or process.poll() is not None)
+    other = other_than(process.pid)
+    assert other is not None, process.communicate()[1]
+    os.killpg(process.pid, which)
     told = process.communicate(timeout=120)[1]
     until(lambda: not alive(other))
     return process.returncode, told
@@ -67,9 +72,7 @@ def ended_by(ending: Callable[[subprocess.Popen[str], int], None], checkpoint: P
 
 @pytest.mark.extra
 @needs_torch
-def test_whatever_ends_one_of_two_processes_the_training_goes_on_to_the_same_bytes(
-    db: str, tmp_path: Path, here: Here
-) -> None:
+def test_whatever_ends_two_processes_they_go_on_to_the_same_bytes(db: str, tmp_path: Path, here: Here) -> None:
     import torch
 
     def at() -> int:
@@ -81,31 +84,40 @@ def test_whatever_ends_one_of_two_processes_the_training_goes_on_to_the_same_byt
     command = (*words, "--out", str(broken))
     checkpoint = tmp_path / "broken.policy.training" / "checkpoint.pt"
 
-    code, told = ended_by(lambda process, other: os.killpg(process.pid, signal.SIGINT), checkpoint, *command)
+    code, told = signalled(signal.SIGINT, checkpoint, *command)
     assert (code, "type the same command with --resume" in told) == (130, True), told
     assert "Traceback" not in told
-    first = at()
-    assert first >= CHECKPOINTED
+    interrupted = at()
+    code, told = signalled(signal.SIGKILL, checkpoint, *command, "--resume")
+    assert code == -signal.SIGKILL, told
+    assert 0 < interrupted < at() < 599
 
-    code, told = ended_by(lambda process, other: os.kill(other, signal.SIGKILL), checkpoint, *command, "--resume")
-    (line,) = [line for line in told.splitlines() if line.startswith("error")]
-    assert code == 1
-    assert line.startswith("error: Process 2 was killed by SIGKILL at step ")
-    assert "--resume" in line
-    second = at()
-    assert second > first
-
-    code, told = ended_by(
-        lambda process, other: os.killpg(process.pid, signal.SIGKILL), checkpoint, *command, "--resume"
-    )
-    assert code == -signal.SIGKILL
-    assert second < at() < 1000
-
-    alone = here(*command[:-3], "1", *command[-2:], "--resume")
+    alone = here(*words[:-1], "1", "--out", str(broken), "--resume")
     assert alone.code == 2
     assert "its processes is 2, this one's is 1" in alone.err
     assert here(*command, "--resume").code == 0
     assert broken.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.extra
+@needs_torch
+def test_a_process_that_is_killed_ends_the_command_in_one_line(recorded: Path, tmp_path: Path, here: Here) -> None:
+    killed: list[int] = []
+
+    def kill() -> None:
+        until(lambda: other_than(os.getpid()) is not None)
+        killed.append(other_than(os.getpid()) or 0)
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    done = here("distill", "weights", "--db", str(recorded), *STEPS, "--processes", "2", "--out", tmp_path / "a.policy")
+    killer.join()
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error")]
+    assert (done.code, done.out) == (1, "")
+    assert line.startswith("error: Process 2 was killed by SIGKILL ")
+    assert not (tmp_path / "a.policy").exists()
+    assert not alive(killed[0])
 
 
 @pytest.mark.extra

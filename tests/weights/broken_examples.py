@@ -1,8 +1,6 @@
-"""Data that fail in another process than the first: while they are read there, or at its first step."""
+"""Data that fail in another process than the first, at its first step."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 
@@ -15,8 +13,3 @@ class FailingAtAStep(VectorExamples):
         if torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
             raise ValueError("no such row")
         return super().batch(rows)
-
-
-class FailingWhenRead(VectorExamples):
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        raise ValueError("these data cannot be read here")

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from broken_examples import FailingAtAStep, FailingWhenRead  # noqa: E402
+from broken_examples import FailingAtAStep  # noqa: E402
 from policy_examples import decisions  # noqa: E402
 
 from potstill.distill.weights.data.labelled import Evidence, Labelled  # noqa: E402
@@ -107,20 +107,15 @@ def test_two_processes_end_with_the_weights_of_one() -> None:
         np.testing.assert_allclose(made[1][name], expected, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (FailingAtAStep, r"Process 2 failed \(ValueError: no such row\) at step 1, .*--resume"),
-        (FailingWhenRead, r"Process 2 failed \(ValueError: these data cannot be read here\) before the first step"),
-    ],
-)
-def test_what_ends_another_process_ends_the_training_in_one_line(data: type[VectorExamples], said: str) -> None:
+def test_what_ends_another_process_ends_the_training_in_one_line() -> None:
     points = np.random.default_rng(1).normal(size=(20, 2)).astype(np.float32)
-    examples = data(points, (points[:, 0] > 0).astype(np.int64), action_count=2)
+    examples = FailingAtAStep(points, (points[:, 0] > 0).astype(np.int64), action_count=2)
     network = new_mlp(MlpShape(sizes=(2, 4, 2)), seed=0)
     config = TrainConfig(steps=5, batch=4, processes=2)
     with (
-        pytest.raises(ProcessLost, match=said) as error,
+        pytest.raises(
+            ProcessLost, match=r"Process 2 failed \(ValueError: no such row\) at step 1, .*--resume"
+        ) as error,
         started(network, examples, config) as together,
     ):
         train(network, examples, config, gradients=together)
