@@ -188,7 +188,7 @@ class BrokenLibrary:
 async def test_retrieval_that_fails_leaves_the_student_without_demonstrations() -> None:
     library: Any = BrokenLibrary(RuntimeError("no embedder"))
     ask = FakeAsk(call("look"))
-    rig = Rig(ask, route(context=Context(k=2)), library=library)
+    rig = Rig(ask, route(context=Context(k=2, deadline_s=60.0)), library=library)
     decided = await rig.decide()
     assert decided.answer is not None
     assert "no demonstrations: RuntimeError: no embedder" in decided.notes[0]
