@@ -122,7 +122,7 @@ async def test_a_store_that_hangs_holds_up_one_attempt_and_not_every_request() -
 
         def get_state(self, kind: str, key: str) -> tuple[int, Any] | None:
             self.reads += 1
-            released.wait(10)
+            released.wait(60)
             return super().get_state(kind, key)
 
     store = Hanging()
