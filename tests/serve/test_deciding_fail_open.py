@@ -214,4 +214,4 @@ async def test_what_follows_an_answer_never_raises() -> None:
     exchange = rig.finish(decided, prompt(), call("look"), dialect="no such dialect", streamed=True)
     assert exchange.stage == "shadow/shadow"
     await rig.decider.aclose()
-    assert rig.decider.shadow.counts["failed"] == 1
+    assert rig.decider.shadowing.queue.counts["failed"] == 1
