@@ -33,7 +33,7 @@ from _torchdistill import Block, Step, sequential, torchdistill, version
 from potstill.distill.weights.losses.config import Loss
 from potstill.distill.weights.policies.batch import Examples
 from potstill.distill.weights.policies.mlp import MlpShape, VectorExamples, new_mlp
-from potstill.distill.weights.policies.ranker import new_ranker, ranker_shape
+from potstill.distill.weights.policies.ranker import RankerShape, new_ranker, ranker_shape
 from potstill.distill.weights.policies.texts import TextExamples, vocabulary_of
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.loop import train
@@ -182,11 +182,15 @@ def by_hand(network: nn.Module, decisions: int, steps: int, loss_of: Callable[[n
 # --- who trains a ranker --------------------------------------------------------------------------------------------
 
 
-def ranker(steps: int) -> Race:
+def ranker_data() -> tuple[RankerShape, TextExamples]:
     world = ways.world(0, ORDERS, 0)
     decisions = ways.decisions_of([ways.play(task, ways.expert, "expert") for task in world.train])
     shape = ranker_shape(vocabulary_of(decisions), WIDTH)
-    data = TextExamples(decisions, shape.words())
+    return shape, TextExamples(decisions, shape.words())
+
+
+def ranker(steps: int) -> Race:
+    shape, data = ranker_data()
 
     def fresh() -> Any:
         return new_ranker(shape, seed=0)
