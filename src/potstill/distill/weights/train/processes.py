@@ -42,7 +42,7 @@ from potstill.errors import ConfigError, PotstillError
 torch = load_torch()
 
 END_S = 10.0
-"""How long a process may take to end by itself."""
+"""How long a process may take to end once it has failed, or to say what it took."""
 
 
 class ProcessLost(PotstillError):
@@ -77,7 +77,7 @@ class Together:
                 helper.orders.send(order)
             weights_of_first(network)
             return summed_gradient(network, data, order, config)
-        except (Disconnected, OSError):
+        except (Disconnected, ConnectionError):
             raise self._lost(f"at step {standing.step + 1}") from None
 
     def meet(self) -> None:
@@ -87,7 +87,7 @@ class Together:
                 if not helper.orders.poll(PATIENCE_S):
                     raise self._lost("before the first step")
                 helper.orders.recv()
-            except (EOFError, OSError):
+            except (EOFError, ConnectionError):
                 raise self._lost("before the first step") from None
 
     @contextlib.contextmanager
@@ -153,7 +153,7 @@ def _helper(rank: int, processes: int, meeting: Path) -> Iterator[Helper]:
     with said.open("wb") as stderr, ours, theirs:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", _CHILD, str(theirs.fileno()), str(rank), str(processes), str(meeting)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # its end tells the process that this one has gone, however that went
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             pass_fds=(theirs.fileno(),),
@@ -161,15 +161,11 @@ def _helper(rank: int, processes: int, meeting: Path) -> Iterator[Helper]:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
         )
         theirs.close()
-        try:
-            yield Helper(rank, process, ours, said)
-        finally:
-            ours.close()
+        with process:
             try:
-                process.wait(END_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                yield Helper(rank, process, ours, said)
+            finally:
+                process.kill()  # it keeps nothing
 
 
 _CHILD = "potstill.distill.weights.train.processes_child"

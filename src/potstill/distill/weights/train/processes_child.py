@@ -6,7 +6,9 @@ It keeps nothing: what a step needs comes with its order. It ends when the first
 from __future__ import annotations
 
 import io
+import os
 import sys
+import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,6 +31,7 @@ READY = "ready"
 
 
 def main(orders: Connection, rank: int, processes: int, meeting: Path) -> None:
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
     try:
         network, data, config = torch.load(io.BytesIO(orders.recv_bytes()), weights_only=False)  # our own parent's
         torch.set_num_threads(config.threads)
@@ -38,6 +41,12 @@ def main(orders: Connection, rank: int, processes: int, meeting: Path) -> None:
         orders.send(time.process_time())
     except (EOFError, ConnectionError, Disconnected):
         return  # the first process has gone, or gives up: it says why
+
+
+def _end_with_the_first() -> None:
+    """Its end of the pipe is closed when it has gone, also where this process waits for it elsewhere."""
+    os.read(sys.stdin.fileno(), 1)  # not by Python's reader, whose lock this thread would hold at the interpreter's end
+    os._exit(0)
 
 
 def _help(orders: Connection, network: Any, data: Examples, config: TrainConfig, rank: int) -> None:
