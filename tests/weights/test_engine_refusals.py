@@ -87,6 +87,7 @@ def test_what_cannot_be_trained(
     (line,) = [line for line in done.err.splitlines() if line.startswith("error")]
     assert said in line
     assert not Path(out).exists()
+    assert "--resume" not in words or [path.name for path in tmp_path.iterdir()] == ["python"]
 
 
 @pytest.mark.parametrize(

@@ -207,12 +207,12 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
         tune(options, dry_run=dry_run, json_mode=json_mode)
         return
     from potstill.cli.training import making
-    from potstill.cli.training.plan import planned
+    from potstill.cli.training.plan import planned, to_replace
 
     refuse_lm_options(typed_options())
     plan = planned(options)
-    if plan.out.exists() and not dry_run:
-        note(f"{plan.out} is there, and the new policy takes its place. To keep it, stop and type another --out.")
+    if not dry_run:
+        to_replace(plan.out, plan.resume)
     if options["search"] is not None:
         from potstill.cli.training import search
 

@@ -14,7 +14,7 @@ import click
 from potstill.cli.output import note, progress
 from potstill.cli.training import dagger_plan, debates
 from potstill.cli.training.data import HELD_OUT, agreed, decisions_of, lineage_of, past_of, told_of
-from potstill.cli.training.plan import WeightsPlan
+from potstill.cli.training.plan import WeightsPlan, to_resume
 from potstill.cli.training.several import by_environment, with_success
 from potstill.distill.weights import gate
 from potstill.distill.weights.data import Labelled, digest_of
@@ -103,6 +103,7 @@ def gathered(plan: WeightsPlan) -> Gathered:
 
 def make(plan: WeightsPlan) -> Made:
     """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
+    to_resume(plan.folder / CHECKPOINT, plan.resume)
     return made_of(plan, gathered(plan))
 
 
