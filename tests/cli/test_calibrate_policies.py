@@ -11,8 +11,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import policy_files as files
+from potstill.cli.calibrate import around
 from potstill.cli.main import main
 from potstill.decide.policy import Signal
 from potstill.distill.weights import artefact
@@ -199,6 +202,47 @@ def test_a_log_of_attempts_or_two_environments_are_refused(
     code, _, err = potstill(capsys, "calibrate", db, *given)
     assert (code, "road (3), sea (1). Name one: --env NAME" in err) == (2, True)
     assert calibrated(capsys, db, student, "--env", "road")["n"] == 3
+
+
+def test_the_table_has_the_choice_and_its_neighbours_and_json_has_all(
+    tmp_path: Path, student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    db = store(tmp_path / "s.db", hundred())
+    words = ("calibrate", db, "--student", f"policy:{student}", "--teacher", "expert", "--keep")
+
+    def thresholds(keep: float) -> tuple[list[dict[str, str]], str]:
+        code, out, err = potstill(capsys, *words, keep)
+        assert code == 0, err
+        names, *rows = [line.split("\t") for line in out.splitlines()]
+        return [dict(zip(names, row, strict=True)) for row in rows], err
+
+    rows, err = thresholds(0.95)
+    assert len(rows) == 12
+    assert [row["threshold"] for row in rows if row["chosen"] == "yes"] == ["0.98"]
+    assert "The 12 of 60 candidates around the choice; --json and --out have all." in err
+    rows, _ = thresholds(0.999)
+    assert {"0.98", "0.96"} < {row["threshold"] for row in rows}, "where the student first acts"
+    assert len(calibrated(capsys, db, student)["candidates"]) == 60
+
+
+@given(st.integers(1, 40), st.integers(0, 39), st.integers(1, 15))
+def test_neighbours_are_as_many_as_may_be_and_hold_the_middle(count: int, middle: int, most: int) -> None:
+    middle = min(middle, count - 1)
+    shown = list(around(range(count), middle, most))  # type: ignore[arg-type]
+    assert middle in shown
+    assert len(shown) == min(count, most)
+    assert shown == list(range(shown[0], shown[0] + len(shown)))
+
+
+def test_what_is_not_there_or_cannot_be_asked_is_said_before_anything_is_read(
+    tmp_path: Path, student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--student", f"policy:{student}", "--teacher", "expert")
+    code, _, err = potstill(capsys, "calibrate", tmp_path / "nope.db", *words)
+    assert (code, f"There is no file {tmp_path / 'nope.db'}. Name the store" in err) == (2, True), err
+    assert "--db" in err
+    code, _, err = potstill(capsys, "calibrate", tmp_path / "nope.db", *words, "--keep", 2)
+    assert (code, "--keep is 2.0; allowed" in err) == (2, True), err
 
 
 # --- acting by it -----------------------------------------------------------------------------------------------------
