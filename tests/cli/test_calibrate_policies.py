@@ -220,7 +220,8 @@ def test_the_table_has_the_choice_and_its_neighbours_and_json_has_all(
     assert len(rows) == 12
     assert [row["threshold"] for row in rows if row["chosen"] == "yes"] == ["0.98"]
     assert "The 12 of 60 candidates around the choice; --json and --out have all." in err
-    rows, _ = thresholds(0.999)
+    rows, err = thresholds(0.999)
+    assert "around what is nearest to a certificate" in err
     assert {"0.98", "0.96"} < {row["threshold"] for row in rows}, "where the student first acts"
     assert len(calibrated(capsys, db, student)["candidates"]) == 60
 

@@ -124,7 +124,8 @@ def show(found: Calibration, *, json_mode: bool, file: str | None = None) -> Non
     rows = [[_cell(one, name, found.result) for name in COLUMNS] for one in shown]
     emit_table(COLUMNS, rows, json_mode=False, left_out_first=LEFT_OUT_FIRST)
     if len(shown) < len(every):
-        note(f"The {len(shown)} of {len(every)} candidates around the choice; --json and --out have all.")
+        what = "the choice" if found.result.certified else "what is nearest to a certificate"
+        note(f"The {len(shown)} of {len(every)} candidates around {what}; --json and --out have all.")
 
 
 def around(candidates: Sequence[Candidate], middle: int, most: int = MOST_ROWS) -> Sequence[Candidate]:

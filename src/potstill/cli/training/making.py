@@ -46,7 +46,7 @@ class Made(NamedTuple):
     best_step: int
     agreement: float
     success: float | None
-    """In the held-out tasks that were played."""
+    """In the held-out tasks that were played; of several environments the mean of their shares."""
     ended: str
     cpu_s: float
     data: str
@@ -210,7 +210,7 @@ def exported(
         steps=trained.steps,
         best_step=trained.best_step,
         agreement=agreement,
-        success=None if parity.success is None else parity.success.exported,
+        success=None if player is None or not played else player.success(played[-1]),
         ended=trained.ended.value,
         cpu_s=cpu_s,
         data=digest_of(data),
