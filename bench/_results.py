@@ -45,12 +45,7 @@ def write(
         raise ValueError(f"extra may not set {sorted(taken)}: these keys are written by write() itself")
     result = {
         "name": name,
-        "command": command(),
-        "commit": commit(),
-        "machine": machine(),
-        "n": n,
-        "seeds": None if seeds is None else list(seeds),
-        "prices_date": prices_date,
+        **provenance(n, seeds, prices_date),
         "rows": [dict(row) for row in rows],
         **(extra or {}),
     }
@@ -63,6 +58,21 @@ def write(
     os.replace(file.name, path)
     print(f"wrote {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}", file=sys.stderr)
     return path
+
+
+def provenance(
+    n: int | None = None, seeds: Sequence[int] | None = None, prices_date: str | None = None
+) -> dict[str, Any]:
+    """What judges and repeats a measurement. A file whose parts are measured one after the other has one of each under
+    ``measured``, by a value that the part's rows hold (``{"measured": {"drift": provenance(...)}}``)."""
+    return {
+        "command": command(),
+        "commit": commit(),
+        "machine": machine(),
+        "n": n,
+        "seeds": None if seeds is None else list(seeds),
+        "prices_date": prices_date,
+    }
 
 
 def command() -> str:

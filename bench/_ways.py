@@ -277,7 +277,7 @@ def write(
     extra = {
         "differences": [one for one in kept["differences"] if one["way"] != part]
         + [{**one, "way": part} for one in differences],
-        "measured": {**kept.get("measured", {}), part: {**measured, "command": _results.command()}},
+        "measured": {**kept.get("measured", {}), part: {**measured, **_results.provenance(n, seeds)}},
         "written_at": time.strftime("%Y-%m-%d", time.gmtime()),
     }
     rows = [one for one in kept["rows"] if one["way"] != part] + [{"way": part, **one} for one in rows]

@@ -6,7 +6,8 @@
 ``columns`` chooses and names columns (default: all), ``where`` filters rows, ``table`` takes another list of the file
 than ``rows`` (``differences``). Every value that ``where`` names must be a row's. Rows that have none of the chosen
 columns but the first are left out. A column that has an interval beside it (``success`` and ``success_ci``) is shown
-with it. Under each table stand n, seeds, the day of the prices, the machine, the commit and the command to repeat it.
+with it. Under each table stand n, seeds, the day of the prices, the machine, the commit and the command to repeat it;
+where parts of a file were measured one after the other, those of the parts that are shown.
 
 ``python bench/tables.py`` writes, ``python bench/tables.py --check`` fails where a table is stale.
 """
@@ -51,7 +52,7 @@ def _body(name: str, options: str, results: Path) -> str:
         raise ValueError(f"bench:{name}: {error}") from None
     columns = _columns(rows, chosen.get("columns", ""))
     told = [row for row in rows if not set(list(columns)[1:]).isdisjoint(row)]
-    return f"\n{_table(told or rows, columns)}\n\n{_footer(result)}\n\n"
+    return f"\n{_table(told or rows, columns)}\n\n{_footers(result, told or rows)}\n\n"
 
 
 def _where(rows: Sequence[Mapping[str, Any]], condition: str) -> list[Mapping[str, Any]]:
@@ -117,6 +118,20 @@ def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
+def _footers(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each measurement that the rows are of, with the names of its parts where there are several."""
+    found: dict[str, list[str]] = {}
+    for part in dict.fromkeys(_part(row, result.get("measured", {})) for row in rows):
+        found.setdefault(_footer(result if part is None else result["measured"][part]), []).append(part or "others")
+    if len(found) == 1:
+        return f"<sub>{next(iter(found))}</sub>"
+    return "\n\n".join(f"<sub>{', '.join(parts)}: {footer}</sub>" for footer, parts in found.items())
+
+
+def _part(row: Mapping[str, Any], measured: Mapping[str, Any]) -> str | None:
+    return next((value for value in row.values() if isinstance(value, str) and value in measured), None)
+
+
 def _footer(result: Mapping[str, Any]) -> str:
     machine = result["machine"]
     seeds = result["seeds"]
@@ -128,7 +143,7 @@ def _footer(result: Mapping[str, Any]) -> str:
         f"commit {result['commit']}",
         f"`{result['command']}`",
     ]
-    return f"<sub>{'; '.join(part for part in parts if part)}</sub>"
+    return "; ".join(part for part in parts if part)
 
 
 def main() -> int:

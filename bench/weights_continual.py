@@ -124,7 +124,7 @@ def write(options: argparse.Namespace, results: Results) -> None:
     kept = {
         name: [row for row in before[name] if row["scene"] not in options.scenes] for name in ("rows", "differences")
     }
-    now = {"command": _results.command(), "commit": _results.commit()}
+    now = _results.provenance(options.n, range(options.seeds))
     extra = {
         "measured": {**before.get("measured", {}), **dict.fromkeys(options.scenes, now)},
         "differences": [*kept["differences"], *(results.difference(*of) for of in PAIRS if of[0] in options.scenes)],

@@ -200,7 +200,7 @@ def write(options: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
     path = _results.RESULTS / f"{NAME}.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
     ids = [_control.GAMES[name].id for name in options.games]
-    now = {"command": _results.command(), "commit": _results.commit()}
+    now = _results.provenance(options.episodes, range(options.seeds))
     extra = {
         "measured": {**before.get("measured", {}), **dict.fromkeys(ids, now)},
         "kept": "(return - random) / (teacher's return - random)",

@@ -31,7 +31,7 @@ from potstill.distill.weights.policies.mlp import Mlp, MlpShape, VectorExamples,
 from potstill.distill.weights.policies.ranker import arrays_of
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.kickstart import Round, kickstart
-from potstill.distill.weights.train.kickstart_config import KickstartConfig, divergence_weight
+from potstill.distill.weights.train.kickstart_config import KickstartConfig, pull_at
 from potstill.distill.weights.train.loop import train
 from potstill.edge.policy import Policy, network
 from potstill.envs.control.environment import simulator
@@ -114,13 +114,13 @@ def students(options: argparse.Namespace, seed: int) -> dict[str, Callable[[], t
 
 def settings(options: argparse.Namespace, seed: int, pull: float) -> KickstartConfig:
     return KickstartConfig(
-        seed=seed, environment_steps=options.environment_steps, divergence=pull, learning_rate=1e-3, discount=0.995
+        seed=seed, environment_steps=options.environment_steps, pull=pull, learning_rate=1e-3, discount=0.995
     )
 
 
 def asked_states(config: KickstartConfig) -> int:
     """In how many states the teacher is asked: all of the rounds in which it weighs anything."""
-    rounds = sum(divergence_weight(number / config.rounds, config) > 0 for number in range(config.rounds))
+    rounds = sum(pull_at(number / config.rounds, config) > 0 for number in range(config.rounds))
     return rounds * config.environments * config.horizon
 
 

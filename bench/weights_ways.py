@@ -45,7 +45,7 @@ def main() -> None:
     options = parsed()
     for way in options.ways:
         rows, differences = WAYS[way](options)
-        measured = {"orders": options.orders, "gradient_steps": options.steps, "seeds": options.seeds}
+        measured = {"orders": options.orders, "gradient_steps": options.steps}
         seeds = range(options.seeds)
         ways.write(NAME, way, rows, differences, measured=measured, n=options.test, seeds=seeds)
 

@@ -11,13 +11,17 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import policy_files as files
+from potstill.cli.calibrate import around
 from potstill.cli.main import main
 from potstill.decide.policy import Signal
 from potstill.distill.weights import artefact
 from potstill.distill.weights.data import Equal, digest_of, write
 from potstill.distill.weights.lineage import Dataset, Manifest
+from potstill.errors import ConfigError
 from potstill.serve import settings_file
 from potstill.serve.rollout.trust import trust_of
 from potstill.trajectories import Store
@@ -200,6 +204,48 @@ def test_a_log_of_attempts_or_two_environments_are_refused(
     assert calibrated(capsys, db, student, "--env", "road")["n"] == 3
 
 
+def test_the_table_has_the_choice_and_its_neighbours_and_json_has_all(
+    tmp_path: Path, student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    db = store(tmp_path / "s.db", hundred())
+    words = ("calibrate", db, "--student", f"policy:{student}", "--teacher", "expert", "--keep")
+
+    def thresholds(keep: float) -> tuple[list[dict[str, str]], str]:
+        code, out, err = potstill(capsys, *words, keep)
+        assert code == 0, err
+        names, *rows = [line.split("\t") for line in out.splitlines()]
+        return [dict(zip(names, row, strict=True)) for row in rows], err
+
+    rows, err = thresholds(0.95)
+    assert len(rows) == 12
+    assert [row["threshold"] for row in rows if row["chosen"] == "yes"] == ["0.98"]
+    assert "The 12 of 60 candidates around the choice; --json and --out have all." in err
+    rows, err = thresholds(0.999)
+    assert "around what is nearest to a certificate" in err
+    assert {"0.98", "0.96"} < {row["threshold"] for row in rows}, "where the student first acts"
+    assert len(calibrated(capsys, db, student)["candidates"]) == 60
+
+
+@given(st.integers(1, 40), st.integers(0, 39), st.integers(1, 15))
+def test_neighbours_are_as_many_as_may_be_and_hold_the_middle(count: int, middle: int, most: int) -> None:
+    middle = min(middle, count - 1)
+    shown = list(around(range(count), middle, most))  # type: ignore[arg-type]
+    assert middle in shown
+    assert len(shown) == min(count, most)
+    assert shown == list(range(shown[0], shown[0] + len(shown)))
+
+
+def test_what_is_not_there_or_cannot_be_asked_is_said_before_anything_is_read(
+    tmp_path: Path, student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--student", f"policy:{student}", "--teacher", "expert")
+    code, _, err = potstill(capsys, "calibrate", tmp_path / "nope.db", *words)
+    assert (code, f"There is no file {tmp_path / 'nope.db'}. Name the store" in err) == (2, True), err
+    assert "--db" in err
+    code, _, err = potstill(capsys, "calibrate", tmp_path / "nope.db", *words, "--keep", 2)
+    assert (code, "--keep is 2.0; allowed" in err) == (2, True), err
+
+
 # --- acting by it -----------------------------------------------------------------------------------------------------
 
 
@@ -233,8 +279,17 @@ def test_a_run_acts_by_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
     ):
         code, _, err = potstill(capsys, *words, *more)
         assert (code, why in err) == (2, True), err
-    code, _, err = potstill(capsys, *words, "--mode", "task")
-    assert (code, "--mode task hands whole tasks over" in err) == (2, True), err
+    for more, why in (
+        (("--mode", "task"), "hands whole tasks over"),
+        (("--arm", "cascade@task"), "'cascade@task' hands whole tasks over"),
+        (("--arm", "zero-shot,teacher"), "none of these arms is a cascade: zero-shot, teacher"),
+    ):
+        code, _, err = potstill(capsys, *words, *more)
+        assert (code, why in err) == (2, True), err
+    certificate(said, drawn, teacher="big-1@labels")
+    code, _, err = potstill(capsys, *words)
+    assert (code, "certified for --teacher big-1@labels, and --teacher is expert" in err) == (2, True), err
+    assert "--signal likelihood --threshold 0.37" in err
     certificate(said, drawn, environment="minigrid")
     code, _, err = potstill(capsys, *words)
     assert (code, "certified in 'minigrid' and promises nothing in 'house-rules'" in err) == (2, True), err
@@ -243,13 +298,52 @@ def test_a_run_acts_by_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (code, "certifies nothing: Too few." in err) == (2, True)
 
 
+def test_a_certificate_of_votes_is_of_its_student_and_names_may_be_written_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"certified": True, "keep": 0.95, "threshold": 0.6, "samples": 5, "signal": "votes", "teacher": "big-1@r"}
+    said = tmp_path / "c.json"
+    said.write_bytes(msgspec.json.encode(told | {"student": "small"}))
+    words = ("run", "--env", "house-rules", "--arm", "cascade", "--calibration", said, "--db", tmp_path / "no.db")
+    place = "http:http://127.0.0.1:9/v1#"
+    code, _, err = potstill(capsys, *words, "--student", f"{place}small", "--teacher", f"{place}big-1", "--dry-run")
+    assert code == 0, err
+    code, _, err = potstill(capsys, *words, "--student", f"{place}other", "--teacher", f"{place}big-1", "--dry-run")
+    assert (code, f"certified for --student small, and --student is {place}other" in err) == (2, True), err
+    assert "--samples 5 --threshold 0.6" in err
+
+
+def test_an_estimate_has_the_share_of_escalations_that_the_calibration_saw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of the steps where nothing is known, a fifth where the file says so; a resumed run remembers it."""
+    drawn = files.write_policy(tmp_path / "drawn.policy")
+    said = certificate(tmp_path / "c.json", drawn, escalation_share=0.2)
+    prices = ("--price-teacher-as", "gpt-4o", "--price-student-as", "free")
+    world = ("--env", "house-rules", "--n", 1, "--teacher", "expert", *prices, "--arm", "cascade")
+    words = ("run", *world, "--student", f"policy:{drawn}", "--db", tmp_path / "r.db", "--run", "acting")
+
+    def estimated(*more: object) -> tuple[dict[str, Any], str]:
+        code, out, err = potstill(capsys, *more, "--dry-run", "--json")
+        assert code == 0, err
+        return json.loads(out)[0], err
+
+    (half, _), (fifth, err) = estimated(*words), estimated(*words, "--calibration", said)
+    assert fifth["teacher_input_tokens"] == pytest.approx(0.4 * half["teacher_input_tokens"], abs=1)
+    assert fifth["uncached_cost_usd"] == pytest.approx(0.4 * half["uncached_cost_usd"], rel=1e-3)
+    assert "20.0% escalation (as the calibration saw)" in err
+    assert potstill(capsys, *words, "--calibration", said)[0] == 0
+    again, _ = estimated("run", "--resume", "acting", "--db", tmp_path / "r.db")
+    assert again["teacher_input_tokens"] == fifth["teacher_input_tokens"]
+
+
 def test_a_gateway_acts_by_the_file_and_refuses_one_of_votes(tmp_path: Path) -> None:
     drawn = files.write_policy(tmp_path / "drawn.policy")
 
-    def route(said: Path) -> Any:
+    def route(said: Path, *, rollout: bool = True, **cascade: Any) -> Any:
         models = {"big": {"upstream": "u", "model": "big-1"}, "small": {"policy": str(drawn)}}
-        table = {"teacher": "big", "student": "small", "mode": "cascade", "actions": {"tools": True}}
-        table["cascade"] = {"calibration": str(said)}
+        table: dict[str, Any] = {"teacher": "big", "student": "small", "mode": "cascade", "actions": {"tools": True}}
+        table |= {"rollout": rollout, "cascade": {"calibration": str(said), **cascade}}
         tables = {"upstreams": {"u": {"base_url": "http://127.0.0.1:1/v1"}}, "models": models, "routes": {"a": table}}
         settings = settings_file.parse(tables, "gateway.toml")
         return trust_of(settings.routes[0], settings)
@@ -259,6 +353,9 @@ def test_a_gateway_acts_by_the_file_and_refuses_one_of_votes(tmp_path: Path) -> 
     assert (trust.policy.threshold, trust.policy.signal) == (0.37, Signal.LIKELIHOOD)
     assert trust.plan.allowed_loss == pytest.approx(0.05 * 0.8)
     assert trust.warnings == ()
+    assert route(certificate(said, drawn, teacher="big-1@labels")).warnings == ()
+    assert "of 'huge', and its teacher is 'big-1'" in route(certificate(said, drawn, teacher="huge")).warnings[0]
+    certificate(said, drawn)
     shared = route(certificate(said, drawn, decisions_per_task=8.0))
     assert shared.plan.allowed_loss == pytest.approx(0.05 * 0.8 / 8), "each decision may lose its share of the task"
     with pytest.raises(Exception, match="is of votes, and its student is trusted by likelihood"):
@@ -266,6 +363,11 @@ def test_a_gateway_acts_by_the_file_and_refuses_one_of_votes(tmp_path: Path) -> 
     files.write_policy(drawn, files.ranker_arrays(seed=1))
     assert "another version of" in route(said).warnings[0]
     assert route(said).calibration != trust.calibration
+    with pytest.raises(ConfigError, match=r"no rollout .* another version of .* allow_uncertified = true"):
+        route(said, rollout=False)
+    assert "another version of" in route(said, rollout=False, allow_uncertified=True).warnings[0]
+    certificate(said, drawn)
+    assert route(said, rollout=False).warnings == ()
 
 
 def test_the_verdict_says_what_to_type(tmp_path: Path, student: Path, capsys: pytest.CaptureFixture[str]) -> None:

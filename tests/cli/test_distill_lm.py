@@ -98,6 +98,7 @@ def test_a_student_that_was_tuned_with_demonstrations_is_shown_some(
         (("--base", "BASE", "--span", "tool-name=1"), "part of an answer"),
         (("--base", "BASE", "--span", "text=much"), "is no number"),
         (("--base", "BASE", "--resume"), "no checkpoint"),
+        (("--base", "BASE", "--out", "a.policy"), "ends in .policy, as policies (potstill distill weights) do"),
     ],
 )
 def test_what_cannot_be_is_one_line(
@@ -109,6 +110,7 @@ def test_what_cannot_be_is_one_line(
     (line,) = [line for line in done.err.splitlines() if line.startswith("error")]
     assert said in line
     assert not (tmp_path / "no-lm").exists()
+    assert "--resume" not in given or not (tmp_path / "no-lm.training").exists()
 
 
 @pytest.mark.extra

@@ -97,7 +97,7 @@ def test_a_dry_run_says_how_long_a_search_takes_at_most(
         (("--search", "4", "--student", "lm"), "not of a language model"),
         (("--search", "4", "--dagger", "1", "--labels", "5", "--teacher", "expert"), "Type one of both"),
         (("--search-cpu-s", "10"), "--search-cpu-s is for --search"),
-        (("--search", "4", "--resume"), "no search"),
+        (("--search", "4", "--resume"), "nothing to resume"),
     ],
 )
 def test_what_cannot_be_is_one_line(

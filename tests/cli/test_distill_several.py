@@ -62,8 +62,10 @@ def test_one_student_learns_both_and_each_is_told_apart(db: str, tmp_path: Path,
 
 
 def test_a_table_by_environment_is_printed(db: str, tmp_path: Path, here: Here) -> None:
-    done = here("distill", "weights", "--db", db, "--out", str(tmp_path / "a.policy"), *BOTH, *TINY)
+    play = ("--play", "30", "--option", "minigrid:level=PutNextLocal", "--max-steps", "2")
+    done = here("distill", "weights", "--db", db, "--out", str(tmp_path / "a.policy"), *BOTH, *TINY, *play)
     assert done.code == 0, done.err
+    assert "held-out tasks that were played, on the average of house-rules and minigrid, which count" in done.err
     assert "environment\tdecisions\tweight\theld_out\tagreement" in done.out
     assert "potstill run --env house-rules " in done.err
 

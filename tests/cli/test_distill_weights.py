@@ -111,6 +111,11 @@ def test_after_ctrl_c_resume_ends_with_the_same_bytes(db: str, tmp_path: Path, h
         ((), "--out student.policy"),
         (("--out", "no/such/folder/a.policy"), "no folder no/such/folder"),
         (("--out", "."), "is a folder, and the student is one file"),
+        (
+            ("--out", "a.gguf"),
+            "as files of language models (potstill export --gguf) do, and would be taken for one. Type:",
+        ),
+        (("--out", "a.onnx"), "Type: --out a.policy"),
         (("--out", "a.policy", "--sign", "taught.txt"), "taught.txt is not a key in PEM"),
         (("--out", "a", "--student", "mlp", "--sign", "taught.txt"), "taught.txt is not a key in PEM"),
         (("--out", "a.policy", "--env", "minigrid"), "no successful teacher episode of 'minigrid'"),
@@ -144,6 +149,27 @@ def test_what_cannot_be_is_one_line(
     (line,) = [line for line in done.err.splitlines() if line.startswith("error")]
     assert said in line
     assert not list(tmp_path.glob("*.policy"))
+
+
+@pytest.mark.extra
+@needs_torch
+@pytest.mark.parametrize(
+    "more",
+    [(), ("--search", "3"), ("--dagger", "1", "--labels", "5", "--teacher", "expert", "--label-run", "asked")],
+)
+def test_a_resume_with_nothing_to_go_on_from_leaves_and_replaces_nothing(
+    recorded: Path, tmp_path: Path, here: Here, more: tuple[str, ...]
+) -> None:
+    if "--search" in more:
+        pytest.importorskip("optuna")
+    out = tmp_path / "student.policy"
+    out.write_text("what is there")
+    done = here("distill", "weights", "--db", str(recorded), "--out", str(out), *more, "--resume")
+    assert (done.code, "nothing to resume" in done.err) == (2, True), done.err
+    assert "takes its place" not in done.err
+    assert list(tmp_path.iterdir()) == [out]
+    with Store.read(recorded) as store:
+        assert "asked" not in {run.run_id for run in store.runs()}
 
 
 def test_without_torch_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, here: Here) -> None:

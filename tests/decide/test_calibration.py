@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from potstill.decide.bounds import betting_p_value, binomial_cdf, clopper_pearson_upper
 from potstill.decide.calibration.candidates import learned_chains, split_tasks, vote_chain
 from potstill.decide.calibration.certify import Certified, certify, sequences
-from potstill.decide.calibration.losses import Level, losses
+from potstill.decide.calibration.losses import Level, economics, losses
 from potstill.decide.calibration.units import Units
 from potstill.errors import ConfigError
 
@@ -122,6 +122,25 @@ def test_decisions_of_a_task_are_bet_on_and_whole_tasks_counted() -> None:
     assert not certify([chain], keep=0.98, level=Level.TASK).certified
 
 
+def test_what_was_kept_is_counted_as_what_was_lost() -> None:
+    """Ten decisions in each of 300 tasks, one lost in each of 6: 2,994 of 3,000 decisions, but 294 of 300 tasks."""
+    units = units_of((["b"] + ["a"] * 9) * 6 + ["a"] * 2940, ["a"] * 3000, tasks=[i // 10 for i in range(3000)])
+    chain = vote_chain(units, 1)
+    kept = {level: certify([chain], keep=0.9, level=level).kept_observed for level in Level}
+    assert kept == {Level.DECISION: pytest.approx(0.998), Level.TASK: pytest.approx(0.98)}
+
+
+def test_kept_by_shares_of_tasks_and_a_task_that_the_student_wins() -> None:
+    """Tasks of 1 decision (lost), 3 (kept), 2 (of which the teacher fails at one, and the student at none).
+
+    Shares: teacher 1 + 1 + 1/2, student 0 + 1 + 1; whole tasks: teacher 1 + 1 + 0, student 0 + 1 + 1.
+    """
+    units = units_of(["b", *"aaaaa"], [*"aaaaa", "b"], right=["a"] * 6, tasks=[0, 1, 1, 1, 2, 2])
+    chain = vote_chain(units, 1)
+    kept = {level: economics(chain, 1.0, level).kept for level in Level}
+    assert kept == {Level.DECISION: pytest.approx(2 / 2.5), Level.TASK: pytest.approx(1.0)}
+
+
 @given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=6), min_size=1, max_size=6), st.floats(0.001, 0.5))
 def test_the_graph_is_at_least_bonferroni_and_never_skips(p_values: list[list[float]], alpha: float) -> None:
     passed, levels = sequences(p_values, alpha)
@@ -150,6 +169,8 @@ def test_test_bound_and_choice_never_disagree(
             abs((one.violations_bound or 0.0) - (1 - keep)) < 1e-9
         )
         assert one.loss_rate is None or one.violations_bound is None or one.loss_rate <= one.violations_bound + 1e-12
+        assert (one.loss_rate is None) == (one.kept_observed is None)
+        assert one.kept_observed is None or one.kept_observed >= 1 - (one.loss_rate or 0.0) - 1e-12, "gains only add"
     assert (found.needed_n is None) or not found.certified
     cheaper = [one for one in found.candidates if one.certified and one.escalation_share < 1]
     assert found.certified == bool(cheaper)

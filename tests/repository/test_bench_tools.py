@@ -92,6 +92,28 @@ def test_rows_that_say_nothing_about_the_chosen_columns_are_left_out(tmp_path: P
     assert "wins" not in text
 
 
+def test_each_part_of_a_file_names_its_own_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three parts by two commands; the file's own is that of the last."""
+    rows, measured = [], {}
+    for part, command, seeds in (("a", "python one.py", [0]), ("b", "python one.py", [0]), ("c", "python two.py", [1])):
+        monkeypatch.setattr(_results, "command", lambda command=command: command)
+        rows.append({"way": part, "won": 1})
+        measured[part] = _results.provenance(5, seeds)
+    _results.write("parts", rows, n=5, seeds=[1], extra={"measured": measured}, folder=tmp_path)
+
+    def footers(options: str) -> list[str]:
+        text = tables.render(f"<!-- bench:parts {options} -->\n<!-- /bench -->", tmp_path)
+        return [line for line in text.splitlines() if line.startswith("<sub>")]
+
+    (of_a,) = footers('where="way=a"')
+    assert of_a.startswith("<sub>n = 5; seeds 0; ")
+    assert of_a.endswith("`python one.py`</sub>")
+    first, last = footers("")
+    assert first.startswith("<sub>a, b: n = 5; seeds 0; ")
+    assert last.startswith("<sub>c: n = 5; seeds 1; ")
+    assert last.endswith("`python two.py`</sub>")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -118,4 +140,6 @@ def test_results_in_the_repository_keep_the_contract(repository: Path) -> None:
         assert result["name"] == path.stem
         assert result.keys() >= _results.RESERVED
         assert result["rows"], path.name
-        assert (repository / result["command"].split()[1]).exists(), f"{path.name}: no such command"
+        for one in (result, *result.get("measured", {}).values()):
+            assert one.keys() >= _results.provenance().keys(), path.name
+            assert (repository / one["command"].split()[1]).exists(), f"{path.name}: no such command"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import threading
 import time
@@ -170,6 +172,29 @@ def test_a_new_calibration_of_a_policy_is_taken_up(start: Start, tmp_path: Path)
         said.write_text('{"certified": false, "keep": 0.9, "signal": "likelihood", "reason": "Too few."}')
         until(lambda: "certifies nothing" in route(running)["policy"]["problem"])
         assert running.post("/v1/chat/completions", asked()).headers["x-potstill-answerer"] == "student"
+
+
+def test_without_a_rollout_another_version_waits_for_its_calibration(
+    start: Start, tmp_path: Path, two: tuple[bytes, bytes]
+) -> None:
+    first, second = two
+
+    def certify(data: bytes) -> None:
+        told = {"certified": True, "keep": 0.9, "threshold": 0.0, "signal": "likelihood"}
+        said.write_text(json.dumps(told | {"policy_sha256": hashlib.sha256(data).hexdigest()}))
+
+    said = tmp_path / "calibration.json"
+    certify(first)
+    more = {"mode": "cascade", "rollout": False, "cascade": {"calibration": str(said)}}
+    with Upstream(teaching) as cloud:
+        running = start(settings(tmp_path, cloud.url, route=more), admin_key=ADMIN)
+        replace(tmp_path / "student.policy", second)
+        until(lambda: "no rollout" in route(running)["policy"]["problem"])
+        assert chosen(running.post("/v1/chat/completions", asked())) == choice_of(first, tmp_path)
+        certify(second)
+        until(lambda: route(running)["policy"]["problem"] == "")
+        assert chosen(running.post("/v1/chat/completions", asked())) == choice_of(second, tmp_path)
+    assert not cloud.requests, "the student answered throughout"
 
 
 # --- the stages ------------------------------------------------------------------------------------------------------

@@ -108,7 +108,13 @@ def test_a_policy_is_exported_and_judged_by_its_held_out_decisions(policy: Path,
         (("compress", "student.policy", "--out", "a.policy", "--int8", "--data", "."), "manifest.json"),
         (("export", "student.policy"), "--onnx student.onnx"),
         (("export", "student.policy", "--onnx", "no/a.onnx"), "no folder no"),
-        (("export", "none.policy", "--onnx", "a.onnx"), "Cannot read the policy none.policy"),
+        (("export", "none.policy", "--onnx", "a.onnx"), "There is no file or folder none.policy. Name a policy's"),
+        (
+            ("export", "student.policy", "--onnx", "a.gguf"),
+            "ends in .gguf, as files of language models (potstill export",
+        ),
+        (("export", "student.policy", "--onnx", "student.policy"), "Type: --onnx student.onnx"),
+        (("compress", "student.policy", "--out", "a.onnx", "--int8"), "Type: --out a.policy"),
     ],
 )
 def test_what_cannot_be_is_one_line(

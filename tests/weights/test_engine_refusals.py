@@ -68,6 +68,9 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("trl-distill", "--base", "chat", "--teacher-model", "large"), "512 tokens"),
         (("trl-sft", "--base", "chat", "--set", "max_steps=3"), "Type --steps"),
         (("trl-sft", "--base", "chat", "--set", "beta"), "is not KEY=VALUE"),
+        (("trl-sft", "--base", "chat", "--launch", "tochrun --nproc 2"), "'tochrun', which is no program"),
+        (("trl-sft", "--base", "chat", "--launch", "accelerate lunch"), "starts no script"),
+        (("trl-sft", "--base", "chat", "--launch", "accelerate 'launch"), "Check its quotes"),
         (("trl-sft", "--base", "chat", "--resume"), "nothing to resume"),
         (("trl-sft", "--base", "chat", "--rank", "0"), "rank is 0"),
     ],
@@ -84,6 +87,7 @@ def test_what_cannot_be_trained(
     (line,) = [line for line in done.err.splitlines() if line.startswith("error")]
     assert said in line
     assert not Path(out).exists()
+    assert "--resume" not in words or [path.name for path in tmp_path.iterdir()] == ["python"]
 
 
 @pytest.mark.parametrize(
@@ -201,6 +205,20 @@ def test_all_processes_stop_at_one_step(tmp_path: Path) -> None:
         child.join(60)
     assert list(steps) == [3, 3]
     assert trl_script.any_of(True, 1, "cpu", torch)
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ("print('noise'); print('Not this one.'); sys.exit(2)", r"^Not this one\.$"),
+        ("raise ImportError('no libcuda')", r"cannot load TRL: ImportError: no libcuda\."),
+    ],
+)
+def test_a_check_that_refuses_or_breaks_is_one_line(tmp_path: Path, ends: str, said: str) -> None:
+    (tmp_path / "python").write_text(f"#!{sys.executable}\nimport sys\n{ends}\n")
+    (tmp_path / "python").chmod(0o755)
+    with pytest.raises(ConfigError, match=said):
+        running.check(str(tmp_path / "python"), "sft", {"beta": 1}, ())
 
 
 def test_an_engine_that_fails_says_how_to_go_on(tmp_path: Path) -> None:

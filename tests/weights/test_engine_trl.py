@@ -60,7 +60,14 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> None:
         if code == trl_script.STOPPED:
             raise running.Stopped
 
+    def check(python: str, method: str, settings: dict[str, Any], launch: tuple[str, ...]) -> None:
+        try:
+            trl_script.check(method, settings, list(launch))
+        except trl_script.Refused as why:
+            raise running.ConfigError(str(why)) from None
+
     monkeypatch.setattr(running, "run", run)
+    monkeypatch.setattr(running, "check", check)
 
 
 def rows_of(out: Path) -> list[dict[str, object]]:
@@ -114,7 +121,9 @@ def test_a_stopped_training_goes_on_to_the_same_student(
     assert 2 <= kept(folder) < 16
     (folder / "checkpoints" / "checkpoint-15").mkdir()  # as a kill leaves one that was being written
     other = engine("again-lm", "--resume", "--seed", "1")
-    assert (other.code, "'settings' differs" in other.err) == (2, True), other.err
+    assert (other.code, "of another training: --seed was 0 and is 1." in other.err) == (2, True), other.err
+    other = engine("again-lm", "--resume", "--set", "weight_decay=0.1", "--rank", "4")
+    assert "--rank was 2 and is 4; --set weight_decay was not set and is 0.1" in other.err
     again = engine("again-lm", "--resume")
     assert again.code == 0, again.err
     weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole-lm", "again-lm")]
@@ -176,6 +185,35 @@ def test_distillation_learns_the_distribution_of_a_larger_model(
     manifest = json.loads(here("lineage", "show", str(out)).out)["manifest"]
     assert [one["model"] for one in manifest["teachers"]] == [str(teacher)]
     assert len(manifest["configuration"]["teacher_sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            ("--set", "weight_dekay=0.1"),
+            "SFTConfig of this TRL has no setting 'weight_dekay'. Did you mean 'weight_decay'?",
+        ),
+        (("--set", "beta=0.5"), "no setting 'beta'"),
+        (("--set", "lr_scheduler_type=cosin"), "TRL does not take these settings"),
+        (("--launch", "accelerate launch --num_proces 4"), "--num_proces. Did you mean '--num_processes'?"),
+        (("--launch", "accelerate launch --num_processes four"), "invalid int value: 'four'"),
+        (("--launch", "accelerate launch 4"), "would start '4'"),
+    ],
+)
+def test_an_estimate_knows_what_trl_and_its_launcher_take(
+    db: str, base: str, tmp_path: Path, here: Here, inside: None, more: tuple[str, ...], said: str
+) -> None:
+    words = ("--db", db, "--base", base, "--out", str(tmp_path / "no-lm"), *more, "--dry-run")
+    done = here("distill", "engine", "trl-sft", *WORLD, *words)
+    assert (done.code, said in done.err) == (2, True), done.err
+    assert "Traceback" not in done.err
+
+
+def test_the_environments_own_process_is_asked(db: str, base: str, tmp_path: Path, here: Here) -> None:
+    words = ("--db", db, "--base", base, "--out", str(tmp_path / "no-lm"), "--dry-run")
+    done = here("distill", "engine", "trl-sft", *WORLD, *words, "--set", "weight_dekay=0.1")
+    assert (done.code, "Did you mean 'weight_decay'?" in done.err) == (2, True), done.err
 
 
 def test_control_c_reaches_the_engine_behind_its_launcher(db: str, base: str, tmp_path: Path, here: Here) -> None:

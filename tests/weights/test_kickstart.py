@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 from potstill.distill.weights.policies.mlp import Mlp, MlpShape, new_mlp  # noqa: E402
 from potstill.distill.weights.policies.ranker import arrays_of  # noqa: E402
 from potstill.distill.weights.train.kickstart import clipped_loss, kickstart  # noqa: E402
-from potstill.distill.weights.train.kickstart_config import KickstartConfig, divergence_weight  # noqa: E402
+from potstill.distill.weights.train.kickstart_config import KickstartConfig, pull_at  # noqa: E402
 from potstill.distill.weights.train.returns import advantages  # noqa: E402
 from potstill.distill.weights.train.simulators import Actors  # noqa: E402
 from potstill.errors import ConfigError  # noqa: E402
@@ -97,11 +97,11 @@ def test_the_clipped_loss_by_hand() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 1))
 def test_the_weight_falls_from_its_beginning_to_nothing(one: float, other: float, until: float) -> None:
-    settled = config(divergence=3.0, fades_until=until)
+    settled = config(pull=3.0, fades_until=until)
     early, late = sorted((one, other))
-    assert 3.0 >= divergence_weight(early, settled) >= divergence_weight(late, settled) >= 0
-    assert divergence_weight(0.0, settled) == 3.0
-    assert divergence_weight(until, settled) == 0.0
+    assert 3.0 >= pull_at(early, settled) >= pull_at(late, settled) >= 0
+    assert pull_at(0.0, settled) == 3.0
+    assert pull_at(until, settled) == 0.0
 
 
 def test_actors_begin_anew_and_tell_whole_returns() -> None:
@@ -124,7 +124,7 @@ def test_it_learns_from_rewards_alone() -> None:
     assert told[0].mean_return is not None
     assert told[0].mean_return < 6
     assert (told[-1].mean_return or 0) > 7
-    assert told[0].divergence is None
+    assert told[0].kl_nats is None
 
 
 def test_a_teacher_makes_it_faster_and_is_asked_no_longer_than_it_weighs() -> None:
@@ -134,15 +134,15 @@ def test_a_teacher_makes_it_faster_and_is_asked_no_longer_than_it_weighs() -> No
         asked.append(len(seen))
         return sure(seen)
 
-    settled = config(learning_rate=0.01, divergence=5.0, fades_until=0.5, entropy=0.0)
+    settled = config(learning_rate=0.01, pull=5.0, fades_until=0.5, entropy=0.0)
     with_it = kickstart(student(), Sides, settled, teacher=teacher)
     without = kickstart(student(), Sides, config(learning_rate=0.01, entropy=0.0))
     assert asked == [4, *[128] * 5]  # once to see that shapes fit, then five of ten rounds
-    divergences = [one.divergence for one in with_it[:5]]
-    assert divergences[0] is not None
-    assert divergences[-1] is not None
-    assert divergences[-1] < divergences[0] / 2
-    assert with_it[5].divergence is None
+    kl_nats = [one.kl_nats for one in with_it[:5]]
+    assert kl_nats[0] is not None
+    assert kl_nats[-1] is not None
+    assert kl_nats[-1] < kl_nats[0] / 2
+    assert with_it[5].kl_nats is None
     assert (with_it[3].mean_return or 0) > (without[3].mean_return or 0) + 1
 
 
@@ -168,9 +168,9 @@ def test_a_reward_that_is_no_number_is_refused_before_it_spoils_a_weight(bad: fl
     ("network", "teacher", "settled", "said"),
     [
         (MlpShape(sizes=(3, 2)), None, {}, "shows 2 numbers, the student takes 3"),
-        (MlpShape(sizes=(2, 3)), sure, {"divergence": 1.0}, "action spaces differ"),
-        (MlpShape(sizes=(2, 2)), None, {"divergence": 1.0}, "no teacher"),
-        (MlpShape(sizes=(2, 2)), lambda seen: sure(seen) * np.nan, {"divergence": 1.0}, "no distribution"),
+        (MlpShape(sizes=(2, 3)), sure, {"pull": 1.0}, "action spaces differ"),
+        (MlpShape(sizes=(2, 2)), None, {"pull": 1.0}, "no teacher"),
+        (MlpShape(sizes=(2, 2)), lambda seen: sure(seen) * np.nan, {"pull": 1.0}, "no distribution"),
     ],
 )
 def test_what_does_not_fit_is_told_first(network: MlpShape, teacher: Any, settled: dict, said: str) -> None:
@@ -186,8 +186,8 @@ def test_what_does_not_fit_is_told_first(network: MlpShape, teacher: Any, settle
         {"discount": 1.1},
         {"fades_until": 0.0},
         {"fades_until": 1.5},
-        {"divergence": -1.0},
-        {"divergence": math.nan},
+        {"pull": -1.0},
+        {"pull": math.nan},
         {"minibatches": 0},
     ],
 )

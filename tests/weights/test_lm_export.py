@@ -268,8 +268,10 @@ def test_a_real_model_keeps_its_choices(smollm2: Path, tmp_path: Path, engine: E
         (("tuned:{student}", "--gguf", "a.gguf"), "an export needs them. Type: --data FOLDER"),
         (("{student}", "--gguf", "a.gguf", "--quantize", "q5"), "q5"),
         (("{student}", "--gguf", "no/such/a.gguf"), "There is no folder no/such"),
-        (("no.policy", "--gguf", "a.gguf"), "--gguf is for tuned language models, and no.policy holds none"),
-        (("no.policy", "--play", "3"), "--play is for tuned language models"),
+        (("{student}", "--ctranslate2", "a.gguf"), "ends in .gguf"),
+        (("no-lm", "--gguf", "a.gguf"), "There is no file or folder no-lm. Name a policy's file"),
+        (("{policy}", "--gguf", "a.gguf"), "--gguf is for tuned language models, and"),
+        (("{policy}", "--play", "3"), "--play is for tuned language models"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(
@@ -282,7 +284,7 @@ def test_what_cannot_be_meant_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
-        main(["export", *(word.format(student=student) for word in words)])
+        main(["export", *(word.format(student=student, policy=__file__) for word in words)])
     err = capfd.readouterr().err
     assert (ended.value.code, err.strip().count("\n")) == (2, 0), err
     assert told in err

@@ -61,6 +61,13 @@ def test_one_student_learns_two_environments() -> None:
     assert trained.best > 0.85
 
 
+def test_success_is_the_mean_of_the_environments_shares() -> None:
+    """One of two tasks and one of one: 3/4, though two of three were done."""
+    task = open_source("house-rules").tasks("train")[:1]
+    with Players({"grid": Player("house-rules", task), "house": Player("house-rules", task)}) as players:
+        assert players.success({("grid: a", 0): True, ("grid: b", 0): False, ("house: a", 0): True}) == 0.75
+
+
 def test_players_of_several_environments_are_asked_as_one() -> None:
     train = open_source("house-rules").tasks("train")
     network = new_ranker(ranker_shape(vocabulary_of(decisions(5)), 8), seed=0)
@@ -73,6 +80,7 @@ def test_players_of_several_environments_are_asked_as_one() -> None:
         found = players.outcomes(policy)
         assert players.outcomes_of(trained_side(network), policy) == found
         assert players(network) == pytest.approx(sum(shares(found).values()) / 2)
+        assert players(network) == players.success(found)
     expected = [f"house-rules: {task.id}" for task in train[:2]] + [f"quiet house: {task.id}" for task in train[2:5]]
     assert [task for task, _ in found] == expected
     assert players.name.startswith("house-rules: 2 tasks ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ COLUMNS = (
     "kept_observed",
     "n",
 )
+MOST_ROWS = 12
+"""Candidates of a table; a policy has sixty thresholds."""
 LEFT_OUT_FIRST = ("level", "student", "signal", "n", "teacher_cost_usd", "kept_observed", "p_value")
 
 
@@ -92,9 +95,11 @@ def calibrate(
     for, on new tasks like these. Where nothing can be certified, it says how many more labels are needed.
     """
     from potstill.measure.calibration import calibrate as run
+    from potstill.measure.calibration import check_settings
 
     policies = any(student.startswith(calibrate_policies.SCHEME) for student in students)
     settings = _settings(options | {"level": options["level"] or ("task" if policies else "decision")})
+    check_settings(settings)  # before anything is read
     sides = calibrate_policies.recorded(files, students, teacher, options)
     found = run(recorded(files, students, teacher, options) if sides is None else sides, settings)
     if out is not None:
@@ -104,7 +109,8 @@ def calibrate(
 
 
 def show(found: Calibration, *, json_mode: bool, file: str | None = None) -> None:
-    """Print a calibration: the JSON contract, or the verdict and all candidates with the caveats on stderr."""
+    """Print a calibration: the JSON contract, or the verdict and the candidates around the choice with the caveats on
+    stderr."""
     import sys
 
     for text in found.notes:
@@ -113,8 +119,28 @@ def show(found: Calibration, *, json_mode: bool, file: str | None = None) -> Non
         emit_json(found.to_json())
         return
     (emit_text if sys.stdout.isatty() else note)(headline(found.result, file))
-    rows = [[_cell(one, name, found.result) for name in COLUMNS] for one in found.result.candidates]
+    every = found.result.candidates
+    shown = around(every, _middle(found.result))
+    rows = [[_cell(one, name, found.result) for name in COLUMNS] for one in shown]
     emit_table(COLUMNS, rows, json_mode=False, left_out_first=LEFT_OUT_FIRST)
+    if len(shown) < len(every):
+        what = "the choice" if found.result.certified else "what is nearest to a certificate"
+        note(f"The {len(shown)} of {len(every)} candidates around {what}; --json and --out have all.")
+
+
+def around(candidates: Sequence[Candidate], middle: int, most: int = MOST_ROWS) -> Sequence[Candidate]:
+    """At most so many neighbours, with the one in the middle among them."""
+    first = max(0, min(middle - most // 2, len(candidates) - most))
+    return candidates[first : first + most]
+
+
+def _middle(result: Certified) -> int:
+    """Where the choice stands; where nothing is certified, what is nearest to it, else where the student first acts."""
+    every = result.candidates
+    if result.certified:
+        return next(index for index, one in enumerate(every) if _is_chosen(one, result))
+    acting = [index for index, one in enumerate(every) if one.escalation_share < 1.0]
+    return min(acting, key=lambda index: every[index].needed_n or math.inf, default=0)
 
 
 def headline(result: Certified, file: str | None = None) -> str:
@@ -162,11 +188,15 @@ def _settings(options: dict[str, Any]) -> Settings:
 
 def _cell(one: Candidate, name: str, result: Certified) -> object:
     if name == "chosen":
-        same = (one.student, one.signal, one.samples, one.threshold)
-        return "yes" if same == (result.student, result.signal, result.samples, result.threshold) else ""
+        return "yes" if _is_chosen(one, result) else ""
     if name == "certified":
         return "yes" if one.certified else "no"
     return getattr(one, name)
+
+
+def _is_chosen(one: Candidate, result: Certified) -> bool:
+    same = (one.student, one.signal, one.samples, one.threshold)
+    return same == (result.student, result.signal, result.samples, result.threshold)
 
 
 def _write(found: Calibration, path: Path) -> None:

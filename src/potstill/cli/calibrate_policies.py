@@ -38,6 +38,12 @@ def recorded(
             "Policies are asked at a teacher's decisions, and other students have recorded attempts: what both lose is "
             f"not the same. Calibrate {policies[0]} alone."
         )
+    missing = [file for file in files if not is_store(file) and not Path(file).exists()]
+    if missing:
+        raise ConfigError(
+            f"There is no file {missing[0]}. Name the store with the teacher's episodes, or record some: potstill "
+            f"distill context --env NAME --n 300 --teacher {teacher} --db {missing[0]}"
+        )
     if len(files) != 1 or not is_store(files[0]):
         raise ConfigError(
             f"{' '.join(files)}: a policy is asked anew in the situations of a teacher's episodes, which one store "

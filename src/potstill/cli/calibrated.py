@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from potstill.cli.calibrate_policies import SCHEME
 from potstill.cli.run_options import typed_options
-from potstill.decide.policy import Signal
+from potstill.decide.policy import PolicyKind, Signal
 from potstill.errors import ConfigError
+from potstill.run.arms import Arm
 from potstill.types import EscalationMode
+
+if TYPE_CHECKING:
+    from potstill.measure.calibration_file import Calibrated
 
 REPLACED = ("signal", "samples", "threshold")
 
 
 def calibrated(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with what was certified; as they are without ``--calibration``.
+    """The options with what was certified, and the share of decisions that the teacher is expected to answer; as they
+    are without ``--calibration``.
 
-    Raises ``ConfigError`` for a calibration that certifies nothing, or is of another student, environment or mode.
+    Raises ``ConfigError`` for a calibration that certifies nothing, or is of another student, teacher or environment.
     """
     if options.get("calibration") is None:
         return options
@@ -46,8 +52,43 @@ def calibrated(options: dict[str, Any]) -> dict[str, Any]:
             f"{path} was certified in '{found.environment}' and promises nothing in '{options['environment']}'. "
             f"Calibrate on episodes of it: potstill calibrate STORE --student {student} --env {options['environment']}"
         )
-    if options["mode"] == EscalationMode.TASK:
+    _refuse_another_pair(found, path, student, options.get("teacher"))
+    acting = {"signal": signal.value, "samples": found.samples, "threshold": found.threshold}
+    return {**options, **acting, "escalation_share": found.escalation_share}
+
+
+def _refuse_another_pair(found: Calibrated, path: Path, student: str, teacher: str | None) -> None:
+    """Raises ``ConfigError`` where another teacher's success was kept, or by another student."""
+    from potstill.measure.calibration_file import may_be
+
+    own = found.policy_sha256 is not None  # whose very bytes were compared
+    for flag, given, calibrated in (
+        ("--student", None if own else student, found.student),
+        ("--teacher", teacher, found.teacher),
+    ):
+        if given and not may_be(calibrated, given):
+            acting = "--signal likelihood" if own else f"--samples {found.samples}"
+            raise ConfigError(
+                f"{path} was certified for {flag} {calibrated}, and {flag} is {given}: of another pair it promises "
+                f"nothing. Calibrate this pair (potstill calibrate ... --out {path}), or type without a promise: "
+                f"{acting} --threshold {found.threshold}"
+            )
+
+
+def refuse_arms(options: dict[str, Any], arms: Sequence[Arm]) -> None:
+    """Raises ``ConfigError`` for arms of which ``--calibration`` promises nothing."""
+    path = options.get("calibration")
+    if path is None:
+        return
+    cascades = [arm for arm in arms if arm.policy.kind is PolicyKind.CASCADE]
+    if not cascades:
         raise ConfigError(
-            f"--mode task hands whole tasks over at their first step, of which {path} promises nothing. Leave it away."
+            f"{path} says when a cascade trusts its student, and none of these arms is a cascade: "
+            f"{', '.join(arm.name for arm in arms)}. Type --arm cascade, or leave --calibration away."
         )
-    return {**options, "signal": signal.value, "samples": found.samples, "threshold": found.threshold}
+    for arm in cascades:
+        if arm.policy.mode is EscalationMode.TASK:
+            raise ConfigError(
+                f"Mode task of the arm '{arm.name}' hands whole tasks over at their first step, of which {path} "
+                "promises nothing. Take another --mode, such as step."
+            )

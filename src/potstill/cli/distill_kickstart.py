@@ -28,7 +28,7 @@ _world_options: tuple[Decorator, ...] = (
         type=click.FloatRange(0),
         default=1.0,
         show_default=True,
-        help="Weight of KL(teacher || student) at the beginning, beside the loss of PPO.",
+        help="Weight of KL(teacher || student), shown as kl_nats, at the beginning, beside the loss of PPO.",
     ),
     click.option(
         "--fades-until",
@@ -94,8 +94,6 @@ def kickstart(policy: Path, dry_run: bool, json_mode: bool, **options: Any) -> N
         row = kickstarting.estimate(plan)
         emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
         return
-    if plan.out.exists():
-        note(f"{plan.out} is there, and the new policy takes its place. To keep it, stop and type another --out.")
     print_kickstarted(kickstarting.make(plan), json_mode)
 
 

@@ -216,12 +216,12 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
         tune(options, dry_run=dry_run, json_mode=json_mode)
         return
     from potstill.cli.training import making
-    from potstill.cli.training.plan import planned
+    from potstill.cli.training.plan import planned, to_replace
 
     refuse_lm_options(typed_options())
     plan = planned(options)
-    if plan.out.exists() and not dry_run:
-        note(f"{plan.out} is there, and the new policy takes its place. To keep it, stop and type another --out.")
+    if not dry_run:
+        to_replace(plan.out, plan.resume)
     if options["search"] is not None:
         from potstill.cli.training import search
 
@@ -309,14 +309,16 @@ def print_made(made: Made, plan: WeightsPlan, json_mode: bool) -> None:
             f"the frontier of {len(made.search['trials'])} trials: value is {made.search['judged_by']} in other tasks"
         )
         emit_table(list(rows[0]), [list(row.values()) for row in rows], json_mode=False, title=title)
-    parity = made.parity
+    parity, names = made.parity, names_of(plan.environment)
     note(
         f"The file decides as what was trained: agreement {parity['agreement']:.4g}, largest difference "
         f"{parity['difference']:.2g} on {parity['questions']} held-out questions in {parity['shapes']} shapes."
     )
     if made.success is not None:
-        note(f"It did {made.success:.1%} of the {parity['success']['episodes']} held-out tasks that were played.")
-    first = names_of(plan.environment)[0]
+        count, of = parity["success"]["episodes"], " and ".join(names)
+        mean = f", on the average of {of}, which count the same" if len(names) > 1 else ""
+        note(f"It did {made.success:.1%} of the {count} held-out tasks that were played{mean}.")
+    first = names[0]
     note(
         f"Next: potstill run --env {first} --student policy:{plan.out} --arm zero-shot ; it chooses among admissible "
         "actions."

@@ -67,6 +67,11 @@ def export(
     from potstill.models.tuned_file import STUDENT, place_of
 
     file = place_of(student)
+    if not file.exists():
+        raise ConfigError(
+            f"There is no file or folder {file}. Name a policy's file, such as student.policy, or a tuned language "
+            "model's folder, such as student-lm."
+        )
     if (file / STUDENT).is_file():
         if out is not None or int8:
             raise ConfigError(
@@ -80,7 +85,7 @@ def export(
 def _export_policy(
     file: Path, out: Path | None, int8: bool, data: Path | None, key: Path | None, json_mode: bool
 ) -> None:
-    from potstill.cli.training.plan import key_of
+    from potstill.cli.training.plan import key_of, named_as
     from potstill.distill.weights.export.onnx import export as exported
     from potstill.distill.weights.lineage import created
 
@@ -88,6 +93,7 @@ def _export_policy(
         raise ConfigError("Nothing says what to write. Type for example: --onnx student.onnx")
     if not out.parent.is_dir():
         raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    named_as(out, ".onnx", "--onnx")
     key_of(key)
     policy = opened(file)
     questions, held_out = _questions(file, policy, data)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from potstill.cli.calibrated import calibrated
+from potstill.cli.calibrated import calibrated, refuse_arms
 from potstill.cli.output import emit_table, note
 from potstill.cli.playbook_wiring import playbook_config
 from potstill.cli.tuned_plan import refuse_context, tuned_agent
@@ -78,13 +78,15 @@ def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
     tasks = choose_tasks(source.tasks(split), options.get("n"), options["seed"])
     policy = _policy(options, world.rule)
     student = tuned_agent(_agent(options, options.get("student")), options)
-    teacher = _teacher_agent(options)
+    named = [name.strip() for name in arms.split(",") if name.strip()]
+    built = build_arms(named, policy, student, _teacher_agent(options))
+    refuse_arms(options, built)
     config = RunConfig(
         run_id="",
         environment=options["environment"],
         environment_options=environment_options,
         split=split,
-        arms=tuple(build_arms([name.strip() for name in arms.split(",") if name.strip()], policy, student, teacher)),
+        arms=tuple(built),
         n=len(tasks),
         seed=options["seed"],
         seeds=options["seeds"],
@@ -103,6 +105,7 @@ def planned(run_id: str | None, options: dict[str, Any], arms: str) -> Plan:
         playbook_config=playbook_config(options) if options.get("playbook") is not None else {},
         demonstrations_split=options["demonstrations_split"],
         max_cost_usd=_budget(options),
+        escalation_share=options.get("escalation_share"),
     )
     _check(config)
     return finished(msgspec.structs.replace(config, run_id=run_id or _name(config)), tasks, options)
@@ -340,7 +343,12 @@ def print_estimate(plan: Plan, json_mode: bool) -> None:
     config = plan.config
     budget: Any = config.playbook_config.get("budget", {})
     most = budget.get("tokens", Budget().tokens)
-    given = Assumptions(steps=max(1, config.max_steps // 2), playbook_tokens=min(most, Assumptions().playbook_tokens))
+    share = config.escalation_share
+    given = Assumptions(
+        steps=max(1, config.max_steps // 2),
+        playbook_tokens=min(most, Assumptions().playbook_tokens),
+        escalation=Assumptions().escalation if share is None else share,
+    )
     student = token_price(plan, config.price_student_as or config.student)
     teacher = token_price(plan, config.price_teacher_as or config.teacher)
     rows = []
@@ -352,7 +360,8 @@ def print_estimate(plan: Plan, json_mode: bool) -> None:
         note(f"No price for '{model}': its cost is left out. Add it to potstill-prices.toml, or price it as another.")
     columns = (*(field.name for field in msgspec.structs.fields(estimate)), "uncached_cost_usd")
     emit_table(columns, rows, json_mode=json_mode, title=f"{config.run_id}: an estimate, nothing was recorded")
-    note(f"Assumed: {given.steps} steps an episode, {given.escalation:.0%} escalation, nothing cached.")
+    source = "" if share is None else " (as the calibration saw)"
+    note(f"Assumed: {given.steps} steps an episode, {given.escalation:.1%} escalation{source}, nothing cached.")
 
 
 def token_price(plan: Plan, model: str | None) -> tuple[float, float] | None:

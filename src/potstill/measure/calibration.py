@@ -67,8 +67,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration:
     """Try all candidates of all students. Raises ``ConfigError`` for settings that make no sense."""
-    check(settings.keep, settings.confidence)
-    _check(settings)
+    check_settings(settings)
     tested: list[Path] = []
     notes: list[str] = []
     for one in recordings:
@@ -136,7 +135,9 @@ def _there(one: Recorded, ks: Sequence[int], notes: list[str]) -> tuple[int, ...
     return fitting
 
 
-def _check(settings: Settings) -> None:
+def check_settings(settings: Settings) -> None:
+    """Raises ``ConfigError`` for settings that make no sense whatever is calibrated."""
+    check(settings.keep, settings.confidence)
     one_of("score", settings.score, SCORES)
     for k in settings.samples:
         if k < 1:

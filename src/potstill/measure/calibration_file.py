@@ -34,6 +34,8 @@ class Calibrated(Struct, frozen=True, kw_only=True):
     n_teacher_success: float = 0.0
     signal: str | None = None
     student: str | None = None
+    teacher: str | None = None
+    """Whose answers were the labels, as MODEL or MODEL@RUN."""
     policy_sha256: str | None = None
     """Of the policy's file that was calibrated."""
     environment: str | None = None
@@ -54,6 +56,18 @@ class Calibrated(Struct, frozen=True, kw_only=True):
     def is_of(self, signal: Signal) -> bool:
         """Whether it was made for a student that is trusted by this signal; one that certifies nothing is of any."""
         return not self.certified or self.signal in SIGNALS[signal]
+
+
+def may_be(calibrated: str | None, *names: str | None) -> bool:
+    """Whether a calibration's name of a side (``big-1``, or ``big-1@RUN``) may be of a model of one of these names.
+
+    Logs, stores and settings write one model differently (``http:URL#big-1``), so a name that holds the other will do;
+    a calibration that names nobody may be of anybody.
+    """
+    if not calibrated:
+        return True
+    said = (calibrated, calibrated.rpartition("@")[0] or calibrated)
+    return any(name in one or one in name for name in names if name for one in said)
 
 
 def read(path: Path, what: str) -> Calibrated:

@@ -58,10 +58,12 @@ class RunConfig(Struct, frozen=True, kw_only=True):
     """Split whose teacher episodes are shown."""
     max_cost_usd: float | None = None
     """The budget of the whole run; it decides how much is recorded, not what."""
+    escalation_share: float | None = None
+    """Of decisions, as the run's calibration saw it; for estimates alone."""
 
     @property
     def digest(self) -> str:
-        return digest(msgspec.structs.replace(self, run_id="", max_cost_usd=None))
+        return digest(msgspec.structs.replace(self, run_id="", max_cost_usd=None, escalation_share=None))
 
 
 class Planned(NamedTuple):

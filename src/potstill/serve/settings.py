@@ -106,7 +106,8 @@ class Cascade(Struct, frozen=True, kw_only=True):
     keep_steps: int = 5
     calibration: str | None = None
     allow_uncertified: bool = False
-    """Serve a calibration file that certifies nothing, with ``samples`` and ``threshold`` as they stand here."""
+    """Serve a calibration file that certifies nothing, with ``samples`` and ``threshold`` as they stand here; without a
+    rollout, also one of another version of the policy."""
     deadline_s: float = 30.0
     """Seconds that all of the student's samples for one step may take; then the teacher answers."""
     cache_aware: bool = True

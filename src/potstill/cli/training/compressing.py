@@ -18,7 +18,7 @@ from potstill.cli.edge import opened
 from potstill.cli.output import note
 from potstill.cli.policy_data import PolicyData, needed
 from potstill.cli.training.held_out_play import player_in
-from potstill.cli.training.plan import key_of
+from potstill.cli.training.plan import file_of, key_of, place_of
 from potstill.cli.training.several import playing_in
 from potstill.distill.weights import gate
 from potstill.distill.weights.compress.axes import axes_of
@@ -71,11 +71,7 @@ def planned(options: dict[str, Any]) -> CompressPlan:
     """Everything that can be refused before something is trained. Raises ``ConfigError``, ``MissingExtra``."""
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra("Compressing a policy", "weights")
-    recipe, file, out = _recipe(options), options["file"], options["out"]
-    if out is None:
-        raise ConfigError("Nothing says where the smaller policy goes. Type for example: --out small.policy")
-    if not out.parent.is_dir():
-        raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    recipe, file, out = _recipe(options), options["file"], file_of(place_of(options["out"], "--out small.policy"))
     key = key_of(options["key"])
     if out.resolve() == file.resolve():
         raise ConfigError(f"{out} is the policy itself, which is the smaller one's parent. Give another name.")

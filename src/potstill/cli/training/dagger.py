@@ -18,7 +18,7 @@ from potstill.cli.run_plan import LABELLING
 from potstill.cli.training.dagger_plan import DaggerPlan
 from potstill.cli.training.data import HELD_OUT, LEARN, decisions_of
 from potstill.cli.training.making import Made, exported, player_of, train
-from potstill.cli.training.plan import WeightsPlan
+from potstill.cli.training.plan import WeightsPlan, to_resume
 from potstill.cli.wiring import pricer
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.data.manifest import Manifest
@@ -46,6 +46,7 @@ def make(plan: WeightsPlan, dagger: DaggerPlan) -> Made:
     from potstill.distill.weights.train import ranker
 
     assert isinstance(plan.recipe, RankerRecipe), "dagger_plan refuses others"
+    to_resume(plan.folder / _checkpoint(0), plan.resume)
     with open_store(plan.db) as store, _alone(dagger.run, store):
         run = _registered(plan, dagger, store)
         manifest, decisions = _data(plan)

@@ -18,8 +18,9 @@ from potstill.cli.output import note
 from potstill.cli.training import engine_student
 from potstill.cli.training.engine_data import Handed, asked_chats, hand
 from potstill.cli.training.engine_plan import EnginePlan
+from potstill.cli.training.plan import to_resume
 from potstill.distill.weights.engines import running, trl_script
-from potstill.distill.weights.engines.job import Job, encoded
+from potstill.distill.weights.engines.job import Job, differences, encoded
 from potstill.distill.weights.engines.rows import asked_rows
 from potstill.errors import ConfigError
 from potstill.locks import exclusive
@@ -46,6 +47,7 @@ def estimate(plan: EnginePlan) -> dict[str, Any]:
 def make(plan: EnginePlan) -> engine_student.Made:
     """Train and write the student. Raises ``ConfigError``, ``PotstillError``, ``GateFailed``, ``StoreError``."""
     folder = plan.lm.folder
+    to_resume(folder / trl_script.JOB, plan.lm.resume)
     folder.mkdir(exist_ok=True)
     _refuse_running(folder)
     handed = hand(plan, folder)
@@ -77,12 +79,10 @@ def _lay_out(plan: EnginePlan, folder: Path, handed: Handed) -> None:
     """The folder as the engine reads it; with ``--resume`` it must be of the same job."""
     job, path = encoded(handed.job), folder / trl_script.JOB
     if plan.lm.resume:
-        if not path.exists():
-            raise ConfigError(f"There is nothing to resume: {folder} holds no job. Leave --resume away.")
         if path.read_bytes() != job:
             raise ConfigError(
-                f"{path} is of another training: {_different(path, handed.job)} differs. Leave --resume away to begin "
-                "anew."
+                f"{path} is of another training: {_different(path, handed.job)}. Type the command as it was, or leave "
+                "--resume away to begin anew."
             )
     else:
         if (folder / trl_script.CHECKPOINTS).exists():
@@ -93,10 +93,9 @@ def _lay_out(plan: EnginePlan, folder: Path, handed: Handed) -> None:
 
 
 def _different(path: Path, job: Job) -> str:
-    """The first field that another job has otherwise."""
+    """What another job has otherwise."""
     try:
         before = msgspec.json.decode(path.read_bytes(), type=Job)
     except msgspec.DecodeError:
-        return "its version"
-    names = [name for name in Job.__struct_fields__ if getattr(before, name) != getattr(job, name)]
-    return f"'{names[0]}'" if names else "its form"
+        return "another version of potstill wrote it"
+    return "; ".join(differences(before, job)) or "another version of potstill wrote it"

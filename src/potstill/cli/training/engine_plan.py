@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from potstill.cli.run_plan import pairs
 from potstill.cli.training.lm import LmPlan, plan_of, refuse_missing
 from potstill.distill.weights.engines import running
-from potstill.distill.weights.engines.job import Budget, Method
+from potstill.distill.weights.engines.job import Budget, Method, settings_of
 from potstill.errors import ConfigError
 from potstill.run.arms import Reasoning
 
@@ -47,13 +47,25 @@ def planned(method: str, options: dict[str, Any]) -> EnginePlan:
     names = ("steps", "epochs", "batch", "learning_rate", "save_every", "seed", "threads")
     lm = plan_of(options)
     python = options["python"] or sys.executable
+    budget, typed = Budget(**{name: options[name] for name in names}), pairs(options["settings"], "--set beta=0.2")
+    settings, launch = settings_of(way, budget, typed), _launch(options["launch"])
+    versions = running.probe(python)
+    if typed or launch:
+        running.check(python, way.value, settings if typed else {}, launch)
     return EnginePlan(
         lm=lm,
         method=way,
-        budget=Budget(**{name: options[name] for name in names}),
-        settings=pairs(options["settings"], "--set beta=0.2"),
+        budget=budget,
+        settings=typed,
         teacher=options["teacher_model"],
         python=python,
-        launch=tuple(shlex.split(options["launch"] or "")),
-        versions=running.probe(python),
+        launch=launch,
+        versions=versions,
     )
+
+
+def _launch(typed: str | None) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(typed or ""))
+    except ValueError as error:
+        raise ConfigError(f"--launch {typed} cannot be read as a command: {error}. Check its quotes.") from None

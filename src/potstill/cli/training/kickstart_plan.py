@@ -21,7 +21,7 @@ from potstill.errors import BadModelFile, ConfigError, MissingExtra, one_of
 
 EXPERT = "expert"
 RULES_SHARE = 0.96
-"""Probability of the one action that rules give; the others share the rest, so that a divergence is finite."""
+"""Probability of the one action that rules give; the others share the rest, so that KL is finite."""
 
 
 class Teacher(NamedTuple):
@@ -72,11 +72,9 @@ def planned(start: Path, options: dict[str, Any]) -> KickstartPlan:
     policy, network = _perceptron(start)
     game = _game(start, lineage, options["environment"])
     _must_play(start, network, game)
-    config = KickstartConfig(
-        **{name: options[name] for name in KickstartConfig.__struct_fields__ if name in options},
-        divergence=0.0 if options["teacher"] is None else options["pull"],
-    )
-    if options["teacher"] is not None and config.divergence == 0:
+    given = {name: options[name] for name in KickstartConfig.__struct_fields__ if name in options}
+    config = KickstartConfig(**given | {"pull": 0.0 if options["teacher"] is None else options["pull"]})
+    if options["teacher"] is not None and config.pull == 0:
         raise ConfigError("--pull is 0, so --teacher would never be asked. Leave it away, or type a larger --pull.")
     teacher = None if options["teacher"] is None else _teacher(options["teacher"], network, game)
     return KickstartPlan(

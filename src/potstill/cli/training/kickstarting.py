@@ -12,10 +12,11 @@ import numpy as np
 
 from potstill.cli.output import note, progress
 from potstill.cli.training.kickstart_plan import KickstartPlan
+from potstill.cli.training.plan import to_replace, to_resume
 from potstill.distill.weights import gate
 from potstill.distill.weights.lineage import Manifest, created, in_full, parent
 from potstill.distill.weights.lineage import Teacher as Taught
-from potstill.distill.weights.train.kickstart_config import divergence_weight
+from potstill.distill.weights.train.kickstart_config import pull_at
 from potstill.edge.mlp import Mlp
 from potstill.edge.policy import open_policy
 from potstill.errors import ConfigError
@@ -55,7 +56,7 @@ class Kickstarted(NamedTuple):
 def asked_states(plan: KickstartPlan) -> int:
     """In how many states the teacher is asked: all of the rounds in which it weighs anything."""
     config = plan.config
-    rounds = sum(divergence_weight(number / config.rounds, config) > 0 for number in range(config.rounds))
+    rounds = sum(pull_at(number / config.rounds, config) > 0 for number in range(config.rounds))
     return rounds * config.environments * config.horizon
 
 
@@ -77,6 +78,8 @@ def make(plan: KickstartPlan) -> Kickstarted:
     from potstill.distill.weights.policies.ranker import arrays_of
     from potstill.distill.weights.train.mlp import trained_side
 
+    to_resume(plan.folder / CHECKPOINT, plan.resume)
+    to_replace(plan.out, plan.resume)
     started = time.process_time()
     network = mlp_from(plan.policy.arrays, plan.policy.config)
     rounds = _trained(plan, network)
@@ -143,7 +146,7 @@ class _Watch:
         self._bar, self._shown = bar, 0
 
     def told(self, now: Round) -> None:
-        beside = {"return": now.mean_return, "divergence": now.divergence}
+        beside = {"return": now.mean_return, "kl_nats": now.kl_nats}
         shown = {name: round(value, 3) for name, value in beside.items() if value is not None}
         self._bar.update(now.environment_steps - self._shown, **shown)
         self._shown = now.environment_steps

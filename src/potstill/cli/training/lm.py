@@ -18,7 +18,7 @@ from potstill.cli.output import note, progress
 from potstill.cli.run_plan import pairs
 from potstill.cli.training.data import HELD_OUT, LEARN, decisions_of, lineage_of
 from potstill.cli.training.making import CHECKPOINT, Watch
-from potstill.cli.training.plan import TRAINING, environments_of, filters_of, key_of, place_of
+from potstill.cli.training.plan import TRAINING, environments_of, filters_of, key_of, named_as, place_of, to_resume
 from potstill.distill.weights.data import Labelled, digest_of
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import in_full
@@ -117,7 +117,7 @@ def plan_of(options: dict[str, Any], **recipe: Any) -> LmPlan:
         raise ConfigError("A language model learns one environment. Name it once: --env NAME")
     if not options["base"]:
         raise ConfigError("Nothing says what is tuned. Type for example: --base smollm2-135m")
-    out = place_of(options["out"], "--out student-lm")
+    out = named_as(place_of(options["out"], "--out student-lm"), "")
     _refuse_used(out)
     filters = filters_of(options)
     (environment,) = environments_of(options["db"], filters, options["environment"])
@@ -233,6 +233,7 @@ def make(plan: LmPlan) -> Made:
     from potstill.distill.weights.train.loop import agreement_of
     from potstill.models.tuned import open_tuned
 
+    to_resume(plan.folder / CHECKPOINT, plan.resume)
     read = read_chats(plan, plan.folder)
     prepared = _prepared(plan, read)
     before = agreement_of(prepared.network, prepared.held_out)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from potstill.cli.policy_data import PolicyData, needed
 from potstill.cli.training.held_out_play import player_of
-from potstill.cli.training.plan import key_of, place_of, playing_of
+from potstill.cli.training.plan import key_of, named_as, place_of, playing_of
 from potstill.distill.weights import gate
 from potstill.distill.weights.data import read_manifest
 from potstill.distill.weights.gate_shapes import questions_of
@@ -62,6 +62,8 @@ def planned(folder: Path, options: dict[str, Any]) -> LmExportPlan:
         raise ConfigError(f"One thing is written at a time, and {said} named. Type for example: --gguf student.gguf")
     engine, out = named[0]
     form = Form(engine=engine, quantization=options["quantize"] or DEFAULTS[engine])
+    if engine is Engine.CTRANSLATE2:
+        named_as(out, "", "--ctranslate2")
     check_form(form, place_of(out, "--gguf student.gguf"))
     return LmExportPlan(
         folder=folder,

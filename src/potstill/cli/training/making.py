@@ -14,7 +14,7 @@ import click
 from potstill.cli.output import note, progress
 from potstill.cli.training import dagger_plan, debates
 from potstill.cli.training.data import HELD_OUT, agreed, decisions_of, lineage_of, past_of, told_of
-from potstill.cli.training.plan import WeightsPlan
+from potstill.cli.training.plan import WeightsPlan, to_resume
 from potstill.cli.training.several import by_environment, with_success
 from potstill.distill.weights import gate
 from potstill.distill.weights.data import Labelled, digest_of
@@ -46,7 +46,7 @@ class Made(NamedTuple):
     best_step: int
     agreement: float
     success: float | None
-    """In the held-out tasks that were played."""
+    """In the held-out tasks that were played; of several environments the mean of their shares."""
     ended: str
     cpu_s: float
     data: str
@@ -103,6 +103,7 @@ def gathered(plan: WeightsPlan) -> Gathered:
 
 def make(plan: WeightsPlan) -> Made:
     """Train and write the policy. Raises ``ConfigError``, ``Diverged``, ``GateFailed``, ``StoreError``."""
+    to_resume(plan.folder / CHECKPOINT, plan.resume)
     return made_of(plan, gathered(plan))
 
 
@@ -212,7 +213,7 @@ def exported(
         steps=trained.steps,
         best_step=trained.best_step,
         agreement=agreement,
-        success=None if parity.success is None else parity.success.exported,
+        success=None if player is None or not played else player.success(played[-1]),
         ended=trained.ended.value,
         cpu_s=cpu_s,
         data=digest_of(data),

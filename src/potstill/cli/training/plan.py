@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from potstill.cli.output import note
 from potstill.cli.run_plan import pairs
 from potstill.cli.training import dagger_plan, debates
 from potstill.cli.training.several import playing_in, refuse_what_is_for_one
@@ -25,6 +26,9 @@ from potstill.types import TrajectoryKind
 
 TRAINING = ".training"
 """Behind the file's name: the folder with the data and the checkpoint."""
+
+
+POLICY = ".policy"
 
 
 class WeightsPlan(NamedTuple):
@@ -106,13 +110,46 @@ def place_of(out: Path | None, example: str) -> Path:
     return out
 
 
+FORMS = {
+    ".gguf": "files of language models (potstill export --gguf)",
+    ".onnx": "files for ONNX Runtime (potstill export --onnx)",
+    POLICY: "policies (potstill distill weights)",
+}
+"""What names end in by which a file is taken for something."""
+
+
+def named_as(out: Path, suffix: str, flag: str = "--out") -> Path:
+    """The same name. Raises ``ConfigError`` where it ends as another form's do, and not in ``suffix``."""
+    if out.suffix in FORMS and out.suffix != suffix:
+        raise ConfigError(
+            f"{flag} {out} ends in {out.suffix}, as {FORMS[out.suffix]} do, and would be taken for one. Type: {flag} "
+            f"{out.with_suffix(suffix)}"
+        )
+    return out
+
+
 def file_of(out: Path) -> Path:
-    """A place that is to hold one file. Raises ``ConfigError`` for a folder."""
+    """A place that is to hold one policy. Raises ``ConfigError`` for a folder, and the name of something else."""
+    named_as(out, POLICY)
     if out.is_dir():
         raise ConfigError(
             f"{out} is a folder, and the student is one file. Type for example: --out {out / 'student.policy'}"
         )
     return out
+
+
+def to_resume(kept: Path, resume: bool) -> None:
+    """Raises ``ConfigError``, before anything is written, where ``--resume`` finds nothing to go on from."""
+    if resume and not kept.exists():
+        raise ConfigError(
+            f"There is nothing to resume, for there is no checkpoint {kept}. Leave --resume away to begin anew."
+        )
+
+
+def to_replace(out: Path, resume: bool) -> None:
+    """Says what the new policy will replace, but not once more to who resumes."""
+    if out.exists() and not resume:
+        note(f"{out} is there, and the new policy takes its place. To keep it, stop and type another --out.")
 
 
 def key_of(path: Path | None) -> Path | None:

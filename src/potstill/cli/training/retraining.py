@@ -19,6 +19,7 @@ from potstill.cli.output import progress
 from potstill.cli.training import retrain_judges as judges
 from potstill.cli.training.data import LEARN
 from potstill.cli.training.making import CHECKPOINT, Watch
+from potstill.cli.training.plan import to_resume
 from potstill.cli.training.retrain_data import Gathered, gathered
 from potstill.cli.training.retrain_plan import RetrainPlan
 from potstill.distill.weights import gate
@@ -60,6 +61,7 @@ class Retrained(NamedTuple):
 def retrain(plan: RetrainPlan) -> Retrained:
     """Train on, judge, and let the new version act or not. Raises ``ConfigError``, ``Diverged``, ``GateFailed``,
     ``StoreError``; whatever is raised, what acted before acts."""
+    to_resume(plan.folder / CHECKPOINT, plan.made.resume)
     data = gathered(plan)
     started = time.process_time()
     with contextlib.ExitStack() as stack:

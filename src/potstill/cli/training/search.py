@@ -18,7 +18,7 @@ import msgspec
 from potstill.cli.output import ProgressBar, note, progress
 from potstill.cli.training import making
 from potstill.cli.training.data import LEARN
-from potstill.cli.training.plan import WeightsPlan
+from potstill.cli.training.plan import WeightsPlan, to_resume
 from potstill.distill.weights.search.frontier import rows_of
 from potstill.distill.weights.search.proposing import check_installed
 from potstill.distill.weights.search.space import recipe_at
@@ -69,6 +69,7 @@ def make(plan: SearchPlan) -> making.Made:
     from potstill.distill.weights.search.trying import shared_out
 
     weights = plan.weights
+    to_resume(weights.folder / TRIALS, weights.resume)
     gathered = making.gathered(weights)
     found = _searched(plan, shared_out(gathered.decisions[LEARN], weights.held_out))
     recipe = recipe_at(weights.recipe, found.best.point)

@@ -110,7 +110,7 @@ def certify(
     tested: list[_Tested] = []
     for path, row, ps, upto, alpha in zip(paths, found, p_values, passed, levels, strict=True):
         for index, ((chain, threshold), lost, p) in enumerate(zip(path.steps, row, ps, strict=True)):
-            tested.append(_Tested(_candidate(chain, threshold, lost, p, alpha, index - upto), chain, lost))
+            tested.append(_Tested(_candidate(chain, threshold, lost, p, alpha, index - upto, level), chain, lost))
     unit = _unit([chain for path in paths for chain, _ in path.steps], level)
     if not any(_usable(one.candidate) for one in tested):
         return _fallback([_with_needed(one, allowed) for one in tested], keep, confidence, unit)
@@ -180,9 +180,11 @@ def sequences(
     return passed, levels
 
 
-def _candidate(chain: Chain, threshold: float, lost: Losses, p: float, alpha: float, beyond: int) -> Candidate:
+def _candidate(
+    chain: Chain, threshold: float, lost: Losses, p: float, alpha: float, beyond: int, level: Level
+) -> Candidate:
     """``beyond``: negative for certified ones, 0 for the one at which the sequence stopped."""
-    money = economics(chain, threshold)
+    money = economics(chain, threshold, level)
     return Candidate(
         student=chain.student,
         signal=chain.signal,

@@ -26,7 +26,7 @@ from potstill.decide.bounds import (
     needed_binomial,
 )
 from potstill.decide.calibration.candidates import Chain
-from potstill.decide.calibration.units import Floats
+from potstill.decide.calibration.units import Flags, Floats
 
 
 class Level(StrEnum):
@@ -100,13 +100,16 @@ def losses(chain: Chain, threshold: float, level: Level = Level.DECISION) -> Los
     lost_U = chain.acted_U(threshold) & chain.right_U & ~chain.good_U
     if len(lost_U) == 0 or int(chain.task_U.max()) + 1 == len(lost_U):
         return Losses(lost_U.astype(np.float64), chain.right_U.astype(np.float64), True)
-    counts_N = np.bincount(chain.task_U).astype(np.float64)
-    right_N = np.bincount(chain.task_U, chain.right_U) / counts_N
-    lost_N = np.bincount(chain.task_U, lost_U) / counts_N
+    right_N = _holds(chain, chain.right_U, level)
     if level is Level.DECISION:
-        return Losses(lost_N, right_N, False)
-    whole_N = right_N >= 1.0
-    return Losses((whole_N & (lost_N > 0)).astype(np.float64), whole_N.astype(np.float64), True)
+        return Losses(_holds(chain, lost_U, level), right_N, False)
+    return Losses(right_N * (1.0 - _holds(chain, ~lost_U, level)), right_N, True)
+
+
+def _holds(chain: Chain, flags_U: Flags, level: Level) -> Floats:
+    """For each task the share of its decisions at which it holds; by whole tasks 1 where it holds at all of them."""
+    share_N = np.bincount(chain.task_U, flags_U) / np.bincount(chain.task_U)
+    return share_N if level is Level.DECISION else (share_N >= 1.0).astype(np.float64)
 
 
 class Economics(NamedTuple):
@@ -119,16 +122,18 @@ class Economics(NamedTuple):
     teacher_cost_usd: float | None
     """The teacher alone, at the same tasks."""
     kept: float | None
-    """Success of the cascade over the teacher's, as observed: gains where the teacher failed count too."""
+    """Success of the cascade over the teacher's, as observed and in what losses are counted in: gains where the
+    teacher failed count too, so it is at least 1 minus the rate of losses."""
 
 
-def economics(chain: Chain, threshold: float) -> Economics:
+def economics(chain: Chain, threshold: float, level: Level = Level.DECISION) -> Economics:
+    """Dollars and success at this threshold; ``level`` as in ``losses``."""
     acted_U = chain.acted_U(threshold)
     if len(acted_U) == 0:
         return Economics(1.0, None, None, None)
     tasks = int(chain.task_U.max()) + 1
-    right = int(chain.right_U.sum())
-    succeeded = int((acted_U & chain.good_U).sum() + (~acted_U & chain.right_U).sum())
+    right = float(_holds(chain, chain.right_U, level).sum())
+    succeeded = float(_holds(chain, np.where(acted_U, chain.good_U, chain.right_U), level).sum())
     return Economics(
         escalation_share=float((~acted_U).mean()),
         expected_cost_usd=_sum(chain.student_usd_U, _sum(chain.teacher_usd_U[~acted_U], 0.0), tasks),

@@ -15,7 +15,7 @@ import msgspec
 from potstill.decide import Policy, PolicyKind, Signal, agreement_rule
 from potstill.decide.rollout import RolloutPlan
 from potstill.errors import ConfigError, one_of
-from potstill.measure.calibration_file import HALF, Calibrated, file_sha256, read
+from potstill.measure.calibration_file import HALF, Calibrated, file_sha256, may_be, read
 from potstill.models.tuned_file import place_of, read_tuned
 from potstill.serve.settings import Gateway, Mode, Model, Route
 from potstill.types import EscalationMode, Struct
@@ -59,7 +59,9 @@ def trust_of(route: Route, settings: Gateway, policy_sha256: str | None = None) 
     _check_context(route)
     if policy_sha256 is None:
         policy_sha256 = file_sha256(Path(student.policy)) if student is not None and student.policy else ""
-    found = _calibrated(route, student) if route.mode is Mode.CASCADE and route.cascade.calibration else None
+    found = None
+    if route.mode is Mode.CASCADE and route.cascade.calibration:
+        found = _calibrated(route, student, policy_sha256)
     return Trust(
         route=route,
         teacher=models[route.teacher],
@@ -69,7 +71,7 @@ def trust_of(route: Route, settings: Gateway, policy_sha256: str | None = None) 
         calibration=_digest(route, found, student, policy_sha256),
         policy_sha256=policy_sha256,
         escalation=found.escalation_share if found is not None and found.certified else HALF,
-        warnings=_warnings(route, student, found, policy_sha256),
+        warnings=_warnings(route, models[route.teacher], student, found, policy_sha256),
     )
 
 
@@ -148,7 +150,7 @@ def _digest(route: Route, found: Calibrated | None, student: Model | None, polic
 # --- the calibration file ---------------------------------------------------------------------------------------------
 
 
-def _calibrated(route: Route, student: Model | None) -> Calibrated:
+def _calibrated(route: Route, student: Model | None, policy_sha256: str) -> Calibrated:
     path, signal = Path(route.cascade.calibration or ""), _signal(route, student)
     found = read(path, f" of route '{route.name}'")
     if not found.certified and not route.cascade.allow_uncertified:
@@ -162,7 +164,19 @@ def _calibrated(route: Route, student: Model | None) -> Calibrated:
             f"The calibration {path} of route '{route.name}' is of {found.signal or 'votes'}, and its student is "
             f"trusted by {signal.value}. {_instead(path, route, student, signal)}"
         )
+    unproved = found.certified and not route.rollout and not route.cascade.allow_uncertified
+    if student is not None and unproved and _is_another(found, policy_sha256):
+        raise ConfigError(
+            f"Route '{route.name}' has no rollout in which a policy could prove itself, and {path} is of another "
+            f"version of {student.policy} than the one in place. {_instead(path, route, student, signal)}; or write "
+            "rollout = true, or accept the risk with allow_uncertified = true under [routes.cascade]."
+        )
     return found
+
+
+def _is_another(found: Calibrated, policy_sha256: str) -> bool:
+    """Whether another version of the policy was calibrated. A file that cannot be read is no matter of this."""
+    return bool(policy_sha256) and found.policy_sha256 not in (None, policy_sha256)
 
 
 def _instead(path: Path, route: Route, student: Model | None, signal: Signal) -> str:
@@ -176,7 +190,9 @@ def _instead(path: Path, route: Route, student: Model | None, signal: Signal) ->
     return f"Leave calibration out and write threshold = 0.9, or the share that you want {student.tuned} to be sure of."
 
 
-def _warnings(route: Route, student: Model | None, found: Calibrated | None, policy_sha256: str) -> tuple[str, ...]:
+def _warnings(
+    route: Route, teacher: Model, student: Model | None, found: Calibrated | None, policy_sha256: str
+) -> tuple[str, ...]:
     """What an operator should know, though it can be served."""
     told = []
     if route.playbook.name and student is None:
@@ -188,12 +204,19 @@ def _warnings(route: Route, student: Model | None, found: Calibrated | None, pol
     if found is not None and found.certified and found.recommendation != "cascade":
         told.append(f"route '{route.name}': {found.reason}")
     if found is not None and student is not None and student.policy:
-        if found.policy_sha256 not in (None, policy_sha256):
+        if _is_another(found, policy_sha256):
             told.append(
                 f"route '{route.name}': another version of {student.policy} was calibrated than the one that is served"
             )
-    elif found is not None and found.student and student is not None:
-        names = (student.name, student.model, student.price_as or "")
-        if not any(name and (name in found.student or found.student in name) for name in names):
-            told.append(f"route '{route.name}': '{found.student}' was calibrated, and '{student.model}' is served")
+    elif found is not None and student is not None and not _may_be(found.student, student):
+        told.append(f"route '{route.name}': '{found.student}' was calibrated, and '{student.model}' is served")
+    if found is not None and not _may_be(found.teacher, teacher):
+        told.append(
+            f"route '{route.name}': the calibration's labels are of '{found.teacher}', and its teacher is "
+            f"'{teacher.title}': of another pair nothing is proved"
+        )
     return tuple(told)
+
+
+def _may_be(calibrated: str | None, model: Model) -> bool:
+    return may_be(calibrated, model.name, model.model, model.price_as)

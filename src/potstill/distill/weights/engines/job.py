@@ -38,6 +38,9 @@ OURS = {
     "max_length": "--history",
 }
 """Settings of TRL that potstill makes, and the option that says them."""
+TYPED = {**OURS, "method": "the method", "model": "--base", "teacher": "--teacher-model", "r": "--rank"}
+TYPED |= {"lora_alpha": "--rank", "threads": "--threads"}
+"""What the values of a job are typed as; other settings of TRL as ``--set``."""
 
 
 class Budget(Struct, frozen=True, kw_only=True):
@@ -74,18 +77,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """SHA-256 of the rows: a job on other data is another one."""
 
 
-def job_of(
-    method: Method,
-    recipe: LmRecipe,
-    budget: Budget,
-    more: dict[str, Any],
-    *,
-    model: str,
-    teacher: str | None,
-    data: str,
-    longest_answer: int,
-) -> Job:
-    """``more``: settings of TRL as they were typed; ``longest_answer``: in tokens. Raises ``ConfigError``."""
+def settings_of(method: Method, budget: Budget, more: dict[str, Any], longest_answer: int = 0) -> dict[str, Any]:
+    """TRL's settings. ``more``: as they were typed; ``longest_answer``: in tokens. Raises ``ConfigError``."""
     for name in more:
         if name in OURS:
             raise ConfigError(f"'{name}' is made by potstill. Type {OURS[name]} in its place.")
@@ -105,6 +98,21 @@ def job_of(
         settings["max_completion_length"] = max(16, 2 * longest_answer)
     else:
         settings["max_length"] = None  # nothing is cut off: what is too long for the model was refused
+    return {**settings, **more}
+
+
+def job_of(
+    method: Method,
+    recipe: LmRecipe,
+    budget: Budget,
+    more: dict[str, Any],
+    *,
+    model: str,
+    teacher: str | None,
+    data: str,
+    longest_answer: int,
+) -> Job:
+    """``more`` and ``longest_answer`` as ``settings_of`` has them. Raises ``ConfigError``."""
     return Job(
         method=method,
         model=model,
@@ -116,7 +124,7 @@ def job_of(
             "target_modules": "all-linear",
             "task_type": "CAUSAL_LM",
         },
-        settings={**settings, **more},
+        settings=settings_of(method, budget, more, longest_answer),
         threads=budget.threads,
         data=data,
     )
@@ -125,3 +133,26 @@ def job_of(
 def encoded(job: Job) -> bytes:
     """As the file has it."""
     return msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(job)), indent=1) + b"\n"
+
+
+def differences(before: Job, now: Job) -> list[str]:
+    """What another job has otherwise, each as it is typed, with both values.
+
+    >>> base = Job(method=Method.SFT, model="m", adapter={}, settings={"seed": 0}, threads=1, data="d")
+    >>> differences(base, msgspec.structs.replace(base, settings={"seed": 1, "beta": 0.2}))
+    ['--seed was 0 and is 1', '--set beta was not set and is 0.2']
+    """
+    old, new = _values(before), _values(now)
+    found: dict[str, str] = {}  # by what is typed, for one option may say several values
+    for name in {**old, **new}:
+        was, is_now = old.get(name, "not set"), new.get(name, "not set")
+        if was != is_now:
+            found.setdefault(TYPED.get(name, f"--set {name}"), f"was {was} and is {is_now}")
+    told = [f"{name} {said}" for name, said in found.items()]
+    return told if before.data == now.data else ["the episodes give other rows", *told]
+
+
+def _values(job: Job) -> dict[str, Any]:
+    own = {"method": job.method.value, "model": job.model, "teacher": job.teacher, "threads": job.threads}
+    settings = {name: value for name, value in job.settings.items() if (name, value) != ("max_steps", -1)}
+    return {**own, **job.adapter, **settings}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,8 @@ SCRIPT = "train.py"
 TRL_FROM, TRL_BELOW = (1, 10), (2,)
 """TRL's DistillationTrainer is stable since 1.10; 2.0 removes what 1.x deprecates."""
 INSTALL = "pip install 'trl>=1.10,<2' peft"
-PROBE_S = 120
+PROBE_S = 300
+EXAMPLE = "--launch 'accelerate launch --num_processes 4'"
 GRACE_S = 10
 
 
@@ -35,13 +37,8 @@ class Stopped(Exception):
 def probe(python: str) -> dict[str, str]:
     """Versions of the packages of an environment. Raises ``ConfigError`` for one that cannot run TRL's trainers."""
     try:
-        said = subprocess.run(
-            [python, str(Path(trl_script.__file__)), "--versions"],
-            capture_output=True,
-            text=True,
-            timeout=PROBE_S,
-            check=True,
-        )
+        said = _asked(python, "--versions")
+        said.check_returncode()
         found: dict[str, str] = json.loads(said.stdout)
     except OSError as error:
         raise ConfigError(
@@ -64,6 +61,38 @@ def probe(python: str) -> dict[str, str]:
             f"{INSTALL}"
         )
     return found
+
+
+def _asked(python: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [python, str(Path(trl_script.__file__)), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PROBE_S, env=_environment())
+
+
+def check(python: str, method: str, settings: Mapping[str, Any], launch: Sequence[str]) -> None:
+    """Raises ``ConfigError`` for settings that TRL, and for a launcher that the machine does not know.
+
+    ``settings``: none where nothing was typed; asking for them takes TRL's import. ``launch`` as ``command_of`` has it.
+    """
+    if launch and launch[0] != "accelerate" and shutil.which(launch[0]) is None:
+        raise ConfigError(f"--launch begins with '{launch[0]}', which is no program here. Type for example: {EXAMPLE}")
+    if launch[:1] == ("accelerate",) and launch[1:2] != ("launch",):
+        raise ConfigError(f"--launch is '{shlex.join(launch)}', which starts no script. Type for example: {EXAMPLE}")
+    told = json.dumps({"method": method, "settings": dict(settings), "launch": list(launch)})
+    try:
+        said = _asked(python, "--check", told)
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"The environment of {python} did not load TRL within {PROBE_S} s. Try again.") from None
+    if said.returncode == trl_script.REFUSES:
+        raise ConfigError(said.stdout.strip().rpartition("\n")[2])
+    if said.returncode:
+        last = (said.stderr.strip() or "it ended without a word").rpartition("\n")[2]
+        raise ConfigError(
+            f"The environment of {python} cannot load TRL: {last}. Mend it, or name another: --python PATH"
+        )
+
+
+def _environment() -> dict[str, str]:
+    return {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **os.environ}
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -103,11 +132,10 @@ def run(command: Sequence[str], folder: Path, tell: Callable[[str], None]) -> No
     """
     for name in (trl_script.REFUSED, trl_script.STOP):
         (folder / name).unlink(missing_ok=True)
-    environment = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **os.environ}
     try:
         # A session of its own: the terminal's Ctrl-C comes to us alone, and we pass it on in an orderly way.
         child = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=2, env=environment, start_new_session=True
+            list(command), stdin=subprocess.DEVNULL, stdout=2, env=_environment(), start_new_session=True
         )
     except OSError as error:
         raise ConfigError(f"{command[0]} does not run: {error.strerror}. Type another --launch or --python.") from None

@@ -4,6 +4,8 @@ What it knows: ``job.json``, files of rows, and the TRL of the environment that 
 potstill, which need not be installed there, and every text that it reads is data. What it does not do: make data or
 students.
 
+``python train.py --check JSON`` says whether a trainer takes settings, and a launcher its words; nothing is trained.
+
 It ends with 0 and ``report.json`` beside the trained weights, with 3 where it was asked to stop (the file ``stop``) and
 has kept a checkpoint, and with 2 where the job cannot be; ``refused.txt`` then says why.
 """
@@ -17,6 +19,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -37,9 +40,17 @@ class Refused(Exception):
 
 
 def main(words: list[str]) -> int:
-    """``words``: the folder, or ``--versions`` to print those of the packages as JSON."""
+    """``words``: the folder; ``--versions`` to print those of the packages as JSON; or ``--check`` and what ``check``
+    takes as JSON, to print what is refused."""
     if words == ["--versions"]:
         sys.stdout.write(json.dumps(versions()) + "\n")
+        return 0
+    if words[0] == "--check":
+        try:
+            check(**json.loads(words[1]))
+        except Refused as why:
+            sys.stdout.write(f"{why}\n")
+            return REFUSES
         return 0
     folder = Path(words[0])
     try:
@@ -58,6 +69,33 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
+
+
+def check(method: str, settings: dict[str, Any], launch: list[str]) -> None:
+    """Raises ``Refused``. ``settings``: none for those that potstill makes alone. ``launch``: what stands before the
+    script; where that is nothing, this machine trains, and values of settings are looked at as well as names."""
+    if launch[:2] == ["accelerate", "launch"]:
+        _check_accelerate(launch[2:])
+    if settings:
+        torch, trl = importlib.import_module("torch"), importlib.import_module("trl")
+        kind = getattr(trl, f"{TRAINERS[method]}Config")
+        known = _settings(kind, settings, torch)
+        if not launch:
+            _configured(kind, known)
+
+
+def _check_accelerate(words: list[str]) -> None:
+    parser = importlib.import_module("accelerate.commands.launch").launch_command_parser()
+
+    def refuse(message: str) -> None:
+        options = re.findall(r"--\w+", parser.format_usage())
+        wrong = re.search(r"unrecognized arguments: (--[^\s=]+)", message)
+        raise Refused(f"accelerate launch: {message}.{_nearest(wrong[1], options) if wrong else ''}")
+
+    parser.error = refuse
+    started = parser.parse_args([*words, __file__]).training_script
+    if started != __file__:
+        raise Refused(f"accelerate launch would start '{started}' and not the script. Take it out of --launch.")
 
 
 def _run(folder: Path, job: dict[str, Any]) -> int:
@@ -96,11 +134,7 @@ def _trainer(folder: Path, job: dict[str, Any], torch: Any) -> Any:
     trl, peft, datasets = (importlib.import_module(name) for name in ("trl", "peft", "datasets"))
     name = TRAINERS[job["method"]]
     kind = getattr(trl, f"{name}Config")
-    settings = _settings(kind, job["settings"], torch) | {"output_dir": str(folder / CHECKPOINTS)}
-    try:
-        config = kind(**settings)
-    except (TypeError, ValueError) as error:
-        raise Refused(f"TRL does not take these settings: {' '.join(str(error).split())}") from None
+    config = _configured(kind, _settings(kind, job["settings"], torch) | {"output_dir": str(folder / CHECKPOINTS)})
     transformers = importlib.import_module("transformers")
     transformers.set_seed(config.seed)  # TRL before 1.16 draws the adapters without a seed
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -119,15 +153,25 @@ def _trainer(folder: Path, job: dict[str, Any], torch: Any) -> Any:
 
 def _settings(kind: Any, given: dict[str, Any], torch: Any) -> dict[str, Any]:
     """With what suits a machine without a GPU, where nothing else is said. Raises ``Refused`` for an unknown one."""
-    known = {field.name for field in dataclasses.fields(kind) if field.init}
+    known = [field.name for field in dataclasses.fields(kind) if field.init]
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise Refused(f"{kind.__name__} of this TRL has no setting '{name}'.{hint}")
+            raise Refused(f"{kind.__name__} of this TRL has no setting '{name}'.{_nearest(name, known)}")
     on_gpu = torch.cuda.is_available()
     plain = {} if on_gpu else {"bf16": False, "gradient_checkpointing": False, "use_cpu": True}
     return {**plain, "model_init_kwargs": {"dtype": "auto" if on_gpu else "float32"}, **given}
+
+
+def _configured(kind: Any, settings: dict[str, Any]) -> Any:
+    try:
+        return kind(**settings)
+    except (TypeError, ValueError) as error:
+        raise Refused(f"TRL does not take these settings: {' '.join(str(error).split())}") from None
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def _stopper(path: Path, torch: Any) -> Any:

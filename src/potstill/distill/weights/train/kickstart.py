@@ -1,7 +1,7 @@
-"""Reinforcement learning for small policies, begun from a teacher: PPO with a divergence to the teacher that fades.
+"""Reinforcement learning for small policies, begun from a teacher: PPO with a teacher's pull that fades.
 
 Kickstarting (arXiv 1803.03835, section 3): the student acts, and its loss is that of PPO (arXiv 1707.06347, equation 7)
-plus ``weight * KL(teacher || student)`` at the states that it visits itself; the weight falls to 0, so that the student
+plus ``pull * KL(teacher || student)`` at the states that it visits itself; the weight falls to 0, so that the student
 may become better than its teacher. Without a teacher it is plain PPO.
 
 It knows vectors, actions and rewards of simulators in this process, and checkpoints: a killed training that goes on
@@ -25,7 +25,7 @@ from potstill.distill.weights.policies.mlp import Mlp
 from potstill.distill.weights.policies.pytorch import Module, load_torch
 from potstill.distill.weights.train.checkpoint import read_checkpoint, write_checkpoint
 from potstill.distill.weights.train.interrupts import deferred
-from potstill.distill.weights.train.kickstart_config import KickstartConfig, divergence_weight
+from potstill.distill.weights.train.kickstart_config import KickstartConfig, pull_at
 from potstill.distill.weights.train.kickstart_state import Parts, identity_of, restore, state_of
 from potstill.distill.weights.train.loop import Diverged, Keeping, threads
 from potstill.distill.weights.train.returns import advantages
@@ -48,8 +48,8 @@ class Round(NamedTuple):
     """That ended in this round."""
     mean_return: float | None
     """Theirs, undiscounted; None where none ended."""
-    divergence: float | None
-    """KL(teacher || student) in nats at the visited states, before the round's learning; None without a teacher."""
+    kl_nats: float | None
+    """KL(teacher || student) at the visited states, before the round's learning; None without a teacher."""
 
 
 def kickstart(
@@ -70,8 +70,8 @@ def kickstart(
     ``identity`` says what else it depends on (the teacher, the environment). ``KeyboardInterrupt`` comes after the
     round, when its checkpoint is written; the second at once.
     """
-    if config.divergence > 0 and teacher is None:
-        raise ConfigError(f"divergence is {config.divergence}, and there is no teacher. Give one, or divergence=0.")
+    if config.pull > 0 and teacher is None:
+        raise ConfigError(f"pull is {config.pull}, and there is no teacher. Give one, or pull=0.")
     actors = Actors([make() for _ in range(config.environments)], seed=config.seed)
     _must_fit(student, actors.observations_ED, teacher)
     whose = identity_of(student, config, identity or {})
@@ -85,7 +85,7 @@ def kickstart(
             if interrupted():
                 raise KeyboardInterrupt
             rollout = actors.play(lambda seen: _logits(student, seen), config.horizon)
-            weight = divergence_weight(number / config.rounds, config)
+            weight = pull_at(number / config.rounds, config)
             told_BA = None if teacher is None or weight == 0 else _told(teacher, rollout.flat(rollout.observations_TED))
             found = learner.learn(rollout, told_BA, weight, 1 - number / config.rounds)
             steps = (number + 1) * config.environments * config.horizon
@@ -116,7 +116,7 @@ class _Learner:
         return Parts((self._student, self._critic), self._optimizers, self._rng, actors)
 
     def learn(self, rollout: Rollout, told_BA: Tensor | None, weight: float, rate: float) -> float | None:
-        """A few passes over what was played; the divergence to the teacher before them."""
+        """A few passes over what was played; KL(teacher || student) before them."""
         config = self._config
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
@@ -126,7 +126,7 @@ class _Learner:
         advantage_B, target_B = self._judged(rollout)
         with torch.no_grad():
             old_BA = torch.log_softmax(self._student(seen_BD), dim=-1)
-            before = None if told_BA is None else float(_divergence(old_BA, told_BA).mean())
+            before = None if told_BA is None else float(_kl_nats(old_BA, told_BA).mean())
         old_B = old_BA.gather(1, action_B[:, None]).squeeze(1)
         size = -(-len(action_B) // config.minibatches)
         for _ in range(config.epochs):
@@ -168,7 +168,7 @@ class _Learner:
         scaled_B = (advantage_B - advantage_B.mean()) / (advantage_B.std(correction=0) + 1e-8)
         loss = clipped_loss(ratio_B, scaled_B, config.clip).mean()
         loss = loss + config.entropy * (log_p_BA.exp() * log_p_BA).sum(-1).mean()
-        return loss if told is None else loss + weight * _divergence(log_p_BA, told).mean()
+        return loss if told is None else loss + weight * _kl_nats(log_p_BA, told).mean()
 
     def _step(self, which: int, loss: Tensor, network: Any) -> None:
         optimizer = self._optimizers[which]
@@ -188,7 +188,7 @@ def clipped_loss(ratio_B: Tensor, advantage_B: Tensor, clip: float) -> Tensor:
     return -torch.minimum(ratio_B * advantage_B, ratio_B.clamp(1 - clip, 1 + clip) * advantage_B)
 
 
-def _divergence(log_p_BA: Tensor, told_BA: Tensor) -> Tensor:
+def _kl_nats(log_p_BA: Tensor, told_BA: Tensor) -> Tensor:
     return soft_rows(log_p_BA, told_BA, temperature=1.0, direction=Direction.FORWARD)
 
 

@@ -34,7 +34,7 @@ class KickstartConfig(Struct, frozen=True, kw_only=True):
     """Weight of the policy's entropy, in nats."""
     largest_gradient: float = 0.5
     """Norm to which a step's gradient is cut."""
-    divergence: float = 0.0
+    pull: float = 0.0
     """Weight of KL(teacher || student) at the beginning; 0: no teacher."""
     fades_until: float = 0.5
     """Share of the rounds after which it is 0; from the first on it falls along half a cosine."""
@@ -43,7 +43,7 @@ class KickstartConfig(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in ("environment_steps", "environments", "horizon", "epochs", "minibatches", "threads"):
             _least(name, getattr(self, name), 1)
-        for name in ("seed", "entropy", "divergence"):
+        for name in ("seed", "entropy", "pull"):
             _least(name, getattr(self, name), 0)
         for name in ("learning_rate", "clip", "largest_gradient", "fades_until"):
             value = getattr(self, name)
@@ -65,16 +65,16 @@ class KickstartConfig(Struct, frozen=True, kw_only=True):
         return self.environment_steps // (self.environments * self.horizon)
 
 
-def divergence_weight(done: float, config: KickstartConfig) -> float:
-    """The weight of the divergence to the teacher after a share ``done`` of the rounds.
+def pull_at(done: float, config: KickstartConfig) -> float:
+    """The teacher's pull, the weight of KL(teacher || student), after a share ``done`` of the rounds.
 
-    >>> config = KickstartConfig(divergence=2.0, fades_until=0.5)
-    >>> [round(divergence_weight(done, config), 3) for done in (0.0, 0.25, 0.5, 0.9)]
+    >>> config = KickstartConfig(pull=2.0, fades_until=0.5)
+    >>> [round(pull_at(done, config), 3) for done in (0.0, 0.25, 0.5, 0.9)]
     [2.0, 1.0, 0.0, 0.0]
     """
     if done >= config.fades_until:
         return 0.0
-    return config.divergence * SCHEDULES["cosine"](done / config.fades_until)
+    return config.pull * SCHEDULES["cosine"](done / config.fades_until)
 
 
 def _least(name: str, value: float, least: int) -> None:

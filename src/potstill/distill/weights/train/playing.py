@@ -97,7 +97,10 @@ class Player:
 
     def __call__(self, trained: Any) -> float:
         """The share of the tasks that a network in training does."""
-        outcomes = self.outcomes(acting(trained))
+        return self.success(self.outcomes(acting(trained)))
+
+    def success(self, outcomes: Outcomes) -> float:
+        """The share of tasks that were done."""
         return sum(outcomes.values()) / len(outcomes)
 
     def outcomes(self, policy: Policy) -> Outcomes:

@@ -33,6 +33,10 @@ class Plays(Protocol):
 
     def __call__(self, trained: Any) -> float: ...
 
+    def success(self, outcomes: Outcomes) -> float:
+        """The share of tasks that were done; of several environments the mean of their shares."""
+        ...
+
     def outcomes(self, policy: Policy) -> Outcomes: ...
 
     def outcomes_of(self, side: Side, policy: Policy) -> Outcomes: ...
@@ -63,8 +67,12 @@ class Players:
         self._stack.__exit__(kind, error, trace)
 
     def __call__(self, trained: Any) -> float:
-        """The mean of the environments' shares of tasks that a network in training does, each counting the same."""
-        found = shares(self.outcomes(acting(trained)))
+        """The same of a network in training."""
+        return self.success(self.outcomes(acting(trained)))
+
+    def success(self, outcomes: Outcomes) -> float:
+        """The mean of the environments' shares of tasks that were done: each counts the same, however many it has."""
+        found = shares(outcomes)
         return sum(found.values()) / len(found)
 
     def outcomes(self, policy: Policy) -> Outcomes:
