@@ -1,6 +1,6 @@
 """One small network distilled from the BabyAI bot for three levels at once, beside the tutorial's loss.
 
-    python bench/weights_babyai.py [--seeds 3] [--episodes 1500] [--n 100] [--steps 2000]
+    python bench/weights_babyai.py [--seeds 3] [--episodes 3333] [--n 100] [--steps 10000]
 
 GoToLocal, PickupLoc and PutNextLocal in single steps; the student sees the 7 x 7 x 3 grid of symbols, the mission and
 what it saw and did before. The bot is recorded on ``--episodes`` train worlds of each level (once; kept in
@@ -11,6 +11,7 @@ The recipes learn from the same decisions for as many gradient steps of as many 
 ``film`` by the cross-entropy of ours, ``tutorial's loss`` by what a widely copied snippet computes: only the student's
 logits are divided by T = 2, and there is no T squared. The bot says one action and no distribution, so that tempering
 it would change nothing: of the snippet's mistakes only the student's side and the missing factor are left here.
+``film, recoloured`` is ``film`` on decisions whose colours are exchanged anew in every batch (``--augment colours``).
 Which actions make sense is listed by the environment for all, the bot too.
 """
 
@@ -36,7 +37,8 @@ WORK = _results.ROOT / "bench" / ".work"
 LEVELS = ("GoToLocal", "PickupLoc", "PutNextLocal")
 DEMOS = "demos"
 TEMPERATURE = 2.0
-FILM, TUTORIAL, BOT = "film", "tutorial's loss", "the bot itself"
+FILM, RECOLOURED, TUTORIAL, BOT = "film", "film, recoloured", "tutorial's loss", "the bot itself"
+RECIPES = (RECOLOURED, FILM, TUTORIAL)
 
 
 def main() -> None:
@@ -48,8 +50,8 @@ def main() -> None:
     if DEMOS not in runs(options.db):
         worlds = (*world(options, "train"), "--run", DEMOS, "--db", options.db)
         potstill("distill", "context", *worlds, "--teacher", "expert")
-    learnt_from(options, planned(options, policy_file(options, FILM, 0), 0))
-    wanted = [(recipe, seed) for seed in range(options.seeds) for recipe in (FILM, TUTORIAL)]
+    learnt_from(options, planned(options, FILM, 0))
+    wanted = [(recipe, seed) for seed in range(options.seeds) for recipe in RECIPES]
     with ThreadPoolExecutor(options.jobs) as pool:
         made = dict(zip(wanted, pool.map(lambda one: distil(options, *one), wanted), strict=True))
     assert len({one["data"] for one in made.values()}) == 1, "all learn from the same decisions"
@@ -64,12 +66,12 @@ def main() -> None:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="students of each recipe")
-    parser.add_argument("--episodes", type=int, default=1500, help="of the bot, train worlds of each level")
+    parser.add_argument("--episodes", type=int, default=3333, help="of the bot, train worlds of each level")
     parser.add_argument("--n", type=int, default=100, help="test worlds of each level")
-    parser.add_argument("--steps", type=int, default=2000, help="gradient steps of 64 decisions")
+    parser.add_argument("--steps", type=int, default=10000, help="gradient steps of 64 decisions")
     parser.add_argument("--jobs", type=int, default=1, help="students that are trained at a time")
     parser.add_argument("--db", type=Path, default=WORK / "weights_babyai.db")
-    parser.add_argument("--only", choices=(FILM, TUTORIAL), help="only train this student, and stop")
+    parser.add_argument("--only", choices=RECIPES, help="only train this student, and stop")
     parser.add_argument("--seed", type=int, default=0, help="with --only: which one")
     return parser.parse_args()
 
@@ -103,7 +105,7 @@ def play(options: argparse.Namespace, run: str, words: Sequence[object]) -> list
 
 
 def slug(recipe: str) -> str:
-    return recipe.split("'")[0]
+    return recipe.split("'")[0].replace(", ", "-")
 
 
 def policy_file(options: argparse.Namespace, recipe: str, seed: int) -> Path:
@@ -134,8 +136,7 @@ def train_one(options: argparse.Namespace, name: str, seed: int) -> None:
             logits_BA = super().forward(inputs)
             return logits_BA / TEMPERATURE if self.training else logits_BA
 
-    out = policy_file(options, name, seed)
-    plan = planned(options, out, seed)
+    plan = planned(options, name, seed)
     manifest, decisions = learnt_from(options, plan)
     prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     if name == TUTORIAL:
@@ -144,18 +145,19 @@ def train_one(options: argparse.Namespace, name: str, seed: int) -> None:
     trained = teaching.teach(prepared, plan.recipe)
     cpu_s = time.process_time() - started
     made = exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, None)
-    out.with_suffix(".json").write_text(json.dumps(made._asdict()))
+    plan.out.with_suffix(".json").write_text(json.dumps(made._asdict()))
 
 
-def planned(options: argparse.Namespace, out: Path, seed: int) -> Any:
+def planned(options: argparse.Namespace, name: str, seed: int) -> Any:
     from potstill.cli.training.plan import WeightsPlan
     from potstill.distill.weights.train.config import TrainConfig
-    from potstill.distill.weights.train.recipe import FilmRecipe
+    from potstill.distill.weights.train.recipe import Augment, FilmRecipe
 
+    train = TrainConfig(seed=seed, steps=options.steps, evaluate_every=500, patience=0)
     filters = {"kind": "teacher", "split": "train", "run_id": DEMOS, "success": True, "namespace": "default"}
     return WeightsPlan(
-        out=out,
-        recipe=FilmRecipe(train=TrainConfig(seed=seed, steps=options.steps, evaluate_every=500, patience=0)),
+        out=policy_file(options, name, seed),
+        recipe=FilmRecipe(train=train, augment=Augment.COLOURS if name == RECOLOURED else Augment.NONE),
         db=str(options.db),
         filters={**filters, "environment": "minigrid"},
         environment="minigrid",
@@ -194,15 +196,16 @@ def report(
 ) -> None:
     rows: list[dict[str, Any]] = []
     differences: list[dict[str, Any]] = []
-    for recipe in (FILM, TUTORIAL):
+    for recipe in RECIPES:
         every = [episodes for (one, _), episodes in played.items() if one == recipe]
         for seed in range(options.seeds):
             rows.append({**row(recipe, seed, "all", played[recipe, seed], bot), **taught(made[recipe, seed])})
         for level in ("all", *LEVELS):
             rows.append(row(recipe, None, level, [e for episodes in every for e in episodes], bot))
         differences.append(against(f"{recipe} - {BOT}", every, [bot] * len(every)))
-    ours, theirs = ([played[recipe, seed] for seed in range(options.seeds)] for recipe in (FILM, TUTORIAL))
-    differences.append(against(f"{FILM} - {TUTORIAL}", ours, theirs))
+    for one, base in ((RECOLOURED, FILM), (FILM, TUTORIAL)):
+        ours, theirs = ([played[recipe, seed] for seed in range(options.seeds)] for recipe in (one, base))
+        differences.append(against(f"{one} - {base}", ours, theirs))
     rows += [row(BOT, None, level, bot, bot) for level in ("all", *LEVELS)]
     extra = {"differences": differences, "max_steps": 64, "episodes_a_level": options.episodes}
     extra |= {"written_at": time.strftime("%Y-%m-%d", time.gmtime()), "chooses_among": "actions that make sense now"}
