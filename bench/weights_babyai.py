@@ -1,6 +1,6 @@
 """One small network distilled from the BabyAI bot for three levels at once, beside the tutorial's loss.
 
-    python bench/weights_babyai.py [--seeds 3] [--episodes 3333] [--n 100] [--steps 10000]
+    python bench/weights_babyai.py [--seeds 3] [--episodes 3333] [--n 100] [--steps 8000]
 
 GoToLocal, PickupLoc and PutNextLocal in single steps; the student sees the 7 x 7 x 3 grid of symbols, the mission and
 what it saw and did before. The bot is recorded on ``--episodes`` train worlds of each level (once; kept in
@@ -68,7 +68,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="students of each recipe")
     parser.add_argument("--episodes", type=int, default=3333, help="of the bot, train worlds of each level")
     parser.add_argument("--n", type=int, default=100, help="test worlds of each level")
-    parser.add_argument("--steps", type=int, default=10000, help="gradient steps of 64 decisions")
+    parser.add_argument("--steps", type=int, default=8000, help="gradient steps of 64 decisions")
     parser.add_argument("--jobs", type=int, default=1, help="students that are trained at a time")
     parser.add_argument("--db", type=Path, default=WORK / "weights_babyai.db")
     parser.add_argument("--only", choices=RECIPES, help="only train this student, and stop")
