@@ -1,6 +1,6 @@
 """One small network distilled from the BabyAI bot for three levels at once, beside the tutorial's loss.
 
-    python bench/weights_babyai.py [--seeds 3] [--episodes 3333] [--n 100] [--steps 8000]
+    python bench/weights_babyai.py [--seeds 3] [--episodes 1500] [--n 100] [--steps 2000] [--recipes ...]
 
 GoToLocal, PickupLoc and PutNextLocal in single steps; the student sees the 7 x 7 x 3 grid of symbols, the mission and
 what it saw and did before. The bot is recorded on ``--episodes`` train worlds of each level (once; kept in
@@ -18,6 +18,7 @@ Which actions make sense is listed by the environment for all, the bot too.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def main() -> None:
         worlds = (*world(options, "train"), "--run", DEMOS, "--db", options.db)
         potstill("distill", "context", *worlds, "--teacher", "expert")
     learnt_from(options, planned(options, FILM, 0))
-    wanted = [(recipe, seed) for seed in range(options.seeds) for recipe in RECIPES]
+    wanted = [(recipe, seed) for seed in range(options.seeds) for recipe in options.recipes]
     with ThreadPoolExecutor(options.jobs) as pool:
         made = dict(zip(wanted, pool.map(lambda one: distil(options, *one), wanted), strict=True))
     assert len({one["data"] for one in made.values()}) == 1, "all learn from the same decisions"
@@ -66,14 +67,18 @@ def main() -> None:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="students of each recipe")
-    parser.add_argument("--episodes", type=int, default=3333, help="of the bot, train worlds of each level")
+    parser.add_argument("--episodes", type=int, default=1500, help="of the bot, train worlds of each level")
     parser.add_argument("--n", type=int, default=100, help="test worlds of each level")
-    parser.add_argument("--steps", type=int, default=8000, help="gradient steps of 64 decisions")
+    parser.add_argument("--steps", type=int, default=2000, help="gradient steps of 64 decisions")
     parser.add_argument("--jobs", type=int, default=1, help="students that are trained at a time")
-    parser.add_argument("--db", type=Path, default=WORK / "weights_babyai.db")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=[FILM, TUTORIAL])
+    parser.add_argument("--results", default="weights_babyai", help="name of the file with the numbers")
+    parser.add_argument("--db", type=Path, help="episodes and students [default: a folder for each number of episodes]")
     parser.add_argument("--only", choices=RECIPES, help="only train this student, and stop")
     parser.add_argument("--seed", type=int, default=0, help="with --only: which one")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.db = options.db or WORK / f"weights_babyai-{options.episodes}" / "store.db"
+    return options
 
 
 # --- episodes -------------------------------------------------------------------------------------------------------
@@ -196,20 +201,20 @@ def report(
 ) -> None:
     rows: list[dict[str, Any]] = []
     differences: list[dict[str, Any]] = []
-    for recipe in RECIPES:
+    for recipe in options.recipes:
         every = [episodes for (one, _), episodes in played.items() if one == recipe]
         for seed in range(options.seeds):
             rows.append({**row(recipe, seed, "all", played[recipe, seed], bot), **taught(made[recipe, seed])})
         for level in ("all", *LEVELS):
             rows.append(row(recipe, None, level, [e for episodes in every for e in episodes], bot))
         differences.append(against(f"{recipe} - {BOT}", every, [bot] * len(every)))
-    for one, base in ((RECOLOURED, FILM), (FILM, TUTORIAL)):
+    for one, base in itertools.combinations(options.recipes, 2):
         ours, theirs = ([played[recipe, seed] for seed in range(options.seeds)] for recipe in (one, base))
         differences.append(against(f"{one} - {base}", ours, theirs))
     rows += [row(BOT, None, level, bot, bot) for level in ("all", *LEVELS)]
     extra = {"differences": differences, "max_steps": 64, "episodes_a_level": options.episodes}
     extra |= {"written_at": time.strftime("%Y-%m-%d", time.gmtime()), "chooses_among": "actions that make sense now"}
-    _results.write("weights_babyai", rows, n=options.n * len(LEVELS), seeds=range(options.seeds), extra=extra)
+    _results.write(options.results, rows, n=options.n * len(LEVELS), seeds=range(options.seeds), extra=extra)
 
 
 def taught(made: dict[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--teacher-width", type=int, default=256)
     parser.add_argument("--teacher-steps", type=int, default=2500)
-    parser.add_argument("--widths", type=int, nargs="+", default=[64, 96, 128], help="of small rankers: int8, int4, pruned")
+    parser.add_argument("--widths", type=int, nargs=3, default=[64, 96, 128], help="small: int8, int4, pruned")
     parser.add_argument("--steps", type=int, default=3000, help="gradient steps of each chain")
     parser.add_argument("--agreement", type=float, default=0.9, help="floor of each stage")
     parser.add_argument("--kl", type=float, default=0.1, help="floor of each stage, nats")
