@@ -51,7 +51,8 @@ def main() -> None:
     if DEMOS not in runs(options.db):
         worlds = (*world(options, "train"), "--run", DEMOS, "--db", options.db)
         potstill("distill", "context", *worlds, "--teacher", "expert")
-    learnt_from(options, planned(options, FILM, 0))
+    if not made_of(options):
+        learnt_from(options, planned(options, FILM, 0))
     wanted = [(recipe, seed) for seed in range(options.seeds) for recipe in options.recipes]
     with ThreadPoolExecutor(options.jobs) as pool:
         made = dict(zip(wanted, pool.map(lambda one: distil(options, *one), wanted), strict=True))
@@ -174,6 +175,10 @@ def planned(options: argparse.Namespace, name: str, seed: int) -> Any:
     )
 
 
+def made_of(options: argparse.Namespace) -> list[Path]:
+    return sorted(options.db.with_suffix(".data").glob("data-*"))
+
+
 def learnt_from(options: argparse.Namespace, plan: Any) -> tuple[Any, dict[str, Any]]:
     """The decisions, made once: they depend on the episodes alone."""
     import msgspec
@@ -182,10 +187,9 @@ def learnt_from(options: argparse.Namespace, plan: Any) -> tuple[Any, dict[str, 
     from potstill.distill.weights.data import read
     from potstill.distill.weights.data.manifest import Manifest
 
-    made = options.db.with_suffix(".data")
-    found = sorted(made.glob("data-*"))
+    found = made_of(options)
     if not found:
-        return decisions_of(plan.db, plan.filters, plan.held_out, made)
+        return decisions_of(plan.db, plan.filters, plan.held_out, options.db.with_suffix(".data"))
     manifest = msgspec.json.decode((found[0] / "manifest.json").read_bytes(), type=Manifest)
     return manifest, {name: list(read(found[0], name)) for name in (LEARN, HELD_OUT)}
 
