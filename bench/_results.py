@@ -67,7 +67,7 @@ def write(
 
 
 def command() -> str:
-    """The command that made the result, as a shell takes it, from the repository's root; absolute paths lose folders."""
+    """The command that made the result, as a shell takes it at the root; absolute paths lose their folders."""
     script = Path(ARGUMENTS[0]).resolve()
     shown = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
     return " ".join(["python", shown, *(shlex.quote(_portable(argument)) for argument in ARGUMENTS[1:])])
