@@ -1,6 +1,6 @@
 """What each stage of compression costs and saves: bytes, CPU time of a decision, memory, agreement, success, by seed.
 
-    python bench/weights_compress.py [--env minigrid] [--seeds 3] [--teacher-width 256] [--widths 64 96 128] [--n 100]
+    python bench/weights_compress.py [--env minigrid] [--seeds 3] [--teacher-width 256] [--widths 64 96 128] [--n 60]
 
 Everything is done by the commands that a user types: the expert is recorded on tasks of ``train`` (once; kept in
 ``bench/.work``), a wide ranker is trained from it (``distill weights``), made smaller by a chain of stages that are
@@ -79,16 +79,17 @@ def main() -> None:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="minigrid", help="environment whose expert is learnt from")
-    parser.add_argument("--episodes", type=int, default=1000, help="of the expert")
+    parser.add_argument("--episodes", type=int, default=200, help="of the expert")
     parser.add_argument("--option", action="append", default=[], help="NAME=VALUE of the environment where recorded")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--teacher-width", type=int, default=256)
-    parser.add_argument("--teacher-steps", type=int, default=2500)
+    parser.add_argument("--teacher-steps", type=int, default=600)
     parser.add_argument("--widths", type=int, nargs=3, default=[64, 96, 128], help="small: int8, int4, pruned")
-    parser.add_argument("--steps", type=int, default=3000, help="gradient steps of each chain")
+    parser.add_argument("--steps", type=int, default=1000, help="gradient steps of each chain")
     parser.add_argument("--agreement", type=float, default=0.9, help="floor of each stage")
     parser.add_argument("--kl", type=float, default=0.1, help="floor of each stage, nats")
-    parser.add_argument("--n", type=int, default=100, help="test tasks")
+    parser.add_argument("--n", type=int, default=60, help="test tasks")
+    parser.add_argument("--results", default="weights_compress", help="name of the file with the numbers")
     parser.add_argument("--chains", nargs="+", metavar="NAME", help="only these, such as 'distil 64, int8'")
     return parser.parse_args()
 
@@ -200,7 +201,7 @@ def write(
         if recipe != "as trained":
             differences.append(against(recipe, by_seed, played["as trained"]))
     extra = {"stages": list(stages), "differences": differences, "env": options.env, "split": "test"}
-    _results.write("weights_compress", rows, n=options.n, seeds=range(len(played["as trained"])), extra=extra)
+    _results.write(options.results, rows, n=options.n, seeds=range(len(played["as trained"])), extra=extra)
 
 
 def success(episodes: Sequence[Trajectory]) -> dict[str, Any]:
