@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -76,10 +77,10 @@ def provenance(
 
 
 def command() -> str:
-    """The command that made the result, seen from the repository's root; absolute paths lose their folders."""
+    """The command that made the result, as a shell takes it at the root; absolute paths lose their folders."""
     script = Path(ARGUMENTS[0]).resolve()
     shown = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
-    return " ".join(["python", shown, *(_portable(argument) for argument in ARGUMENTS[1:])])
+    return " ".join(["python", shown, *(shlex.quote(_portable(argument)) for argument in ARGUMENTS[1:])])
 
 
 def _portable(argument: str) -> str:

@@ -1,6 +1,6 @@
 """One small network distilled from the BabyAI bot for three levels at once, beside the tutorial's loss.
 
-    python bench/weights_babyai.py [--seeds 3] [--episodes 1500] [--n 100] [--steps 2000]
+    python bench/weights_babyai.py [--seeds 3] [--episodes 1500] [--n 100] [--steps 2000] [--recipes ...]
 
 GoToLocal, PickupLoc and PutNextLocal in single steps; the student sees the 7 x 7 x 3 grid of symbols, the mission and
 what it saw and did before. The bot is recorded on ``--episodes`` train worlds of each level (once; kept in
@@ -11,12 +11,14 @@ The recipes learn from the same decisions for as many gradient steps of as many 
 ``film`` by the cross-entropy of ours, ``tutorial's loss`` by what a widely copied snippet computes: only the student's
 logits are divided by T = 2, and there is no T squared. The bot says one action and no distribution, so that tempering
 it would change nothing: of the snippet's mistakes only the student's side and the missing factor are left here.
+``film, recoloured`` is ``film`` on decisions whose colours are exchanged anew in every batch (``--augment colours``).
 Which actions make sense is listed by the environment for all, the bot too.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -36,7 +38,8 @@ WORK = _results.ROOT / "bench" / ".work"
 LEVELS = ("GoToLocal", "PickupLoc", "PutNextLocal")
 DEMOS = "demos"
 TEMPERATURE = 2.0
-FILM, TUTORIAL, BOT = "film", "tutorial's loss", "the bot itself"
+FILM, RECOLOURED, TUTORIAL, BOT = "film", "film, recoloured", "tutorial's loss", "the bot itself"
+RECIPES = (RECOLOURED, FILM, TUTORIAL)
 
 
 def main() -> None:
@@ -48,8 +51,9 @@ def main() -> None:
     if DEMOS not in runs(options.db):
         worlds = (*world(options, "train"), "--run", DEMOS, "--db", options.db)
         potstill("distill", "context", *worlds, "--teacher", "expert")
-    learnt_from(options, planned(options, policy_file(options, FILM, 0), 0))
-    wanted = [(recipe, seed) for seed in range(options.seeds) for recipe in (FILM, TUTORIAL)]
+    if not made_of(options):
+        learnt_from(options, planned(options, FILM, 0))
+    wanted = [(recipe, seed) for seed in range(options.seeds) for recipe in options.recipes]
     with ThreadPoolExecutor(options.jobs) as pool:
         made = dict(zip(wanted, pool.map(lambda one: distil(options, *one), wanted), strict=True))
     assert len({one["data"] for one in made.values()}) == 1, "all learn from the same decisions"
@@ -68,10 +72,14 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--n", type=int, default=100, help="test worlds of each level")
     parser.add_argument("--steps", type=int, default=2000, help="gradient steps of 64 decisions")
     parser.add_argument("--jobs", type=int, default=1, help="students that are trained at a time")
-    parser.add_argument("--db", type=Path, default=WORK / "weights_babyai.db")
-    parser.add_argument("--only", choices=(FILM, TUTORIAL), help="only train this student, and stop")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=[FILM, TUTORIAL])
+    parser.add_argument("--results", default="weights_babyai", help="name of the file with the numbers")
+    parser.add_argument("--db", type=Path, help="episodes and students [default: a folder for each number of episodes]")
+    parser.add_argument("--only", choices=RECIPES, help="only train this student, and stop")
     parser.add_argument("--seed", type=int, default=0, help="with --only: which one")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.db = options.db or WORK / f"weights_babyai-{options.episodes}" / "store.db"
+    return options
 
 
 # --- episodes -------------------------------------------------------------------------------------------------------
@@ -103,7 +111,7 @@ def play(options: argparse.Namespace, run: str, words: Sequence[object]) -> list
 
 
 def slug(recipe: str) -> str:
-    return recipe.split("'")[0]
+    return recipe.split("'")[0].replace(", ", "-")
 
 
 def policy_file(options: argparse.Namespace, recipe: str, seed: int) -> Path:
@@ -134,8 +142,7 @@ def train_one(options: argparse.Namespace, name: str, seed: int) -> None:
             logits_BA = super().forward(inputs)
             return logits_BA / TEMPERATURE if self.training else logits_BA
 
-    out = policy_file(options, name, seed)
-    plan = planned(options, out, seed)
+    plan = planned(options, name, seed)
     manifest, decisions = learnt_from(options, plan)
     prepared = students.prepare(decisions[LEARN], decisions[HELD_OUT], plan.recipe)
     if name == TUTORIAL:
@@ -144,18 +151,19 @@ def train_one(options: argparse.Namespace, name: str, seed: int) -> None:
     trained = teaching.teach(prepared, plan.recipe)
     cpu_s = time.process_time() - started
     made = exported(plan, manifest, decisions[HELD_OUT], prepared, trained, cpu_s, None)
-    out.with_suffix(".json").write_text(json.dumps(made._asdict()))
+    plan.out.with_suffix(".json").write_text(json.dumps(made._asdict()))
 
 
-def planned(options: argparse.Namespace, out: Path, seed: int) -> Any:
+def planned(options: argparse.Namespace, name: str, seed: int) -> Any:
     from potstill.cli.training.plan import WeightsPlan
     from potstill.distill.weights.train.config import TrainConfig
-    from potstill.distill.weights.train.recipe import FilmRecipe
+    from potstill.distill.weights.train.recipe import Augment, FilmRecipe
 
+    train = TrainConfig(seed=seed, steps=options.steps, evaluate_every=500, patience=0)
     filters = {"kind": "teacher", "split": "train", "run_id": DEMOS, "success": True, "namespace": "default"}
     return WeightsPlan(
-        out=out,
-        recipe=FilmRecipe(train=TrainConfig(seed=seed, steps=options.steps, evaluate_every=500, patience=0)),
+        out=policy_file(options, name, seed),
+        recipe=FilmRecipe(train=train, augment=Augment.COLOURS if name == RECOLOURED else Augment.NONE),
         db=str(options.db),
         filters={**filters, "environment": "minigrid"},
         environment="minigrid",
@@ -167,6 +175,10 @@ def planned(options: argparse.Namespace, out: Path, seed: int) -> Any:
     )
 
 
+def made_of(options: argparse.Namespace) -> list[Path]:
+    return sorted(options.db.with_suffix(".data").glob("data-*"))
+
+
 def learnt_from(options: argparse.Namespace, plan: Any) -> tuple[Any, dict[str, Any]]:
     """The decisions, made once: they depend on the episodes alone."""
     import msgspec
@@ -175,10 +187,9 @@ def learnt_from(options: argparse.Namespace, plan: Any) -> tuple[Any, dict[str, 
     from potstill.distill.weights.data import read
     from potstill.distill.weights.data.manifest import Manifest
 
-    made = options.db.with_suffix(".data")
-    found = sorted(made.glob("data-*"))
+    found = made_of(options)
     if not found:
-        return decisions_of(plan.db, plan.filters, plan.held_out, made)
+        return decisions_of(plan.db, plan.filters, plan.held_out, options.db.with_suffix(".data"))
     manifest = msgspec.json.decode((found[0] / "manifest.json").read_bytes(), type=Manifest)
     return manifest, {name: list(read(found[0], name)) for name in (LEARN, HELD_OUT)}
 
@@ -194,19 +205,20 @@ def report(
 ) -> None:
     rows: list[dict[str, Any]] = []
     differences: list[dict[str, Any]] = []
-    for recipe in (FILM, TUTORIAL):
+    for recipe in options.recipes:
         every = [episodes for (one, _), episodes in played.items() if one == recipe]
         for seed in range(options.seeds):
             rows.append({**row(recipe, seed, "all", played[recipe, seed], bot), **taught(made[recipe, seed])})
         for level in ("all", *LEVELS):
             rows.append(row(recipe, None, level, [e for episodes in every for e in episodes], bot))
         differences.append(against(f"{recipe} - {BOT}", every, [bot] * len(every)))
-    ours, theirs = ([played[recipe, seed] for seed in range(options.seeds)] for recipe in (FILM, TUTORIAL))
-    differences.append(against(f"{FILM} - {TUTORIAL}", ours, theirs))
+    for one, base in itertools.combinations(options.recipes, 2):
+        ours, theirs = ([played[recipe, seed] for seed in range(options.seeds)] for recipe in (one, base))
+        differences.append(against(f"{one} - {base}", ours, theirs))
     rows += [row(BOT, None, level, bot, bot) for level in ("all", *LEVELS)]
     extra = {"differences": differences, "max_steps": 64, "episodes_a_level": options.episodes}
     extra |= {"written_at": time.strftime("%Y-%m-%d", time.gmtime()), "chooses_among": "actions that make sense now"}
-    _results.write("weights_babyai", rows, n=options.n * len(LEVELS), seeds=range(options.seeds), extra=extra)
+    _results.write(options.results, rows, n=options.n * len(LEVELS), seeds=range(options.seeds), extra=extra)
 
 
 def taught(made: dict[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def test_extra_cannot_overwrite_what_the_writer_knows(tmp_path: Path) -> None:
 
 def test_the_command_holds_no_path_of_the_machine(tmp_path: Path, repository: Path) -> None:
     code = "import sys; sys.argv[0] = 'bench/toy.py'; import _results; print(_results.command())"
-    arguments = ["--games", "/data/games/x", "--out=/tmp/y.json", "--n", "3"]
+    arguments = ["--games", "/data/games/x", "--out=/tmp/y.json", "--n", "3", "--recipes", "film, recoloured"]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=repository,
@@ -57,7 +57,7 @@ def test_the_command_holds_no_path_of_the_machine(tmp_path: Path, repository: Pa
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == "python bench/toy.py --games x --out=y.json --n 3"
+    assert done.stdout.strip() == "python bench/toy.py --games x --out=y.json --n 3 --recipes 'film, recoloured'"
 
 
 def test_a_marker_becomes_a_table_with_intervals(results: Path) -> None:

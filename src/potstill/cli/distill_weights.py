@@ -104,6 +104,13 @@ train_options: tuple[Decorator, ...] = (
         show_default=True,
         help="With --mix: a share is a share of the gradient, whatever a loss's scale; else a plain factor.",
     ),
+    click.option(
+        "--augment",
+        default="none",
+        show_default=True,
+        help="Of a film student: none, or colours (exchanged at random in every batch, alike in grid, mission and "
+        "past; where a colour is a name and not a meaning, what the teacher did stays right).",
+    ),
     click.option("--look-every", type=click.IntRange(1), help="Steps between two looks at held-out tasks; an epoch's."),
     threads_option,
     click.option(
@@ -252,6 +259,8 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     plays = options["play"] or options["dagger"]
     if not plays and "directory" not in typed:
         options["directory"] = None
+    if "augment" in typed and options["student"] != "film":
+        raise ConfigError("--augment changes grids, for a film student. Type: --student film, or leave it away.")
     about = [typed[name] for name in ("debate_share", "debate_pairs") if name in typed]
     if about and options["debates"] is None:
         raise ConfigError(f"{about[0]} is for --debates, which names no file. Type for example: --debates FILE")

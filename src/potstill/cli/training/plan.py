@@ -19,7 +19,7 @@ from potstill.distill.weights.losses.config import build
 from potstill.distill.weights.teachers.fusing import Teachers
 from potstill.distill.weights.train.adaptive import parsed
 from potstill.distill.weights.train.config import TrainConfig
-from potstill.distill.weights.train.recipe import STUDENTS, FilmRecipe, MlpRecipe, RankerRecipe, Recipe
+from potstill.distill.weights.train.recipe import STUDENTS, Augment, FilmRecipe, MlpRecipe, RankerRecipe, Recipe
 from potstill.errors import ConfigError, MissingExtra, one_of
 from potstill.trajectories.opening import read_store, shown
 from potstill.types import TrajectoryKind
@@ -97,8 +97,10 @@ def planned(options: dict[str, Any]) -> WeightsPlan:
 def _recipe(options: dict[str, Any], train: TrainConfig) -> Recipe:
     if options["student"] == "mlp":
         return MlpRecipe(width=options["width"], layers=options["layers"], train=train)
-    kind: type[FilmRecipe] | type[RankerRecipe] = FilmRecipe if options["student"] == "film" else RankerRecipe
-    return kind(width=options["width"], train=train)
+    if options["student"] == "film":
+        one_of("augmentation", options["augment"], Augment)
+        return FilmRecipe(width=options["width"], augment=Augment(options["augment"]), train=train)
+    return RankerRecipe(width=options["width"], train=train)
 
 
 def place_of(out: Path | None, example: str) -> Path:

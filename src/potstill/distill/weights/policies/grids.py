@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from potstill.distill.weights.data.labelled import Labelled, one_hot, probabilities
 from potstill.distill.weights.policies.batch import Batch, Floats, Integers, Tensor, gathered, padded, ragged
 from potstill.distill.weights.policies.pytorch import load_torch
+from potstill.distill.weights.policies.recolouring import Recolouring
 from potstill.edge.film import unknown_action
 from potstill.edge.grids import GridForm
 from potstill.edge.words import Words
@@ -63,13 +64,21 @@ def actions_of(examples: Iterable[Labelled]) -> tuple[str, ...]:
 
 
 class GridExamples:
-    """A dataset of decisions in grids. Satisfies ``batch.Examples``.
+    """A dataset of decisions in grids. Satisfies ``batch.Examples``. With a ``recolouring`` its batches are recoloured.
 
     Raises ``ConfigError`` that names the decision whose observation is no grid of this form, or whose action is none of
     the student's.
     """
 
-    def __init__(self, examples: Sequence[Labelled], words: Words, form: GridForm, actions: Sequence[str]) -> None:
+    def __init__(
+        self,
+        examples: Sequence[Labelled],
+        words: Words,
+        form: GridForm,
+        actions: Sequence[str],
+        recolouring: Recolouring | None = None,
+    ) -> None:
+        self._recolouring = recolouring
         self._names = {action: number for number, action in enumerate(actions)}
         table, past = _Table(form), [turn for e in examples for turn in e.situation.past]
         self._grid = np.array([self._read(table, e, e.situation.observation) for e in examples], np.int64)
@@ -109,19 +118,25 @@ class GridExamples:
     def batch(self, rows: Integers) -> Batch:
         rows = np.asarray(rows, np.int64)
         where, turns = gathered(self._past_at, rows)
-        missions, goal = np.unique(self._goal[rows], return_inverse=True)
+        recolouring, goals = self._recolouring, self._goal[rows]
+        missions, goal = np.unique(goals, return_inverse=True) if recolouring is None else (goals, np.arange(len(rows)))
         word_where, worded = gathered(self._words_at, missions)
         there = padded(worded, int(worded.max()))
         word = np.zeros(there.shape, np.int64)
         word[there] = self._words[word_where]
         past = self._past_grid[where]
+        cells, past_cells = self._cells[self._grid[rows]], self._cells[past]
+        if recolouring is not None:
+            drawn = recolouring.drawn(rows)
+            cells, past_cells = recolouring.codes(drawn, cells), recolouring.codes(np.repeat(drawn, turns), past_cells)
+            word = recolouring.words(drawn, word)
         numbers = (
-            self._cells[self._grid[rows]],
+            cells,
             self._directions[self._grid[rows]],
             goal,
             word,
             worded,
-            self._cells[past],
+            past_cells,
             self._directions[past],
             self._past_action[where],
             padded(turns, int(turns.max())),
@@ -165,6 +180,8 @@ class GridExamples:
         for name, value in sorted(vars(self).items()):
             if isinstance(value, np.ndarray):
                 hashed.update(f"{name} {value.dtype} {value.shape}\n".encode() + value.tobytes())
+        if self._recolouring is not None:
+            hashed.update(self._recolouring.tobytes())
         return hashed.hexdigest()
 
 

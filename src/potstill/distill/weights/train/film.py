@@ -16,9 +16,10 @@ from potstill.distill.weights.gate_shapes import Question
 from potstill.distill.weights.policies.film import Film, film_shape, new_film
 from potstill.distill.weights.policies.grids import GridExamples, actions_of
 from potstill.distill.weights.policies.pytorch import load_torch
+from potstill.distill.weights.policies.recolouring import Recolouring, colours_in
 from potstill.distill.weights.policies.texts import words_of
 from potstill.distill.weights.train.ranker import unlabelled
-from potstill.distill.weights.train.recipe import FilmRecipe
+from potstill.distill.weights.train.recipe import Augment, FilmRecipe
 from potstill.distill.weights.train.teaching import Prepared
 from potstill.errors import ConfigError
 
@@ -33,9 +34,15 @@ def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Fil
     if not learn:
         raise ConfigError("There is no decision to learn from. Record episodes of a teacher first.")
     missions = dict.fromkeys(decision.situation.goal for decision in learn)
-    shape = film_shape(tuple(words_of(missions)), actions_of(learn), recipe.width)
+    exchanged = colours_in(missions) if recipe.augment is Augment.COLOURS else []
+    vocabulary = dict.fromkeys([*words_of(missions), *exchanged])  # a colour of one mission only is a word, too
+    shape = film_shape(tuple(vocabulary), actions_of(learn), recipe.width)
     words, form = shape.words(), shape.form()
-    data, held = (GridExamples(some, words, form, shape.actions) for some in (learn, held_out))
+    recolouring = None
+    if recipe.augment is Augment.COLOURS:
+        recolouring = Recolouring(words, form, shape.actions, seed=recipe.train.seed)
+    data = GridExamples(learn, words, form, shape.actions, recolouring)
+    held = GridExamples(held_out, words, form, shape.actions)
     problem = data.problem()
     if problem is not None:
         raise ConfigError(f"Nothing can be learnt: {problem}. Record other episodes, or more of them.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import ClassVar
 
 import msgspec
@@ -28,6 +29,14 @@ class RankerRecipe(Struct, frozen=True, kw_only=True):
         _check(self.width, self.dropout, "100 thousand")
 
 
+class Augment(StrEnum):
+    """How decisions are changed each time that they are learnt, in ways that leave what was done right."""
+
+    NONE = "none"
+    COLOURS = "colours"
+    """Colours are exchanged (``policies.recolouring``)."""
+
+
 class FilmRecipe(Struct, frozen=True, kw_only=True):
     """A grid student's. Raises ``ConfigError`` for values that mean nothing."""
 
@@ -35,6 +44,7 @@ class FilmRecipe(Struct, frozen=True, kw_only=True):
 
     width: int = 64
     dropout: float = 0.1
+    augment: Augment = Augment.NONE
     train: TrainConfig = msgspec.field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
