@@ -13,22 +13,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+import msgspec
 
 from potstill.cli.output import note, progress
 from potstill.cli.run_plan import pairs
 from potstill.cli.training.data import HELD_OUT, LEARN, decisions_of, lineage_of
 from potstill.cli.training.making import CHECKPOINT, Watch
 from potstill.cli.training.plan import TRAINING, environments_of, filters_of, key_of, place_of
+from potstill.cli.training.rationales import Given, given
+from potstill.cli.training.rationales import learnt as rationalised
 from potstill.distill.weights.data import Labelled, digest_of
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import in_full
 from potstill.distill.weights.lm.chats import Chat, Shown, chats
 from potstill.distill.weights.lm.recipe import LmRecipe
 from potstill.distill.weights.losses.spans import SpanKind
+from potstill.distill.weights.rationales.learning import NONE, TEACHER, Reasoned, datasets_of
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.envs.registry import describe
 from potstill.errors import ConfigError, MissingExtra, one_of
 from potstill.models.tuned_file import Voice
+from potstill.run.arms import Reasoning
 from potstill.trajectories.opening import read_store
 
 if TYPE_CHECKING:
@@ -50,6 +55,7 @@ class LmPlan(NamedTuple):
     resume: bool
     key: Path | None
     merged: bool
+    rationales: Given
 
     @property
     def folder(self) -> Path:
@@ -77,6 +83,8 @@ class Made(NamedTuple):
     data: str
     manifest_sha256: str
     parity: dict[str, Any]
+    reasoning: dict[str, int] | None = None
+    """Decisions that were learnt, by whose reasoning it was; None: the student learnt none."""
 
 
 class Read(NamedTuple):
@@ -88,6 +96,8 @@ class Read(NamedTuple):
     instructions: str
     shown: Shown | None
     """Of demonstrations, where the student is tuned with some."""
+    reasoned: Reasoned | None = None
+    """Whose reasoning is learnt; None: none is."""
 
 
 def planned(options: dict[str, Any]) -> LmPlan:
@@ -121,6 +131,10 @@ def plan_of(options: dict[str, Any], **recipe: Any) -> LmPlan:
     _refuse_used(out)
     filters = filters_of(options)
     (environment,) = environments_of(options["db"], filters, options["environment"])
+    filters["environment"] = environment
+    paths = options.get("rationales", ())
+    if paths and options["reasoning"] != Reasoning.WITH_ACTION:
+        raise ConfigError("--rationales is reasoning to learn. Type: --reasoning with-action")
     return LmPlan(
         out=out,
         recipe=LmRecipe(
@@ -136,7 +150,8 @@ def plan_of(options: dict[str, Any], **recipe: Any) -> LmPlan:
             **recipe,
         ),
         db=options["db"],
-        filters={**filters, "environment": environment},
+        filters=filters,
+        rationales=given(paths, filters),
         environment=environment,
         held_out=options["held_out"],
         resume=options["resume"],
@@ -170,9 +185,23 @@ def read_chats(plan: LmPlan, folder: Path) -> Read:
     instructions = describe(plan.environment).instructions
     learn, held_out = decisions[LEARN], decisions[HELD_OUT]
     shown = demonstrations_for(plan, learn)
+    learn, reasoned = _with_reasoning(plan, learn)
+    thoughts = {key: one.text for key, one in plan.rationales.found.items()}
+    told = (plan.recipe.agent, instructions, shown, thoughts)
     with read_store(plan.db) as store:
-        found = chats(store.select(**plan.filters), [*learn, *held_out], plan.recipe.agent, instructions, shown)
-    return Read(manifest, found[: len(learn)], found[len(learn) :], instructions, shown)
+        learnt = chats(store.select(**plan.filters), learn, *told)
+        asked = chats(store.select(**plan.filters), held_out, *told, held_out=True)
+    return Read(manifest, learnt, asked, instructions, shown, reasoned)
+
+
+def _with_reasoning(plan: LmPlan, learn: list[Labelled]) -> tuple[list[Labelled], Reasoned | None]:
+    """What can be learnt of the decisions by a student that reasons, where rationales are given."""
+    if not plan.rationales.files:
+        return learn, None
+    kept, reasoned = rationalised(plan.rationales, learn)
+    told = ", ".join(f"{count} {whose}" for whose, count in reasoned.decisions.items())
+    note(f"Reasoning of the decisions to learn: {told}.")
+    return kept, reasoned
 
 
 def demonstrations_for(plan: LmPlan, learn: list[Labelled]) -> Shown | None:
@@ -252,13 +281,15 @@ def make(plan: LmPlan) -> Made:
         "agreement_before": before,
         "steps": trained.steps,
         "best_step": trained.best_step,
+        **({} if read.reasoned is None else {"rationales": msgspec.to_builtins(read.reasoned)}),
     }
     configuration = {"student": "lm", "base_sha256": prepared.base_sha256, **in_full(plan.recipe)}
     written = folder.write(
         plan.out,
         prepared,
         plan.recipe,
-        lineage_of(plan.environment, read.data, configuration, metrics),
+        lineage_of(plan.environment, read.data, configuration, metrics, datasets_of(read.reasoned)),
+        reasoned_by=reasoned_by(plan, read),
         environment=plan.environment,
         instructions=read.instructions,
         approve=approve,
@@ -282,7 +313,17 @@ def make(plan: LmPlan) -> Made:
         data=digest_of(read.data),
         manifest_sha256=written.manifest_sha256,
         parity=tables[0],
+        reasoning=reasoned_by(plan, read) or None,
     )
+
+
+def reasoned_by(plan: LmPlan, read: Read) -> dict[str, int]:
+    """Decisions that are learnt, by whose reasoning it is; empty for a student that learns none."""
+    if not plan.recipe.reasons:
+        return {}
+    if read.reasoned is None:
+        return {TEACHER: len(read.learn)}
+    return {whose: count for whose, count in read.reasoned.decisions.items() if whose != NONE}
 
 
 def _prepared(plan: LmPlan, read: Read) -> Prepared:
