@@ -120,6 +120,7 @@ def parsed() -> Namespace:
     parser.add_argument("--demos", type=int, default=0, help="also tune students with so many in each prompt")
     parser.add_argument("--reasoning", nargs="*", choices=("templated", "sampled"), default=[], help="learnt, too")
     parser.add_argument("--samples", type=int, default=4, help="answers of the base to each decision")
+    parser.add_argument("--asked", type=int, help="decisions that the base is asked about; the others are templated")
     parser.add_argument("--result", default="weights_lm", help="name of the file of results")
     parser.add_argument("--episodes", type=int, default=80, help="the expert's, to learn from")
     parser.add_argument("--tasks", type=int, default=30, help="test tasks whose states are asked")
@@ -145,7 +146,8 @@ def rationales(options: Namespace, source: str) -> list[Path]:
     if source == "templated":
         return [templated]
     asked = ("--model", f"torch:{options.base}", "--model-option", "threads=1", "--samples", options.samples)
-    potstill(*words, "--from", "sampled", *asked, "--history", 0, "--reasoning-tokens", 8, "--out", sampled)
+    limit = ("--limit", options.asked) if options.asked else ()
+    potstill(*words, "--from", "sampled", *asked, *limit, "--history", 0, "--reasoning-tokens", 8, "--out", sampled)
     return [sampled, templated]
 
 

@@ -62,11 +62,12 @@ def rationales(dry_run: bool, json_mode: bool, **options: Any) -> None:
     and a student that learns them says so, too.
     """
     from potstill.cli.training import rationales as making
+    from potstill.cli.training.rationales_plan import planned
 
     typed = typed_options()
     if "environment" not in typed:
         options["environment"] = None
-    plan = making.planned(options, typed)
+    plan = planned(options, typed)
     if dry_run:
         row = making.estimate(plan)
         emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")

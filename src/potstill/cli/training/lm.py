@@ -20,20 +20,18 @@ from potstill.cli.run_plan import pairs
 from potstill.cli.training.data import HELD_OUT, LEARN, decisions_of, lineage_of
 from potstill.cli.training.making import CHECKPOINT, Watch
 from potstill.cli.training.plan import TRAINING, environments_of, filters_of, key_of, place_of
-from potstill.cli.training.rationales import Given, given
-from potstill.cli.training.rationales import learnt as rationalised
+from potstill.cli.training.reasoned import Given, given, learnt, reasoned_by
 from potstill.distill.weights.data import Labelled, digest_of
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import in_full
 from potstill.distill.weights.lm.chats import Chat, Shown, chats
 from potstill.distill.weights.lm.recipe import LmRecipe
 from potstill.distill.weights.losses.spans import SpanKind
-from potstill.distill.weights.rationales.learning import NONE, TEACHER, Reasoned, datasets_of
+from potstill.distill.weights.rationales.learning import Reasoned, datasets_of
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.envs.registry import describe
 from potstill.errors import ConfigError, MissingExtra, one_of
 from potstill.models.tuned_file import Voice
-from potstill.run.arms import Reasoning
 from potstill.trajectories.opening import read_store
 
 if TYPE_CHECKING:
@@ -132,9 +130,6 @@ def plan_of(options: dict[str, Any], **recipe: Any) -> LmPlan:
     filters = filters_of(options)
     (environment,) = environments_of(options["db"], filters, options["environment"])
     filters["environment"] = environment
-    paths = options.get("rationales", ())
-    if paths and options["reasoning"] != Reasoning.WITH_ACTION:
-        raise ConfigError("--rationales is reasoning to learn. Type: --reasoning with-action")
     return LmPlan(
         out=out,
         recipe=LmRecipe(
@@ -151,7 +146,7 @@ def plan_of(options: dict[str, Any], **recipe: Any) -> LmPlan:
         ),
         db=options["db"],
         filters=filters,
-        rationales=given(paths, filters),
+        rationales=given(options.get("rationales", ()), options["reasoning"], filters),
         environment=environment,
         held_out=options["held_out"],
         resume=options["resume"],
@@ -185,23 +180,12 @@ def read_chats(plan: LmPlan, folder: Path) -> Read:
     instructions = describe(plan.environment).instructions
     learn, held_out = decisions[LEARN], decisions[HELD_OUT]
     shown = demonstrations_for(plan, learn)
-    learn, reasoned = _with_reasoning(plan, learn)
-    thoughts = {key: one.text for key, one in plan.rationales.found.items()}
-    told = (plan.recipe.agent, instructions, shown, thoughts)
+    learn, reasoned = learnt(plan.rationales, learn)
+    told = (plan.recipe.agent, instructions, shown, plan.rationales.thoughts)
     with read_store(plan.db) as store:
-        learnt = chats(store.select(**plan.filters), learn, *told)
+        to_learn = chats(store.select(**plan.filters), learn, *told)
         asked = chats(store.select(**plan.filters), held_out, *told, held_out=True)
-    return Read(manifest, learnt, asked, instructions, shown, reasoned)
-
-
-def _with_reasoning(plan: LmPlan, learn: list[Labelled]) -> tuple[list[Labelled], Reasoned | None]:
-    """What can be learnt of the decisions by a student that reasons, where rationales are given."""
-    if not plan.rationales.files:
-        return learn, None
-    kept, reasoned = rationalised(plan.rationales, learn)
-    told = ", ".join(f"{count} {whose}" for whose, count in reasoned.decisions.items())
-    note(f"Reasoning of the decisions to learn: {told}.")
-    return kept, reasoned
+    return Read(manifest, to_learn, asked, instructions, shown, reasoned)
 
 
 def demonstrations_for(plan: LmPlan, learn: list[Labelled]) -> Shown | None:
@@ -284,12 +268,13 @@ def make(plan: LmPlan) -> Made:
         **({} if read.reasoned is None else {"rationales": msgspec.to_builtins(read.reasoned)}),
     }
     configuration = {"student": "lm", "base_sha256": prepared.base_sha256, **in_full(plan.recipe)}
+    whose = reasoned_by(plan.recipe.reasons, read.reasoned, len(read.learn))
     written = folder.write(
         plan.out,
         prepared,
         plan.recipe,
         lineage_of(plan.environment, read.data, configuration, metrics, datasets_of(read.reasoned)),
-        reasoned_by=reasoned_by(plan, read),
+        reasoned_by=whose,
         environment=plan.environment,
         instructions=read.instructions,
         approve=approve,
@@ -313,17 +298,8 @@ def make(plan: LmPlan) -> Made:
         data=digest_of(read.data),
         manifest_sha256=written.manifest_sha256,
         parity=tables[0],
-        reasoning=reasoned_by(plan, read) or None,
+        reasoning=whose or None,
     )
-
-
-def reasoned_by(plan: LmPlan, read: Read) -> dict[str, int]:
-    """Decisions that are learnt, by whose reasoning it is; empty for a student that learns none."""
-    if not plan.recipe.reasons:
-        return {}
-    if read.reasoned is None:
-        return {TEACHER: len(read.learn)}
-    return {whose: count for whose, count in read.reasoned.decisions.items() if whose != NONE}
 
 
 def _prepared(plan: LmPlan, read: Read) -> Prepared:

@@ -1,4 +1,4 @@
-"""Makes rationales: decisions out of the store, templates or a model, a file that grows. And reads them for a training.
+"""Makes rationales: decisions out of the store, templates or a model, a file that grows.
 
 What it knows: where the parts lie. What it does not do: parse or print (``distill_rationales``), judge a rationale.
 """
@@ -8,63 +8,34 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import msgspec
 
 from potstill.cli.output import progress
-from potstill.cli.run_plan import pairs
-from potstill.cli.training.plan import environment_of, filters_of
+from potstill.cli.training.rationales_plan import RationalesPlan
 from potstill.distill.weights.data.checks import refuse_empty
 from potstill.distill.weights.data.decisions import Counting, Report, labelled
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.lm.chats import Thoughts, views
 from potstill.distill.weights.rationales import hindsight
-from potstill.distill.weights.rationales.learning import Reasoned, joined, must_belong, with_reasoning
 from potstill.distill.weights.rationales.lines import (
-    FORMAT,
     Growing,
     Key,
-    Origin,
-    Rationale,
-    Read,
     growing,
     read_rationales,
 )
-from potstill.distill.weights.rationales.sampling import Sampling, reasoning_model, sampled
+from potstill.distill.weights.rationales.sampling import reasoning_model, sampled
 from potstill.envs.registry import describe
-from potstill.errors import ConfigError, UnknownPrice, one_of
+from potstill.errors import ConfigError, UnknownPrice
 from potstill.measure.ledger import cost_of
 from potstill.measure.prices import PriceTable
-from potstill.models.reasoned import WITH_ACTION
 from potstill.models.registry import open_model
-from potstill.models.tuned_file import ALLOW, Voice, tuned_of
+from potstill.models.tuned_file import ALLOW, tuned_of
 from potstill.protocols import Model
-from potstill.run.arms import Agent
 from potstill.run.prompt import View
-from potstill.run.voice import agent_of
 from potstill.trajectories.opening import read_store
 from potstill.types import Call
-
-SUBGOALS, SAMPLED = "subgoals", "sampled"
-PLACE_EXAMPLE = "--out rationales.jsonl"
-
-
-class RationalesPlan(NamedTuple):
-    out: Path
-    db: str
-    filters: dict[str, Any]
-    origin: Origin
-    resume: bool
-    limit: int | None
-    how: Sampling
-    model: str | None
-    model_options: dict[str, Any]
-    agent: Agent
-    prices: PriceTable
-    max_cost_usd: float | None
 
 
 class Made(NamedTuple):
@@ -80,89 +51,6 @@ class Made(NamedTuple):
     kept_share: float | None
     cost_usd: float | None
     """Of this sitting; None where a call has no price."""
-
-
-def planned(options: dict[str, Any], typed: dict[str, str]) -> RationalesPlan:
-    """Everything that can be refused before an episode is read. Raises ``ConfigError``."""
-    one_of("source of rationales", options["source"], (SUBGOALS, SAMPLED))
-    asks = options["source"] == SAMPLED
-    _refuse_stray(options, typed, asks=asks)
-    out = options["out"]
-    if out is None:
-        raise ConfigError(f"Nothing says where the rationales go. Type for example: {PLACE_EXAMPLE}")
-    if not out.parent.is_dir():
-        raise ConfigError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
-    if out.exists() and not options["resume"]:
-        raise ConfigError(f"{out} is there already. To go on with it, type --resume; else name another file.")
-    how = Sampling(
-        samples=options["samples"], temperature=options["temperature"], hint=options["hint"], seed=options["seed"]
-    )
-    filters = filters_of(options)
-    filters["environment"] = environment_of(options["db"], filters, options["environment"])
-    voice = _voice(options, typed) if asks else Voice(reasoning=WITH_ACTION)
-    told = {**msgspec.to_builtins(how), **msgspec.to_builtins(voice), "reasoning_tokens": options["reasoning_tokens"]}
-    return RationalesPlan(
-        out=out,
-        db=options["db"],
-        filters=filters,
-        origin=Origin(
-            format=FORMAT,
-            **{name: filters[name] for name in ("namespace", "environment", "split")},
-            source=SAMPLED if asks else "templated",
-            model=options["model"] if asks else "",
-            options=told if asks else {},
-        ),
-        resume=options["resume"],
-        limit=options["limit"],
-        how=how,
-        model=options["model"] if asks else None,
-        model_options=pairs(options["model_options"], "--model-option threads=1"),
-        agent=msgspec.structs.replace(agent_of(voice), reasoning_tokens=options["reasoning_tokens"]),
-        prices=PriceTable.load(cpu_hour_usd=options["cpu_hour_usd"]),
-        max_cost_usd=options["max_cost_usd"],
-    )
-
-
-ASKING = (
-    "model", "model_options", "samples", "temperature", "hint", "seed", "history_turns", "list_admissible",
-    "reasoning_tokens", "cpu_hour_usd", "max_cost_usd",
-)  # fmt: skip
-"""Options that mean something where a model is asked."""
-
-
-def _refuse_stray(options: dict[str, Any], typed: dict[str, str], *, asks: bool) -> None:
-    stray = [typed[name] for name in ASKING if name in typed]
-    if stray and not asks:
-        raise ConfigError(f"{stray[0]} is for models that are asked, and templates ask none. Type: --from {SAMPLED}")
-    if asks and not options["model"]:
-        raise ConfigError("Nothing says who is asked. Type for example: --model torch:smollm2-135m")
-    if asks and options["model"].partition(":")[0] in ("expert", "policy", "rules"):
-        raise ConfigError(
-            f"'{options['model']}' writes no texts. Name a language model, such as --model torch:smollm2-135m, or type "
-            f"--from {SUBGOALS}"
-        )
-
-
-def _voice(options: dict[str, Any], typed: dict[str, str]) -> Voice:
-    """How the model is spoken to, which is how the student will be."""
-    tuned = tuned_of(options["model"])
-    if tuned is None:
-        return Voice(
-            reasoning=WITH_ACTION, history_turns=options["history_turns"], list_admissible=options["list_admissible"]
-        )
-    if tuned.voice.reasoning != WITH_ACTION or tuned.demonstrations:
-        how = "with demonstrations" if tuned.demonstrations else f"with --reasoning {tuned.voice.reasoning}"
-        raise ConfigError(
-            f"{options['model']} was tuned {how}, and rationales are asked with reasoning and without demonstrations. "
-            "Name its base, or a student that was tuned with --reasoning with-action"
-        )
-    named = [typed[name] for name in ("history_turns", "list_admissible") if name in typed]
-    if named:
-        raise ConfigError(f"{options['model']} is spoken to as it was tuned. Leave {named[0]} away.")
-    return tuned.voice
-
-
-# --- making ---------------------------------------------------------------------------------------------------------
 
 
 def estimate(plan: RationalesPlan) -> dict[str, Any]:
@@ -284,31 +172,3 @@ def _must_know(spent: float | None, model: Model) -> float:
             "model by --cpu-hour-usd, or leave --max-cost away."
         )
     return spent
-
-
-# --- learning -------------------------------------------------------------------------------------------------------
-
-
-class Given(NamedTuple):
-    """Rationale files of a training."""
-
-    files: dict[str, Read]
-
-    @property
-    def found(self) -> dict[Key, Rationale]:
-        return joined(self.files.values())
-
-
-def given(paths: tuple[Path, ...], filters: dict[str, Any]) -> Given:
-    """The files in their order. Raises ``ConfigError`` for one that is none, or was made for other episodes."""
-    if len({path.name for path in paths}) < len(paths):
-        raise ConfigError("Two files of --rationales have the same name. Give each its own: lineages name them by it.")
-    files = {path.name: read_rationales(path) for path in paths}
-    for name, read in files.items():
-        must_belong(read, name, filters)
-    return Given(files)
-
-
-def learnt(given: Given, decisions: list[Labelled]) -> tuple[list[Labelled], Reasoned]:
-    """The decisions to learn that have reasoning, and whose it is. Raises as ``with_reasoning``."""
-    return with_reasoning(decisions, given.found, {name: read.sha256 for name, read in given.files.items()})

@@ -3,8 +3,9 @@
 A decision's *subgoal* is the teacher's next action, this one included, that speaks of something which the goal names,
 or else the present observation; words that nearly all goals, or observations, hold name nothing. The template says the
 subgoal and how many steps come before it. It uses only words of goal and observation, so that nothing is learnt which
-could not be known, and it never says the action itself: a student that had said its action could only repeat it, and
-how likely that is would say nothing about whether it is right. Pure; knows texts and no environment.
+could not be known. What else tells the action from its alternatives is left to be weighed: a student that had written
+its whole action could only repeat it, and how likely that is says little about whether it is right. Pure; knows texts
+and no environment.
 """
 
 from __future__ import annotations

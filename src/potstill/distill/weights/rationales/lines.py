@@ -169,9 +169,10 @@ def growing(path: Path, origin: Origin, *, resume: bool) -> Iterator[Growing]:
 
 
 def _must_be_same(path: Path, old: Origin, new: Origin) -> None:
-    was, now = msgspec.to_builtins(old), msgspec.to_builtins(new)
-    for name in (field for field in Origin.__struct_fields__ if was.get(field) != now.get(field)):
-        raise ConfigError(
-            f"{path} was made with {name} {was.get(name)!r}, and this is {now.get(name)!r}. Type the options of then, "
-            "or name another file."
-        )
+    for name in Origin.__struct_fields__:
+        was, now = getattr(old, name), getattr(new, name)
+        if was != now:
+            raise ConfigError(
+                f"{path} was made with {name} {was!r}, and this is {now!r}. Type the options of then, or name another "
+                "file."
+            )

@@ -2,9 +2,11 @@
 
 This is STaR's filter (arXiv 2203.14465, section 3.1), one round of it, on the decisions of an agent: of K answers with
 reasoning the first whose action is the teacher's is the rationale. With a hint (section 3.2, "rationalization") a model
-that was never right is asked once more, with the action told; its prompt alone has the hint, and the student learns
-behind the prompt without. A reasoning counts as right if the model's likeliest action behind it is the teacher's;
-where a model does not say how likely actions are, if the answer is. Knows prompts and a model. Does not know files.
+that was never right is asked once more, with the action told, and the student learns behind the prompt without. A
+reasoning counts as right if the model's likeliest action behind it is the teacher's; where a model does not say how
+likely actions are, if the answer is. Behind a hint almost any reasoning is followed by the action: where it can be
+asked, the action must follow the reasoning without the hint as well, which the paper does not demand. Knows prompts and
+a model. Does not know files.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from potstill.decide.agreement import Normalized
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.rationales.lines import Rationale, Source, decision_of
 from potstill.errors import ConfigError
-from potstill.models.reasoned import ReasonsFirst, one_line
+from potstill.models.reasoned import ReasonsFirst, begun_with, one_line
 from potstill.protocols import CandidateScorer, Model
 from potstill.run.arms import Reasoning
-from potstill.run.prompt import View
+from potstill.run.prompt import View, act_messages
 from potstill.run.sides import Side
-from potstill.types import Answerer, Call, Reply, Struct
+from potstill.types import Answerer, Call, Reply, Request, Struct
 
 _RULE = Normalized()
 
@@ -74,7 +76,7 @@ async def sampled(decision: Labelled, view: View, model: Model, how: Sampling) -
         source = Source.HINTED
         told = msgspec.structs.replace(view, instructions=f"{view.instructions}\n\n{hint_of(decision)}")
         replies = [*replies, *(hinted := await _answers(decision, told, model, how, calls))]
-        right = [reply for reply in hinted if is_right(reply, decision)]
+        right = [one for one in hinted if is_right(one, decision) and await _leads(one, decision, view, model, calls)]
     rationale = Rationale(
         trajectory_id=decision.trajectory_id,
         step_index=decision.step_index,
@@ -99,6 +101,16 @@ def is_right(reply: Reply, decision: Labelled) -> bool:
 
 def hint_of(decision: Labelled) -> str:
     return f"The right next action is: {decision.action}. Say in one line why, without naming it."
+
+
+async def _leads(reply: Reply, decision: Labelled, view: View, model: Model, calls: list[Call]) -> bool:
+    """Whether the reasoning is followed by the action without the hint; true of a model that cannot be asked that."""
+    if not (isinstance(model, CandidateScorer) and model.capabilities.goes_on):
+        return True
+    begun = begun_with(reply.reasoning)
+    found = await model.score(Request(messages=act_messages(view), admissible=decision.admissible, begun=begun))
+    calls += found.calls
+    return is_right(msgspec.structs.replace(found.replies[0], reasoning=reply.reasoning), decision)
 
 
 async def _answers(decision: Labelled, view: View, model: Model, how: Sampling, calls: list[Call]) -> list[Reply]:
