@@ -18,7 +18,7 @@ from lm_examples import INSTRUCTIONS, made  # noqa: E402
 
 from potstill.distill.weights.lm.chats import Chat  # noqa: E402
 from potstill.distill.weights.lm.student import prepare  # noqa: E402
-from potstill.distill.weights.lm.tokens import row_of  # noqa: E402
+from potstill.distill.weights.lm.tokens import longest_reasoning, row_of  # noqa: E402
 from potstill.distill.weights.losses.spans import SpanKind  # noqa: E402
 from potstill.models.lm_texts import LmTexts  # noqa: E402
 from potstill.models.reasoned import ReasonsFirst, begun_with  # noqa: E402
@@ -112,7 +112,7 @@ def test_it_is_judged_as_it_acts(base: Path, student: Any) -> None:
     told = [msgspec.structs.replace(chat, reasoning=f"do {chat.action}") for chat in tiny.held_out[:3]]
     prepared = prepare(base, learn, told, recipe)
     prepared.network.eval()
-    most = prepared.data.longest_reasoning
+    most = longest_reasoning(learn, prepared.texts)
     scores_BA = prepared.network(prepared.held_out.batch(np.arange(3)).inputs)
     acting = ReasonsFirst(open_torch(base, threads=1))
     for at, chat in enumerate(told):

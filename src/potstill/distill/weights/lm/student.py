@@ -19,7 +19,7 @@ from potstill.distill.weights.gate_shapes import Question, as_recorded
 from potstill.distill.weights.lm.chats import Chat
 from potstill.distill.weights.lm.network import LmNetwork, new_network
 from potstill.distill.weights.lm.recipe import LmRecipe
-from potstill.distill.weights.lm.tokens import LmChoices, LmExamples, check_lengths
+from potstill.distill.weights.lm.tokens import LmChoices, LmExamples, check_lengths, longest_reasoning
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.loop import Evaluator, Keeping, Trained, train
@@ -77,7 +77,7 @@ def as_tokens(base: Path, learn: Sequence[Chat], held_out: Sequence[Chat], recip
     vocabulary = int(config.vocab_size)
     _check_vocabulary(base, texts, vocabulary)
     data = LmExamples(learn, texts, recipe.spans, vocabulary)
-    held = LmChoices(held_out, texts, data.longest_reasoning if recipe.reasons else 0)
+    held = LmChoices(held_out, texts, longest_reasoning(learn, texts))
     problem = data.problem()
     if problem is not None:
         raise ConfigError(f"Nothing can be learnt: {problem}. Record other episodes, or more of them.")

@@ -104,8 +104,6 @@ class LmExamples:
         self.rows = [row_of(chat, texts, weights) for chat in chats]
         self._weights = [chat.weight for chat in chats]
         self._vocabulary = vocabulary
-        self.longest_reasoning = max((len(thought_ids(c, texts)) for c in chats if c.reasoning), default=0)
-        """Tokens, what leads in and out of it included."""
         self.digest = digest_of([self.rows, self._weights])
 
     def __len__(self) -> int:
@@ -183,6 +181,11 @@ class LmChoices:
         thinking = self._thinking
         between = thinking.most + len(thinking.texts.begun_ids(begun_with(""))) if thinking is not None else 0
         return between + max((len(prompt) + max(map(len, actions)) for prompt, actions in pairs), default=0)
+
+
+def longest_reasoning(chats: Sequence[Chat], texts: LmTexts) -> int:
+    """In tokens, with what leads in and out of it; 0: nobody reasons."""
+    return max((len(thought_ids(chat, texts)) for chat in chats if chat.reasoning), default=0)
 
 
 def check_lengths(examples: LmExamples, held_out: LmChoices, context_tokens: int) -> None:
