@@ -11,15 +11,15 @@ from potstill.types import Request
 PACK = "pack in straw"
 
 
-def thoughtful(name: str, kill_at: int = 0, action: str = PACK) -> ScriptedModel:
-    """Reasons, then does ``action``; dies by SIGKILL when it is asked for the ``kill_at``-th time."""
+def thoughtful(name: str, kill_at: int = 0, by: str = "SIGKILL", action: str = PACK) -> ScriptedModel:
+    """Reasons, then does ``action``; its process gets a signal when it is asked for the ``kill_at``-th time."""
     asked = 0
 
     def say(request: Request, index: int) -> str:
         nonlocal asked
         asked += index == 0
         if asked == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[by])
         return f"reasoning: {request.seed} says so\naction: {action}"
 
     return ScriptedModel(say, name="thoughtful")

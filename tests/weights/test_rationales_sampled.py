@@ -177,14 +177,19 @@ def test_a_file_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
         read_rationales(path)
 
 
-def test_a_killed_making_keeps_what_it_asked_and_goes_on_to_the_same_file(tmp_path: Path, here: Here) -> None:
+@pytest.mark.parametrize(("by", "code"), [("SIGKILL", -signal.SIGKILL), ("SIGINT", 130)])
+def test_a_stopped_making_keeps_what_it_asked_and_goes_on_to_the_same_file(
+    by: str, code: int, tmp_path: Path, here: Here
+) -> None:
     db, killed, whole = expert_store(tmp_path / "a.db", 3), tmp_path / "killed.jsonl", tmp_path / "whole.jsonl"
     words = ["distill", "rationales", "--db", str(db), "--from", "sampled", "--history", "1"]
     words += ["--model", "python:rationale_models:thoughtful", "--model-option", f"action={PACK}", "--samples", "2"]
-    command = [sys.executable, "-m", "potstill", *words, "--model-option", "kill_at=6", "--out", str(killed)]
+    stopping = ["--model-option", "kill_at=6", "--model-option", f"by={by}"]
+    command = [sys.executable, "-m", "potstill", *words, *stopping, "--out", str(killed)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.returncode == code, done.stderr
+    assert by == "SIGKILL" or "To go on, type the same command with --resume" in done.stderr
     kept = read_rationales(killed).rationales
     assert len(kept) == 5
     assert here(*words, "--out", killed).code == 2
