@@ -14,18 +14,22 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
+from data_episodes import house_episodes  # noqa: E402
 from lm_examples import INSTRUCTIONS, made  # noqa: E402
 
-from potstill.distill.weights.lm.chats import Chat  # noqa: E402
+from potstill.distill.weights.data.decisions import labelled  # noqa: E402
+from potstill.distill.weights.lm.chats import Chat, views  # noqa: E402
 from potstill.distill.weights.lm.student import prepare  # noqa: E402
 from potstill.distill.weights.lm.tokens import longest_reasoning, row_of  # noqa: E402
 from potstill.distill.weights.losses.spans import SpanKind  # noqa: E402
+from potstill.distill.weights.rationales.lines import Rationale  # noqa: E402
+from potstill.distill.weights.rationales.sampling import Sampling, reasoning_model, sampled  # noqa: E402
 from potstill.models.lm_texts import LmTexts  # noqa: E402
 from potstill.models.reasoned import ReasonsFirst, begun_with  # noqa: E402
 from potstill.models.torch_lm import open_torch  # noqa: E402
 from potstill.models.tuned import open_tuned  # noqa: E402
 from potstill.models.tuned_file import Voice  # noqa: E402
-from potstill.run.prompt import View  # noqa: E402
+from potstill.run.prompt import View, act_messages  # noqa: E402
 from potstill.run.sides import Side  # noqa: E402
 from potstill.run.voice import agent_of  # noqa: E402
 from potstill.types import Answerer, Message, Observation, Purpose, Request  # noqa: E402
@@ -141,3 +145,24 @@ async def test_two_runtimes_are_compared_without_its_writing(student: Any) -> No
     assert weighed.replies[0].reasoning == ""
     assert len(weighed.calls) == 1
     assert dict(weighed.replies[0].candidates) != dict(acted.replies[0].candidates)
+
+
+async def test_every_kept_rationale_leads_to_the_teachers_action_without_a_hint(base: Path) -> None:
+    model = reasoning_model(open_torch(base, threads=1))
+    assert isinstance(model, ReasonsFirst)
+    agent = msgspec.structs.replace(agent_of(VOICE), reasoning_tokens=1, max_tokens=7)
+    how, kept, untold = Sampling(samples=3, temperature=1.0, hint=True), list[Rationale](), 0
+    for episode in house_episodes(3):
+        decisions = {one.step_index: one for one in labelled([episode])}
+        for step, view in views(episode, agent, INSTRUCTIONS):
+            decision = decisions[step.index]
+            found = (await sampled(decision, view, model, how)).rationale
+            if not found.text:
+                untold += 1
+                continue
+            kept.append(found)
+            asked = Request(messages=act_messages(view), admissible=decision.admissible, begun=begun_with(found.text))
+            assert (await model.score(asked)).replies[0].text == decision.action
+    assert kept
+    assert untold
+    await model.aclose()
