@@ -28,7 +28,7 @@ from potstill.measure.statistics import PairedDifference, paired_difference
 from potstill.models.registry import open_model
 from potstill.models.tuned_file import ALLOW, SCHEME, tuned_of
 from potstill.protocols import Context, ContextQuery, Model, TokenCounter
-from potstill.run.arms import Agent, ContextKind, Placement, digest
+from potstill.run.arms import Agent, ContextKind, Placement, Reasoning, digest
 from potstill.run.prompt import Turn, View, act_messages
 from potstill.run.sides import Side
 from potstill.trajectories import Store
@@ -127,8 +127,10 @@ class Bench:
             mode=Mode(chosen.get("mode", "per-step")),
             style=Style(chosen.get("style", self._options.style)),
         )
+        tuned = tuned_of(self._options.model)
         agent = Agent(
             list_admissible=False,
+            reasoning=Reasoning.NONE if tuned is None else Reasoning(tuned.voice.reasoning),
             history_turns=self._options.history,
             placement=Placement(chosen.get("placement", self._options.placement)),
         )

@@ -5,6 +5,8 @@
 The expert's train episodes are recorded once. Each student of a seed learns from the same decisions for the same steps,
 with and without demonstrations in its prompts (``--demos K`` adds the latter). ``--exports`` writes each student as
 GGUF (f16, q8_0, q4_0) or for CTranslate2 (int8), whatever the gate would say: here it is measured what rounding does.
+``--reasoning`` adds students that reason before they act: the expert says nothing, so they learn rationales, templated
+in hindsight or sampled from the base (where no sample was right, templated).
 All answer the expert's states of test tasks one by one: agreement, and how well their own likelihood tells right from
 wrong (``--cells shown`` shows them demonstrations as well). Then they play test tasks alone, and the student as it was
 tuned also in a cascade in which the expert takes the steps where that likelihood is low. What was recorded, trained or
@@ -59,7 +61,7 @@ class Student(NamedTuple):
 
     @property
     def told(self) -> dict[str, Any]:
-        kept = {name: self.made.get(name) for name in ("decisions", "steps", "parameters", "size_bytes")}
+        kept = {name: self.made.get(name) for name in ("decisions", "steps", "parameters", "size_bytes", "reasoning")}
         return {"recipe": self.recipe, "seed": self.seed, "training_cpu_s": self.made.get("cpu_s"), **kept}
 
     @property
@@ -104,6 +106,9 @@ def students(options: Namespace) -> Iterator[Student]:
                 small = exported(Path(made["folder"]), kind)
                 told = {**{name: made[name] for name in ("decisions", "steps")}, **small}
                 yield Student(f"{recipe}, {kind}", seed, f"tuned:{small['path']}", told)
+        for source in options.reasoning:
+            made = tune(options, seed, 0, source)
+            yield Student(f"tuned with {source} reasoning", seed, f"tuned:{made['folder']}", made)
 
 
 def parsed() -> Namespace:
@@ -113,6 +118,10 @@ def parsed() -> Namespace:
     parser.add_argument("--steps", type=int, default=32, help="gradient steps of every student")
     parser.add_argument("--batch", type=int, default=4, help="decisions of a step")
     parser.add_argument("--demos", type=int, default=0, help="also tune students with so many in each prompt")
+    parser.add_argument("--reasoning", nargs="*", choices=("templated", "sampled"), default=[], help="learnt, too")
+    parser.add_argument("--samples", type=int, default=4, help="answers of the base to each decision")
+    parser.add_argument("--asked", type=int, help="decisions that the base is asked about; the others are templated")
+    parser.add_argument("--result", default="weights_lm", help="name of the file of results")
     parser.add_argument("--episodes", type=int, default=80, help="the expert's, to learn from")
     parser.add_argument("--tasks", type=int, default=30, help="test tasks whose states are asked")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=["plain"], help="what states are asked with")
@@ -129,15 +138,31 @@ def record(options: Namespace, split: str, n: int, run: str) -> None:
         potstill("distill", "context", *words, "--db", options.db)
 
 
-def tune(options: Namespace, seed: int, demonstrations: int) -> dict[str, Any]:
+def rationales(options: Namespace, source: str) -> list[Path]:
+    """The files of rationales that a student of this recipe learns, the preferred first; made once."""
+    templated, sampled = WORK / f"{options.db.stem}-templated.jsonl", WORK / f"{options.db.stem}-sampled.jsonl"
+    words = ("distill", "rationales", "--db", options.db, "--run", "demos", "--resume")
+    potstill(*words, "--from", "subgoals", "--out", templated)
+    if source == "templated":
+        return [templated]
+    asked = ("--model", f"torch:{options.base}", "--model-option", "threads=1", "--samples", options.samples)
+    limit = ("--limit", options.asked) if options.asked else ()
+    potstill(*words, "--from", "sampled", *asked, *limit, "--history", 0, "--reasoning-tokens", 8, "--out", sampled)
+    return [sampled, templated]
+
+
+def tune(options: Namespace, seed: int, demonstrations: int, reasoning: str = "") -> dict[str, Any]:
     """What ``distill weights`` says of a student; one that is there is taken again."""
-    kind = f"demos{demonstrations}" if demonstrations else "plain"
+    kind = reasoning or (f"demos{demonstrations}" if demonstrations else "plain")
     out = WORK / f"lm-{kind}-s{seed}-{options.steps}"
     told = out.with_suffix(".json")
     if not (out.exists() and told.exists()):
         words = ("--base", options.base, "--db", options.db, "--run", "demos", "--out", out, "--seed", seed)
         train = ("--steps", options.steps, "--batch", options.batch, "--learning-rate", 1e-3, "--patience", 0)
         looks = ("--history", 0, "--look-every", options.steps, "--demos", demonstrations)
+        if reasoning:
+            files = [word for path in rationales(options, reasoning) for word in ("--rationales", path)]
+            looks = (*looks, "--reasoning", "with-action", *files)
         told.write_text(json.dumps(potstill("distill", "weights", "--student", "lm", *words, *train, *looks)))
     made: dict[str, Any] = json.loads(told.read_text())
     return {**made, "folder": str(out), "recipe_demonstrations": demonstrations}
@@ -256,7 +281,7 @@ def write(
         "chooses_among": "the actions that the environment lists",
         "written_at": time.strftime("%Y-%m-%d", time.gmtime()),
     }
-    _results.write("weights_lm", rows, n=2 * options.tasks, seeds=range(options.seeds), extra=extra)
+    _results.write(options.result, rows, n=2 * options.tasks, seeds=range(options.seeds), extra=extra)
 
 
 if __name__ == "__main__":

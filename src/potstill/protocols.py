@@ -41,6 +41,11 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     """``Request.admissible`` is enforced, not only hoped for."""
     scores_candidates: bool = False
     """``Reply.candidates`` can be filled: a log-probability for each admissible action."""
+    goes_on: bool = False
+    """Answers that were begun (``Request.begun``) are gone on with."""
+    reasons_first: bool = False
+    """Where actions are listed, it writes its reasoning and then weighs them behind it: ``Reply.reasoning`` is filled,
+    and ``Reply.candidates`` are likelihoods given that reasoning."""
     reports_cache: bool = False
     images: bool = False
     actions_only: bool = False

@@ -110,6 +110,9 @@ class Request(Struct, frozen=True, kw_only=True):
     tools: tuple[ToolSpec, ...] = ()
     admissible: tuple[str, ...] = ()
     """If not empty, the answer should be exactly one of these. Local models enforce it (grammar or likelihood)."""
+    begun: str = ""
+    """What the answer begins with already; the model goes on behind it. For models that can (``Capabilities.goes_on``)
+    only: others would not heed it."""
     temperature: float = 0.0
     max_tokens: int = 256
     stop: tuple[str, ...] = ()

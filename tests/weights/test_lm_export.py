@@ -23,6 +23,7 @@ from potstill.distill.weights.gate_shapes import Question  # noqa: E402
 from potstill.distill.weights.lineage_verify import verify  # noqa: E402
 from potstill.distill.weights.lm.exporting import Exported, Form, export  # noqa: E402
 from potstill.errors import BadModelFile, ConfigError, MissingExtra, UnknownName  # noqa: E402
+from potstill.models.reasoned import begun_with  # noqa: E402
 from potstill.models.registry import open_model  # noqa: E402
 from potstill.models.torch_engine import load_model  # noqa: E402
 from potstill.models.torch_lm import find_checkpoint  # noqa: E402
@@ -112,6 +113,24 @@ def test_an_export_is_the_same_student(student: Path, tmp_path: Path, engine: En
     assert manifest.configuration == {"export": engine.value, "quantization": bits}
     assert set(manifest.metrics["parity"]) >= {"agreement", "kl_nats", "questions", "floor"}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(("engine", "bits"), [(GGUF, "f16"), pytest.param(CT2, "float32", marks=needs_ct2)])
+def test_an_export_of_a_student_that_reasons_goes_on_behind_the_same_words(
+    tmp_path: Path, engine: Engine, bits: str
+) -> None:
+    voice = Voice(reasoning="with-action", history_turns=0)
+    student = tiny_student(tmp_path / "student-lm", INSTRUCTIONS, voice=voice)
+    models = (open_tuned(student, threads=1), open_tuned(Path(written(student, tmp_path, engine, bits).path)))
+    messages = messages_of(read_tuned(student), questions()[0].situation, ACTIONS)
+    asked = Request(messages=messages, admissible=ACTIONS, begun=begun_with("it is heavy"), max_tokens=8)
+    ours, theirs = (dict(asyncio.run(model.score(asked)).replies[0].candidates) for model in models)
+    assert theirs == {action: pytest.approx(logprob, abs=0.05) for action, logprob in ours.items()}
+    for model in models:
+        found = asyncio.run(model.score(msgspec.structs.replace(asked, begun="")))
+        assert [call.purpose for call in found.calls] == ["reason", "act"]
+        assert {action for action, _ in found.replies[0].candidates} == set(ACTIONS)
+        asyncio.run(model.aclose())
 
 
 def test_the_table_compares_prompts_of_several_lengths(student: Path, tmp_path: Path) -> None:

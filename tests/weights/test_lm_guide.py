@@ -18,7 +18,7 @@ from tiny_lm import tiny_checkpoint
 
 pytestmark = pytest.mark.extra
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "tuned-models.md"
-INSTEAD = {"--base": "tiny", "--steps": "2", "--n": "4"}
+INSTEAD = {"--base": "tiny", "--steps": "2", "--n": "4", "--model": "torch:tiny"}
 
 
 def test_every_command_of_the_guide_works(
@@ -29,7 +29,7 @@ def test_every_command_of_the_guide_works(
     blocks = re.findall(r"^```bash\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.splitlines()]
     quoted = [shlex.split(line)[1:] for line in lines if line.startswith("potstill ")]
-    assert [words[0] for words in quoted] == ["distill", "distill", "run", "lineage", "export", "run"]
+    assert [words[0] for words in quoted] == ["distill", "distill", "run", "lineage", *["distill"] * 3, "export", "run"]
     for words in quoted:
         told = [INSTEAD.get(before, word) for before, word in zip(["", *words], words, strict=False)]
         with pytest.raises(SystemExit) as ended:

@@ -80,7 +80,7 @@ def test_candidates_are_scored_as_plain_passes_do(tiny: Made) -> None:
     batch = prepared.held_out.batch(np.arange(2))
     prepared.network.eval()
     scores_BA = prepared.network(batch.inputs)
-    for at, (prompt, candidates) in enumerate(zip(*batch.inputs, strict=True)):
+    for at, (prompt, candidates) in enumerate(zip(batch.inputs.prompts, batch.inputs.candidates, strict=True)):
         for place, tokens in enumerate(candidates):
             logprobs = plain_logprobs(prepared.network.engine.model, [*prompt, *tokens])
             plain = sum(float(logprobs[len(prompt) - 1 + i, token]) for i, token in enumerate(tokens))

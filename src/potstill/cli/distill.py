@@ -1,8 +1,9 @@
 """``potstill distill``: hand a teacher's knowledge down. ``distill context`` records its episodes as demonstrations,
 ``distill playbook`` (``playbook_distill``) lets it write down what a student's episodes teach, ``distill weights``
 (``distill_weights``) trains a small policy on them, ``distill rules`` (``distill_rules``) certifies rules by them,
-``distill debates`` (``distill_debates``) lets policies debate about them, ``distill kickstart`` (``distill_kickstart``)
-lets a policy learn on from rewards."""
+``distill debates`` (``distill_debates``) lets policies debate about them, ``distill rationales``
+(``distill_rationales``) adds reasoning to them, ``distill kickstart`` (``distill_kickstart``) lets a policy learn on
+from rewards."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import click
 from potstill.cli.distill_debates import debates
 from potstill.cli.distill_engine import engine
 from potstill.cli.distill_kickstart import kickstart
+from potstill.cli.distill_rationales import rationales
 from potstill.cli.distill_retrain import retrain, rollback
 from potstill.cli.distill_rules import rules
 from potstill.cli.distill_weights import weights
@@ -70,6 +72,7 @@ def context(run_id: str | None, resume: str | None, dry_run: bool, json_mode: bo
 distill.add_command(playbook)
 distill.add_command(rules)
 distill.add_command(debates)
+distill.add_command(rationales)
 distill.add_command(engine)
 distill.add_command(weights)
 distill.add_command(kickstart)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,7 +31,7 @@ def student_options(of: str = "") -> tuple[Decorator, ...]:
             "--reasoning",
             default="none",
             show_default=True,
-            help=f"{of}none, or with-action where the teacher reasoned.",
+            help=f"{of}none, or with-action: it writes its reasoning before it acts.",
         ),
         click.option(
             "--demos",
@@ -51,6 +52,13 @@ lm_options: tuple[Decorator, ...] = (
     click.option(
         "--span", "span_options", multiple=True, help="lm: KIND=WEIGHT of tokens: text, reasoning. [default: 1 and 0.3]"
     ),
+    click.option(
+        "--rationales",
+        multiple=True,
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="lm: With --reasoning with-action, reasoning for decisions whose teacher gave none (potstill distill "
+        "rationales); repeatable, the first file that has some is learnt. Decisions without any are left out.",
+    ),
 )
 _PARAMETERS = (
     "base",
@@ -60,6 +68,7 @@ _PARAMETERS = (
     "reasoning",
     "demonstrations",
     "span_options",
+    "rationales",
     "merged",
 )
 _DEFAULTS = {"epochs": 2, "batch": 8, "learning_rate": 5e-4, "patience": 3}

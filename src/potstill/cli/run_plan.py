@@ -24,7 +24,7 @@ from potstill.errors import ConfigError, UnknownName, one_of
 from potstill.measure.ledger import Pricing
 from potstill.measure.prices import PriceTable
 from potstill.models.providers import shares_prompt
-from potstill.models.tuned_file import SCHEME
+from potstill.models.tuned_file import SCHEME, tuned_of
 from potstill.run.arms import Agent, Placement, Reasoning, build_arms, digest
 from potstill.run.estimate import Assumptions, estimate_arm
 from potstill.run.runner import RunConfig, choose_tasks
@@ -122,7 +122,8 @@ def _check(config: RunConfig) -> None:
     refuse_context(config)
     for arm in config.arms:
         weighs = arm.policy.signal is Signal.LIKELIHOOD and arm.policy.kind is PolicyKind.CASCADE
-        if weighs and arm.student_agent.reasoning is Reasoning.WITH_ACTION:
+        reasons = arm.student_agent.reasoning is Reasoning.WITH_ACTION
+        if weighs and reasons and tuned_of(config.student) is None:
             raise ConfigError(
                 "--signal likelihood weighs actions and nothing else, so reasoning cannot be written in the same "
                 "answer. Type: --reasoning separate or --reasoning none"

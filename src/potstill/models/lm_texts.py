@@ -65,9 +65,17 @@ class LmTexts:
         """The tokens of text within an answer, as it stands."""
         return tuple(self.tokenizer.encode(text, add_special_tokens=False)) if text else ()
 
-    def action_ids(self, action: str) -> Tokens:
-        """The tokens of an answer that is this action. Raises ``ConfigError`` where it has none."""
-        ids = self.answer_ids(self.gap + action) if action else ()
+    def begun_ids(self, begun: str) -> Tokens:
+        """The tokens that an answer begins with. Each line is split by itself, so that what follows changes nothing."""
+        if not begun:
+            return ()
+        lines = (self.gap + templates.neutralise(begun, self._control)).split("\n")
+        parts = [*(f"{line}\n" for line in lines[:-1]), lines[-1]]
+        return tuple(token for part in parts for token in self.answer_ids(part))
+
+    def action_ids(self, action: str, begun: str = "") -> Tokens:
+        """The tokens of an answer that is this action, or goes on with it. Raises ``ConfigError`` where it has none."""
+        ids = self.answer_ids((" " if begun else self.gap) + action) if action else ()
         if not ids:
             raise ConfigError(f"The admissible action {action!r} has no tokens. Actions must not be empty.")
         return ids

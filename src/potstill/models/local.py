@@ -172,6 +172,7 @@ class LocalModel:
             logprobs=True,
             constrained=True,
             scores_candidates=True,
+            goes_on=True,
             reports_cache=True,
             context_tokens=self._context,
         )
@@ -230,7 +231,7 @@ class LocalModel:
         if request.tools and self._knows_tools:
             path, body = "/v1/chat/completions", llama_answers.chat_body(request, n, seed)
         else:
-            path, body = "/completion", self._body(request, await self.render(request), n, seed)
+            path, body = "/completion", self._body(request, await self._before(request), n, seed)
         started, began, meter = time.time(), time.perf_counter(), self._meter.start()
         cpu_s = 0.0
         try:
@@ -260,13 +261,20 @@ class LocalModel:
         if request.tools:
             body["grammar"] = grammar.tool_calls(request.tools)
         elif request.admissible:
-            body["grammar"] = grammar.one_of(request.admissible, prefix=self._gap)
+            body["grammar"] = grammar.one_of(request.admissible, prefix=self._gap(request))
         return body
 
-    @property
-    def _gap(self) -> str:
-        """What stands between the prompt and an answer."""
-        return " " if self.template == "plain" else ""
+    def _gap(self, request: Request) -> str:
+        """What stands between the prompt, or what was begun, and the answer."""
+        return " " if self.template == "plain" or request.begun else ""
+
+    async def _before(self, request: Request) -> str:
+        """The text behind which the model goes on."""
+        prompt = await self.render(request)
+        if not request.begun:
+            return prompt
+        gap = " " if self.template == "plain" else ""
+        return prompt + gap + templates.neutralise(request.begun, self._control)
 
     def _stops(self, request: Request) -> Sequence[str]:
         if request.admissible:
@@ -278,7 +286,7 @@ class LocalModel:
     def _reply(self, request: Request, answer: llama_answers.Answer) -> Reply:
         if request.tools and (reply := llama_answers.tool_reply(answer, request.top_logprobs)) is not None:
             return reply
-        text = answer.text.removeprefix(self._gap)
+        text = answer.text.removeprefix(self._gap(request))
         if not request.admissible:
             text = text.strip()
         return llama_answers.text_reply(answer, text, request.top_logprobs)
@@ -288,7 +296,8 @@ class LocalModel:
         candidates = call.replies[0].candidates
         replies = drawn_replies(candidates, request.temperature, n, self._seed(request))
         assert call.usage is not None
-        written = sum(len(self._tokens[reply.text]) for reply in replies)
+        gap = self._gap(request)
+        written = sum(len(self._tokens[gap + reply.text]) for reply in replies)
         usage = msgspec.structs.replace(call.usage, output_tokens=written)
         return Completion(replies=replies, calls=(msgspec.structs.replace(call, replies=replies, usage=usage),))
 
@@ -300,8 +309,9 @@ class LocalModel:
         started, began, meter = time.time(), time.perf_counter(), self._meter.start()
         cpu_s = 0.0
         try:
-            prompt = await self._prompt_ids(await self.render(request))
-            actions = {action: await self._action_ids(action) for action in dict.fromkeys(request.admissible)}
+            prompt = await self._prompt_ids(await self._before(request))
+            gap = self._gap(request)
+            actions = {action: await self._action_ids(action, gap) for action in dict.fromkeys(request.admissible)}
             search = best_action if mode == "argmax" else every_action
             scores = await search(self._server, prompt, actions, self._timeout_s)
         finally:
@@ -321,16 +331,17 @@ class LocalModel:
         answer = await self._server.post("/tokenize", {"content": prompt, "add_special": True, "parse_special": True})
         return tuple(answer["tokens"])
 
-    async def _action_ids(self, action: str) -> tuple[int, ...]:
+    async def _action_ids(self, action: str, gap: str) -> tuple[int, ...]:
         grammar.literal(action)
-        if action not in self._tokens:
+        text = gap + action
+        if text not in self._tokens:
             if len(self._tokens) > 50_000:
                 self._tokens.clear()
-            body = {"content": self._gap + action, "add_special": False, "parse_special": False}
-            self._tokens[action] = tuple((await self._server.post("/tokenize", body))["tokens"])
-        if not self._tokens[action]:
+            body = {"content": text, "add_special": False, "parse_special": False}
+            self._tokens[text] = tuple((await self._server.post("/tokenize", body))["tokens"])
+        if not self._tokens[text]:
             raise ConfigError(f"The admissible action {action!r} has no tokens. Actions must not be empty.")
-        return self._tokens[action]
+        return self._tokens[text]
 
     def _seed(self, request: Request) -> int:
         return request.seed if request.seed is not None else self._random.getrandbits(31)

@@ -123,6 +123,7 @@ class TorchModel:
             logprobs=True,
             constrained=True,
             scores_candidates=True,
+            goes_on=True,
             reports_cache=True,
             context_tokens=self._engine.context_tokens,
         )
@@ -187,8 +188,10 @@ class TorchModel:
         self._engine.clear()
 
     def _score(self, request: Request, n: int, check: Check) -> tuple[tuple[Reply, ...], Usage]:
-        actions = {action: self._texts.action_ids(action) for action in dict.fromkeys(request.admissible)}
-        prompt = self._texts.prompt_ids(request.messages)
+        actions = {
+            action: self._texts.action_ids(action, request.begun) for action in dict.fromkeys(request.admissible)
+        }
+        prompt = self._prompt_ids(request)
         steps, cached = self._engine.score(prompt, actions, check)
         candidates = ranked(actions, steps)
         replies = drawn_replies(candidates, request.temperature, n, self._seed(request))
@@ -203,12 +206,16 @@ class TorchModel:
             texts[row] = self._tokenizer.decode([token for token in tokens if token not in self._ends])
             return tokens[-1] in self._ends or any(stop in texts[row] for stop in stops)
 
-        prompt = self._texts.prompt_ids(request.messages)
+        prompt = self._prompt_ids(request)
         samples, cached = self._engine.decode(
             prompt, n, request.max_tokens, request.temperature, self._seed(request), ended, check
         )
         replies = tuple(self._reply(request, text, stops, pairs) for text, pairs in zip(texts, samples, strict=True))
         return replies, _usage(len(prompt), cached, sum(map(len, samples)))
+
+    def _prompt_ids(self, request: Request) -> list[int]:
+        """What stands before the answer, or before the rest of one that was begun."""
+        return [*self._texts.prompt_ids(request.messages), *self._texts.begun_ids(request.begun)]
 
     def _reply(self, request: Request, text: str, stops: tuple[str, ...], pairs: list[tuple[int, float]]) -> Reply:
         """Cut at the first stop text. Tokens that hold nothing but the end are left out of the log-probability."""

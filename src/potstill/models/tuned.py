@@ -17,6 +17,7 @@ from potstill.errors import BadModelFile, ConfigError, MissingExtra
 from potstill.models import gguf, local
 from potstill.models.convert import load_transformers
 from potstill.models.lm_texts import LmTexts
+from potstill.models.reasoned import WITH_ACTION, ReasonsFirst
 from potstill.models.torch_engine import TorchEngine, load_model, set_threads
 from potstill.models.torch_lm import LmEngine, TorchModel, find_checkpoint
 from potstill.models.tuned_file import ALLOW, SCHEME, Engine, Tuned, check_files, read_tuned, weights_sha256
@@ -127,6 +128,7 @@ class TunedModel:
 
     def __init__(self, model: _Inner, tuned: Tuned, *, allow: bool = False) -> None:
         self._model, self._allow = model, allow
+        self._acting = ReasonsFirst(model) if tuned.voice.reasoning == WITH_ACTION else model
         self.tuned = tuned
 
     @property
@@ -135,15 +137,23 @@ class TunedModel:
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._model.capabilities
+        return self._acting.capabilities
 
     async def sample(self, request: Request, n: int = 1) -> Completion:
-        """As ``TorchModel.sample``. Raises ``ConfigError`` for a prompt with what it was not tuned with."""
+        """As ``TorchModel.sample``; where it was tuned to reason, actions are weighed behind what it wrote.
+
+        Raises ``ConfigError`` for a prompt with what it was not tuned with.
+        """
         self._watch(request)
-        return await self._model.sample(request, n)
+        return await self._acting.sample(request, n)
 
     async def score(self, request: Request) -> Completion:
-        """As ``TorchModel.score``; raises as ``sample``."""
+        """As ``TorchModel.score``, behind its own reasoning where it was tuned to reason; raises as ``sample``."""
+        self._watch(request)
+        return await self._acting.score(request)
+
+    async def weigh(self, request: Request) -> Completion:
+        """As ``score``, and it never writes: what two runtimes of the same weights are compared by."""
         self._watch(request)
         return await self._model.score(request)
 

@@ -69,6 +69,9 @@ class Tuned(Struct, frozen=True, kw_only=True):
     voice: Voice
     demonstrations: int = 0
     """How many stood in each of its prompts; 0: it was tuned without any."""
+    reasoned_by: dict[str, int] = msgspec.field(default_factory=dict)
+    """Decisions that it learnt to reason about, by whose reasoning it was: ``teacher``, or made since by a template
+    (``templated``) or a model (``sampled``, ``hinted``). Empty: it learnt none."""
     context_tokens: int | None = None
     """Tokens that it takes, prompt and answer; None where its weights say so."""
     files: dict[str, str]

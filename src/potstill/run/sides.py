@@ -112,6 +112,8 @@ class Side:
             replies: Sequence[Reply] = await self._recorded(self.model.score(request))
         else:
             replies = await self._sample(request, n)
+        if request.admissible:
+            return list(replies)  # an action each, and its reasoning beside it where the model writes some first
         return [prompt.split_reply(reply, self.agent.reasoning) for reply in replies]
 
     def _request(
@@ -124,8 +126,9 @@ class Side:
         stop: tuple[str, ...] = (),
     ) -> Request:
         acting = purpose is Purpose.ACT
-        constrained = acting and self.agent.reasoning is not Reasoning.WITH_ACTION
-        long = not constrained and not view.observation.tools
+        reasons = self.agent.reasoning is Reasoning.WITH_ACTION
+        constrained = acting and (not reasons or self.model.capabilities.reasons_first)
+        long = (reasons or not constrained) and not view.observation.tools
         self._asked += 1
         return Request(
             messages=messages,

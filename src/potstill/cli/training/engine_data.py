@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from potstill.cli.output import note
 from potstill.cli.training.data import HELD_OUT, LEARN
 from potstill.cli.training.engine_plan import EnginePlan
@@ -114,4 +112,4 @@ def _refuse_other_vocabulary(plan: EnginePlan, tokens: student.Tokens, teacher: 
 
 def asked_chats(read: Read) -> list[Chat]:
     """The held-out chats by whose answers the engine's network and the student's folder are compared."""
-    return [msgspec.structs.replace(question.chat, reasoning="") for question in student.questions_of(read.held_out)]
+    return [question.chat for question in student.questions_of(read.held_out)]

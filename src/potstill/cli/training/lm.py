@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+import msgspec
 
 from potstill.cli.output import note, progress
 from potstill.cli.run_plan import pairs
 from potstill.cli.training.data import HELD_OUT, LEARN, decisions_of, lineage_of
 from potstill.cli.training.making import CHECKPOINT, Watch
 from potstill.cli.training.plan import TRAINING, environments_of, filters_of, key_of, named_as, place_of, to_resume
+from potstill.cli.training.reasoned import Given, given, learnt, reasoned_by
 from potstill.distill.weights.data import Labelled, digest_of
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import in_full
 from potstill.distill.weights.lm.chats import Chat, Shown, chats
 from potstill.distill.weights.lm.recipe import LmRecipe
 from potstill.distill.weights.losses.spans import SpanKind
+from potstill.distill.weights.rationales.learning import Reasoned, datasets_of
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.envs.registry import describe
 from potstill.errors import ConfigError, MissingExtra, one_of
@@ -50,6 +53,7 @@ class LmPlan(NamedTuple):
     resume: bool
     key: Path | None
     merged: bool
+    rationales: Given
 
     @property
     def folder(self) -> Path:
@@ -77,6 +81,8 @@ class Made(NamedTuple):
     data: str
     manifest_sha256: str
     parity: dict[str, Any]
+    reasoning: dict[str, int] | None = None
+    """Decisions that were learnt, by whose reasoning it was; None: the student learnt none."""
 
 
 class Read(NamedTuple):
@@ -88,6 +94,8 @@ class Read(NamedTuple):
     instructions: str
     shown: Shown | None
     """Of demonstrations, where the student is tuned with some."""
+    reasoned: Reasoned | None = None
+    """Whose reasoning is learnt; None: none is."""
 
 
 def planned(options: dict[str, Any]) -> LmPlan:
@@ -121,6 +129,7 @@ def plan_of(options: dict[str, Any], **recipe: Any) -> LmPlan:
     _refuse_used(out)
     filters = filters_of(options)
     (environment,) = environments_of(options["db"], filters, options["environment"])
+    filters["environment"] = environment
     return LmPlan(
         out=out,
         recipe=LmRecipe(
@@ -136,7 +145,8 @@ def plan_of(options: dict[str, Any], **recipe: Any) -> LmPlan:
             **recipe,
         ),
         db=options["db"],
-        filters={**filters, "environment": environment},
+        filters=filters,
+        rationales=given(options.get("rationales", ()), options["reasoning"], filters),
         environment=environment,
         held_out=options["held_out"],
         resume=options["resume"],
@@ -170,9 +180,12 @@ def read_chats(plan: LmPlan, folder: Path) -> Read:
     instructions = describe(plan.environment).instructions
     learn, held_out = decisions[LEARN], decisions[HELD_OUT]
     shown = demonstrations_for(plan, learn)
+    learn, reasoned = learnt(plan.rationales, learn)
+    told = (plan.recipe.agent, instructions, shown, plan.rationales.thoughts)
     with read_store(plan.db) as store:
-        found = chats(store.select(**plan.filters), [*learn, *held_out], plan.recipe.agent, instructions, shown)
-    return Read(manifest, found[: len(learn)], found[len(learn) :], instructions, shown)
+        to_learn = chats(store.select(**plan.filters), learn, *told)
+        asked = chats(store.select(**plan.filters), held_out, *told, held_out=True)
+    return Read(manifest, to_learn, asked, instructions, shown, reasoned)
 
 
 def demonstrations_for(plan: LmPlan, learn: list[Labelled]) -> Shown | None:
@@ -253,13 +266,16 @@ def make(plan: LmPlan) -> Made:
         "agreement_before": before,
         "steps": trained.steps,
         "best_step": trained.best_step,
+        **({} if read.reasoned is None else {"rationales": msgspec.to_builtins(read.reasoned)}),
     }
     configuration = {"student": "lm", "base_sha256": prepared.base_sha256, **in_full(plan.recipe)}
+    whose = reasoned_by(plan.recipe.reasons, read.reasoned, len(read.learn))
     written = folder.write(
         plan.out,
         prepared,
         plan.recipe,
-        lineage_of(plan.environment, read.data, configuration, metrics),
+        lineage_of(plan.environment, read.data, configuration, metrics, datasets_of(read.reasoned)),
+        reasoned_by=whose,
         environment=plan.environment,
         instructions=read.instructions,
         approve=approve,
@@ -283,6 +299,7 @@ def make(plan: LmPlan) -> Made:
         data=digest_of(read.data),
         manifest_sha256=written.manifest_sha256,
         parity=tables[0],
+        reasoning=whose or None,
     )
 
 

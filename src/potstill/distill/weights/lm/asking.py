@@ -76,7 +76,7 @@ class Sitting:
         async def ask(questions: Sequence[Question]) -> list[Any]:
             answers = []
             for question in questions:
-                found = await self.student.score(asked(self.tuned, question))
+                found = await self.student.weigh(asked(self.tuned, question))
                 self._calls += found.calls
                 scores = dict(found.replies[0].candidates)
                 answers.append(np.array([scores[action] for action in question.admissible]))

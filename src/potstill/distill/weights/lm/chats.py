@@ -6,15 +6,18 @@ later. Knows trajectories and agents. Does not know tokens (``tokens``) or which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.errors import ConfigError
+from potstill.models.reasoned import one_line
 from potstill.run.arms import Agent, Reasoning
 from potstill.run.prompt import Turn, View, act_messages
 from potstill.trajectories.situations import began_again
 from potstill.types import Answerer, Message, Step, Struct, Trajectory
 
+Thoughts = Mapping[tuple[str, int], str]
+"""Reasoning by episode and step, for steps whose teacher gave none (``rationales``)."""
 Shown = Callable[[Trajectory], str]
 """The demonstrations that an episode's prompts hold, as a context gives them for its task."""
 
@@ -24,7 +27,7 @@ class Chat(Struct, frozen=True, kw_only=True):
 
     messages: tuple[Message, ...]
     reasoning: str = ""
-    """What the answer says before the action; empty: the answer is the action."""
+    """What the answer says before the action; empty: the answer is the action, or nobody knows (held out)."""
     admissible: tuple[str, ...]
     action: str
     weight: float = 1.0
@@ -36,11 +39,15 @@ def chats(
     agent: Agent,
     instructions: str,
     shown: Shown | None = None,
+    thoughts: Thoughts | None = None,
+    *,
+    held_out: bool = False,
 ) -> list[Chat]:
     """The decisions in their order, each with its prompt.
 
-    ``agent``: how the student is spoken to; ``instructions``: the environment's. Raises ``ConfigError`` where an
-    episode of a decision is not among the trajectories, or reasoning is to be learnt and there is none.
+    ``agent``: how the student is spoken to; ``instructions``: the environment's; ``held_out``: they are asked and not
+    learnt, so their reasoning need not be known. Raises ``ConfigError`` where an episode of a decision is not among
+    the trajectories, or reasoning is to be learnt and there is none.
     """
     wanted = {(one.trajectory_id, one.step_index): one for one in decisions}
     found: dict[tuple[str, int], Chat] = {}
@@ -48,10 +55,11 @@ def chats(
     for trajectory in trajectories:
         if trajectory.id in episodes:
             context = shown(trajectory) if shown is not None else ""
-            for step, view in views(trajectory, agent, instructions, context):
-                decision = wanted.get((trajectory.id, step.index))
-                if decision is not None:
-                    found[trajectory.id, step.index] = _chat(decision, step, view)
+            for step, view in views(trajectory, agent, instructions, context, thoughts):
+                key = (trajectory.id, step.index)
+                if key in wanted:
+                    thought = thought_of(trajectory.id, step, thoughts)
+                    found[key] = _chat(wanted[key], thought, view, must_reason=not held_out)
     lost = [key for key in wanted if key not in found]
     if lost:
         raise ConfigError(
@@ -61,8 +69,15 @@ def chats(
     return [found[one.trajectory_id, one.step_index] for one in decisions]
 
 
-def views(trajectory: Trajectory, agent: Agent, instructions: str, context: str = "") -> Iterator[tuple[Step, View]]:
-    """Every step with what its prompt is made of, as the episode loop saw it."""
+def thought_of(trajectory_id: str, step: Step, thoughts: Thoughts | None) -> str:
+    """What the step's teacher said before it acted, or what was made for it since."""
+    return step.reasoning or (thoughts or {}).get((trajectory_id, step.index), "")
+
+
+def views(
+    trajectory: Trajectory, agent: Agent, instructions: str, context: str = "", thoughts: Thoughts | None = None
+) -> Iterator[tuple[Step, View]]:
+    """Every step with what its prompt is made of, as the episode loop saw it. ``thoughts`` may grow on the way."""
     goal, turns = trajectory.goal or trajectory.task.goal, list[Turn]()
     for step in trajectory.steps:
         yield (
@@ -79,20 +94,21 @@ def views(trajectory: Trajectory, agent: Agent, instructions: str, context: str 
         if began_again(step):
             turns = []
         elif step.answerer is not Answerer.NOBODY:
-            turns.append(Turn(observation=step.observation, action=step.action, reasoning=step.reasoning))
+            thought = thought_of(trajectory.id, step, thoughts)
+            turns.append(Turn(observation=step.observation, action=step.action, reasoning=thought))
 
 
-def _chat(decision: Labelled, step: Step, view: View) -> Chat:
-    thinks = view.agent.reasoning is Reasoning.WITH_ACTION
-    thought = " ".join(step.reasoning.split())
-    if thinks and not thought:
+def _chat(decision: Labelled, thought: str, view: View, *, must_reason: bool) -> Chat:
+    reasons = view.agent.reasoning is Reasoning.WITH_ACTION
+    if reasons and must_reason and not thought.strip():
         raise ConfigError(
-            f"The step {step.index} of the episode {decision.trajectory_id} has no reasoning to learn. Record a "
-            "teacher that reasons (--reasoning with-action), or leave --reasoning away."
+            f"The step {decision.step_index} of the episode {decision.trajectory_id} has no reasoning to learn. Record "
+            "a teacher that reasons (--reasoning with-action), make rationales (potstill distill rationales), or leave "
+            "--reasoning away."
         )
     return Chat(
         messages=act_messages(view),
-        reasoning=thought if thinks else "",
+        reasoning=one_line(thought) if reasons else "",
         admissible=decision.admissible,
         action=decision.action,
         weight=decision.weight,

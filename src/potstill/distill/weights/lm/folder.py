@@ -55,9 +55,11 @@ def write(
     instructions: str,
     approve: Approval,
     merged: bool = False,
+    reasoned_by: Mapping[str, int] | None = None,
     key: Path | None = None,
 ) -> Written:
-    """Write a student in the place of whatever student has this name. ``merged``: whole weights, which need no base.
+    """Write a student in the place of whatever student has this name. ``merged``: whole weights, which need no base;
+    ``reasoned_by``: see ``Tuned``.
 
     Raises ``ConfigError`` for another thing of this name, ``StoreError`` where the disk fails, and what ``approve``
     raises; then the old folder is intact.
@@ -77,6 +79,7 @@ def write(
                 instructions=instructions,
                 voice=recipe.voice,
                 demonstrations=recipe.demonstrations,
+                reasoned_by=dict(reasoned_by or {}),
                 files={found.name: file_sha256(found) for found in sorted(partial.iterdir())},
             )
             (partial / STUDENT).write_bytes(msgspec.json.format(msgspec.json.encode(tuned), indent=1) + b"\n")

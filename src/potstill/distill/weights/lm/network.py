@@ -51,8 +51,9 @@ class LmNetwork(Module):
         width = max(map(len, inputs.candidates))
         scores_BA = torch.full((len(inputs.prompts), width), -math.inf)
         for at, (prompt, candidates) in enumerate(zip(inputs.prompts, inputs.candidates, strict=True)):
+            before = prompt if inputs.thinking is None else inputs.thinking.after(self.engine, prompt)
             named = {str(place): tokens for place, tokens in enumerate(candidates)}
-            steps, _ = self.engine.score(prompt, named, _go_on)
+            steps, _ = self.engine.score(before, named, _go_on)
             for place, score in ranked(named, steps):
                 scores_BA[at, int(place)] = score
         self.engine.clear()

@@ -62,6 +62,11 @@ class LmRecipe(Struct, frozen=True, kw_only=True):
             raise ConfigError("A language model learns the teacher's tokens: of losses it takes kind=hard alone.")
 
     @property
+    def reasons(self) -> bool:
+        """Whether the student writes its reasoning before it acts."""
+        return self.voice.reasoning != Reasoning.NONE
+
+    @property
     def agent(self) -> Agent:
         """As the episode loop speaks to the student."""
         return agent_of(self.voice)

@@ -19,7 +19,7 @@ from potstill.distill.weights.gate_shapes import Question, as_recorded
 from potstill.distill.weights.lm.chats import Chat
 from potstill.distill.weights.lm.network import LmNetwork, new_network
 from potstill.distill.weights.lm.recipe import LmRecipe
-from potstill.distill.weights.lm.tokens import LmChoices, LmExamples, check_lengths
+from potstill.distill.weights.lm.tokens import LmChoices, LmExamples, check_lengths, longest_reasoning
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.loop import Evaluator, Keeping, Trained, train
@@ -28,8 +28,8 @@ from potstill.errors import BadModelFile, ConfigError
 from potstill.models.convert import load_transformers, offline
 from potstill.models.lm_texts import LmTexts
 from potstill.models.torch_engine import load_model
+from potstill.models.tuned import TunedModel
 from potstill.models.tuned_file import weights_sha256
-from potstill.protocols import CandidateScorer
 from potstill.types import Request, Situation
 
 torch = load_torch()
@@ -77,7 +77,7 @@ def as_tokens(base: Path, learn: Sequence[Chat], held_out: Sequence[Chat], recip
     vocabulary = int(config.vocab_size)
     _check_vocabulary(base, texts, vocabulary)
     data = LmExamples(learn, texts, recipe.spans, vocabulary)
-    held = LmChoices(held_out, texts)
+    held = LmChoices(held_out, texts, longest_reasoning(learn, texts))
     problem = data.problem()
     if problem is not None:
         raise ConfigError(f"Nothing can be learnt: {problem}. Record other episodes, or more of them.")
@@ -147,7 +147,7 @@ def questions_of(chats: Sequence[Chat], most: int = ASKED) -> list[Asked]:
     ]
 
 
-def parity(prepared: Prepared, written: CandidateScorer, questions: Sequence[Asked]) -> gate.Parity:
+def parity(prepared: Prepared, written: TunedModel, questions: Sequence[Asked]) -> gate.Parity:
     """Both sides' likelihoods of every candidate: the network in training, and the student as it acts."""
     found = gate.compare(
         trained_side(prepared), _acting_side(written), questions, floor=FLOOR, batches=(1,), shapes=as_recorded
@@ -161,7 +161,7 @@ def trained_side(prepared: Prepared) -> gate.Side:
     """The network in training, as a side of the gate."""
 
     def answer(questions: Sequence[Asked]) -> list[Any]:
-        chats = [msgspec.structs.replace(question.chat, reasoning="") for question in questions]
+        chats = [question.chat for question in questions]
         batch = LmChoices(chats, prepared.texts).batch(np.arange(len(chats)))
         prepared.network.eval()
         scores_BA = prepared.network(batch.inputs).numpy()
@@ -170,12 +170,12 @@ def trained_side(prepared: Prepared) -> gate.Side:
     return answer
 
 
-def _acting_side(written: CandidateScorer) -> gate.Side:
+def _acting_side(written: TunedModel) -> gate.Side:
     async def ask(questions: Sequence[Asked]) -> list[Any]:
         answers = []
         for question in questions:
             request = Request(messages=question.chat.messages, admissible=question.admissible)
-            scores = dict((await written.score(request)).replies[0].candidates)
+            scores = dict((await written.weigh(request)).replies[0].candidates)
             answers.append(np.array([scores[action] for action in question.admissible]))
         return answers
 

@@ -20,11 +20,10 @@ from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.errors import ConfigError
 from potstill.models.likelihood import Tokens
 from potstill.models.lm_texts import LmTexts
+from potstill.models.reasoned import LEAD, begun_with
+from potstill.models.torch_engine import TorchEngine
 
 torch = load_torch()
-
-LEAD = "action:"
-"""What stands before the action in an answer with reasoning (``run.prompt.split_reply`` reads it)."""
 
 
 class Row(NamedTuple):
@@ -47,11 +46,32 @@ class Spans(NamedTuple):
     """Row, and position among the last ``keep``, whose logits say the next, learnt token."""
 
 
+class Thinking(NamedTuple):
+    """How a student that reasons writes before it is asked to choose."""
+
+    texts: LmTexts
+    most: int
+    """Tokens that it may write."""
+
+    def after(self, engine: TorchEngine, prompt: list[int]) -> list[int]:
+        """The prompt with the likeliest line of reasoning, as far as the action: as ``models.reasoned`` acts."""
+
+        def ended(row: int, tokens: list[int]) -> bool:
+            return tokens[-1] in engine.ends or "\n" in self.texts.tokenizer.decode(tokens)
+
+        asked = [*prompt, *self.texts.begun_ids(LEAD)]
+        (written,), _ = engine.decode(asked, 1, self.most, 0.0, 0, ended, lambda: None)
+        text: str = self.texts.tokenizer.decode([token for token, _ in written if token not in engine.ends])
+        return [*prompt, *self.texts.begun_ids(begun_with(text.partition("\n")[0]))]
+
+
 class Choices(NamedTuple):
     """Held-out questions: each prompt, and its candidates' tokens."""
 
     prompts: list[list[int]]
     candidates: list[list[Tokens]]
+    thinking: Thinking | None = None
+    """None: the candidates follow the prompt at once."""
 
 
 def row_of(chat: Chat, texts: LmTexts, weights: dict[SpanKind, float]) -> Row:
@@ -73,7 +93,7 @@ def _answer(chat: Chat, texts: LmTexts) -> tuple[Tokens, Tokens]:
 
 
 def thought_ids(chat: Chat, texts: LmTexts) -> Tokens:
-    return texts.answer_ids(f"{texts.gap}reasoning: {chat.reasoning}\n") + texts.answer_ids(LEAD)
+    return texts.begun_ids(begun_with(chat.reasoning))
 
 
 class LmExamples:
@@ -117,15 +137,20 @@ class LmExamples:
 
 
 class LmChoices:
-    """Held-out chats, asked by the likelihood of every admissible action. Satisfies ``Examples``."""
+    """Held-out chats, asked by the likelihood of every admissible action. Satisfies ``Examples``.
 
-    def __init__(self, chats: Sequence[Chat], texts: LmTexts) -> None:
+    A student that reasons is asked behind what it writes itself: the teacher's reasoning, or one made in hindsight,
+    would tell the answer.
+    """
+
+    def __init__(self, chats: Sequence[Chat], texts: LmTexts, writes: int = 0) -> None:
+        """``writes``: how many tokens of reasoning the student may write first; 0: it acts at once."""
         self.chats = list(chats)
-        self._prompts = [
-            [*texts.prompt_ids(c.messages), *(thought_ids(c, texts) if c.reasoning else ())] for c in chats
-        ]
-        self._candidates = [_candidates(chat, texts) for chat in chats]
-        self.digest = digest_of([self._prompts, self._candidates])
+        self._thinking = Thinking(texts, writes) if writes else None
+        self._prompts = [texts.prompt_ids(chat.messages) for chat in chats]
+        lead = begun_with("") if writes else ""
+        self._candidates = [[texts.action_ids(action, lead) for action in chat.admissible] for chat in chats]
+        self.digest = digest_of([self._prompts, self._candidates, writes])
 
     def __len__(self) -> int:
         return len(self.chats)
@@ -135,7 +160,7 @@ class LmChoices:
         width = max(len(chat.admissible) for chat in some)
         mask_BA = np.array([[at < len(chat.admissible) for at in range(width)] for chat in some])
         return Batch(
-            inputs=Choices([self._prompts[at] for at in rows], [self._candidates[at] for at in rows]),
+            inputs=Choices([self._prompts[at] for at in rows], [self._candidates[at] for at in rows], self._thinking),
             mask_BA=torch.from_numpy(mask_BA),
             target_B=torch.tensor([chat.admissible.index(chat.action) for chat in some], dtype=torch.int64),
             probabilities_BA=None,
@@ -144,22 +169,23 @@ class LmChoices:
 
     def questions(self) -> Choices:
         """All of them at once."""
-        return Choices(self._prompts, self._candidates)
+        return Choices(self._prompts, self._candidates, self._thinking)
 
     def problem(self) -> str | None:
         return None if self.chats else "no decision is held out"
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest prompt with its longest candidate."""
+        """Tokens of the longest prompt with its longest candidate, and what may be written between them."""
         pairs = zip(self._prompts, self._candidates, strict=True)
-        return max((len(prompt) + max(map(len, actions)) for prompt, actions in pairs), default=0)
+        thinking = self._thinking
+        between = thinking.most + len(thinking.texts.begun_ids(begun_with(""))) if thinking is not None else 0
+        return between + max((len(prompt) + max(map(len, actions)) for prompt, actions in pairs), default=0)
 
 
-def _candidates(chat: Chat, texts: LmTexts) -> list[Tokens]:
-    if chat.reasoning:
-        return [texts.answer_ids(f" {action}") for action in chat.admissible]
-    return [texts.action_ids(action) for action in chat.admissible]
+def longest_reasoning(chats: Sequence[Chat], texts: LmTexts) -> int:
+    """In tokens, with what leads in and out of it; 0: nobody reasons."""
+    return max((len(thought_ids(chat, texts)) for chat in chats if chat.reasoning), default=0)
 
 
 def check_lengths(examples: LmExamples, held_out: LmChoices, context_tokens: int) -> None:
