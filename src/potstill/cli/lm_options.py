@@ -51,6 +51,11 @@ lm_options: tuple[Decorator, ...] = (
     click.option(
         "--span", "span_options", multiple=True, help="lm: KIND=WEIGHT of tokens: text, reasoning. [default: 1 and 0.3]"
     ),
+    click.option(
+        "--whole-episodes",
+        is_flag=True,
+        help="lm: Learn all decisions of an episode in one pass (all past turns in prompts); --batch counts episodes.",
+    ),
 )
 _PARAMETERS = (
     "base",
@@ -60,6 +65,7 @@ _PARAMETERS = (
     "reasoning",
     "demonstrations",
     "span_options",
+    "whole_episodes",
     "merged",
 )
 _DEFAULTS = {"epochs": 2, "batch": 8, "learning_rate": 5e-4, "patience": 3}
