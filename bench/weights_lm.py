@@ -34,13 +34,12 @@ from potstill.types import Answerer, Trajectory
 
 WORK = _results.ROOT / "bench" / ".work"
 TASKS_SEED = 5
-PLAIN, SHOWN = "no demonstrations", "3 demonstrations"
 EXPORTS: dict[str, tuple[str, tuple[str, ...]]] = {
     **{kind: (".gguf", ("--quantize", kind, "--gguf")) for kind in ("f16", "q8_0", "q4_0")},
     "int8": ("", ("--ctranslate2",)),
 }
 """How a kind's file ends, and the options of ``export`` that stand before its name."""
-CELLS = {"plain": (PLAIN, "zero-shot"), "shown": (SHOWN, "retrieved:k=3+mode=per-task")}
+CELLS = ("plain", "shown")
 
 
 class World(NamedTuple):
@@ -60,7 +59,7 @@ class World(NamedTuple):
 
 WORLDS = {
     "house-rules": World("test", 12, 0),
-    "alfworld": World("valid_seen", 50, None, ("--whole-episodes", "--held-out", 0.004)),
+    "alfworld": World("valid_seen", 50, None, ("--whole-episodes", "--held-out", 0.03)),
 }
 
 
@@ -118,7 +117,7 @@ def students(options: Namespace) -> Iterator[Student]:
     for seed in range(options.seeds):
         for k in sorted({0, options.demos}):
             made = tune(options, seed, k)
-            recipe = f"tuned with {k} demonstrations" if k else "tuned"
+            recipe = f"tuned with {shown(options, 'shown')[0]}" if k else "tuned"
             yield Student(recipe, seed, f"tuned:{made['folder']}", made)
             for kind in () if k or seed >= options.export_seeds else options.exports:
                 small = exported(Path(made["folder"]), kind)
@@ -135,7 +134,7 @@ def parsed() -> Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="students of each recipe")
     parser.add_argument("--steps", type=int, default=32, help="gradient steps of every student")
     parser.add_argument("--batch", type=int, default=4, help="decisions of a step; of alfworld episodes")
-    parser.add_argument("--demos", type=int, default=0, help="also tune students with so many in each prompt")
+    parser.add_argument("--demos", type=int, default=0, help="tune students also with so many in each prompt")
     parser.add_argument("--episodes", type=int, default=80, help="the expert's, to learn from")
     parser.add_argument("--tasks", type=int, default=30, help="test tasks whose states are asked")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=["plain"], help="what states are asked with")
@@ -201,7 +200,7 @@ def states(options: Namespace, student: Student) -> list[Seen]:
 
     async def ask() -> list[Seen]:
         found = []
-        for name, text in (CELLS[cell] for cell in options.cells):
+        for name, text in (shown(options, cell) for cell in options.cells):
             cell = bench.cell(text)
             answers = await bench.answers(cell)
             row = figures(cell, bench.states, answers)
@@ -212,6 +211,14 @@ def states(options: Namespace, student: Student) -> list[Seen]:
         return found
 
     return asyncio.run(ask())
+
+
+def shown(options: Namespace, cell: str) -> tuple[str, str]:
+    """How a cell of ``--cells`` is called, and which one it is of those that ``_states`` knows."""
+    if cell == "plain":
+        return "no demonstrations", "zero-shot"
+    k = options.demos or 3
+    return f"{k} demonstration{'s' if k > 1 else ''}", f"retrieved:k={k}+mode=per-task"
 
 
 def episodes(options: Namespace, student: Student) -> Iterator[Seen]:
