@@ -59,7 +59,7 @@ class World(NamedTuple):
 
 WORLDS = {
     "house-rules": World("test", 12, 0),
-    "alfworld": World("valid_seen", 50, None, ("--whole-episodes", "--held-out", 0.03)),
+    "alfworld": World("valid_seen", 50, None, ("--held-out", 0.03)),
 }
 
 
@@ -99,7 +99,7 @@ def main() -> None:
     options = parsed()
     WORK.mkdir(parents=True, exist_ok=True)
     record(options, "train", options.episodes, "demos")
-    record(options, WORLDS[options.env].test, options.tasks, "expert-test")
+    record(options, place(options).test, options.tasks, "expert-test")
     rows: list[dict[str, Any]] = []
     of: dict[tuple[str, str], list[Seen]] = {}
     files: list[dict[str, Any]] = []
@@ -133,7 +133,8 @@ def parsed() -> Namespace:
     parser.add_argument("--template", default="chat", help="of the base: chat, or plain where it knows no chats")
     parser.add_argument("--seeds", type=int, default=3, help="students of each recipe")
     parser.add_argument("--steps", type=int, default=32, help="gradient steps of every student")
-    parser.add_argument("--batch", type=int, default=4, help="decisions of a step; of alfworld episodes")
+    parser.add_argument("--batch", type=int, default=4, help="decisions of a step; of whole episodes, episodes")
+    parser.add_argument("--whole-episodes", action="store_true", help="all past turns in prompts; alfworld: always")
     parser.add_argument("--demos", type=int, default=0, help="tune students also with so many in each prompt")
     parser.add_argument("--episodes", type=int, default=80, help="the expert's, to learn from")
     parser.add_argument("--tasks", type=int, default=30, help="test tasks whose states are asked")
@@ -148,6 +149,12 @@ def parsed() -> Namespace:
     options = parser.parse_args()
     options.db = options.db or WORK / f"{options.result}.db"
     return options
+
+
+def place(options: Namespace) -> World:
+    """Where students act. Whole episodes are learnt in one pass where prompts show all past turns."""
+    found = WORLDS[options.env]
+    return found._replace(history=None) if options.whole_episodes else found
 
 
 def world(options: Namespace, split: str, n: int) -> tuple[object, ...]:
@@ -167,10 +174,11 @@ def tune(options: Namespace, seed: int, demonstrations: int) -> dict[str, Any]:
     out = options.db.with_name(f"{options.db.stem.removeprefix('weights_')}-{kind}-s{seed}-{options.steps}")
     told = out.with_suffix(".json")
     if not (out.exists() and told.exists()):
-        how = WORLDS[options.env]
+        how = place(options)
         words = ("--base", options.base, "--db", options.db, "--run", "demos", "--out", out, "--seed", seed)
         train = ("--steps", options.steps, "--batch", options.batch, "--learning-rate", 1e-3, "--patience", 0)
-        looks = ("--look-every", options.steps, "--demos", demonstrations, "--env", options.env, *how.turns, *how.learn)
+        turns = how.turns or ("--whole-episodes",)
+        looks = ("--look-every", options.steps, "--demos", demonstrations, "--env", options.env, *turns, *how.learn)
         told.write_text(json.dumps(potstill("distill", "weights", "--student", "lm", *words, *train, *looks)))
     made: dict[str, Any] = json.loads(told.read_text())
     return {**made, "folder": str(out), "recipe_demonstrations": demonstrations}
@@ -190,7 +198,7 @@ def exported(folder: Path, kind: str) -> dict[str, Any]:
 
 def states(options: Namespace, student: Student) -> list[Seen]:
     """Agreement with the expert in its own states of test tasks, two a task."""
-    how = WORLDS[options.env]
+    how = place(options)
     every = how.max_steps if how.history is None else how.history
     words = ["--db", str(options.db), "--model", student.spec, "--template", options.template]
     words += ["--split", how.test, "--history", str(every), "--style", "full"]
@@ -230,7 +238,7 @@ def episodes(options: Namespace, student: Student) -> Iterator[Seen]:
     if student.recipe == "tuned":
         cascade = ("--arm", "cascade", "--signal", "likelihood", "--teacher", "expert")
         arms[f"cascade at {options.threshold}"] = (*cascade, "--threshold", options.threshold)
-    how = WORLDS[options.env]
+    how = place(options)
     history = () if student.spec.startswith("tuned:") else how.turns
     for arm, words in arms.items():
         run = f"{student.name}-{arm}-{options.steps}-n{options.n}".replace(" ", "-").replace(",", "")
@@ -298,7 +306,7 @@ def write(
         "files": list(files),
         "environment": options.env,
         "base": options.base,
-        "max_steps": WORLDS[options.env].max_steps,
+        "max_steps": place(options).max_steps,
         "chooses_among": "the actions that the environment lists",
         "written_at": time.strftime("%Y-%m-%d", time.gmtime()),
     }
