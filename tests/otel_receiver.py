@@ -54,7 +54,7 @@ class Collector:
     def calls(self) -> list[dict[str, Any]]:
         return [span for span in self.spans() if span["attributes"]["gen_ai.operation.name"] == "chat"]
 
-    def wait_for(self, spans: int, within_s: float = 20.0) -> list[dict[str, Any]]:
+    def wait_for(self, spans: int, within_s: float = 60.0) -> list[dict[str, Any]]:
         until = time.monotonic() + within_s
         pause = threading.Event()
         while len(self.spans()) < spans and time.monotonic() < until:

@@ -33,7 +33,7 @@ def open_tab(launched: Browser, world: World) -> Iterator[Callable[..., Tab]]:
 
     def opened(**options: Any) -> Tab:
         contexts.append(launched.new_context(**{"viewport": WINDOW, "reduced_motion": "reduce", **options}))
-        contexts[-1].set_default_timeout(20_000)
+        contexts[-1].set_default_timeout(60_000)
         tabs.append(Tab(contexts[-1].new_page(), world))
         return tabs[-1]
 

@@ -74,7 +74,7 @@ def test_the_key_opens_it_and_lies_in_no_cookie(tab: Tab) -> None:
     assert page.locator("#nav").is_hidden()
     page.get_by_label("Admin key").fill("wrong-horse-battery-1234-staple")
     page.get_by_role("button", name="Log in").click()
-    assert "not this gateway's" in page.get_by_role("alert").inner_text(timeout=20_000)
+    assert "not this gateway's" in page.get_by_role("alert").inner_text(timeout=60_000)
     assert page.get_by_label("Admin key").input_value() == ""
     page.get_by_label("Admin key").fill(ADMIN_KEY)
     page.get_by_role("button", name="Log in").click()

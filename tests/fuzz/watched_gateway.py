@@ -217,7 +217,7 @@ class Watched:
             done.set()
 
         loop.call_soon_threadsafe(run)
-        assert done.wait(10), "the event loop hangs"
+        assert done.wait(60), "the event loop hangs"
         return result[0]
 
 

@@ -56,6 +56,7 @@ def test_too_little_to_tell() -> None:
     assert cost_of_pass_ratio_interval([1.0], [1.0], [1.0], [1.0], [1.0]) is None
     assert cost_of_pass_ratio_interval([1.0] * 3, [0.0] * 3, [1.0] * 3, [1.0] * 3, [1.0] * 3) is None
     assert cost_of_pass_ratio_interval([1.0] * 3, [1.0] * 3, [0.0] * 3, [1.0] * 3, [1.0] * 3) is None
+    assert cost_of_pass_ratio_interval([1.0] * 2, [1.0] * 2, [5e-324, 0.0], [3.0] * 2, [3.0] * 2) is None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,8 @@ def test_students_quantile(freedom: int, quantile: float) -> None:
     assert student_quantile(0.975, freedom) == pytest.approx(quantile, rel=2e-3)
 
 
-outcomes = st.lists(st.tuples(st.floats(0, 10), st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=12)
+dollars = st.just(0.0) | st.floats(1e-12, 10)
+outcomes = st.lists(st.tuples(dollars, st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=12)
 
 
 @given(outcomes, outcomes)

@@ -100,8 +100,8 @@ def test_a_refusal_harms_no_other_batch_of_the_same_commit(store, book):
     """While the writer is busy batches queue up and are committed together."""
     book.apply(batch(add("one")))
     busy, done = threading.Event(), threading.Event()
-    store._writer.submit(lambda connection: (busy.set(), done.wait(10)))
-    busy.wait(10)
+    store._writer.submit(lambda connection: (busy.set(), done.wait(60)))
+    busy.wait(60)
     outcomes: dict[int, object] = {}
 
     def work(n: int) -> None:

@@ -58,7 +58,7 @@ def pair(place: str, upstream: Upstream, tmp_path_factory: pytest.TempPathFactor
     """Started at once, on an empty database."""
     folder = tmp_path_factory.mktemp("gateways")
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda name: Gateway(folder, place, upstream.url, name, idle_s=2.0), ("a", "b"))
+        first, second = pool.map(lambda name: Gateway(folder, place, upstream.url, name, idle_s=8.0), ("a", "b"))
     yield first, second
     for one in (first, second):
         one.stop()

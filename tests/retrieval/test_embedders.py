@@ -220,5 +220,5 @@ class Slow(list):
         self._release = release
 
     def pop(self, index=-1):
-        self._release.wait(5)
+        self._release.wait(60)
         return (200, {}, b"{}")

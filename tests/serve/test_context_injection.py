@@ -180,7 +180,7 @@ async def test_a_slow_retrieval_is_not_waited_for() -> None:
 
     class Slow(DemonstrationLibrary):
         def retrieve(self, *_: Any, **__: Any) -> Any:
-            released.wait(5)
+            released.wait(60)
             return []
 
     released = threading.Event()

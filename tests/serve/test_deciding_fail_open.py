@@ -122,7 +122,7 @@ async def test_a_store_that_hangs_holds_up_one_attempt_and_not_every_request() -
 
         def get_state(self, kind: str, key: str) -> tuple[int, Any] | None:
             self.reads += 1
-            released.wait(10)
+            released.wait(60)
             return super().get_state(kind, key)
 
     store = Hanging()
@@ -188,7 +188,7 @@ class BrokenLibrary:
 async def test_retrieval_that_fails_leaves_the_student_without_demonstrations() -> None:
     library: Any = BrokenLibrary(RuntimeError("no embedder"))
     ask = FakeAsk(call("look"))
-    rig = Rig(ask, route(context=Context(k=2)), library=library)
+    rig = Rig(ask, route(context=Context(k=2, deadline_s=60.0)), library=library)
     decided = await rig.decide()
     assert decided.answer is not None
     assert "no demonstrations: RuntimeError: no embedder" in decided.notes[0]
@@ -214,4 +214,4 @@ async def test_what_follows_an_answer_never_raises() -> None:
     exchange = rig.finish(decided, prompt(), call("look"), dialect="no such dialect", streamed=True)
     assert exchange.stage == "shadow/shadow"
     await rig.decider.aclose()
-    assert rig.decider.shadow.counts["failed"] == 1
+    assert rig.decider.shadowing.queue.counts["failed"] == 1

@@ -21,7 +21,7 @@ from potstill.serve.upstreams.questions import Questions
 from potstill.types import Answerer, Reason
 from potstill.wire.neutral import ToolUse
 
-ONE = route(cascade=Cascade(deadline_s=5.0))
+ONE = route(cascade=Cascade(deadline_s=60.0))
 
 
 @asynccontextmanager

@@ -410,7 +410,7 @@ def test_a_book_that_cannot_be_read_leaves_the_student_without_it(start: Any, db
 async def test_a_slow_book_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
     with Store.open(tmp_path / "s.db") as store:
-        monkeypatch.setattr(store, "playbook_bullets", lambda *_, **__: released.wait(5))
+        monkeypatch.setattr(store, "playbook_bullets", lambda *_, **__: released.wait(60))
         shown = Books(store)
         found = await shown.teach(prompt(), Told(name="support", deadline_s=0.01), parse(prompt()), Where("t", "e"))
         released.set()

@@ -104,11 +104,11 @@ class Slow:
 
     def follow_traces(self, namespace: str, hashes: Sequence[int]) -> tuple[int, str | None] | None:
         self.asked += 1
-        self.go.wait(10)
+        self.go.wait(60)
         return (hashes[0], "e")
 
     def leave_traces(self, traces: Sequence[Trace]) -> None:
-        self.go.wait(10)
+        self.go.wait(60)
         self.kept += traces
 
     def forget_traces(self, before: float) -> int:

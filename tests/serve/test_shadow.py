@@ -38,7 +38,7 @@ async def test_agreement_with_the_teacher_is_recorded_beside_the_exchange() -> N
     assert [(called.answerer, called.shadow) for called in record.calls] == [(Answerer.STUDENT, True)]
     assert record.decision is not None
     assert len(record.decision.votes) == 3
-    assert rig.decider.shadowed == {("auto", "acted", "agreed"): 1}
+    assert rig.decider.shadowing.seen == {("auto", "acted", "agreed"): 1}
     assert (rig.decider.stages.row("auto").acted, rig.decider.stages.row("auto").disagreed) == (1, 0)
 
 
@@ -81,7 +81,7 @@ async def test_what_was_asked_when_the_gateway_stops_is_recorded_and_so_paid_for
     rig = Rig(Endless(call("look")), SHADOW)
     rig.finish(await rig.decide(), prompt(), call("look"))
     await rig.ask.begun.wait()
-    await rig.decider.shadow.aclose(0.0)
+    await rig.decider.shadowing.queue.aclose(0.0)
     (record,) = rig.recorded
     assert [(called.answerer, called.shadow) for called in record.calls] == [(Answerer.STUDENT, True)]
     assert record.metadata == {"shadow_of": "r1"}

@@ -346,7 +346,7 @@ class Simulation:
 
     async def look(self) -> None:
         for rig in self.rigs:
-            while len(rig.recorded) < rig.decider.shadow.counts["offered"]:
+            while len(rig.recorded) < rig.decider.shadowing.queue.counts["offered"]:
                 import asyncio
 
                 await asyncio.sleep(0)

@@ -85,6 +85,8 @@ def cost_of_pass_ratio_interval(
     b = _parts(sides[1], episodes_T, confidence, wider, costs_a)
     assert a is not None
     assert b is not None
+    if b.estimate == 0.0:  # a cost so small that its share of a success is none
+        return None
     return _recovered(a.estimate / b.estimate, [a.cost, a.share, _inverse(b.cost), _inverse(b.share)])
 
 

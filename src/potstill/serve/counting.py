@@ -61,13 +61,13 @@ def tell_decider(metrics: Metrics, decider: GatewayDecider) -> None:
         "potstill_shadow_total",
         "Shadowed steps: whether the student would have acted, and whether it agreed with the teacher.",
         ("route", "acted", "agreed"),
-        lambda: {(*key,): count for key, count in decider.shadowed.items()},
+        lambda: {(*key,): count for key, count in decider.shadowing.seen.items()},
     )
     metrics.tell(
         "potstill_shadow_jobs_total",
         "Exchanges for the student beside the teacher.",
         ("what",),
-        lambda: {(what,): count for what, count in decider.shadow.counts.items()},
+        lambda: {(what,): count for what, count in decider.shadowing.queue.counts.items()},
     )
     metrics.tell(
         "potstill_policy_loads_total",

@@ -17,36 +17,33 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from potstill.decide import CascadeState, Policy, PolicyKind
 from potstill.decide.assignment import Route as Served
-from potstill.decide.assignment import drawn
 from potstill.errors import StoreError
 from potstill.record.fold import ENVIRONMENT
-from potstill.record.parsing import Situation, parse, tried
-from potstill.serve.deciding.asking import Student, Weighed, weigh
+from potstill.record.parsing import Situation, parse
+from potstill.serve.deciding.asking import Weighed
 from potstill.serve.deciding.beginnings import Began, Beginnings
 from potstill.serve.deciding.books import Books, load
 from potstill.serve.deciding.context import Injector, Where
 from potstill.serve.deciding.costs import Costs
 from potstill.serve.deciding.episodes_held import KEPT, Held, HeldEpisodes, KeptStates, digest_of, key_of, served_now
-from potstill.serve.deciding.policies import Policies, PolicyAsk
 from potstill.serve.deciding.reloading import Reloading
-from potstill.serve.deciding.shadow import Compared, Job, ShadowQueue, compare, teachers_reply
+from potstill.serve.deciding.shadowing import Shadowing
 from potstill.serve.deciding.showing import Showed, Showing, nothing
 from potstill.serve.deciding.student import answer_of, not_for_student
-from potstill.serve.deciding.tuned import TunedAsk, tuned_students
-from potstill.serve.deciding.validity import ValidAnswers
+from potstill.serve.deciding.students import Students
 from potstill.serve.rollout.stages import POLL_S, Assigned, Stages, StateStore
 from potstill.serve.rollout.trust import Trust, trust_of
-from potstill.serve.seams import Admission, Ask, CutShort, Decided, Placement
+from potstill.serve.seams import Admission, Ask, Decided, Placement
 from potstill.serve.settings import Gateway, Route
-from potstill.trajectories.exchange import Exchange, Upstream
-from potstill.types import Answerer, Decision, EscalationMode, Reply
+from potstill.trajectories.exchange import Exchange
+from potstill.types import Answerer, EscalationMode
 from potstill.wire.neutral import Prompt
 
 if TYPE_CHECKING:
@@ -56,7 +53,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NOTHING_SAID: Mapping[str, Any] = {}
 NOT_ASKED = ("stage", "state", "request", "failed")
 """Why the student was not asked: by its stage, because that could not be read, by what is asked, by a failure here."""
 
@@ -87,24 +83,29 @@ class GatewayDecider:
         may_spend: Callable[[str, str | None], bool] = lambda tenant, key_id: True,
         began: Began | None = None,
     ) -> None:
-        self._failed, self._may_spend = failed, may_spend
-        self.policies = Policies(settings)
+        self._failed = failed
+        self._students = Students(settings, ask)
+        self.policies = self._students.policies
         self.trusts = {route.name: trust_of(route, settings, self._sha256(route)) for route in settings.routes}
-        self._tuned = tuned_students(settings)
         self.warnings = tuple(text for trust in self.trusts.values() for text in trust.warnings)
         self.stages = Stages(self.trusts, state_store, clock)
         self.costs = Costs(prices, {one.name: one.n_shares_prompt for one in settings.upstreams})
-        self.shadow = ShadowQueue(self._shadow)
         self.decided: Counter[tuple[str, str, str]] = Counter()
         """Requests by route, who acts, and why: a ``Reason``, or one of ``NOT_ASKED``."""
         self.asked: Counter[tuple[str, str]] = Counter()
         """Steps at which the student was asked, by route and who acted."""
-        self.shadowed: Counter[tuple[str, str, str]] = Counter()
-        """Shadowed steps by route, ``acted`` or ``abstained``, ``agreed`` or ``differed``."""
-        self._ask, self._record, self._clock = ask, record, clock
-        self._dialects = {upstream.name: upstream.dialect for upstream in settings.upstreams}
+        self._clock = clock
         self._drain_s = settings.limits.drain_s
         self._showing = Showing(Injector(library, environment), Books(books, environment))
+        self.shadowing = Shadowing(
+            self.trusts,
+            self._students,
+            self._showing,
+            self.stages,
+            record=record,
+            may_spend=may_spend,
+            clock=clock,
+        )
         self._held = HeldEpisodes(idle_s=settings.limits.idle_episode_s, clock=clock)
         self.kept = KeptStates(state_store, clock)
         self.beginnings = Beginnings(began)
@@ -138,14 +139,13 @@ class GatewayDecider:
     async def aclose(self) -> None:
         """Let shadow work end within the drain time, and write what was observed."""
         await self.reloading.aclose()
-        await self.shadow.aclose(self._drain_s)
+        await self.shadowing.queue.aclose(self._drain_s)
         if self._watch is not None:
             self._watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
         self.beginnings.close()
-        for student in self._tuned.values():
-            await student.aclose()
+        await self._students.aclose()
         await self.kept.aclose()
         await self.stages.aclose()
 
@@ -246,7 +246,9 @@ class GatewayDecider:
         shown = nothing(prompt)
         if _asks(policy, state):
             shown = await self._showing.show(prompt, trust.route, situation, where)
-        weighed = await self._weigh(trust, policy, state, shown, prompt, situation, said=where.said)
+        weighed = await self._students.weigh(
+            trust, policy, state, prompt, situation, asked=shown.prompt, said=where.said
+        )
         self._after(trust, key, held, weighed)
         self._count(trust, unread, shown, weighed)
         notes = tuple(filter(None, (unread, *shown.notes, staying, *weighed.notes)))
@@ -275,39 +277,6 @@ class GatewayDecider:
             return state, ""
         return msgspec.structs.replace(state, teacher_left=1), f"the teacher keeps the step: {price.sentence()}"
 
-    async def _weigh(
-        self,
-        trust: Trust,
-        policy: Policy,
-        state: CascadeState,
-        shown: Showed,
-        prompt: Prompt,
-        situation: Situation,
-        teacher: Reply | None = None,
-        said: Mapping[str, Any] = NOTHING_SAID,
-    ) -> Weighed:
-        rule = ValidAnswers(policy.rule, prompt)
-        assert trust.student is not None
-        student = Student(
-            ask=self._asks(trust, prompt, said),
-            model=trust.student,
-            dialect=self._dialects.get(trust.student.upstream, ""),
-            deadline_s=trust.route.cascade.deadline_s,
-            shadow=teacher is not None,
-        )
-        repeats = _tried(situation, rule)
-        return await weigh(student, shown.prompt, rule, policy, state, tried=repeats, teacher=teacher)
-
-    def _asks(self, trust: Trust, prompt: Prompt, said: Mapping[str, Any]) -> Ask:
-        """Who is asked for the student: its upstream, or the tuned model or policy that this process runs."""
-        tuned = self._tuned.get(trust.route.student or "")
-        if tuned is not None:
-            return TunedAsk(tuned, trust.route.actions, prompt, said)
-        policy = self.policies.of(trust)
-        if policy is None or trust.route.actions is None:
-            return self._ask
-        return PolicyAsk(policy, trust.route.actions, prompt, said)
-
     def _after(self, trust: Trust, key: str, held: Held, weighed: Weighed) -> None:
         before, held.state = held.state, weighed.resolution.state
         if weighed.calls:
@@ -334,82 +303,9 @@ class GatewayDecider:
         try:
             key = key_of(exchange.namespace, exchange.episode_id)
             self.costs.finished(trust, self._held.get(key), prompt, exchange)
-            if exchange.stage.endswith(f"/{Served.SHADOW}") and not_for_student(prompt) is None:
-                unit = f"{key}/{exchange.request_id}/{exchange.started_at!r}"
-                if drawn(unit, route.shadow_share, route.name, "shadow-exchange") and self._has_budget(exchange):
-                    self.shadow.offer(Job(route.name, prompt, exchange))
+            self.shadowing.after(route, key, prompt, exchange)
         except Exception:  # nobody waits for this any more
             log.exception("what follows an exchange on route %s failed", route.name)
-
-    def _has_budget(self, exchange: Exchange) -> bool:
-        """Shadow work is paid out of the tenant's budgets, and ends with them."""
-        if self._may_spend(exchange.namespace, exchange.key_id):
-            return True
-        self.shadow.counts["no-budget"] += 1
-        return False
-
-    async def _shadow(self, job: Job) -> None:
-        """Ask the student what the teacher was asked, and compare."""
-        name, prompt, exchange = job
-        trust = self.trusts[name]
-        teacher = await asyncio.to_thread(teachers_reply, exchange)  # a long stream takes long to parse
-        if teacher is None or not self._has_budget(exchange):
-            return
-        situation = parse(prompt)
-        where = Where(namespace=exchange.namespace, episode_id=exchange.episode_id, said=exchange.metadata)
-        shown = await self._showing.show(prompt, trust.route, situation, where)
-        policy = msgspec.structs.replace(trust.policy, kind=PolicyKind.CASCADE, mode=EscalationMode.STEP)
-        started = self._clock()
-        state = CascadeState(step=situation.step_index)
-        try:
-            weighed = await self._weigh(trust, policy, state, shown, prompt, situation, teacher, where.said)
-        except CutShort as cut:  # the gateway stops; what was asked may be billed all the same
-            self._beside(exchange, started, shown, (), calls=cut.calls, notes=("shadow: cut off",))
-            raise
-        found = compare(teacher, weighed.samples, weighed.resolution.decision, ValidAnswers(policy.rule, prompt))
-        if found is not None:
-            self.stages.shadowed(name, acted=found.acted, agreed=found.agreed, calibration=trust.calibration)
-            self.shadowed[name, *_named(found)] += 1
-        decision, said = weighed.resolution.decision, [one.reply for one in weighed.samples]
-        calls, notes = weighed.calls, weighed.notes
-        self._beside(exchange, started, shown, said, calls=calls, notes=notes, decision=decision, found=found)
-
-    def _beside(
-        self,
-        exchange: Exchange,
-        started: float,
-        shown: Showed,
-        said: Iterable[Reply],
-        *,
-        calls: tuple[Upstream, ...],
-        notes: tuple[str, ...],
-        decision: Decision | None = None,
-        found: Compared | None = None,
-    ) -> None:
-        """Record what the student did beside an exchange, and what it cost."""
-        if self._record is None:
-            return
-        told: dict[str, Any] = {"shadow_of": exchange.request_id}
-        if found is not None:
-            told |= {"acted": found.acted, "agreed": found.agreed}
-        self._record(
-            Exchange(
-                namespace=exchange.namespace,
-                episode_id=exchange.episode_id,
-                route=exchange.route,
-                dialect=exchange.dialect,
-                started_at=started,
-                latency_s=max(0.0, self._clock() - started),
-                answerer=exchange.answerer,
-                decision=decision,
-                calls=calls,
-                stage=exchange.stage,
-                notes=(*shown.notes, *notes),
-                key_id=exchange.key_id,
-                metadata=told,
-                **shown.fields(said),
-            )
-        )
 
 
 def _widened(policy: Policy, now: Assigned) -> Policy:
@@ -424,13 +320,3 @@ def _asks(policy: Policy, state: CascadeState) -> bool:
     if policy.kind is not PolicyKind.CASCADE:
         return True
     return state.holder is not Answerer.TEACHER and state.teacher_left == 0
-
-
-def _tried(situation: Situation, rule: ValidAnswers) -> set[Hashable]:
-    """Keys of the actions that were taken after what is seen now: trusting one of them again would be a loop."""
-    replies = (Reply(text=action.text, tool_calls=action.tool_calls) for action in tried(situation))
-    return {key for reply in replies if (key := rule.key(reply, None)) is not None}
-
-
-def _named(found: Compared) -> tuple[str, str]:
-    return "acted" if found.acted else "abstained", "agreed" if found.agreed else "differed"

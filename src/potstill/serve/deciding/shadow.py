@@ -1,7 +1,7 @@
 """The student beside the teacher, off the client's path: a bounded queue, and what agreement is.
 
 What it knows: how many bytes may wait, how many students are asked at a time, how the teacher's recorded bytes become
-an answer. What it does not do: draw the sample, ask the student, count for the rollout, write records (``decider``).
+an answer. What it does not do: draw the sample, ask the student, count for the rollout, write records (``shadowing``).
 
 Where work comes faster than the student answers it is dropped and counted: shadow is evidence, never a duty.
 """
