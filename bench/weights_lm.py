@@ -1,6 +1,7 @@
 """A language model before and after it was tuned on an expert's episodes, and after its file was made smaller.
 
     python bench/weights_lm.py --seeds 3 --steps 32 --exports q8_0 q4_0 int8
+    python bench/weights_lm.py --env alfworld --games DIR --result weights_lm_alfworld
 
 The expert's train episodes are recorded once. Each student of a seed learns from the same decisions for the same steps,
 with and without demonstrations in its prompts (``--demos K`` adds the latter). ``--exports`` writes each student as
@@ -34,16 +35,34 @@ from potstill.trajectories import Store
 from potstill.types import Answerer, Trajectory
 
 WORK = _results.ROOT / "bench" / ".work"
-ENVIRONMENT = "house-rules"
-MAX_STEPS = 12
 TASKS_SEED = 5
-PLAIN, SHOWN = "no demonstrations", "3 demonstrations"
 EXPORTS: dict[str, tuple[str, tuple[str, ...]]] = {
     **{kind: (".gguf", ("--quantize", kind, "--gguf")) for kind in ("f16", "q8_0", "q4_0")},
     "int8": ("", ("--ctranslate2",)),
 }
 """How a kind's file ends, and the options of ``export`` that stand before its name."""
-CELLS = {"plain": (PLAIN, "zero-shot"), "shown": (SHOWN, "retrieved:k=3+mode=per-task")}
+CELLS = ("plain", "shown")
+
+
+class World(NamedTuple):
+    """Where students act, and how they are spoken to there."""
+
+    test: str
+    max_steps: int
+    history: int | None
+    """Past turns in prompts; None: all."""
+    learn: tuple[object, ...] = ()
+    """Further words of the command that tunes."""
+
+    @property
+    def turns(self) -> tuple[object, ...]:
+        return () if self.history is None else ("--history", self.history)
+
+
+WORLDS = {
+    "house-rules": World("test", 12, 0),
+    "alfworld": World("valid_seen", 50, None, ("--held-out", 0.03)),
+}
 
 
 class Student(NamedTuple):
@@ -82,7 +101,7 @@ def main() -> None:
     options = parsed()
     WORK.mkdir(parents=True, exist_ok=True)
     record(options, "train", options.episodes, "demos")
-    record(options, "test", options.tasks, "expert-test")
+    record(options, place(options).test, options.tasks, "expert-test")
     rows: list[dict[str, Any]] = []
     of: dict[tuple[str, str], list[Seen]] = {}
     files: list[dict[str, Any]] = []
@@ -100,9 +119,9 @@ def students(options: Namespace) -> Iterator[Student]:
     for seed in range(options.seeds):
         for k in sorted({0, options.demos}):
             made = tune(options, seed, k)
-            recipe = f"tuned with {k} demonstrations" if k else "tuned"
+            recipe = f"tuned with {shown(options, 'shown')[0]}" if k else "tuned"
             yield Student(recipe, seed, f"tuned:{made['folder']}", made)
-            for kind in () if k else options.exports:
+            for kind in () if k or seed >= options.export_seeds else options.exports:
                 small = exported(Path(made["folder"]), kind)
                 told = {**{name: made[name] for name in ("decisions", "steps")}, **small}
                 yield Student(f"{recipe}, {kind}", seed, f"tuned:{small['path']}", told)
@@ -113,29 +132,48 @@ def students(options: Namespace) -> Iterator[Student]:
 
 def parsed() -> Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", choices=WORLDS, default="house-rules")
+    parser.add_argument("--games", type=Path, help="of alfworld: folder with train/ and valid_seen/")
     parser.add_argument("--base", default="smollm2-135m")
+    parser.add_argument("--template", default="chat", help="of the base: chat, or plain where it knows no chats")
     parser.add_argument("--seeds", type=int, default=3, help="students of each recipe")
     parser.add_argument("--steps", type=int, default=32, help="gradient steps of every student")
-    parser.add_argument("--batch", type=int, default=4, help="decisions of a step")
-    parser.add_argument("--demos", type=int, default=0, help="also tune students with so many in each prompt")
+    parser.add_argument("--batch", type=int, default=4, help="decisions of a step; of whole episodes, episodes")
+    parser.add_argument("--whole-episodes", action="store_true", help="all past turns in prompts; alfworld: always")
+    parser.add_argument("--demos", type=int, default=0, help="tune students also with so many in each prompt")
     parser.add_argument("--reasoning", nargs="*", choices=("templated", "sampled"), default=[], help="learnt, too")
     parser.add_argument("--samples", type=int, default=4, help="answers of the base to each decision")
     parser.add_argument("--asked", type=int, help="decisions that the base is asked about; the others are templated")
-    parser.add_argument("--result", default="weights_lm", help="name of the file of results")
     parser.add_argument("--episodes", type=int, default=80, help="the expert's, to learn from")
     parser.add_argument("--tasks", type=int, default=30, help="test tasks whose states are asked")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=["plain"], help="what states are asked with")
     parser.add_argument("--n", type=int, default=12, help="test tasks that are played; 0: none")
+    parser.add_argument("--play-base", action=argparse.BooleanOptionalAction, default=True, help="the base plays, too")
     parser.add_argument("--exports", nargs="*", choices=EXPORTS, default=[], help="files that students become")
+    parser.add_argument("--export-seeds", type=int, default=1, help="students of each recipe that become files")
     parser.add_argument("--threshold", type=float, default=0.7, help="of the cascade")
-    parser.add_argument("--db", type=Path, default=WORK / "weights_lm.db")
-    return parser.parse_args()
+    parser.add_argument("--result", default="weights_lm")
+    parser.add_argument("--db", type=Path, help="the store, which students lie beside [default: the result's]")
+    options = parser.parse_args()
+    options.db = options.db or WORK / f"{options.result}.db"
+    return options
+
+
+def place(options: Namespace) -> World:
+    """Where students act. Whole episodes are learnt in one pass where prompts show all past turns."""
+    found = WORLDS[options.env]
+    return found._replace(history=None) if options.whole_episodes else found
+
+
+def world(options: Namespace, split: str, n: int) -> tuple[object, ...]:
+    games = ("--tasks", options.games) if options.games else ()
+    return ("--env", options.env, *games, "--split", split, "--n", n)
 
 
 def record(options: Namespace, split: str, n: int, run: str) -> None:
-    words = ("--env", ENVIRONMENT, "--split", split, "--n", n, "--teacher", "expert", "--run", run)
     if run not in runs(options.db):
-        potstill("distill", "context", *words, "--db", options.db)
+        words = ("--teacher", "expert", "--run", run, "--db", options.db)
+        potstill("distill", "context", *world(options, split, n), *words)
 
 
 def rationales(options: Namespace, source: str) -> list[Path]:
@@ -154,12 +192,14 @@ def rationales(options: Namespace, source: str) -> list[Path]:
 def tune(options: Namespace, seed: int, demonstrations: int, reasoning: str = "") -> dict[str, Any]:
     """What ``distill weights`` says of a student; one that is there is taken again."""
     kind = reasoning or (f"demos{demonstrations}" if demonstrations else "plain")
-    out = WORK / f"lm-{kind}-s{seed}-{options.steps}"
+    out = options.db.with_name(f"{options.db.stem.removeprefix('weights_')}-{kind}-s{seed}-{options.steps}")
     told = out.with_suffix(".json")
     if not (out.exists() and told.exists()):
+        how = place(options)
         words = ("--base", options.base, "--db", options.db, "--run", "demos", "--out", out, "--seed", seed)
         train = ("--steps", options.steps, "--batch", options.batch, "--learning-rate", 1e-3, "--patience", 0)
-        looks = ("--history", 0, "--look-every", options.steps, "--demos", demonstrations)
+        turns = how.turns or ("--whole-episodes",)
+        looks = ("--look-every", options.steps, "--demos", demonstrations, "--env", options.env, *turns, *how.learn)
         if reasoning:
             files = [word for path in rationales(options, reasoning) for word in ("--rationales", path)]
             looks = (*looks, "--reasoning", "with-action", *files)
@@ -182,14 +222,17 @@ def exported(folder: Path, kind: str) -> dict[str, Any]:
 
 def states(options: Namespace, student: Student) -> list[Seen]:
     """Agreement with the expert in its own states of test tasks, two a task."""
-    words = ["--db", str(options.db), "--model", student.spec, "--template", "chat", "--split", "test"]
-    words += ["--style", "full", "--games", str(options.tasks), "--per-game", "2", "--history", "0"]
-    bench = _states.Bench(_states.parser(None, "weights_lm", "").parse_args(words))
+    how = place(options)
+    every = how.max_steps if how.history is None else how.history
+    words = ["--db", str(options.db), "--model", student.spec, "--template", options.template]
+    words += ["--split", how.test, "--history", str(every), "--style", "full"]
+    words += ["--games", str(options.tasks), "--per-game", "2"]
+    bench = _states.Bench(_states.parser(None, options.result, "").parse_args(words))
     tasks = [state.trajectory.task.id for state in bench.states]
 
     async def ask() -> list[Seen]:
         found = []
-        for name, text in (CELLS[cell] for cell in options.cells):
+        for name, text in (shown(options, cell) for cell in options.cells):
             cell = bench.cell(text)
             answers = await bench.answers(cell)
             row = figures(cell, bench.states, answers)
@@ -202,21 +245,31 @@ def states(options: Namespace, student: Student) -> list[Seen]:
     return asyncio.run(ask())
 
 
+def shown(options: Namespace, cell: str) -> tuple[str, str]:
+    """How a cell of ``--cells`` is called, and which one it is of those that ``_states`` knows."""
+    if cell == "plain":
+        return "no demonstrations", "zero-shot"
+    k = options.demos or 3
+    return f"{k} demonstration{'s' if k > 1 else ''}", f"retrieved:k={k}+mode=per-task"
+
+
 def episodes(options: Namespace, student: Student) -> Iterator[Seen]:
     """Test tasks played alone and, by what was tuned, in a cascade with the expert."""
-    if not options.n or student.made.get("recipe_demonstrations"):
+    plays = options.n and (options.play_base or student.seed is not None)
+    if not plays or student.made.get("recipe_demonstrations"):
         return
     arms: dict[str, tuple[object, ...]] = {"alone": ("--arm", "zero-shot", "--alone-temperature", 0)}
     if student.recipe == "tuned":
         cascade = ("--arm", "cascade", "--signal", "likelihood", "--teacher", "expert")
         arms[f"cascade at {options.threshold}"] = (*cascade, "--threshold", options.threshold)
-    history = () if student.spec.startswith("tuned:") else ("--history", 0)
+    how = place(options)
+    history = () if student.spec.startswith("tuned:") else how.turns
     for arm, words in arms.items():
         run = f"{student.name}-{arm}-{options.steps}-n{options.n}".replace(" ", "-").replace(",", "")
         if len(played(options.db, run)) < options.n:
-            world = ("--env", ENVIRONMENT, "--split", "test", "--n", options.n, "--seed", TASKS_SEED)
+            drawn = (*world(options, how.test, options.n), "--seed", TASKS_SEED, "--max-steps", how.max_steps)
             resumed = ("--resume", run, "--db", options.db)
-            anew = (*world, "--max-steps", MAX_STEPS, "--student", student.spec, *history, *words, "--run", run)
+            anew = (*drawn, "--student", student.spec, *history, *words, "--run", run)
             potstill("run", *(resumed if run in runs(options.db) else (*anew, "--db", options.db)))
         done = played(options.db, run)
         row = {"asked": f"episodes, {arm}", **success(done)}
@@ -275,9 +328,9 @@ def write(
     extra = {
         "over_seeds": list(over_seeds),
         "files": list(files),
-        "environment": ENVIRONMENT,
+        "environment": options.env,
         "base": options.base,
-        "max_steps": MAX_STEPS,
+        "max_steps": place(options).max_steps,
         "chooses_among": "the actions that the environment lists",
         "written_at": time.strftime("%Y-%m-%d", time.gmtime()),
     }

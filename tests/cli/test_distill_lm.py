@@ -84,6 +84,22 @@ def test_a_student_that_was_tuned_with_demonstrations_is_shown_some(
 
 @pytest.mark.extra
 @needs_lm
+def test_whole_episodes_are_learnt_in_as_many_passes(db: str, base: str, tmp_path: Path, here: Here) -> None:
+    out = tmp_path / "whole-lm"
+    words = ("--student", "lm", "--held-out", "0.4", "--rank", "2", "--steps", "2", "--batch", "2", "--whole-episodes")
+    done = here("distill", "weights", "--db", db, "--base", base, "--out", str(out), *words, "--json")
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    with Store.read(db) as store:
+        episodes = {one.task.id: len(one.steps) for one in store.select(kind="teacher")}
+    assert made["passes"] < made["decisions"] < sum(episodes.values())
+    assert made["passes"] < len(episodes)  # some are held out
+    assert "history_turns" not in json.loads((out / "student.json").read_text()).get("voice", {})
+    assert here("lineage", "verify", str(out)).code == 0
+
+
+@pytest.mark.extra
+@needs_lm
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -99,6 +115,7 @@ def test_a_student_that_was_tuned_with_demonstrations_is_shown_some(
         (("--base", "BASE", "--span", "text=much"), "is no number"),
         (("--base", "BASE", "--resume"), "no checkpoint"),
         (("--base", "BASE", "--out", "a.policy"), "ends in .policy, as policies (potstill distill weights) do"),
+        (("--base", "BASE", "--whole-episodes"), "Leave --history, --list-admissible and --reasoning away"),
     ],
 )
 def test_what_cannot_be_is_one_line(

@@ -72,7 +72,7 @@ def test_the_loss_is_the_weighted_mean_over_the_answers_tokens(base: Path, tiny:
             summed -= weight * chat.weight * float(logprobs[len(row.prompt) + place - 1, token])
             weighed += weight * chat.weight
     assert float(loss) == pytest.approx(summed / weighed, rel=1e-4)
-    assert batch.inputs.keep == max(len(row.answer) for row in data.rows) < len(data.rows[0].prompt)
+    assert len(batch.inputs.keep_K) == max(len(row.answer) for row in data.rows) < len(data.rows[0].prompt)
 
 
 def test_candidates_are_scored_as_plain_passes_do(tiny: Made) -> None:

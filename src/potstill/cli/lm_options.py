@@ -59,6 +59,11 @@ lm_options: tuple[Decorator, ...] = (
         help="lm: With --reasoning with-action, reasoning for decisions whose teacher gave none (potstill distill "
         "rationales); repeatable, the first file that has some is learnt. Decisions without any are left out.",
     ),
+    click.option(
+        "--whole-episodes",
+        is_flag=True,
+        help="lm: Learn all decisions of an episode in one pass (all past turns in prompts); --batch counts episodes.",
+    ),
 )
 _PARAMETERS = (
     "base",
@@ -69,6 +74,7 @@ _PARAMETERS = (
     "demonstrations",
     "span_options",
     "rationales",
+    "whole_episodes",
     "merged",
 )
 _DEFAULTS = {"epochs": 2, "batch": 8, "learning_rate": 5e-4, "patience": 3}

@@ -70,6 +70,8 @@ class Made(NamedTuple):
     """Of the adapters."""
     episodes: int
     decisions: int
+    passes: int
+    """In which these are learnt once: as many, or one for an episode."""
     held_out: int
     steps: int
     best_step: int
@@ -110,7 +112,8 @@ def planned(options: dict[str, Any]) -> LmPlan:
             "--loss is for rankers: a language model learns the teacher's tokens. Weigh them with --span."
         )
     config = TrainConfig(**given, warmup=10, weight_decay=0.0, evaluate_every=options["look_every"])
-    return plan_of(options, spans=_spans(options["span_options"]), train=config)
+    spans = _spans(options["span_options"])
+    return plan_of(options, spans=spans, whole_episodes=options["whole_episodes"], train=config)
 
 
 def refuse_missing() -> None:
@@ -231,7 +234,8 @@ def estimate(plan: LmPlan) -> dict[str, Any]:
         "environment": plan.environment,
         "base": plan.recipe.base,
         "episodes": read.data.report.episodes,
-        "decisions": len(prepared.data),
+        "decisions": len(read.learn),
+        "passes": len(prepared.data),
         "held_out": len(prepared.held_out),
         "longest_prompt": prepared.held_out.longest,
         "parameters": prepared.parameters,
@@ -288,7 +292,8 @@ def make(plan: LmPlan) -> Made:
         size_bytes=written.size_bytes,
         parameters=prepared.parameters,
         episodes=read.data.report.episodes,
-        decisions=len(prepared.data),
+        decisions=len(read.learn),
+        passes=len(prepared.data),
         held_out=len(prepared.held_out),
         steps=trained.steps,
         best_step=trained.best_step,

@@ -42,7 +42,7 @@ class LmNetwork(Module):
             attention_mask=inputs.mask_BT,
             position_ids=positions_BT,
             use_cache=False,
-            logits_to_keep=inputs.keep,
+            logits_to_keep=inputs.keep_K,
         ).logits
         return logits_BKV[inputs.where_N2[:, 0], inputs.where_N2[:, 1]]
 

@@ -40,6 +40,8 @@ class LmRecipe(Struct, frozen=True, kw_only=True):
     """How many stand in each prompt, found as ``run`` finds them for a task."""
     spans: dict[SpanKind, float] = msgspec.field(default_factory=lambda: {SpanKind.TEXT: 1.0, SpanKind.REASONING: 0.3})
     """The weight of each token of a kind in the loss; prompts have none."""
+    whole_episodes: bool = False
+    """Decisions whose prompts go on from one another are learnt in one pass, which is then what ``batch`` counts."""
     train: TrainConfig = msgspec.field(default_factory=train_config)
 
     def __post_init__(self) -> None:
@@ -58,6 +60,13 @@ class LmRecipe(Struct, frozen=True, kw_only=True):
                 raise ConfigError(f"The weight of '{kind}' is {weight}. Allowed: 0 and more.")
         if not self.spans.get(SpanKind.TEXT):
             raise ConfigError("The action's weight is 0, so nothing would be learnt to be done. Type: --span text=1")
+        voice = self.voice
+        begun = voice.history_turns is None and not voice.list_admissible and voice.reasoning == Reasoning.NONE
+        if self.whole_episodes and not begun:
+            raise ConfigError(
+                "Whole episodes are learnt in one pass where each prompt is the one before and what followed. Leave "
+                "--history, --list-admissible and --reasoning away, or --whole-episodes."
+            )
         if self.train.loss != Loss(kind=Kind.HARD):
             raise ConfigError("A language model learns the teacher's tokens: of losses it takes kind=hard alone.")
 

@@ -76,11 +76,16 @@ def as_tokens(base: Path, learn: Sequence[Chat], held_out: Sequence[Chat], recip
     texts, config = LmTexts(base), _config(base)
     vocabulary = int(config.vocab_size)
     _check_vocabulary(base, texts, vocabulary)
-    data = LmExamples(learn, texts, recipe.spans, vocabulary)
+    data = LmExamples(learn, texts, recipe.spans, vocabulary, recipe.whole_episodes)
     held = LmChoices(held_out, texts, longest_reasoning(learn, texts))
     problem = data.problem()
     if problem is not None:
         raise ConfigError(f"Nothing can be learnt: {problem}. Record other episodes, or more of them.")
+    if recipe.whole_episodes and len(data) == len(learn):
+        raise ConfigError(
+            f"No prompt of the {len(learn)} decisions goes on from where another one ended, as the template of this "
+            "base writes them, so there is nothing to learn in one pass. Leave --whole-episodes away."
+        )
     check_lengths(data, held, int(config.max_position_embeddings))
     return Tokens(texts, data, held, vocabulary, int(config.max_position_embeddings))
 

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from potstill.distill.weights.lm.chats import Chat
+from potstill.distill.weights.lm.passes import Pass, joined
 from potstill.distill.weights.losses.spans import Span, SpanKind, span_weights
 from potstill.distill.weights.policies.batch import Batch, Integers
 from potstill.distill.weights.policies.pytorch import load_torch
@@ -35,15 +36,15 @@ class Row(NamedTuple):
 
 
 class Spans(NamedTuple):
-    """A batch to learn from, rows aligned at their ends. B rows, T tokens at most, K of answers at most, N learnt."""
+    """A batch to learn from, rows aligned at their ends. B rows, T tokens at most, N of them learnt."""
 
     ids_BT: Any
     mask_BT: Any
     """1 where there is a token."""
-    keep: int
-    """Positions at the end whose logits are needed (K): the head sees no others."""
+    keep_K: Any
+    """Positions whose logits are needed in some row: the head sees no others."""
     where_N2: Any
-    """Row, and position among the last ``keep``, whose logits say the next, learnt token."""
+    """Row, and place in ``keep_K``, whose logits say the next, learnt token."""
 
 
 class Thinking(NamedTuple):
@@ -85,6 +86,10 @@ def row_of(chat: Chat, texts: LmTexts, weights: dict[SpanKind, float]) -> Row:
     return Row(texts.prompt_ids(chat.messages), answer, list(span_weights(len(answer), spans, weights)))
 
 
+def _pass(row: Row, weight: float) -> Pass:
+    return Pass([*row.prompt, *row.answer], [0.0] * len(row.prompt) + [weight * value for value in row.weights])
+
+
 def _answer(chat: Chat, texts: LmTexts) -> tuple[Tokens, Tokens]:
     """The tokens before the action, and the action's: split as a model writes them, a space with the word after it."""
     if not chat.reasoning:
@@ -99,31 +104,46 @@ def thought_ids(chat: Chat, texts: LmTexts) -> Tokens:
 class LmExamples:
     """Chats to learn from. Satisfies ``policies.batch.Examples``."""
 
-    def __init__(self, chats: Sequence[Chat], texts: LmTexts, weights: dict[SpanKind, float], vocabulary: int) -> None:
-        """``vocabulary``: how many logits the model has, which may be more than the tokenizer's entries."""
+    def __init__(
+        self,
+        chats: Sequence[Chat],
+        texts: LmTexts,
+        weights: dict[SpanKind, float],
+        vocabulary: int,
+        whole_episodes: bool = False,
+    ) -> None:
+        """``vocabulary``: how many logits the model has, which may be more than the tokenizer's entries.
+
+        ``whole_episodes``: decisions whose prompts go on from one another are learnt in one pass (``passes.joined``).
+        """
         self.rows = [row_of(chat, texts, weights) for chat in chats]
-        self._weights = [chat.weight for chat in chats]
+        passes = [_pass(row, chat.weight) for row, chat in zip(self.rows, chats, strict=True)]
+        self.passes = joined(passes) if whole_episodes else passes
         self._vocabulary = vocabulary
-        self.digest = digest_of([self.rows, self._weights])
+        self.digest = digest_of([self.rows, [chat.weight for chat in chats]])
 
     def __len__(self) -> int:
-        return len(self.rows)
+        """How many passes there are: decisions, or episodes."""
+        return len(self.passes)
 
     def batch(self, rows: Integers) -> Batch:
-        some = [self.rows[at] for at in rows]
-        width, keep = max(len(r.prompt) + len(r.answer) for r in some) - 1, max(len(r.answer) for r in some)
+        some = [self.passes[at] for at in rows]
+        width = max(len(one.ids) for one in some) - 1  # nothing follows the last token
         ids_BT, mask_BT = np.zeros((len(some), width), np.int64), np.zeros((len(some), width), np.int64)
-        where, target, weight = [], [], []
-        for at, row in enumerate(some):
-            said = [*row.prompt, *row.answer][:-1]  # nothing follows the last token
-            ids_BT[at, width - len(said) :], mask_BT[at, width - len(said) :] = said, 1
-            for place, (token, value) in enumerate(zip(row.answer, row.weights, strict=True)):
-                if value > 0:
-                    where.append((at, keep - len(row.answer) + place))
-                    target.append(token)
-                    weight.append(value * self._weights[rows[at]])
+        learnt = list[tuple[int, int, int, float]]()
+        for at, one in enumerate(some):
+            before = width - len(one.ids) + 1
+            ids_BT[at, before:], mask_BT[at, before:] = one.ids[:-1], 1
+            learnt += [
+                (at, before + place - 1, one.ids[place], weight)
+                for place, weight in enumerate(one.weights)
+                if weight > 0
+            ]
+        row, position, target, weight = zip(*learnt, strict=True)
+        keep_K, places = np.unique(position, return_inverse=True)
+        where_N2 = torch.from_numpy(np.stack([np.array(row), places], axis=1))
         return Batch(
-            inputs=Spans(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT), keep, torch.tensor(where)),
+            inputs=Spans(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT), torch.from_numpy(keep_K), where_N2),
             mask_BA=torch.ones(len(target), self._vocabulary, dtype=torch.bool),
             target_B=torch.tensor(target, dtype=torch.int64),
             probabilities_BA=None,
