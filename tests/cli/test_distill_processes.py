@@ -127,6 +127,7 @@ def test_a_process_that_is_killed_ends_the_command_in_one_line(recorded: Path, t
     [
         (("--student", "lm", "--base", "smollm2-135m"), "--student lm trains in one process. Leave --processes away"),
         (("--search", "4"), "--search trains in one process"),
+        (("--student", "film", "--augment", "colours"), "draws by whole batches, and --processes 2 shares them out"),
         (("--batch", "1"), "processes is 2, and a step has 1 decisions to share"),
         (("--batch", "1", "--processes", "0"), "0 is not in the range"),
     ],

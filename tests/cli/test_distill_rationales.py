@@ -66,6 +66,45 @@ def test_a_student_learns_to_reason_and_says_whose_reasoning_it_was(
     assert all(step.decision is not None and step.decision.confidence is not None for step in steps)
 
 
+def test_held_out_prompts_hold_no_reasoning_made_in_hindsight(
+    db: str,
+    base: str,  # noqa: F811
+    templated: Path,
+    tmp_path: Path,
+    here: Here,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Past turns are in prompts: a subgoal there tells what the teacher does next."""
+    from potstill.cli.training import lm
+
+    read: list[lm.Read] = []
+
+    def kept(plan: lm.LmPlan, folder: Path) -> lm.Read:
+        read.append(read_chats(plan, folder))
+        return read[-1]
+
+    read_chats = lm.read_chats
+    monkeypatch.setattr(lm, "read_chats", kept)
+    words = ("--db", db, "--base", base, "--out", tmp_path / "no-lm", *TINY, "--history", "3", *REASONING)
+    done = here("distill", "weights", *words, "--rationales", templated, "--dry-run")
+    assert done.code == 0, done.err
+
+    def thoughts(chats: list[Any]) -> int:
+        return sum("Subgoal:" in one.content for chat in chats for one in chat.messages if one.role == "assistant")
+
+    assert thoughts(read[0].learn) > 0
+    assert read[0].held_out
+    assert thoughts(read[0].held_out) == 0
+
+
+def test_a_making_that_cannot_begin_leaves_no_file(db: str, tmp_path: Path, here: Here) -> None:
+    file = tmp_path / "sampled.jsonl"
+    words = ("distill", "rationales", "--db", db, "--from", "sampled", "--limit", "1", "--out", file)
+    done = here(*words, "--model", "torch:no-such-model")
+    assert done.code == 2, done.err
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -119,7 +119,7 @@ train_options: tuple[Decorator, ...] = (
         default=1,
         show_default=True,
         help="Processes on this machine that share each step's decisions, each with --threads: a large batch takes "
-        "less time. Not for lm, nor with --search.",
+        "less time. Not for lm, nor with --search or --augment.",
     ),
 )
 
@@ -283,6 +283,11 @@ def refuse_processes(options: Mapping[str, Any]) -> None:
                 f"--processes is {options['processes']}, and {what} trains in one process. Leave --processes away; "
                 f"more of the machine is used by --threads {options['processes']}"
             )
+    if options["augment"] != "none" and options["processes"] > 1:
+        raise ConfigError(
+            f"--augment {options['augment']} draws by whole batches, and --processes {options['processes']} shares "
+            "them out. Leave one of both away."
+        )
 
 
 def refuse_debates(typed: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ may be served all the same (``serve.rollout.trust``).
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,8 @@ HALF = 0.5
 """Share of decisions that are taken to be escalated before any was seen, where no calibration says."""
 SIGNALS = {Signal.VOTES: (None, VOTES), Signal.LIKELIHOOD: (LIKELIHOOD,)}
 """What a calibration must be of, by what the student is trusted by."""
+_DAY = re.compile(r"-20\d\d-?\d\d-?\d\d(?=@|$)")
+"""Of a model's version, at the end of its name."""
 
 
 class Calibrated(Struct, frozen=True, kw_only=True):
@@ -61,13 +64,27 @@ class Calibrated(Struct, frozen=True, kw_only=True):
 def may_be(calibrated: str | None, *names: str | None) -> bool:
     """Whether a calibration's name of a side (``big-1``, or ``big-1@RUN``) may be of a model of one of these names.
 
-    Logs, stores and settings write one model differently (``http:URL#big-1``), so a name that holds the other will do;
-    a calibration that names nobody may be of anybody.
+    Logs, stores and settings write one model differently: with its place (``http:URL#big-1``, ``openai:gpt-4o``) or the
+    day of its version (``gpt-4o-2024-08-06``). A calibration that names nobody may be of anybody.
+
+    >>> may_be("big-1@run-7", "http://127.0.0.1:9/v1#big-1"), may_be("gpt-4o", "openai:gpt-4o-2024-08-06")
+    (True, True)
+    >>> may_be("big-1", "http://127.0.0.1:9/v1#big-10"), may_be("gpt-4o", "openai:gpt-4o-mini")
+    (False, False)
     """
     if not calibrated:
         return True
-    said = (calibrated, calibrated.rpartition("@")[0] or calibrated)
-    return any(name in one or one in name for name in names if name for one in said)
+    said = {_undated(one) for one in (calibrated, calibrated.rpartition("@")[0] or calibrated)}
+    return any(_ends(name, one) or _ends(one, name) for name in map(_undated, filter(None, names)) for one in said)
+
+
+def _undated(name: str) -> str:
+    return _DAY.sub("", name)
+
+
+def _ends(name: str, short: str) -> bool:
+    """Whether ``short`` is the name, or what follows its place."""
+    return name == short or (name.endswith(short) and name[-len(short) - 1] in ":/#")
 
 
 def read(path: Path, what: str) -> Calibrated:

@@ -184,9 +184,10 @@ def read_chats(plan: LmPlan, folder: Path) -> Read:
     learn, held_out = decisions[LEARN], decisions[HELD_OUT]
     shown = demonstrations_for(plan, learn)
     learn, reasoned = learnt(plan.rationales, learn)
-    told = (plan.recipe.agent, instructions, shown, plan.rationales.thoughts)
+    told = (plan.recipe.agent, instructions, shown)
     with read_store(plan.db) as store:
-        to_learn = chats(store.select(**plan.filters), learn, *told)
+        to_learn = chats(store.select(**plan.filters), learn, *told, plan.rationales.thoughts)
+        # Without what was made in hindsight: in the past turns of a prompt it would tell the answer.
         asked = chats(store.select(**plan.filters), held_out, *told, held_out=True)
     return Read(manifest, to_learn, asked, instructions, shown, reasoned)
 

@@ -71,7 +71,7 @@ def chats(
 
 def thought_of(trajectory_id: str, step: Step, thoughts: Thoughts | None) -> str:
     """What the step's teacher said before it acted, or what was made for it since."""
-    return step.reasoning or (thoughts or {}).get((trajectory_id, step.index), "")
+    return step.reasoning if step.reasoning.strip() else (thoughts or {}).get((trajectory_id, step.index), "")
 
 
 def views(
@@ -103,8 +103,8 @@ def _chat(decision: Labelled, thought: str, view: View, *, must_reason: bool) ->
     if reasons and must_reason and not thought.strip():
         raise ConfigError(
             f"The step {decision.step_index} of the episode {decision.trajectory_id} has no reasoning to learn. Record "
-            "a teacher that reasons (--reasoning with-action), make rationales (potstill distill rationales), or leave "
-            "--reasoning away."
+            "a teacher that reasons (--reasoning with-action), make rationales (potstill distill rationales) for "
+            "potstill distill weights --student lm to learn, or leave --reasoning away."
         )
     return Chat(
         messages=act_messages(view),

@@ -6,6 +6,7 @@ most. Knows the file. Does not know how rationales are made (``hindsight``, ``sa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import msgspec
 from potstill.distill.weights.data.labelled import Labelled, decision_key, state_key
 from potstill.durable import telling
 from potstill.errors import ConfigError
+from potstill.locks import exclusive
 from potstill.types import Struct
 
 FORMAT = "potstill/rationales-1"
@@ -123,25 +125,28 @@ def _parsed(path: Path, content: bytes) -> Read:
 class Growing:
     """A file that lines are added to."""
 
-    def __init__(self, file: BinaryIO, known: dict[Key, Rationale]) -> None:
-        self._file = file
+    def __init__(self, path: Path, file: BinaryIO, known: dict[Key, Rationale]) -> None:
+        self._path, self._file = path, file
         self.known = known
         """What it holds."""
         self.texts = {key: one.text for key, one in known.items()}
 
     def add(self, rationale: Rationale) -> None:
         """On its way to the disk when this returns: a killed process does not lose it."""
-        self._file.write(msgspec.json.encode(rationale) + b"\n")
-        self._file.flush()
+        with telling(self._path):
+            self._file.write(msgspec.json.encode(rationale) + b"\n")
+            self._file.flush()
         self.known[rationale.key] = rationale
         self.texts[rationale.key] = rationale.text
 
 
 @contextmanager
 def growing(path: Path, origin: Origin, *, resume: bool) -> Iterator[Growing]:
-    """The file, new, or with ``resume`` as it was left, without a line that was cut off.
+    """The file, new, or with ``resume`` as it was left, without a line that was cut off. One without a rationale is
+    taken away again.
 
-    Raises ``ConfigError`` for a file that is there and is not to be resumed, or was made otherwise; ``StoreError``.
+    Raises ``ConfigError`` for a file that is there and is not to be resumed, was made otherwise, or grows in another
+    process; ``StoreError``.
     """
     known: dict[Key, Rationale] = {}
     if path.exists() and not resume:
@@ -155,17 +160,30 @@ def growing(path: Path, origin: Origin, *, resume: bool) -> Iterator[Growing]:
             known = read.rationales
     else:
         whole = b""
-    with telling(path), path.open("r+b" if path.exists() else "w+b") as file:
-        file.truncate(len(whole))
-        file.seek(len(whole))
-        if not whole:
-            file.write(msgspec.json.encode(origin) + b"\n")
-            file.flush()
+    with contextlib.ExitStack() as stack:
+        with telling(path):
+            file = stack.enter_context(path.open("r+b" if path.exists() else "w+b"))
+            _alone(path, stack)
+            file.truncate(len(whole))
+            file.seek(len(whole))
+            if not whole:
+                file.write(msgspec.json.encode(origin) + b"\n")
+                file.flush()
         try:
-            yield Growing(file, known)
+            yield Growing(path, file, known)
         finally:
-            file.flush()
-            os.fsync(file.fileno())
+            with telling(path):
+                file.flush()
+                os.fsync(file.fileno())
+                if not known:
+                    path.unlink()
+
+
+def _alone(path: Path, stack: contextlib.ExitStack) -> None:
+    try:
+        stack.enter_context(exclusive(path, wait=False))
+    except BlockingIOError:
+        raise ConfigError(f"{path} grows in another process. Wait for it, or name another file.") from None
 
 
 def _must_be_same(path: Path, old: Origin, new: Origin) -> None:

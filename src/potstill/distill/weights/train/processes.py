@@ -140,6 +140,7 @@ def started(network: Any, data: Examples, config: TrainConfig) -> Iterator[Toget
         for helper in helpers:
             with contextlib.suppress(OSError):  # one that is gone is found, with what it said, when they meet
                 helper.orders.send_bytes(sent)
+        del sent  # all of the data, a second time
         group.meet()
         with group.joined(meeting):
             yield group

@@ -84,26 +84,27 @@ def summed_gradient(network: Any, data: Examples, order: Order, config: TrainCon
     own = order.rows[rank::processes]
     parameters = list(network.parameters())
     sizes = [value.numel() for value in parameters]
-    flat = torch.zeros(sum(sizes) + 2, dtype=parameters[0].dtype)
-    *gradients, tail = flat.split([*sizes, 2])
+    flat = torch.zeros(sum(sizes) + len(sizes) + 2, dtype=parameters[0].dtype)
+    *gradients, used, tail = flat.split([*sizes, len(sizes), 2])
     if len(own):
         batch = data.batch(own)
         weight = float(batch.weights().sum())
         loss, norms = step_loss(network, batch, config, order.standing, whole=lambda some: _whole(some, weight))
         loss.backward()
-        for gradient, value in zip(gradients, parameters, strict=True):
+        for at, (gradient, value) in enumerate(zip(gradients, parameters, strict=True)):
             if value.grad is not None:
                 torch.mul(value.grad.reshape(-1), weight, out=gradient)
+                used[at] = 1
         tail[0], tail[1] = weight * float(loss.detach()), weight
     else:
         norms = _whole([0.0] * len(config.mix), 0.0) if config.mix and config.balanced else []
     with _telling():
         together.reduce(flat, dst=FIRST)
-    total = float(tail[1])
-    if rank == FIRST and total > 0:
-        flat /= total
-    for gradient, value in zip(gradients, parameters, strict=True):
-        value.grad = gradient.view_as(value) if rank == FIRST else None
+    if rank == FIRST and float(tail[1]) > 0:
+        flat /= float(tail[1])
+    for gradient, value, by in zip(gradients, parameters, used.tolist(), strict=True):
+        # Without one where no process has any: the optimizer then leaves the parameter alone, as it does for one.
+        value.grad = gradient.view_as(value) if rank == FIRST and by > 0 else None
     return float(tail[0]), norms
 
 
