@@ -229,7 +229,7 @@ def test_the_table_has_the_choice_and_its_neighbours_and_json_has_all(
 @given(st.integers(1, 40), st.integers(0, 39), st.integers(1, 15))
 def test_neighbours_are_as_many_as_may_be_and_hold_the_middle(count: int, middle: int, most: int) -> None:
     middle = min(middle, count - 1)
-    shown = list(around(range(count), middle, most))  # type: ignore[arg-type]
+    shown = list(around(range(count), middle, most))
     assert middle in shown
     assert len(shown) == min(count, most)
     assert shown == list(range(shown[0], shown[0] + len(shown)))

@@ -6,6 +6,8 @@ import itertools
 import json
 import random
 import re
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,8 +29,9 @@ from potstill.distill.weights.policies.recolouring import COLOURS, Recolouring  
 from potstill.distill.weights.train import students  # noqa: E402
 from potstill.distill.weights.train.config import TrainConfig  # noqa: E402
 from potstill.distill.weights.train.loop import Keeping, agreement_of  # noqa: E402
+from potstill.distill.weights.train.progress import Progress  # noqa: E402
 from potstill.distill.weights.train.recipe import Augment, FilmRecipe  # noqa: E402
-from potstill.distill.weights.train.teaching import teach  # noqa: E402
+from potstill.distill.weights.train.teaching import Prepared, teach  # noqa: E402
 from potstill.edge.grids import GridForm  # noqa: E402
 from potstill.edge.words import Words  # noqa: E402
 from potstill.errors import ConfigError  # noqa: E402
@@ -124,8 +127,8 @@ def test_what_is_drawn_hangs_on_the_seed_and_the_batch_alone() -> None:
     assert len(np.unique(one.drawn(rows))) > 100  # of 720
 
 
-def recipe(augment: Augment, **train: object) -> FilmRecipe:
-    given = TrainConfig(batch=32, patience=0, **train)  # type: ignore[arg-type]
+def recipe(augment: Augment, **train: Any) -> FilmRecipe:
+    given = TrainConfig(batch=32, patience=0, **train)
     return FilmRecipe(width=16, dropout=0.05, augment=augment, train=given)
 
 
@@ -144,33 +147,33 @@ def test_a_colour_of_which_hardly_anything_was_shown_is_learnt_from_the_others()
     assert augmented > without + 0.2
 
 
-def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: object) -> None:
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     class Killed(Exception):
         pass
 
-    def stop(progress: object, total: int) -> None:
-        if getattr(progress, "step", 0) == 7:
+    def stop(progress: Progress, total: int) -> None:
+        if progress.step == 7:
             raise Killed
 
     given, found = recipe(Augment.COLOURS, steps=12, evaluate_every=4), []
 
-    def prepared() -> object:
+    def prepared() -> Prepared:
         return students.prepare(decisions(40), decisions(8, seed=1), given)
 
     for stopped in (False, True):
-        keeping = Keeping(tmp_path / str(stopped), every_steps=3)  # type: ignore[operator]
+        keeping = Keeping(tmp_path / str(stopped), every_steps=3)
         if stopped:
             with pytest.raises(Killed):
-                teach(prepared(), given, keeping=keeping, watch=stop)  # type: ignore[arg-type]
+                teach(prepared(), given, keeping=keeping, watch=stop)
             keeping = keeping._replace(resume=True)
         last = prepared()
-        teach(last, given, keeping=keeping)  # type: ignore[arg-type]
-        found.append(arrays_of(last.network))  # type: ignore[attr-defined]
+        teach(last, given, keeping=keeping)
+        found.append(arrays_of(last.network))
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
 
 
-def test_a_checkpoint_of_plain_data_is_not_gone_on_with(tmp_path: object) -> None:
-    kept = Keeping(tmp_path / "checkpoint", every_steps=2)  # type: ignore[operator]
+def test_a_checkpoint_of_plain_data_is_not_gone_on_with(tmp_path: Path) -> None:
+    kept = Keeping(tmp_path / "checkpoint", every_steps=2)
     for augment, keeping in ((Augment.NONE, kept), (Augment.COLOURS, kept._replace(resume=True))):
         given = recipe(augment, steps=4)
         prepared = students.prepare(decisions(40), decisions(8, seed=1), given)

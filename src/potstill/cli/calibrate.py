@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from potstill.decide.calibration.certify import Candidate, Certified
     from potstill.measure.calibration import Calibration, Settings
 
+T = TypeVar("T")
 COLUMNS = (
     "chosen",
     "student",
@@ -128,7 +129,7 @@ def show(found: Calibration, *, json_mode: bool, file: str | None = None) -> Non
         note(f"The {len(shown)} of {len(every)} candidates around {what}; --json and --out have all.")
 
 
-def around(candidates: Sequence[Candidate], middle: int, most: int = MOST_ROWS) -> Sequence[Candidate]:
+def around(candidates: Sequence[T], middle: int, most: int = MOST_ROWS) -> Sequence[T]:
     """At most so many neighbours, with the one in the middle among them."""
     first = max(0, min(middle - most // 2, len(candidates) - most))
     return candidates[first : first + most]

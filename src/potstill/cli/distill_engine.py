@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from potstill.cli.distill_weights import print_estimate
 from potstill.cli.lm_options import student_options
-from potstill.cli.output import emit_json, emit_table, json_option, note
+from potstill.cli.output import emit_estimate, emit_json, emit_table, json_option, note
 from potstill.cli.run_options import apply, typed_options
 from potstill.cli.training_options import sign_option, source_options
 
@@ -72,7 +71,7 @@ def engine(method: str, dry_run: bool, json_mode: bool, **options: Any) -> None:
     from potstill.cli.training import engine as session  # needs PyTorch, whose absence planned has told of
 
     if dry_run:
-        print_estimate(session.estimate(plan), json_mode)
+        emit_estimate(session.estimate(plan), json_mode)
         return
     made = session.make(plan)
     if json_mode:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from potstill.cli.output import emit_json, emit_table, json_option, note
+from potstill.cli.output import emit_estimate, emit_json, emit_table, json_option, note
 from potstill.cli.run_options import Decorator, apply, typed_options
 from potstill.cli.training_options import sign_option, threads_option
 
@@ -91,8 +91,7 @@ def kickstart(policy: Path, dry_run: bool, json_mode: bool, **options: Any) -> N
             options[name] = None
     plan = kickstart_plan.planned(policy, options)
     if dry_run:
-        row = kickstarting.estimate(plan)
-        emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
+        emit_estimate(kickstarting.estimate(plan), json_mode)
         return
     print_kickstarted(kickstarting.make(plan), json_mode)
 

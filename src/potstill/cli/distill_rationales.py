@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from potstill.cli.output import emit_json, emit_table, json_option, note
+from potstill.cli.output import emit_estimate, emit_json, emit_table, json_option, note
 from potstill.cli.run_options import apply, typed_options
 from potstill.cli.training_options import recorded_options
 
@@ -69,8 +69,7 @@ def rationales(dry_run: bool, json_mode: bool, **options: Any) -> None:
         options["environment"] = None
     plan = planned(options, typed)
     if dry_run:
-        row = making.estimate(plan)
-        emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
+        emit_estimate(making.estimate(plan), json_mode)
         return
     made = making.make(plan)
     if json_mode:

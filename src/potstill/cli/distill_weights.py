@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from potstill.cli.lm_options import lm_options, refuse_lm_options, tune
-from potstill.cli.output import emit_json, emit_table, json_option, note
+from potstill.cli.output import emit_estimate, emit_json, emit_table, json_option, note
 from potstill.cli.run_options import Decorator, apply, teacher_model_options, typed_options
 from potstill.cli.training_options import (
     batch_option,
@@ -234,12 +234,12 @@ def weights(dry_run: bool, json_mode: bool, **options: Any) -> None:
 
         searching = search.planned(plan, options, typed_options())
         if dry_run:
-            print_estimate(search.estimate(searching), json_mode)
+            emit_estimate(search.estimate(searching), json_mode)
             return
         print_made(search.make(searching), plan, json_mode)
         return
     if dry_run:
-        print_estimate(making.estimate(plan), json_mode)
+        emit_estimate(making.estimate(plan), json_mode)
         return
     if plan.dagger is not None:
         from potstill.cli.training import dagger
@@ -294,11 +294,6 @@ def refuse_debates(typed: Mapping[str, str]) -> None:
     """Raises ``ConfigError`` where debates are given to a student that writes texts."""
     if "debates" in typed:
         raise ConfigError("--debates holds pairs of actions, for a ranker or film. Leave it away, or --student ranker.")
-
-
-def print_estimate(row: dict[str, Any], json_mode: bool) -> None:
-    """What ``--dry-run`` prints."""
-    emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
 
 
 HIDDEN = ("parity", "data", "manifest_sha256", "reliability", "rounds", "search", "environments")

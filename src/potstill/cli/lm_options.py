@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from potstill.cli.output import emit_json, emit_table, note
+from potstill.cli.output import emit_estimate, emit_json, emit_table, note
 from potstill.cli.run_options import Decorator, typed_options
 from potstill.errors import ConfigError
 
@@ -97,8 +97,7 @@ def tune(options: dict[str, Any], *, dry_run: bool, json_mode: bool) -> None:
 
     plan = session.planned({**options, **{name: value for name, value in _DEFAULTS.items() if name not in typed}})
     if dry_run:
-        row = session.estimate(plan)
-        emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
+        emit_estimate(session.estimate(plan), json_mode)
         return
     made = session.make(plan)
     if json_mode:

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -56,6 +56,11 @@ def emit_table(
     else:
         lines = [columns, *([_plain(value) for value in row] for row in table)]
         click.echo("\n".join("\t".join(line) for line in lines))
+
+
+def emit_estimate(row: Mapping[str, object], json_mode: bool) -> None:
+    """What ``--dry-run`` of a command that writes a file prints."""
+    emit_table(list(row), [list(row.values())], json_mode=json_mode, title="an estimate, nothing was written")
 
 
 def without_passwords(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from potstill.cli.training.plan import environment_of, filters_of
 from potstill.distill.weights.data.checks import refuse_empty
-from potstill.distill.weights.data.decisions import Counting, Report, labelled
+from potstill.distill.weights.data.decisions import Counting, labelled
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.debates.graph import Debate, pairs
 from potstill.distill.weights.debates.holding import Speaker, debates, drawn, recorded
@@ -93,8 +93,7 @@ def _decisions(plan: HoldingPlan) -> list[Labelled]:
     counting = Counting()
     with read_store(plan.db) as store:
         found = list(labelled(store.select(**plan.filters), counting=counting))
-    told = {reason.value: count for reason, count in sorted(counting.left_out.items())}
-    refuse_empty(Report(episodes=counting.episodes, steps=counting.steps, met=counting.met, left_out=told))
+    refuse_empty(counting.report)
     return found
 
 

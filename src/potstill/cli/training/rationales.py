@@ -15,7 +15,7 @@ import click
 from potstill.cli.output import progress
 from potstill.cli.training.rationales_plan import RationalesPlan
 from potstill.distill.weights.data.checks import refuse_empty
-from potstill.distill.weights.data.decisions import Counting, Report, labelled
+from potstill.distill.weights.data.decisions import Counting, labelled
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.lm.chats import Thoughts, views
 from potstill.distill.weights.rationales import hindsight
@@ -95,8 +95,7 @@ def _wanted(plan: RationalesPlan) -> list[Labelled]:
     counting = Counting()
     with read_store(plan.db) as store:
         found = list(labelled(store.select(**plan.filters), counting=counting))
-    told = {reason.value: count for reason, count in sorted(counting.left_out.items())}
-    refuse_empty(Report(episodes=counting.episodes, steps=counting.steps, met=counting.met, left_out=told))
+    refuse_empty(counting.report)
     silent = [one for one in found if not one.reasoning.strip()]
     if not silent:
         raise ConfigError(

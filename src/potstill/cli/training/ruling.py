@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from potstill.distill.weights.data.checks import refuse_empty
-from potstill.distill.weights.data.decisions import Counting, Report, labelled
+from potstill.distill.weights.data.decisions import Counting, labelled
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.data.manifest import Collecting
 from potstill.distill.weights.rules.certifying import Asker, certify, layers
@@ -146,8 +146,7 @@ def _decisions(plan: RulesPlan) -> tuple[list[Labelled], list[Labelled], str]:
         for one in labelled(store.select(**plan.filters), counting=counting, listen=collecting.hear):
             task = Task(id=one.task_id, environment=one.environment)
             found[split_of(task, fractions)].append(one)
-    told = {reason.value: count for reason, count in sorted(counting.left_out.items())}
-    refuse_empty(Report(episodes=counting.episodes, steps=counting.steps, met=counting.met, left_out=told))
+    refuse_empty(counting.report)
     for some in found.values():
         some.sort(key=lambda one: (one.trajectory_id, one.step_index))
     return found[LEARN], found[HELD_OUT], collecting.sources().episodes_sha256

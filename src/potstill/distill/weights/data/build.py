@@ -138,12 +138,8 @@ class Gathering:
         return split_of(task, self.recipe.fractions, self.recipe.seed)
 
     def report(self) -> Report:
-        counts = self.counting
-        return Report(
-            episodes=counts.episodes,
-            steps=counts.steps,
-            left_out={reason.value: count for reason, count in sorted(counts.left_out.items())},
-            met=counts.met,
+        return msgspec.structs.replace(
+            self.counting.report,
             distinct=sum(map(len, self.merging.values())),
             conflicts=sum(merging.conflicts() for merging in self.merging.values()),
             dropped=self._dropped,

@@ -45,6 +45,12 @@ class Counting:
         self.episodes = self.steps = self.met = 0
         self.left_out: Counter[LeftOut] = Counter()
 
+    @property
+    def report(self) -> Report:
+        """Of what has gone by."""
+        told = {reason.value: count for reason, count in sorted(self.left_out.items())}
+        return Report(episodes=self.episodes, steps=self.steps, met=self.met, left_out=told)
+
 
 def labelled(
     trajectories: Iterable[Trajectory],
