@@ -43,6 +43,12 @@ def distill() -> None:
 @apply(world_options)
 @click.option("--split", default="train", show_default=True, help="Which tasks: never those that will be tested.")
 @apply(teacher_options)
+@click.option(
+    "--first-thought",
+    is_flag=True,
+    help="With --reasoning with-action: an episode's first reasoning begins as the teacher thinks about the goal when "
+    "it is not asked to act (first-thought prefix, arXiv 2505.17612).",
+)
 @apply(record_options)
 @json_option
 def context(run_id: str | None, resume: str | None, dry_run: bool, json_mode: bool, **options: Any) -> None:

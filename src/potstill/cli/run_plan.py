@@ -34,6 +34,8 @@ from potstill.types import EscalationMode, Task
 
 CONSTRAINED = ("local:", "torch:", SCHEME)
 """Models that are held to the admissible actions, so that the prompt need not list them."""
+UNTHINKING = ("expert", "policy:", SCHEME)
+"""Teachers that are not prompted: an expert, a policy, and a tuned student, which writes as it was taught to."""
 LIKELIHOOD_THRESHOLD = 0.7
 """Default of ``--threshold`` for ``--signal likelihood``: on 40 expert states of ALFWorld train games SmolLM2-135M
 was right in all 17 in which it was so sure (docs/log.md)."""
@@ -310,7 +312,26 @@ def _teacher_agent(options: dict[str, Any]) -> Agent:
     own: dict[str, Any] = {"list_admissible": True, "history_turns": None}
     if options.get("teacher") == "expert":
         own |= {"plan": False, "reasoning": Reasoning.NONE.value}
-    return _agent({**options, **own}, options.get("teacher"))
+    agent = _agent({**options, **own}, options.get("teacher"))
+    return msgspec.structs.replace(agent, first_thought=True) if _first_thought(options, agent) else agent
+
+
+def _first_thought(options: dict[str, Any], agent: Agent) -> bool:
+    """Whether the teacher thinks before it acts. Raises ``ConfigError`` for one that does not write its reasoning."""
+    if not options.get("first_thought"):
+        return False
+    teacher = str(options.get("teacher"))
+    if teacher.startswith(UNTHINKING):
+        raise ConfigError(
+            f"--first-thought is for a language model that is prompted to reason; '{teacher}' is none. Leave the "
+            "option out, or name one: --teacher http:URL#MODEL --reasoning with-action --first-thought"
+        )
+    if agent.reasoning is not Reasoning.WITH_ACTION:
+        raise ConfigError(
+            "--first-thought begins a reasoning that stands before the action, and there is none with --reasoning "
+            f"{agent.reasoning.value}. Type: --reasoning with-action --first-thought"
+        )
+    return True
 
 
 def _context(options: dict[str, Any]) -> ContextConfig:

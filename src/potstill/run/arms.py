@@ -48,6 +48,9 @@ class Agent(Struct, frozen=True, kw_only=True):
 
     plan: bool = False
     reasoning: Reasoning = Reasoning.NONE
+    first_thought: bool = False
+    """With ``Reasoning.WITH_ACTION``: an episode's first reasoning begins as the model thinks when it is asked to think
+    step by step about the goal and not to act (the first-thought prefix of arXiv 2505.17612, section 4.1)."""
     placement: Placement = Placement.FIRST
     list_admissible: bool = True
     """Write the admissible actions into the prompt. Needless where the model is constrained to them."""

@@ -17,6 +17,8 @@ from potstill.types import Action, Message, Observation, Reply, Struct
 
 DEMONSTRATIONS_HEADING = "Examples from episodes that reached similar goals:"
 PLAYBOOK_HEADING = "Playbook, what earlier episodes taught:"
+_NUMBERING = re.compile(r"^[\s#>•-]*(?:(?:step\s+)?\d+\s*[.:)]\s+|step\s+\d+\s*[-–—]?\s+)?", re.IGNORECASE)
+"""What stands before the words of a step in a list of steps."""
 _CITING = "Playbook, what earlier episodes taught. In your reasoning, name the ids of what you use, such as [b-1]:"
 
 
@@ -45,9 +47,12 @@ class View(Struct, frozen=True, kw_only=True):
     step_heading: str = DEMONSTRATIONS_HEADING
 
 
-def act_messages(view: View, reasoning: str | None = None) -> tuple[Message, ...]:
-    """The prompt for the next action. ``reasoning``: already written by a separate call, which the action follows."""
+def act_messages(view: View, reasoning: str | None = None, opening: str = "") -> tuple[Message, ...]:
+    """The prompt for the next action. ``reasoning``: already written by a separate call, which the action follows.
+    ``opening``: what the reasoning is to begin with, for a model whose answer cannot be begun for it."""
     tail = [_admissible_block(view), _answer_line(view.agent, view.observation, reasoning)]
+    if opening:
+        tail.append(f"Begin your reasoning with these words and go on from them: {opening}")
     return (*_until_now(view), *_tail(tail))
 
 
@@ -59,6 +64,27 @@ def reason_messages(view: View) -> tuple[Message, ...]:
 def plan_messages(view: View) -> tuple[Message, ...]:
     tail = ["Write a short plan, a few numbered lines, for reaching the goal. Do not act yet."]
     return (*_until_now(view), *_tail(tail))
+
+
+def thought_messages(view: View) -> tuple[Message, ...]:
+    """The goal as a plain question: no instructions to an agent, no actions to choose among."""
+    parts = [f"Goal: {view.goal}", view.observation.text, "Think step by step about how the goal can be reached."]
+    return (Message(role="user", content="\n\n".join(part for part in parts if part)),)
+
+
+def first_step(thinking: str) -> str:
+    """The first sentence of what was thought step by step, without a heading or the number of its step.
+
+    >>> first_step("**Step 1:** Find the mug. Then wash it.\\nStep 2: ...")
+    'Find the mug.'
+    >>> first_step("Let's think:\\n1. Version 2.5 is needed first")
+    'Version 2.5 is needed first'
+    """
+    for line in thinking.splitlines():
+        plain = _NUMBERING.sub("", line.replace("*", "")).strip()
+        if plain and not plain.endswith(":"):
+            return re.split(r"(?<=[.!?])\s", plain, maxsplit=1)[0]
+    return ""
 
 
 def compact_messages(view: View) -> tuple[Message, ...]:

@@ -12,6 +12,7 @@ import msgspec
 
 from potstill.errors import BadResponse, KeyRefused, ModelError, ModelTimeout, ModelUnavailable, RateLimited
 from potstill.protocols import CandidateScorer, ExpertHandle, Model
+from potstill.models.reasoned import LEAD
 from potstill.run import prompt
 from potstill.run.arms import Agent, Reasoning
 from potstill.trajectories.situations import situation_of
@@ -94,26 +95,43 @@ class Side:
         if self.agent.reasoning is Reasoning.SEPARATE:
             request = self._request(view, prompt.reason_messages(view), Purpose.REASON, stop=("\n",))
             thought = (await self._sample(request, 1))[0].text.strip()
-        messages = prompt.act_messages(view, thought)
-        replies = await self._act(view, messages, n, temperature, likelihood)
+        opening = await self._first_thought(view)
+        begun = f"{LEAD} {opening}" if opening and self.model.capabilities.goes_on else ""
+        messages = prompt.act_messages(view, thought, "" if begun else opening)
+        replies = await self._act(view, messages, n, temperature, likelihood, begun)
         if thought is not None:
             replies = [msgspec.structs.replace(reply, reasoning=thought) for reply in replies]
         return replies
 
+    async def _first_thought(self, view: prompt.View) -> str:
+        """What this episode's first reasoning begins with; empty: nothing is said before."""
+        if not self.agent.first_thought or view.turns:
+            return ""
+        thinking = await self._sample(self._request(view, prompt.thought_messages(view), Purpose.REASON), 1)
+        return prompt.first_step(thinking[0].text)
+
     async def act_compact(self, view: prompt.View, temperature: float) -> list[Reply]:
         view = msgspec.structs.replace(view, agent=self.agent)
-        return await self._act(view, prompt.compact_messages(view), 1, temperature, False)
+        return await self._act(view, prompt.compact_messages(view), 1, temperature)
 
     async def _act(
-        self, view: prompt.View, messages: tuple[Message, ...], n: int, temperature: float, likelihood: bool
+        self,
+        view: prompt.View,
+        messages: tuple[Message, ...],
+        n: int,
+        temperature: float,
+        likelihood: bool = False,
+        begun: str = "",
     ) -> list[Reply]:
-        request = self._request(view, messages, Purpose.ACT, temperature=temperature)
+        request = self._request(view, messages, Purpose.ACT, temperature=temperature, begun=begun)
         if likelihood and isinstance(self.model, CandidateScorer):
             replies: Sequence[Reply] = await self._recorded(self.model.score(request))
         else:
             replies = await self._sample(request, n)
         if request.admissible:
             return list(replies)  # an action each, and its reasoning beside it where the model writes some first
+        if begun:
+            replies = [msgspec.structs.replace(reply, text=f"{begun}\n{reply.text}") for reply in replies]
         return [prompt.split_reply(reply, self.agent.reasoning) for reply in replies]
 
     def _request(
@@ -124,6 +142,7 @@ class Side:
         *,
         temperature: float = 0.0,
         stop: tuple[str, ...] = (),
+        begun: str = "",
     ) -> Request:
         acting = purpose is Purpose.ACT
         reasons = self.agent.reasoning is Reasoning.WITH_ACTION
@@ -137,6 +156,7 @@ class Side:
             temperature=temperature,
             max_tokens=self.agent.max_tokens + (self.agent.reasoning_tokens if long else 0),
             stop=stop,
+            begun=begun,
             seed=_derive(self._seed, self._asked),
             static_messages=min(prompt.static_messages(view), len(messages)),
             purpose=purpose,
