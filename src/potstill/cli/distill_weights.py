@@ -106,10 +106,11 @@ train_options: tuple[Decorator, ...] = (
     ),
     click.option(
         "--augment",
-        default="none",
-        show_default=True,
-        help="Of a film student: none, or colours (exchanged at random in every batch, alike in grid, mission and "
-        "past; where a colour is a name and not a meaning, what the teacher did stays right).",
+        multiple=True,
+        metavar="NAME",
+        help="Of a film student: show each decision changed at random in every batch, alike in grid, mission and past. "
+        "colours (exchanged: right where a colour is a name and not a meaning), rotations (of the world under the "
+        "agent: right where no mission speaks of north); repeatable.",
     ),
     click.option("--look-every", type=click.IntRange(1), help="Steps between two looks at held-out tasks; an epoch's."),
     threads_option,
