@@ -11,7 +11,8 @@ The recipes learn from the same decisions for as many gradient steps of as many 
 ``film`` by the cross-entropy of ours, ``tutorial's loss`` by what a widely copied snippet computes: only the student's
 logits are divided by T = 2, and there is no T squared. The bot says one action and no distribution, so that tempering
 it would change nothing: of the snippet's mistakes only the student's side and the missing factor are left here.
-``film, recoloured`` is ``film`` on decisions whose colours are exchanged anew in every batch (``--augment colours``).
+``film, recoloured`` is ``film`` on decisions whose colours are exchanged anew in every batch (``--augment colours``),
+``film, recoloured and turned`` has the world under the agent turned, too (``--augment rotations``).
 Which actions make sense is listed by the environment for all, the bot too.
 """
 
@@ -38,8 +39,9 @@ WORK = _results.ROOT / "bench" / ".work"
 LEVELS = ("GoToLocal", "PickupLoc", "PutNextLocal")
 DEMOS = "demos"
 TEMPERATURE = 2.0
-FILM, RECOLOURED, TUTORIAL, BOT = "film", "film, recoloured", "tutorial's loss", "the bot itself"
-RECIPES = (RECOLOURED, FILM, TUTORIAL)
+FILM, TUTORIAL, BOT = "film", "tutorial's loss", "the bot itself"
+AUGMENTED = {"film, recoloured": ("colours",), "film, recoloured and turned": ("colours", "rotations")}
+RECIPES = (*reversed(AUGMENTED), FILM, TUTORIAL)
 
 
 def main() -> None:
@@ -111,7 +113,7 @@ def play(options: argparse.Namespace, run: str, words: Sequence[object]) -> list
 
 
 def slug(recipe: str) -> str:
-    return recipe.split("'")[0].replace(", ", "-")
+    return recipe.split("'")[0].replace(", ", "-").replace(" ", "-")
 
 
 def policy_file(options: argparse.Namespace, recipe: str, seed: int) -> Path:
@@ -163,7 +165,7 @@ def planned(options: argparse.Namespace, name: str, seed: int) -> Any:
     filters = {"kind": "teacher", "split": "train", "run_id": DEMOS, "success": True, "namespace": "default"}
     return WeightsPlan(
         out=policy_file(options, name, seed),
-        recipe=FilmRecipe(train=train, augment=Augment.COLOURS if name == RECOLOURED else Augment.NONE),
+        recipe=FilmRecipe(train=train, augment=tuple(Augment(one) for one in AUGMENTED.get(name, ()))),
         db=str(options.db),
         filters={**filters, "environment": "minigrid"},
         environment="minigrid",

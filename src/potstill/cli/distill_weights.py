@@ -106,10 +106,11 @@ train_options: tuple[Decorator, ...] = (
     ),
     click.option(
         "--augment",
-        default="none",
-        show_default=True,
-        help="Of a film student: none, or colours (exchanged at random in every batch, alike in grid, mission and "
-        "past; where a colour is a name and not a meaning, what the teacher did stays right).",
+        multiple=True,
+        metavar="NAME",
+        help="Of a film student: show each decision changed at random in every batch, alike in grid, mission and past. "
+        "colours (exchanged: right where a colour is a name and not a meaning), rotations (of the world under the "
+        "agent: right where no mission speaks of north); repeatable.",
     ),
     click.option("--look-every", type=click.IntRange(1), help="Steps between two looks at held-out tasks; an epoch's."),
     threads_option,
@@ -283,9 +284,9 @@ def refuse_processes(options: Mapping[str, Any]) -> None:
                 f"--processes is {options['processes']}, and {what} trains in one process. Leave --processes away; "
                 f"more of the machine is used by --threads {options['processes']}"
             )
-    if options["augment"] != "none" and options["processes"] > 1:
+    if options["augment"] and options["processes"] > 1:
         raise ConfigError(
-            f"--augment {options['augment']} draws by whole batches, and --processes {options['processes']} shares "
+            f"--augment {options['augment'][0]} draws by whole batches, and --processes {options['processes']} shares "
             "them out. Leave one of both away."
         )
 

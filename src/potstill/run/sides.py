@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Sequence
 import msgspec
 
 from potstill.errors import BadResponse, KeyRefused, ModelError, ModelTimeout, ModelUnavailable, RateLimited
-from potstill.protocols import CandidateScorer, ExpertHandle, Model
 from potstill.models.reasoned import LEAD
+from potstill.protocols import CandidateScorer, ExpertHandle, Model
 from potstill.run import prompt
 from potstill.run.arms import Agent, Reasoning
 from potstill.trajectories.situations import situation_of

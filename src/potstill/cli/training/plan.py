@@ -98,8 +98,10 @@ def _recipe(options: dict[str, Any], train: TrainConfig) -> Recipe:
     if options["student"] == "mlp":
         return MlpRecipe(width=options["width"], layers=options["layers"], train=train)
     if options["student"] == "film":
-        one_of("augmentation", options["augment"], Augment)
-        return FilmRecipe(width=options["width"], augment=Augment(options["augment"]), train=train)
+        for name in options["augment"]:
+            one_of("augmentation", name, Augment)
+        given = tuple(one for one in Augment if one in options["augment"])
+        return FilmRecipe(width=options["width"], augment=given, train=train)
     return RankerRecipe(width=options["width"], train=train)
 
 

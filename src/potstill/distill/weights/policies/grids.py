@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from potstill.distill.weights.data.labelled import Labelled, one_hot, probabilities
 from potstill.distill.weights.policies.batch import Batch, Floats, Integers, Tensor, gathered, padded, ragged
 from potstill.distill.weights.policies.pytorch import load_torch
-from potstill.distill.weights.policies.recolouring import Recolouring
+from potstill.distill.weights.policies.symmetries import Symmetries
 from potstill.edge.film import unknown_action
 from potstill.edge.grids import GridForm
 from potstill.edge.words import Words
@@ -64,7 +64,7 @@ def actions_of(examples: Iterable[Labelled]) -> tuple[str, ...]:
 
 
 class GridExamples:
-    """A dataset of decisions in grids. Satisfies ``batch.Examples``. With a ``recolouring`` its batches are recoloured.
+    """A dataset of decisions in grids. Satisfies ``batch.Examples``. With ``symmetries`` batches are changed by them.
 
     Raises ``ConfigError`` that names the decision whose observation is no grid of this form, or whose action is none of
     the student's.
@@ -76,9 +76,9 @@ class GridExamples:
         words: Words,
         form: GridForm,
         actions: Sequence[str],
-        recolouring: Recolouring | None = None,
+        symmetries: Symmetries | None = None,
     ) -> None:
-        self._recolouring = recolouring
+        self._symmetries = symmetries
         self._names = {action: number for number, action in enumerate(actions)}
         table, past = _Table(form), [turn for e in examples for turn in e.situation.past]
         self._grid = np.array([self._read(table, e, e.situation.observation) for e in examples], np.int64)
@@ -118,26 +118,30 @@ class GridExamples:
     def batch(self, rows: Integers) -> Batch:
         rows = np.asarray(rows, np.int64)
         where, turns = gathered(self._past_at, rows)
-        recolouring, goals = self._recolouring, self._goal[rows]
-        missions, goal = np.unique(goals, return_inverse=True) if recolouring is None else (goals, np.arange(len(rows)))
+        symmetries, goals = self._symmetries, self._goal[rows]
+        missions, goal = np.unique(goals, return_inverse=True) if symmetries is None else (goals, np.arange(len(rows)))
         word_where, worded = gathered(self._words_at, missions)
         there = padded(worded, int(worded.max()))
         word = np.zeros(there.shape, np.int64)
         word[there] = self._words[word_where]
         past = self._past_grid[where]
-        cells, past_cells = self._cells[self._grid[rows]], self._cells[past]
-        if recolouring is not None:
-            drawn = recolouring.drawn(rows)
-            cells, past_cells = recolouring.codes(drawn, cells), recolouring.codes(np.repeat(drawn, turns), past_cells)
-            word = recolouring.words(drawn, word)
+        cells, direction = self._cells[self._grid[rows]], self._directions[self._grid[rows]]
+        past_cells, past_direction = self._cells[past], self._directions[past]
+        if symmetries is not None:
+            now = symmetries.drawn(rows)
+            before = now.repeated(turns)
+            cells, direction = symmetries.codes(now, cells), symmetries.directions(now, direction)
+            past_cells = symmetries.codes(before, past_cells)
+            past_direction = symmetries.directions(before, past_direction)
+            word = symmetries.words(now, word)
         numbers = (
             cells,
-            self._directions[self._grid[rows]],
+            direction,
             goal,
             word,
             worded,
             past_cells,
-            self._directions[past],
+            past_direction,
             self._past_action[where],
             padded(turns, int(turns.max())),
             turns,
@@ -180,8 +184,8 @@ class GridExamples:
         for name, value in sorted(vars(self).items()):
             if isinstance(value, np.ndarray):
                 hashed.update(f"{name} {value.dtype} {value.shape}\n".encode() + value.tobytes())
-        if self._recolouring is not None:
-            hashed.update(self._recolouring.tobytes())
+        if self._symmetries is not None:
+            hashed.update(self._symmetries.tobytes())
         return hashed.hexdigest()
 
 

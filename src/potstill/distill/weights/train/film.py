@@ -16,7 +16,7 @@ from potstill.distill.weights.gate_shapes import Question
 from potstill.distill.weights.policies.film import Film, film_shape, new_film
 from potstill.distill.weights.policies.grids import GridExamples, actions_of
 from potstill.distill.weights.policies.pytorch import load_torch
-from potstill.distill.weights.policies.recolouring import Recolouring, colours_in
+from potstill.distill.weights.policies.symmetries import Symmetries, colours_in
 from potstill.distill.weights.policies.texts import words_of
 from potstill.distill.weights.train.ranker import unlabelled
 from potstill.distill.weights.train.recipe import Augment, FilmRecipe
@@ -34,14 +34,17 @@ def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Fil
     if not learn:
         raise ConfigError("There is no decision to learn from. Record episodes of a teacher first.")
     missions = dict.fromkeys(decision.situation.goal for decision in learn)
-    exchanged = colours_in(missions) if recipe.augment is Augment.COLOURS else []
-    vocabulary = dict.fromkeys([*words_of(missions), *exchanged])  # a colour of one mission only is a word, too
+    colours = Augment.COLOURS in recipe.augment
+    vocabulary = dict.fromkeys(
+        [*words_of(missions), *(colours_in(missions) if colours else [])]
+    )  # a colour of one mission only is a word, too
     shape = film_shape(tuple(vocabulary), actions_of(learn), recipe.width)
     words, form = shape.words(), shape.form()
-    recolouring = None
-    if recipe.augment is Augment.COLOURS:
-        recolouring = Recolouring(words, form, shape.actions, seed=recipe.train.seed)
-    data = GridExamples(learn, words, form, shape.actions, recolouring)
+    symmetries = None
+    if recipe.augment:
+        rotations, seed = Augment.ROTATIONS in recipe.augment, recipe.train.seed
+        symmetries = Symmetries(words, form, shape.actions, colours=colours, rotations=rotations, seed=seed)
+    data = GridExamples(learn, words, form, shape.actions, symmetries)
     held = GridExamples(held_out, words, form, shape.actions)
     problem = data.problem()
     if problem is not None:

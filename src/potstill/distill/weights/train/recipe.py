@@ -30,11 +30,13 @@ class RankerRecipe(Struct, frozen=True, kw_only=True):
 
 
 class Augment(StrEnum):
-    """How decisions are changed each time that they are learnt, in ways that leave what was done right."""
+    """How decisions are changed each time that they are learnt, so that what was done stays right
+    (``policies.symmetries``)."""
 
-    NONE = "none"
     COLOURS = "colours"
-    """Colours are exchanged (``policies.recolouring``)."""
+    """Are exchanged."""
+    ROTATIONS = "rotations"
+    """The world is turned by quarters."""
 
 
 class FilmRecipe(Struct, frozen=True, kw_only=True):
@@ -44,7 +46,7 @@ class FilmRecipe(Struct, frozen=True, kw_only=True):
 
     width: int = 64
     dropout: float = 0.1
-    augment: Augment = Augment.NONE
+    augment: tuple[Augment, ...] = ()
     train: TrainConfig = msgspec.field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
