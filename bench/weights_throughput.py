@@ -4,7 +4,8 @@
 
 The step of the perceptrons: a batch of decisions out of arrays in a shuffled order, forward pass, KL to the teacher at
 temperature 2 with T² mixed with a tenth of cross-entropy, backward pass, clipping, AdamW at a rate that a schedule
-gives. *Plain* is that as a script by hand, without checks, checkpoints, looks at held-out data or a reproducible order;
+gives. *Plain* is that as a script by hand, without checks, checkpoints, looks at held-out data or a reproducible order,
+with AdamW as PyTorch gives it; *fused* has AdamW in one kernel, as ours has;
 *ours* is ``distill.weights.train.loop.train``, its start and end included. Torchdistill (PyPI) takes part where it is
 installed: with batches handed to its box, and with its own loader.
 
@@ -42,7 +43,7 @@ from potstill.distill.weights.train.schedule import rate_at
 DECISIONS, NUMBERS, ACTIONS = 12_000, 8, 4
 STEP = Step()
 SIZES = {"8-64-4": (8, 64, 4), "8-256-256-4": (8, 256, 256, 4)}
-PLAIN = "plain PyTorch"
+PLAIN, FUSED = "plain PyTorch", "plain PyTorch, fused AdamW"
 ORDERS, WIDTH = 100, 64
 
 
@@ -85,7 +86,8 @@ def parsed() -> argparse.Namespace:
 def races(options: argparse.Namespace) -> Iterator[Race]:
     given = arrays()
     for name, sizes in SIZES.items():
-        blocks = {PLAIN: plain(sizes, given), "potstill": ours(sizes, given), **torchdistill(sizes, given, STEP)}
+        by_script = {PLAIN: plain(sizes, given), FUSED: plain(sizes, given, fused=True)}
+        blocks = {**by_script, "potstill": ours(sizes, given), **torchdistill(sizes, given, STEP)}
         yield Race(name, count(sequential(sizes)), blocks, options.steps)
     yield ranker(options.ranker_steps)
 
@@ -142,7 +144,7 @@ def config_of(steps: int, **more: Any) -> TrainConfig:
     return TrainConfig(steps=steps, evaluate_every=steps + 1, patience=0, batch=STEP.batch, **more)
 
 
-def plain(sizes: tuple[int, ...], given: Arrays) -> Block:
+def plain(sizes: tuple[int, ...], given: Arrays, *, fused: bool = False) -> Block:
     seen, logits, actions = (torch.from_numpy(array) for array in given)
 
     def block(steps: int) -> None:
@@ -157,14 +159,16 @@ def plain(sizes: tuple[int, ...], given: Arrays) -> Block:
             hard = functional.cross_entropy(student, actions[rows])
             return STEP.hard * hard + (1 - STEP.hard) * STEP.temperature**2 * soft
 
-        by_hand(sequential(sizes), DECISIONS, steps, loss_of)
+        by_hand(sequential(sizes), DECISIONS, steps, loss_of, fused=fused)
 
     return block
 
 
-def by_hand(network: nn.Module, decisions: int, steps: int, loss_of: Callable[[nn.Module, Any], Any]) -> None:
+def by_hand(
+    network: nn.Module, decisions: int, steps: int, loss_of: Callable[[nn.Module, Any], Any], *, fused: bool = False
+) -> None:
     """A script's loop, whatever the network and its loss."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=STEP.rate, weight_decay=STEP.decay)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=STEP.rate, weight_decay=STEP.decay, fused=fused or None)
     order: Any = ()
     for step in range(steps):
         at = step % max(1, len(order))
@@ -198,10 +202,13 @@ def ranker(steps: int) -> Race:
     def our_block(steps: int) -> None:
         train(fresh(), data, config_of(steps))
 
-    def plain_block(steps: int) -> None:
-        by_hand(fresh(), len(data), steps, lambda network, rows: cross_entropy(network, data, rows))
+    def script(*, fused: bool) -> Block:
+        return lambda steps: by_hand(fresh(), len(data), steps, loss_of, fused=fused)
 
-    blocks: dict[str, Block] = {PLAIN: plain_block, "potstill": our_block}
+    def loss_of(network: nn.Module, rows: Any) -> Any:
+        return cross_entropy(network, data, rows)
+
+    blocks: dict[str, Block] = {PLAIN: script(fused=False), FUSED: script(fused=True), "potstill": our_block}
     return Race(f"ranker of width {WIDTH}", count(fresh()), blocks, steps)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from terminal import environment, potstill
 
+from command_line import Here
 from potstill.trajectories import Store
 from potstill.types import Answerer, Reason
 
@@ -174,6 +175,24 @@ def test_wrong_input_is_one_line_and_an_exit_code(
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        (("expert", "--reasoning", "with-action"), "a language model that is prompted to reason; 'expert' is none"),
+        (("openai:gpt-6-luna", "--reasoning", "separate"), "there is none with --reasoning separate. Type: "),
+        (("openai:gpt-6-luna",), "there is none with --reasoning none. Type: --reasoning with-action --first-thought"),
+    ],
+)
+def test_a_first_thought_needs_a_teacher_that_reasons_before_it_acts(
+    here: Here, tmp_path: Path, teacher: tuple[str, ...], words: str
+) -> None:
+    db = tmp_path / "t.db"
+    options = ("--first-thought", "--db", db, "--teacher", *teacher)
+    done = here("distill", "context", *WORLD, "--split", "train", "--n", 1, *options)
+    assert (done.code, words in done.err) == (2, True), done.err
+    assert not db.exists()
 
 
 def test_a_run_is_resumed_as_it_was_started_and_by_its_own_tenant(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from potstill.distill.context.library import build_library
 from potstill.protocols import ContextQuery, Model
 from potstill.run.arms import Agent, Arm, Reasoning
 from potstill.run.episode import EpisodeSpec, Parts, run_episode
+from potstill.run.prompt import first_step
 from potstill.run.sides import Side
 from potstill.types import Answerer, Outcome, Purpose, Trajectory, TrajectoryKind
 
@@ -35,8 +36,16 @@ def model(smollm2: Path) -> Iterator[Model]:
     asyncio.run(opened.aclose())
 
 
-async def play(kind: PolicyKind, reasoning: Reasoning, model: Model, steps: int = 2) -> Trajectory:
-    agent = Agent(plan=True, reasoning=reasoning, reasoning_tokens=24, max_tokens=16)
+async def play(
+    kind: PolicyKind,
+    reasoning: Reasoning,
+    model: Model,
+    steps: int = 2,
+    *,
+    plan: bool = True,
+    first_thought: bool = False,
+) -> Trajectory:
+    agent = Agent(plan=plan, reasoning=reasoning, first_thought=first_thought, reasoning_tokens=24, max_tokens=16)
     arm = Arm(name="lm", policy=Policy(kind=kind, samples=2), student_agent=agent, teacher_agent=agent)
     spec = EpisodeSpec(
         trajectory_id="t",
@@ -89,3 +98,35 @@ async def test_reasoning_and_action_in_one_answer_that_is_not_parseable_escalate
     valid = [vote.key for vote in step.decision.votes if vote.key is not None]
     assert all(key in (step.observation.admissible or ()) for key in valid)
     assert step.answerer is Answerer.TEACHER or len(set(valid)) == 1
+
+
+async def test_the_first_reasoning_goes_on_from_the_first_thought(model: Model) -> None:
+    trajectory = await play(PolicyKind.TEACHER, Reasoning.WITH_ACTION, model, first_thought=True)
+    first, second = trajectory.steps
+    thought, acted = first.calls[-2:]
+    assert [call.purpose for call in first.calls] == [Purpose.PLAN, Purpose.REASON, Purpose.ACT]
+    assert [call.purpose for call in second.calls] == [Purpose.ACT], "once an episode"
+    assert INSTRUCTIONS not in thought.prompt[0].content
+    assert first.reasoning.startswith(first_step(thought.replies[0].text))
+    assert acted.prompt[-1].content.endswith("where the action is one that is admissible."), "the answer was begun"
+
+
+async def test_a_model_whose_answers_cannot_be_begun_is_told_the_first_thought() -> None:
+    said = ["1. Red is first. Then green.", "reasoning: Red is first, so.\naction: open red", "action: open green"]
+    teacher = ToyModel("endpoint", said)
+    trajectory = await play(PolicyKind.TEACHER, Reasoning.WITH_ACTION, teacher, first_thought=True, plan=False)
+    thinking, first, second = teacher.requests
+    (question,) = thinking.messages
+    assert question.content.startswith(f"Goal: {task(0).goal}\n\nYou stand before three doors.\n\nThink step by step")
+    assert first.begun == ""
+    assert first.messages[-1].content.endswith(
+        "Begin your reasoning with these words and go on from them: Red is first."
+    )
+    assert "Begin" not in second.messages[-1].content
+    assert [step.reasoning for step in trajectory.steps] == ["Red is first, so.", ""]
+
+
+async def test_where_nothing_was_thought_the_answer_is_not_begun() -> None:
+    teacher = ToyModel("endpoint", ["Steps:\n\n", "reasoning: red\naction: open red", "action: open green"])
+    await play(PolicyKind.TEACHER, Reasoning.WITH_ACTION, teacher, first_thought=True, plan=False)
+    assert teacher.requests[1].messages[-1].content.endswith("where the action is one that is admissible.")

@@ -2,11 +2,12 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.run.arms import Agent, Placement, Reasoning
-from potstill.run.prompt import Turn, View, act_messages, compact_messages, split_reply
+from potstill.run.prompt import Turn, View, act_messages, compact_messages, first_step, split_reply
 from potstill.types import Action, Observation, Reply, ToolCall, ToolResult
 
 texts = st.text(max_size=20)
@@ -40,6 +41,23 @@ def test_all_but_the_last_message_is_a_prefix_of_the_next_prompt(
     for before, after in pairwise(prompts):
         kept = len(before) - (1 if agent.placement is Placement.FIRST else 2)
         assert after[:kept] == before[:kept]
+
+
+@pytest.mark.parametrize(
+    ("thinking", "step"),
+    [
+        ("Find the mug. Then wash it.", "Find the mug."),
+        ("Let us think:\n\n**Step 1:** Find the mug! Wash it.\n", "Find the mug!"),
+        ("# Plan\n1) Version 2.5 is needed", "Version 2.5 is needed"),
+        ("- look around\n- go", "look around"),
+        ("Step 2 - cool it", "cool it"),
+        ("2.5 litres are needed. So fill it.", "2.5 litres are needed."),
+        ("Steps:\n\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_first_step_of_a_list_or_a_text(thinking: str, step: str) -> None:
+    assert first_step(thinking) == step
 
 
 def test_demonstrations_stand_first_or_just_before_the_present_observation() -> None:

@@ -17,7 +17,7 @@ from potstill.types import Action, Message, Observation, Reply, Struct
 
 DEMONSTRATIONS_HEADING = "Examples from episodes that reached similar goals:"
 PLAYBOOK_HEADING = "Playbook, what earlier episodes taught:"
-_NUMBERING = re.compile(r"^[\s#>•-]*(?:(?:step\s+)?\d+\s*[.:)]\s+|step\s+\d+\s*[-–—]?\s+)?", re.IGNORECASE)
+_NUMBERING = re.compile(r"^[\s>•-]*(?:(?:step\s+)?\d+\s*[.:)]\s+|step\s+\d+\s*[-–—]?\s+)?", re.IGNORECASE)
 """What stands before the words of a step in a list of steps."""
 _CITING = "Playbook, what earlier episodes taught. In your reasoning, name the ids of what you use, such as [b-1]:"
 
@@ -73,16 +73,14 @@ def thought_messages(view: View) -> tuple[Message, ...]:
 
 
 def first_step(thinking: str) -> str:
-    """The first sentence of what was thought step by step, without a heading or the number of its step.
+    """The first sentence of what was thought step by step, without headings and numbers; empty where there is none.
 
-    >>> first_step("**Step 1:** Find the mug. Then wash it.\\nStep 2: ...")
+    >>> first_step("1. Find the mug. Then wash it.")
     'Find the mug.'
-    >>> first_step("Let's think:\\n1. Version 2.5 is needed first")
-    'Version 2.5 is needed first'
     """
     for line in thinking.splitlines():
         plain = _NUMBERING.sub("", line.replace("*", "")).strip()
-        if plain and not plain.endswith(":"):
+        if plain and not plain.endswith(":") and not line.startswith("#"):
             return re.split(r"(?<=[.!?])\s", plain, maxsplit=1)[0]
     return ""
 
