@@ -82,6 +82,16 @@ def weighed(student: Path) -> dict[str, float]:
     return dict(found)
 
 
+def reasoned(student: Path) -> tuple[dict[str, float], int]:
+    """The same of one that writes a line first, and the tokens of that line."""
+    tuned, model = read_tuned(student), open_tuned(student)
+    request = Request(messages=messages_of(tuned, SITUATION, tuple(LISTED)), admissible=tuple(LISTED))
+    found = asyncio.run(model.score(request))
+    asyncio.run(model.aclose())
+    assert found.calls[0].usage is not None
+    return dict(found.replies[0].candidates), found.calls[0].usage.output_tokens
+
+
 def test_it_weighs_what_is_listed_after_the_prompt_that_it_learnt_with(start: Start, student: Path) -> None:
     actions = {"tool": "act", "argument": "action"}
     with Upstream(teaching) as cloud:
@@ -108,6 +118,23 @@ def test_in_a_cascade_its_own_probability_decides(start: Start, student: Path, t
     assert answered.headers["x-potstill-answerer"] == answerer
     weights = torch.softmax(torch.tensor(list(weighed(student).values())), 0)
     assert exchange.decision.confidence == pytest.approx(float(weights.max()), abs=1e-4)
+
+
+def test_one_that_reasons_writes_its_line_and_weighs_behind_it(start: Start, tmp_path: Path) -> None:
+    student = tiny_student(tmp_path / "student", INSTRUCTIONS, voice=Voice(reasoning="with-action", history_turns=0))
+    route = {"mode": "cascade", "rollout": False, "cascade": {"threshold": 0.0}}
+    with Upstream(teaching) as cloud:
+        running = start(settings(cloud.url, student, actions={"tool": "act", "argument": "action"}, **route))
+        answered = running.post("/v1/chat/completions", {**listing(), "temperature": 0})
+        (exchange,) = running.exchanges()
+    assert answered.headers["x-potstill-answerer"] == "student", answered.body
+    scores, written = reasoned(student)
+    (call,) = answered.json["choices"][0]["message"]["tool_calls"]
+    assert json.loads(call["function"]["arguments"])["action"] == max(scores, key=lambda name: scores[name])
+    weights = torch.softmax(torch.tensor(list(scores.values())), 0)
+    assert exchange.decision.confidence == pytest.approx(float(weights.max()), abs=1e-4)
+    (called,) = exchange.calls
+    assert called.raw_usage["completion_tokens"] > written > 0, "the line of reasoning is counted, and the action"
 
 
 def test_without_a_list_it_writes_and_only_after_the_instructions_that_it_learnt_with(

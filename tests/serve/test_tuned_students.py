@@ -125,7 +125,7 @@ def test_routes_that_mean_nothing(
     assert "\n" not in str(error.value)
 
 
-def test_a_student_that_reasons_first_weighs_nothing(tmp_path: Path) -> None:
+def test_a_student_that_learnt_with_past_reasoning_weighs_nothing(tmp_path: Path) -> None:
     tables = {
         "upstreams": {"a": {"base_url": "http://127.0.0.1:1/v1"}},
         "models": {
@@ -136,5 +136,5 @@ def test_a_student_that_reasons_first_weighs_nothing(tmp_path: Path) -> None:
             "agent": {"teacher": "big", "student": "small", "mode": "shadow", "actions": {"always": ["left", "right"]}}
         },
     }
-    with pytest.raises(ConfigError, match="tuned to reason before it acts"):
+    with pytest.raises(ConfigError, match="past turns with the reasoning of each"):
         settings_file.parse(tables, "gateway.toml")

@@ -27,6 +27,7 @@ from engine_examples import record  # noqa: E402
 
 from command_line import Here, Said  # noqa: E402
 from potstill.distill.weights.engines import running, trl_script  # noqa: E402
+from potstill.models.tuned_file import read_tuned  # noqa: E402
 from potstill.trajectories import Store  # noqa: E402
 from tiny_lm import tiny_checkpoint  # noqa: E402
 
@@ -148,6 +149,25 @@ def test_a_stopped_training_goes_on_to_the_same_student(
     assert prompt[0].content == row["prompt"][0]["content"]  # type: ignore[index]
     shown = here("run", *world, "--student", f"tuned:{out}", "--arm", "context")
     assert (shown.code, "shows demonstrations" in shown.err) == (2, True)
+
+
+def test_rationales_are_learnt_and_the_student_says_so(
+    db: str, base: str, tmp_path: Path, here: Here, inside: None
+) -> None:
+    made, out = tmp_path / "made.jsonl", tmp_path / "reasoning-lm"
+    assert here("distill", "rationales", "--db", db, "--from", "subgoals", "--out", str(made)).code == 0
+    words = ("--db", db, "--base", base, "--steps", "1", "--out", str(out), "--rationales", str(made))
+    done = here("distill", "engine", "trl-sft", *WORLD, *words, "--reasoning", "with-action")
+    assert done.code == 0, done.err
+    told = [row["completion"][0]["content"] for row in rows_of(out)]  # type: ignore[index]
+    assert all(one.startswith("reasoning: Subgoal: ") for one in told)
+    reasoned = {"templated": len(told)}
+    assert read_tuned(out).reasoned_by == reasoned
+    manifest = json.loads(here("lineage", "show", str(out)).out)["manifest"]
+    assert manifest["metrics"]["rationales"]["decisions"] == reasoned
+    assert made.name in [one["name"] for one in manifest["datasets"]]
+    silent = here("distill", "engine", "trl-sft", *WORLD, *words)
+    assert (silent.code, "Type: --reasoning with-action" in silent.err) == (2, True), silent.err
 
 
 def test_dpo_learns_pairs_behind_the_prompts_of_run(

@@ -34,6 +34,13 @@ def student_options(of: str = "") -> tuple[Decorator, ...]:
             help=f"{of}none, or with-action: it writes its reasoning before it acts.",
         ),
         click.option(
+            "--rationales",
+            multiple=True,
+            type=click.Path(path_type=Path, dir_okay=False),
+            help=f"{of}With --reasoning with-action, reasoning for decisions whose teacher gave none (potstill distill "
+            "rationales); repeatable, the first file that has some is learnt. Decisions without any are left out.",
+        ),
+        click.option(
             "--demos",
             "demonstrations",
             type=click.IntRange(0),
@@ -51,13 +58,6 @@ lm_options: tuple[Decorator, ...] = (
     *student_options("lm: "),
     click.option(
         "--span", "span_options", multiple=True, help="lm: KIND=WEIGHT of tokens: text, reasoning. [default: 1 and 0.3]"
-    ),
-    click.option(
-        "--rationales",
-        multiple=True,
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="lm: With --reasoning with-action, reasoning for decisions whose teacher gave none (potstill distill "
-        "rationales); repeatable, the first file that has some is learnt. Decisions without any are left out.",
     ),
     click.option(
         "--whole-episodes",

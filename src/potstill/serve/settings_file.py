@@ -232,10 +232,11 @@ def _check_tuned(route: Route, settings: Gateway, where: str) -> None:
                 f"{at} shows its student {shown}, and {student.title} weighs the listed actions after goal, history "
                 "and observation alone. Leave it out, or leave actions out and let it write."
             )
-        if tuned.voice.reasoning != "none":
+        if tuned.voice.reasoning != "none" and tuned.voice.history_turns != 0:
             raise ConfigError(
-                f"{at} has actions to weigh, and {student.title} was tuned to reason before it acts. Leave actions out "
-                "and let it write."
+                f"{at} has actions to weigh, and {student.title} was tuned on past turns with the reasoning of each, "
+                "which no client shows. Tune it without past turns (potstill distill weights --history 0), or leave "
+                "actions out and let it write."
             )
     if shown is None or student.allow_demonstrations or (tuned.demonstrations and not route.playbook.name):
         return

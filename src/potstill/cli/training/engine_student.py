@@ -15,12 +15,14 @@ import msgspec
 from potstill.cli.training.data import lineage_of
 from potstill.cli.training.engine_data import Handed
 from potstill.cli.training.engine_plan import EnginePlan
+from potstill.cli.training.reasoned import reasoned_by
 from potstill.distill.weights import gate
 from potstill.distill.weights.data import digest_of
 from potstill.distill.weights.engines import trl_script
 from potstill.distill.weights.gate_shapes import as_recorded
 from potstill.distill.weights.lineage import Manifest, Teacher, in_full
 from potstill.distill.weights.lm import folder, student
+from potstill.distill.weights.rationales.learning import datasets_of
 from potstill.distill.weights.train.loop import agreement_of
 from potstill.errors import BadModelFile
 from potstill.models.torch_engine import set_threads
@@ -80,6 +82,7 @@ def write(plan: EnginePlan, handed: Handed) -> Made:
         "device": report["device"],
         "processes": report["processes"],
         "dtype": report["dtype"],
+        **handed.read.told,
     }
     sha256 = {"base_sha256": prepared.base_sha256}
     if handed.job.teacher is not None:
@@ -89,6 +92,7 @@ def write(plan: EnginePlan, handed: Handed) -> Made:
         prepared,
         plan.lm.recipe,
         _lineage(plan, handed, metrics, sha256),
+        reasoned_by=reasoned_by(plan.lm.recipe.reasons, handed.read.reasoned, len(handed.read.learn)),
         environment=plan.lm.environment,
         instructions=handed.read.instructions,
         approve=approve,
@@ -163,7 +167,8 @@ def _lineage(plan: EnginePlan, handed: Handed, metrics: dict[str, Any], sha256: 
     }
     for place in ("model", "teacher"):  # paths of this machine; the names are in the recipe
         configuration.pop(place)
-    found = lineage_of(plan.lm.environment, handed.read.data, configuration, metrics)
+    read = handed.read
+    found = lineage_of(plan.lm.environment, read.data, configuration, metrics, datasets_of(read.reasoned))
     if plan.teacher is None:
         return found
     return msgspec.structs.replace(found, teachers=(Teacher(model=plan.teacher, decisions=len(handed.rows)),))

@@ -97,7 +97,12 @@ class Read(NamedTuple):
     shown: Shown | None
     """Of demonstrations, where the student is tuned with some."""
     reasoned: Reasoned | None = None
-    """Whose reasoning is learnt; None: none is."""
+    """What became of the rationales; None: there were none."""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a lineage says of the rationales."""
+        return {} if self.reasoned is None else {"rationales": msgspec.to_builtins(self.reasoned)}
 
 
 def planned(options: dict[str, Any]) -> LmPlan:
@@ -149,7 +154,7 @@ def plan_of(options: dict[str, Any], **recipe: Any) -> LmPlan:
         ),
         db=options["db"],
         filters=filters,
-        rationales=given(options.get("rationales", ()), options["reasoning"], filters),
+        rationales=given(options["rationales"], options["reasoning"], filters),
         environment=environment,
         held_out=options["held_out"],
         resume=options["resume"],
@@ -271,7 +276,7 @@ def make(plan: LmPlan) -> Made:
         "agreement_before": before,
         "steps": trained.steps,
         "best_step": trained.best_step,
-        **({} if read.reasoned is None else {"rationales": msgspec.to_builtins(read.reasoned)}),
+        **read.told,
     }
     configuration = {"student": "lm", "base_sha256": prepared.base_sha256, **in_full(plan.recipe)}
     whose = reasoned_by(plan.recipe.reasons, read.reasoned, len(read.learn))

@@ -10,7 +10,7 @@ A decision takes about a millisecond and no network, so it is made on the loop.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from potstill.models.policy import PolicyModel
 
 _TRIES = 3
+_COUNTED = tuple(name for name, kind in Usage.__annotations__.items() if kind == "int")
 FREE = "free"
 """Price of what this process computes: no money; ``price_as`` of the model says otherwise."""
 
@@ -129,7 +130,7 @@ def answered(
     model: Model, named: str, completion: Completion, choices: tuple[Choice, ...], told: Callable[[Upstream], None]
 ) -> Asked:
     """What a model of this process said, as an upstream's answer. ``named``: how its calls call it."""
-    call = completion.calls[0]
+    call, read = completion.calls[0], together([one.usage for one in completion.calls])
     asked = Upstream(
         model=named,
         upstream="",
@@ -140,12 +141,22 @@ def answered(
         latency_s=sum(one.latency_s for one in completion.calls),
         status=200,
         n=len(choices),
-        raw_usage=_usage(call.usage),
+        raw_usage=_usage(read),
     )
     told(asked)
     answer = Answer(id=f"student-{uuid.uuid4().hex}", model=model.name, choices=choices, created=call.started_at)
-    usage = msgspec.structs.replace(answer, usage=call.usage, raw_usage=asked.raw_usage)
+    usage = msgspec.structs.replace(answer, usage=read, raw_usage=asked.raw_usage)
     return Asked(answer=usage, call=asked, candidates=completion.replies[0].candidates)
+
+
+def together(usages: Sequence[Usage | None]) -> Usage | None:
+    """What several calls of a model of this process read and wrote; unknown where one's is."""
+    known = [usage for usage in usages if usage is not None]
+    if len(known) < len(usages):
+        return None
+    first, *others = known
+    sums = {name: sum(getattr(one, name) for one in known) for name in _COUNTED}
+    return msgspec.structs.replace(first, **sums) if others else first
 
 
 def _usage(usage: Usage | None) -> dict[str, Any] | None:

@@ -103,8 +103,8 @@ def _chat(decision: Labelled, thought: str, view: View, *, must_reason: bool) ->
     if reasons and must_reason and not thought.strip():
         raise ConfigError(
             f"The step {decision.step_index} of the episode {decision.trajectory_id} has no reasoning to learn. Record "
-            "a teacher that reasons (--reasoning with-action), make rationales (potstill distill rationales) for "
-            "potstill distill weights --student lm to learn, or leave --reasoning away."
+            "a teacher that reasons (--reasoning with-action), make rationales (potstill distill rationales) and "
+            "learn them (--rationales FILE), or leave --reasoning away."
         )
     return Chat(
         messages=act_messages(view),
