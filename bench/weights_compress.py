@@ -57,7 +57,7 @@ class Chain(NamedTuple):
 def main() -> None:
     options = parsed()
     WORK.mkdir(parents=True, exist_ok=True)
-    options.db = WORK / f"{options.env}.db"
+    options.db = WORK / f"{options.env}-{options.episodes}.db"
     record(options)
     stages: list[dict[str, Any]] = []
     files: list[dict[str, Any]] = []
@@ -113,7 +113,7 @@ def record(options: argparse.Namespace) -> None:
 
 
 def taught(options: argparse.Namespace, seed: int) -> Path:
-    out = WORK / f"{options.env}-w{options.teacher_width}-{options.teacher_steps}-s{seed}.policy"
+    out = WORK / f"{options.env}-{options.episodes}-w{options.teacher_width}-{options.teacher_steps}-s{seed}.policy"
     if not out.exists():
         words = ("--width", options.teacher_width, "--steps", options.teacher_steps, "--learning-rate", 1e-3)
         looks = ("--look-every", max(1, options.teacher_steps // 12), "--patience", 0, "--held-out", 0.15)

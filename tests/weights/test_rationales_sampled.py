@@ -231,6 +231,7 @@ def test_what_cannot_be_made_is_one_line(
     assert done.code == 2, done.err
     assert said in done.err
     assert done.err.count("\n") <= 2
+    assert not out.exists(), "nothing was asked, nor paid for"
 
 
 @pytest.fixture(scope="module")

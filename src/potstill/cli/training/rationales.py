@@ -130,9 +130,11 @@ async def _asked(plan: RationalesPlan, missing: dict[Key, Labelled], file: Growi
     model = reasoning_model(open_model(plan.model, **plan.model_options, **allowed))
     spent: float | None = 0.0
     try:
+        if plan.max_cost_usd is not None:
+            _must_have_price(plan.prices, model)
         with progress(plan.out.name, len(missing), unit="decisions") as bar:
             for decision, view in _views(plan, missing, file.texts):
-                if plan.max_cost_usd is not None and _must_know(spent, model) >= plan.max_cost_usd:
+                if plan.max_cost_usd is not None and (spent or 0.0) >= plan.max_cost_usd:
                     break
                 asked = await sampled(decision, view, model, plan.how)
                 costs = [_price(plan.prices, call) for call in asked.calls]
@@ -164,10 +166,10 @@ def _price(table: PriceTable, call: Call) -> float | None:
         return None
 
 
-def _must_know(spent: float | None, model: Model) -> float:
-    if spent is None:
+def _must_have_price(table: PriceTable, model: Model) -> None:
+    """Before anything is paid for."""
+    if not table.has(model.name) and table.cpu_hour_usd is None:
         raise ConfigError(
             f"{model.name} has no price, so --max-cost cannot be kept. Add it to potstill-prices.toml, price a local "
             "model by --cpu-hour-usd, or leave --max-cost away."
         )
-    return spent
