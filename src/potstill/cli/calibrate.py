@@ -49,8 +49,8 @@ LEFT_OUT_FIRST = ("level", "student", "signal", "n", "teacher_cost_usd", "kept_o
     required=True,
     multiple=True,
     metavar="MODEL",
-    help="The cheap model: MODEL, MODEL@RUN for one run, or policy:FILE, which is asked anew; repeatable, each is a "
-    "candidate.",
+    help="The cheap model: MODEL, MODEL@RUN for one run, or policy:FILE or tuned:FOLDER, which are asked anew; "
+    "repeatable, each is a candidate.",
 )
 @click.option("--teacher", required=True, metavar="MODEL", help="The expensive one: MODEL or MODEL@RUN.")
 @click.option(
@@ -61,9 +61,9 @@ LEFT_OUT_FIRST = ("level", "student", "signal", "n", "teacher_cost_usd", "kept_o
 @click.option(
     "--threshold",
     metavar="T[,T...]",
-    help="Only these shares of the votes (all shares j/K if not given) or, of a policy, these probabilities.",
+    help="Only these shares of the votes (all shares j/K if not given) or, of one that is asked, these probabilities.",
 )
-@click.option("--env", "environment", help="For a policy, where a store holds episodes of several environments.")
+@click.option("--env", "environment", help="For a student that is asked, where a store holds several environments.")
 @click.option(
     "--score", default="auto", show_default=True, help="votes, learned (from signals in the rows), or auto: both."
 )
@@ -71,7 +71,7 @@ LEFT_OUT_FIRST = ("level", "student", "signal", "n", "teacher_cost_usd", "kept_o
     "--level",
     type=click.Choice(["decision", "task"]),
     help="Where tasks have several decisions: what is lost, the share of them or the whole task. [default: decision; "
-    "task for a policy]",
+    "task for a student that is asked]",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Which quarter of the tasks a score is learned on."
@@ -91,16 +91,20 @@ def calibrate(
     """Find the cheapest threshold that provably keeps a share of the teacher's success.
 
     FILES are logs of attempts, or stores: samples of the student, and the teacher's attempts at some of the same tasks,
-    chosen at random. A policy:FILE is asked itself what it would do at the teacher's recorded decisions, for which one
-    store is enough. Of the tasks at which the teacher succeeds, at most 1 - KEEP are lost, with the CONFIDENCE asked
-    for, on new tasks like these. Where nothing can be certified, it says how many more labels are needed.
+    chosen at random. A policy:FILE or tuned:FOLDER is asked itself what it would do at the teacher's recorded
+    decisions, for which one store is enough. Of the tasks at which the teacher succeeds, at most 1 - KEEP are lost,
+    with the CONFIDENCE asked for, on new tasks like these. Where nothing can be certified, it says how many more labels
+    are needed.
     """
     from potstill.measure.calibration import calibrate as run
-    from potstill.measure.calibration import check_settings
+    from potstill.measure.calibration import check_asked, check_settings
 
-    policies = any(student.startswith(calibrate_policies.SCHEME) for student in students)
-    settings = _settings(options | {"level": options["level"] or ("task" if policies else "decision")})
+    asked = calibrate_policies.asked_of(students, files)
+    settings = _settings(options | {"level": options["level"] or ("task" if asked else "decision")})
     check_settings(settings)  # before anything is read
+    for student in asked:
+        check_asked(settings, student)
+    _check_out(out)
     sides = calibrate_policies.recorded(files, students, teacher, options)
     found = run(recorded(files, students, teacher, options) if sides is None else sides, settings)
     if out is not None:
@@ -198,6 +202,14 @@ def _cell(one: Candidate, name: str, result: Certified) -> object:
 def _is_chosen(one: Candidate, result: Certified) -> bool:
     same = (one.student, one.signal, one.samples, one.threshold)
     return same == (result.student, result.signal, result.samples, result.threshold)
+
+
+def _check_out(out: str | None) -> None:
+    """Raises ``ConfigError`` for a file that cannot be written where it should be: a student may be asked for hours."""
+    from potstill.errors import ConfigError
+
+    if out is not None and not Path(out).absolute().parent.is_dir():
+        raise ConfigError(f"There is no folder {Path(out).parent} for --out {out}. Make it, or name another place.")
 
 
 def _write(found: Calibration, path: Path) -> None:

@@ -1,16 +1,20 @@
-"""Policies for ``potstill calibrate``: their files opened, and asked in the situations of a store. Wiring only."""
+"""Students that ``potstill calibrate`` asks: opened, and asked in the situations of a store. Wiring only."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from potstill.cli import asked_students
 from potstill.cli.attempt_files import calls_of, is_store, pricing_of
-from potstill.cli.output import note
+from potstill.cli.output import note, progress
 from potstill.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,23 +24,27 @@ if TYPE_CHECKING:
     from potstill.trajectories.store import Store
     from potstill.types import Trajectory
 
-SCHEME = "policy:"
+
+def asked_of(students: Sequence[str], files: Sequence[str]) -> list[str]:
+    """The students that are asked anew, each once."""
+    logs = any(Path(file).exists() and not is_store(file) for file in files)
+    return [name for name in dict.fromkeys(students) if asked_students.is_asked(name, logs=logs)]
 
 
 def recorded(
     files: Sequence[str], students: Sequence[str], teacher: str, options: dict[str, Any]
 ) -> list[Recorded] | None:
-    """What each policy says at the teacher's decisions; None where no student is a policy.
+    """What each student that is asked says at the teacher's decisions; None where none is.
 
-    Raises ``ConfigError`` where policies and models are mixed, and for files that hold no situations.
+    Raises ``ConfigError`` where they are mixed with others, and for files that hold no situations; ``click.Abort``.
     """
-    policies = [name for name in students if name.startswith(SCHEME)]
-    if not policies:
+    asked = asked_of(students, files)
+    if not asked:
         return None
-    if len(policies) < len(students):
+    if len(asked) < len(set(students)):
         raise ConfigError(
-            "Policies are asked at a teacher's decisions, and other students have recorded attempts: what both lose is "
-            f"not the same. Calibrate {policies[0]} alone."
+            "Policies and tuned models are asked at a teacher's decisions, and other students have recorded attempts: "
+            f"what both lose is not the same. Calibrate {asked[0]} alone."
         )
     missing = [file for file in files if not is_store(file) and not Path(file).exists()]
     if missing:
@@ -46,48 +54,55 @@ def recorded(
         )
     if len(files) != 1 or not is_store(files[0]):
         raise ConfigError(
-            f"{' '.join(files)}: a policy is asked anew in the situations of a teacher's episodes, which one store "
-            "holds. Type for example: potstill calibrate potstill.db --student policy:student.policy --teacher expert"
+            f"{' '.join(files)}: {asked[0]} is asked anew in the situations of a teacher's episodes, which one store "
+            f"holds. Type for example: potstill calibrate potstill.db --student {asked[0]} --teacher expert"
         )
-    return _asked(files[0], policies, teacher, options)
+    try:
+        return _asked(files[0], asked, teacher, options)
+    except KeyboardInterrupt:
+        raise click.Abort from InterruptedError(
+            "nothing of a calibration is kept, so it begins anew. Fewer of the teacher's episodes take less time: "
+            "--teacher NAME@RUN"
+        )
 
 
-def _asked(place: str, policies: Sequence[str], teacher: str, options: dict[str, Any]) -> list[Recorded]:
-    from potstill.measure import policy_samples
+def _asked(place: str, students: Sequence[str], teacher: str, options: dict[str, Any]) -> list[Recorded]:
     from potstill.measure.prices import PriceTable
     from potstill.trajectories.opening import read_store
     from potstill.types import TrajectoryKind
 
     table, found = PriceTable.load(options["prices"], options["date"]), []
-    opened = [_student(name) for name in policies]
-    with read_store(place) as store:
+    with read_store(place) as store, ExitStack() as stack:
         filters: dict[str, Any] = {"kind": TrajectoryKind.TEACHER, "namespace": options["namespace"]}
-        filters["environment"] = _environment(store, filters, options["environment"])
+        environment = filters["environment"] = _environment(store, filters, options["environment"])
         price = _step_price(store, table, options)
+        opened = [stack.enter_context(asked_students.opened(name, environment)) for name in students]
         for student in opened:
-            asked = policy_samples.recorded(student, store.select(**filters), teacher, price)
-            found.append(asked._replace(environment=filters["environment"]))
+            asked = _answers(student, lambda: store.select(**filters), teacher, price)
+            found.append(asked._replace(environment=environment))
     for one in found:
         for text in one.found.notes():
             note(f"note: {text}")
     return found
 
 
-def _student(name: str) -> Student:
-    from potstill.cli.policy_data import known_to
-    from potstill.measure.calibration_file import file_sha256
-    from potstill.measure.policy_samples import Student
-    from potstill.models.policy import open_policy
+def _answers(
+    student: Student, episodes: Callable[[], Iterable[Trajectory]], teacher: str, price: StepPrice
+) -> Recorded:
+    """``episodes``: from the first one on, each time."""
+    from potstill.measure import policy_samples
 
-    path = Path(name.removeprefix(SCHEME)).expanduser()
-    model = open_policy(path)
-    known = known_to(path)
-    if known.missing:
-        note(
-            f"note: of the data that {path.name} was made from, {', '.join(known.missing)} are not beside it, so their "
-            "tasks are not left out. The guarantee holds only for tasks that it never saw"
-        )
-    return Student(name, model.probabilities, file_sha256(path), known.has)
+    if not student.slow:
+        return policy_samples.recorded(student, episodes(), teacher, price)
+    total = policy_samples.decisions(student, episodes(), teacher)
+    with progress(student.name, total, unit="decisions") as bar:
+
+        def watched(seen: Any, actions: Sequence[str]) -> Mapping[str, float]:
+            answer = student.probabilities(seen, actions)
+            bar.update(1)
+            return answer
+
+        return policy_samples.recorded(student._replace(probabilities=watched), episodes(), teacher, price)
 
 
 def _environment(store: Store, filters: dict[str, Any], named: str | None) -> str | None:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from potstill.cli.calibrate_policies import SCHEME
+from potstill.cli.asked_students import SCHEME, is_asked
 from potstill.cli.run_options import typed_options
 from potstill.decide.policy import PolicyKind, Signal
 from potstill.errors import ConfigError
-from potstill.run.arms import Arm
+from potstill.models.tuned_file import SCHEME as TUNED
+from potstill.run.arms import Arm, ContextKind
 from potstill.types import EscalationMode
 
 if TYPE_CHECKING:
@@ -29,23 +30,24 @@ def calibrated(options: dict[str, Any]) -> dict[str, Any]:
         return options
     from potstill.measure.calibration_file import file_sha256, read
 
-    path, typed, student = Path(options["calibration"]), typed_options(), options.get("student") or ""
-    both = [typed[name] for name in REPLACED if name in typed]
-    if both:
-        raise ConfigError(f"{both[0]} and --calibration were typed: {path} says it. Leave one of both away.")
+    path, student = Path(options["calibration"]), options.get("student") or ""
     found = read(path, "")
     if not found.certified or found.threshold is None:
         raise ConfigError(f"{path} certifies nothing: {found.reason or 'no reason given'} Or type a --threshold.")
-    signal = Signal.LIKELIHOOD if student.startswith(SCHEME) else Signal.VOTES
+    # A tuned model has votes, too, where its samples were recorded.
+    weighs = student.startswith(SCHEME) or (student.startswith(TUNED) and found.is_of(Signal.LIKELIHOOD))
+    signal = Signal.LIKELIHOOD if weighs else Signal.VOTES
+    _refuse_typed(options, path, signal)
+    again = _again(student, options.get("teacher"), path)
     if not found.is_of(signal):
         raise ConfigError(
             f"{path} is a calibration of {found.signal or 'votes'}, by which {student or 'no student'} is not trusted. "
-            f"Calibrate {student or 'a student'} itself: potstill calibrate ... --out {path}"
+            f"Calibrate {student or 'a student'} itself: {again}"
         )
-    if signal is Signal.LIKELIHOOD and found.policy_sha256 != file_sha256(Path(student.removeprefix(SCHEME))):
+    if signal is Signal.LIKELIHOOD and found.policy_sha256 != file_sha256(Path(student.partition(":")[2])):
         raise ConfigError(
-            f"{path} is of {found.student} as it was then, and {student} is another file now. Type: potstill calibrate "
-            f"STORE --student {student} ... --out {path} (or --signal likelihood --threshold {found.threshold})"
+            f"{path} is of {found.student} as it was then, and {student} is another student now. Type: {again} "
+            f"(or --signal likelihood --threshold {found.threshold})"
         )
     if found.environment not in (None, options["environment"]):
         raise ConfigError(
@@ -55,6 +57,20 @@ def calibrated(options: dict[str, Any]) -> dict[str, Any]:
     _refuse_another_pair(found, path, student, options.get("teacher"))
     acting = {"signal": signal.value, "samples": found.samples, "threshold": found.threshold}
     return {**options, **acting, "escalation_share": found.escalation_share}
+
+
+def _refuse_typed(options: dict[str, Any], path: Path, signal: Signal) -> None:
+    """Raises ``ConfigError`` for an option that the file says; the signal may be typed as it is there."""
+    typed = typed_options()
+    for name in REPLACED:
+        if name in typed and not (name == "signal" and options[name] == signal.value):
+            raise ConfigError(f"{typed[name]} and --calibration were typed: {path} says it. Leave one of both away.")
+
+
+def _again(student: str, teacher: str | None, path: Path) -> str:
+    """The command that calibrates this student."""
+    how = "STORE" if is_asked(student) else "FILES --score votes"
+    return f"potstill calibrate {how} --student {student or 'MODEL'} --teacher {teacher or 'MODEL'} --out {path}"
 
 
 def _refuse_another_pair(found: Calibrated, path: Path, student: str, teacher: str | None) -> None:
@@ -91,4 +107,10 @@ def refuse_arms(options: dict[str, Any], arms: Sequence[Arm]) -> None:
             raise ConfigError(
                 f"Mode task of the arm '{arm.name}' hands whole tasks over at their first step, of which {path} "
                 "promises nothing. Take another --mode, such as step."
+            )
+        shows = arm.playbook or arm.context is not ContextKind.NONE
+        if shows and options["signal"] == Signal.LIKELIHOOD and options["student"].startswith(TUNED):
+            raise ConfigError(
+                f"The arm '{arm.name}' adds to the student's prompts, and {path} was certified without. Take --arm "
+                "cascade, or leave --calibration away."
             )

@@ -64,10 +64,15 @@ class Known(NamedTuple):
         )
 
 
-def known_to(policy: Path) -> Known:
-    """By the data that the policy's lineage names. Raises as ``found`` does for data that were changed."""
+def known_to(policy: Path, named: str | None = None) -> Known:
+    """By the data that the lineage of a policy or a tuned student names, or by those of this name alone.
+
+    Raises as ``found`` does for data that were changed.
+    """
     known = Known(set(), {}, [])
     for dataset in read_lineage(policy).manifest.datasets:
+        if named not in (None, dataset.name):
+            continue
         name = dataset.sha256[:12]
         folder = next(iter(sorted(policy.parent.glob(f"*.training/**/data-{name}"))), None)
         if folder is None:

@@ -27,7 +27,7 @@ FEW = 3
 """Samples that are tried beside all of them: the number of arXiv 2512.02543."""
 MANY_STUDENTS = 20
 """Students share the error level; more of them cost as much evidence as a second set of tasks."""
-NO_BILL = "what a policy computes itself is on no bill, and counts as no cost"
+NO_BILL = "what a student that is asked computes itself is on no bill, and counts as no cost"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,9 +53,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     teacher: str
     notes: tuple[str, ...]
     policy_sha256: str | None = None
-    """Of the chosen student's file, where it is a policy: another version of it is another student."""
+    """Of the chosen student, where it was asked itself: another version of it is another student."""
     environment: str | None = None
-    """Whose situations a policy was asked in: of others nothing is promised."""
+    """Whose situations it was asked in: of others nothing is promised."""
     decisions_per_task: float = 1.0
     """How many decisions share what a task may lose; 1 where losses are counted in decisions."""
 
@@ -81,7 +81,7 @@ def calibrate(recordings: Sequence[Recorded], settings: Settings) -> Calibration
     if len(recordings) > MANY_STUDENTS:
         notes.append(f"{len(recordings)} students share the error level; name fewer --student")
     result = certify(tested, settings.keep, settings.confidence, settings.level)
-    # Of a policy another action than the teacher's is a loss by definition, and there is no outcome to be known.
+    # Where a student is asked, another action than the teacher's is a loss by definition: no outcome is to be known.
     chains = [chain for path in tested for chain, _ in path.steps if chain.signal != LIKELIHOOD]
     assumed = max((int(chain.assumed_U.sum()) for chain in chains), default=0)
     if assumed:
@@ -104,18 +104,22 @@ def _shared(one: Recorded, level: Level) -> float:
 
 
 def _likelihoods(one: Recorded, settings: Settings) -> Path:
-    """A policy's own probability, all thresholds in one path. Raises ``ConfigError`` for what is of votes."""
+    """A student's own probability, all thresholds in one path. Raises ``ConfigError`` for what is of votes."""
+    check_asked(settings, one.found.student)
+    return alone(likelihood_chain(one.units, one.found.student, settings.thresholds or None))
+
+
+def check_asked(settings: Settings, student: str) -> None:
+    """Raises ``ConfigError`` for settings of votes, where a student is asked for its own probability."""
     if settings.samples not in ((), (1,)):
         raise ConfigError(
-            f"--samples is {', '.join(map(str, settings.samples))}, and {one.found.student} is asked once: its own "
+            f"--samples is {', '.join(map(str, settings.samples))}, and {student} is asked once: its own "
             "probability is what it is trusted by. Leave --samples away."
         )
     if settings.score != AUTO:
         raise ConfigError(
-            f"--score is '{settings.score}', and {one.found.student} is trusted by its own probability. Leave --score "
-            "away."
+            f"--score is '{settings.score}', and {student} is trusted by its own probability. Leave --score away."
         )
-    return alone(likelihood_chain(one.units, one.found.student, settings.thresholds or None))
 
 
 def _there(one: Recorded, ks: Sequence[int], notes: list[str]) -> tuple[int, ...]:

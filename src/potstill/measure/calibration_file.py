@@ -15,6 +15,7 @@ import msgspec
 from potstill.decide.calibration.candidates import LIKELIHOOD, VOTES
 from potstill.decide.policy import Signal
 from potstill.errors import ConfigError
+from potstill.models.tuned_file import STUDENT
 from potstill.types import Struct
 
 HALF = 0.5
@@ -40,9 +41,9 @@ class Calibrated(Struct, frozen=True, kw_only=True):
     teacher: str | None = None
     """Whose answers were the labels, as MODEL or MODEL@RUN."""
     policy_sha256: str | None = None
-    """Of the policy's file that was calibrated."""
+    """Of the policy's file, or of a tuned student, that was calibrated (``file_sha256``)."""
     environment: str | None = None
-    """Whose situations that policy was asked in."""
+    """Whose situations that student was asked in."""
     decisions_per_task: float = 1.0
     """Of a calibration by whole tasks, each of which is lost with its first lost decision."""
     reason: str = ""
@@ -99,8 +100,12 @@ def read(path: Path, what: str) -> Calibrated:
 
 
 def file_sha256(path: Path) -> str:
-    """Of a policy's file, as a calibration holds it; empty where it cannot be read, which who opens it says."""
+    """Of a student's file as a calibration holds it; of a tuned student's folder what it says of itself, which holds
+    the hashes of its base and of every other file. Empty where it cannot be read, which who opens it says.
+    """
+    path = path.expanduser()
     try:
-        return hashlib.sha256(path.expanduser().read_bytes()).hexdigest()
+        with (path / STUDENT if path.is_dir() else path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from potstill.cli.calibrate_policies import SCHEME
+from potstill.cli.asked_students import SCHEME
 from potstill.cli.training.plan import TRAINING, file_of, key_of, place_of
 from potstill.distill.weights.lineage import Manifest, file_sha256
 from potstill.distill.weights.lineage import read as read_lineage
