@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,16 @@ pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
 from command_line import Here  # noqa: E402
+from potstill.decide.policy import Signal  # noqa: E402
 from potstill.distill.weights import lineage  # noqa: E402
 from potstill.distill.weights.data import Equal, digest_of, write  # noqa: E402
 from potstill.envs.registry import describe  # noqa: E402
+from potstill.errors import ConfigError  # noqa: E402
 from potstill.measure.calibration_file import file_sha256  # noqa: E402
 from potstill.models.torch_engine import TorchEngine  # noqa: E402
 from potstill.models.tuned_file import STUDENT, Voice, read_tuned  # noqa: E402
+from potstill.serve import settings_file  # noqa: E402
+from potstill.serve.rollout.trust import trust_of  # noqa: E402
 from potstill.trajectories import Store  # noqa: E402
 from potstill.types import (  # noqa: E402
     Action,
@@ -115,7 +120,7 @@ def test_it_is_asked_what_a_run_asks(tmp_path: Path, here: Here, asked: list[tup
     assert len(run) == n * steps
     assert here(*world, "--arm", "teacher", "--db", tmp_path / "expert.db").code == 0
     asked.clear()
-    levels = [(one + other) / 2 for one, other in zip(run, run[1:], strict=False) if other - one > 1e-6]
+    levels = [(one + other) / 2 for one, other in pairwise(run) if other - one > 1e-6]
     levels = [level for level in levels if level < 1]
     given = ("--level", "decision", "--threshold", ",".join(map(str, levels)))
     said = here(*words(tmp_path / "expert.db", student, *given, "--json"))
@@ -154,11 +159,11 @@ def test_a_run_acts_by_its_certificate_and_no_other_student_does(tmp_path: Path,
     for typed, why in (
         (
             ("--student", f"tuned:{other}"),
-            f"is of tuned:{student} as it was then, and tuned:{other} is another student",
+            f"as it was then, and tuned:{other} is another student now",
         ),
         (
             ("--student", "local:smollm2-135m"),
-            "is not trusted. Calibrate local:smollm2-135m itself: potstill calibrate",
+            "Calibrate local:smollm2-135m itself: potstill calibrate FILES",
         ),
         (("--signal", "votes"), "--signal and --calibration were typed"),
         (("--threshold", 0.4), "--threshold and --calibration were typed"),
@@ -169,6 +174,34 @@ def test_a_run_acts_by_its_certificate_and_no_other_student_does(tmp_path: Path,
     assert f"potstill calibrate STORE --student tuned:{other} --teacher expert --out {file}" in here(
         *act, "--student", f"tuned:{other}", "--db", tmp_path / "no.db"
     ).err  # fmt: skip
+
+
+def test_a_gateway_acts_by_it_and_knows_another_version(tmp_path: Path, student: Path) -> None:
+    said, copied = tmp_path / "c.json", Path(shutil.copytree(student, tmp_path / "student"))
+    certified = {"certified": True, "keep": 0.9, "threshold": 0.37, "samples": 1, "signal": "likelihood"}
+    told = certified | {"student": f"tuned:{copied}", "policy_sha256": file_sha256(copied), "teacher": "big-1"}
+    said.write_bytes(msgspec.json.encode(told))
+
+    def trust(**route: Any) -> Any:
+        models = {"big": {"upstream": "u", "model": "big-1"}, "small": {"tuned": str(copied)}}
+        table = {"teacher": "big", "student": "small", "mode": "cascade", "cascade": {"calibration": str(said)}}
+        tables = {"upstreams": {"u": {"base_url": "http://127.0.0.1:1/v1"}}, "models": models}
+        settings = settings_file.parse({**tables, "routes": {"a": {**table, **route}}}, "gateway.toml")
+        return trust_of(settings.routes[0], settings)
+
+    weighing = {"actions": {"tools": True}, "rollout": False}
+    found = trust(**weighing)
+    assert (found.policy.threshold, found.policy.signal, found.warnings) == (0.37, Signal.LIKELIHOOD, ())
+    with pytest.raises(ConfigError, match="is of likelihood, and its student is trusted by votes"):
+        trust()
+    tuned = msgspec.structs.replace(read_tuned(copied), context_tokens=64)
+    (copied / STUDENT).write_bytes(msgspec.json.encode(tuned))
+    again = f"potstill calibrate STORE --student tuned:{copied} --teacher big --out {said}"
+    with pytest.raises(ConfigError, match=f"no rollout .* another version of .* Type: {again}"):
+        trust(**weighing)
+    other = trust(actions={"tools": True})
+    assert f"another version of tuned:{copied} was calibrated" in other.warnings[0]
+    assert other.calibration != found.calibration
 
 
 def test_what_does_not_fit_is_the_teachers(tmp_path: Path, here: Here, student: Path, asked: list[Any]) -> None:

@@ -16,7 +16,7 @@ from potstill.decide import Policy, PolicyKind, Signal, agreement_rule
 from potstill.decide.rollout import RolloutPlan
 from potstill.errors import ConfigError, one_of
 from potstill.measure.calibration_file import HALF, Calibrated, file_sha256, may_be, read
-from potstill.models.tuned_file import place_of, read_tuned
+from potstill.models.tuned_file import SCHEME
 from potstill.serve.settings import Gateway, Mode, Model, Route
 from potstill.types import EscalationMode, Struct
 
@@ -32,7 +32,7 @@ class Trust(Struct, frozen=True, kw_only=True):
     calibration: str = ""
     """Digest of what was calibrated: another one means that the rollout proves itself again."""
     policy_sha256: str = ""
-    """Of the student's file, where it is a policy."""
+    """Of the student, where this process is it: a policy's file, or what a tuned model says of itself."""
     escalation: float = HALF
     warnings: tuple[str, ...] = ()
 
@@ -43,7 +43,7 @@ class Trust(Struct, frozen=True, kw_only=True):
 
 
 def trust_of(route: Route, settings: Gateway, policy_sha256: str | None = None) -> Trust:
-    """``policy_sha256``: of the policy's file as it was opened; None: as it is.
+    """``policy_sha256``: of the student's file as it was opened; None: as it is.
 
     Raises ``ConfigError`` for what cannot be served, and ``UnknownName`` for a model or rule that there is not.
     """
@@ -58,7 +58,11 @@ def trust_of(route: Route, settings: Gateway, policy_sha256: str | None = None) 
         )
     _check_context(route)
     if policy_sha256 is None:
-        policy_sha256 = file_sha256(Path(student.policy)) if student is not None and student.policy else ""
+        policy_sha256 = (
+            file_sha256(Path(student.policy or student.tuned or ""))
+            if student is not None and student.runs_here
+            else ""
+        )
     found = None
     if route.mode is Mode.CASCADE and route.cascade.calibration:
         found = _calibrated(route, student, policy_sha256)
@@ -68,7 +72,7 @@ def trust_of(route: Route, settings: Gateway, policy_sha256: str | None = None) 
         student=student,
         policy=_policy(route, found, student),
         plan=_plan(route, found),
-        calibration=_digest(route, found, student, policy_sha256),
+        calibration=_digest(route, found, policy_sha256),
         policy_sha256=policy_sha256,
         escalation=found.escalation_share if found is not None and found.certified else HALF,
         warnings=_warnings(route, models[route.teacher], student, found, policy_sha256),
@@ -107,6 +111,11 @@ def _weighs(route: Route, student: Model | None) -> bool:
     return student is not None and student.runs_here and (bool(student.policy) or route.actions is not None)
 
 
+def _own(student: Model) -> str:
+    """The policy or tuned model that this process is, as it is typed."""
+    return f"policy:{student.policy}" if student.policy else f"{SCHEME}{student.tuned}"
+
+
 def _policy(route: Route, found: Calibrated | None, student: Model | None) -> Policy:
     cascade = route.cascade
     modes = [mode.value for mode in EscalationMode if mode is not EscalationMode.RESTART]
@@ -136,14 +145,12 @@ def _plan(route: Route, found: Calibrated | None) -> RolloutPlan:
     return RolloutPlan(allowed_loss=calibrated or route.allowed_loss, ladder=route.canary)
 
 
-def _digest(route: Route, found: Calibrated | None, student: Model | None, policy_sha256: str) -> str:
-    """Of what decides: a new calibration, rule, student or policy file is a new rollout; a new deadline is not."""
+def _digest(route: Route, found: Calibrated | None, policy_sha256: str) -> str:
+    """Of what decides: a new calibration, rule, student or file of it is a new rollout; a new deadline is not."""
     cascade = route.cascade
     told: list[Any] = [route.student, cascade.samples, cascade.threshold, cascade.temperature, cascade.rule, found]
     if policy_sha256:
         told.append(policy_sha256)
-    if student is not None and student.tuned and student.runs_here:
-        told.append(msgspec.to_builtins(read_tuned(place_of(student.tuned))))
     return hashlib.blake2b(msgspec.json.encode(told), digest_size=8).hexdigest()
 
 
@@ -167,27 +174,23 @@ def _calibrated(route: Route, student: Model | None, policy_sha256: str) -> Cali
     unproved = found.certified and not route.rollout and not route.cascade.allow_uncertified
     if student is not None and unproved and _is_another(found, policy_sha256):
         raise ConfigError(
-            f"Route '{route.name}' has no rollout in which a policy could prove itself, and {path} is of another "
-            f"version of {student.policy} than the one in place. {_instead(path, route, student, signal)}; or write "
+            f"Route '{route.name}' has no rollout in which a student could prove itself, and {path} is of another "
+            f"version of {_own(student)} than the one in place. {_instead(path, route, student, signal)}; or write "
             "rollout = true, or accept the risk with allow_uncertified = true under [routes.cascade]."
         )
     return found
 
 
 def _is_another(found: Calibrated, policy_sha256: str) -> bool:
-    """Whether another version of the policy was calibrated. A file that cannot be read is no matter of this."""
+    """Whether another version of the student was calibrated. A file that cannot be read is no matter of this."""
     return bool(policy_sha256) and found.policy_sha256 not in (None, policy_sha256)
 
 
 def _instead(path: Path, route: Route, student: Model | None, signal: Signal) -> str:
-    """What to do about a calibration of another signal. No command calibrates what a tuned model finds likely."""
+    """What to do about a calibration of another signal, or another version."""
     if student is None or signal is Signal.VOTES:
         return f"Type: potstill calibrate ... --score votes --out {path}"
-    if student.policy:
-        return (
-            f"Type: potstill calibrate STORE --student policy:{student.policy} --teacher {route.teacher} --out {path}"
-        )
-    return f"Leave calibration out and write threshold = 0.9, or the share that you want {student.tuned} to be sure of."
+    return f"Type: potstill calibrate STORE --student {_own(student)} --teacher {route.teacher} --out {path}"
 
 
 def _warnings(
@@ -203,10 +206,10 @@ def _warnings(
         told.append(f"the calibration of route '{route.name}' certifies nothing, and it is served all the same")
     if found is not None and found.certified and found.recommendation != "cascade":
         told.append(f"route '{route.name}': {found.reason}")
-    if found is not None and student is not None and student.policy:
+    if found is not None and student is not None and _weighs(route, student):
         if _is_another(found, policy_sha256):
             told.append(
-                f"route '{route.name}': another version of {student.policy} was calibrated than the one that is served"
+                f"route '{route.name}': another version of {_own(student)} was calibrated than the one that is served"
             )
     elif found is not None and student is not None and not _may_be(found.student, student):
         told.append(f"route '{route.name}': '{found.student}' was calibrated, and '{student.model}' is served")
