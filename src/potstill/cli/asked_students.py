@@ -92,7 +92,7 @@ def _tuned(name: str, environment: str | None) -> Iterator[Student]:
 
 def _check(name: str, tuned: Tuned, environment: str | None) -> None:
     """Raises ``ConfigError`` where the prompts of a cascade would not be those that a teacher's episodes give."""
-    instead = f"Run it without a promise: potstill run --student {name} --signal likelihood --threshold 0.9"
+    instead = f"Run it without a promise: potstill run --student {name} --signal likelihood --threshold 0.9 ..."
     if environment not in (None, tuned.environment):
         raise ConfigError(
             f"{name} was tuned in '{tuned.environment}', and the teacher's episodes are of '{environment}'. Type: "

@@ -205,11 +205,11 @@ def _is_chosen(one: Candidate, result: Certified) -> bool:
 
 
 def _check_out(out: str | None) -> None:
-    """Raises ``ConfigError`` for a file that cannot be written where it should be: a student may be asked for hours."""
-    from potstill.errors import ConfigError
+    """Raises ``PotstillError`` for a file in a folder that is not there, before a student is asked for hours."""
+    from potstill.errors import PotstillError
 
     if out is not None and not Path(out).absolute().parent.is_dir():
-        raise ConfigError(f"There is no folder {Path(out).parent} for --out {out}. Make it, or name another place.")
+        raise PotstillError(f"Cannot write --out {out}: there is no folder {Path(out).parent}. Make it first.")
 
 
 def _write(found: Calibration, path: Path) -> None:

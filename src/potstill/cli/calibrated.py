@@ -52,9 +52,9 @@ def calibrated(options: dict[str, Any]) -> dict[str, Any]:
     if found.environment not in (None, options["environment"]):
         raise ConfigError(
             f"{path} was certified in '{found.environment}' and promises nothing in '{options['environment']}'. "
-            f"Calibrate on episodes of it: potstill calibrate STORE --student {student} --env {options['environment']}"
+            f"Calibrate on episodes of it: {again} --env {options['environment']}"
         )
-    _refuse_another_pair(found, path, student, options.get("teacher"))
+    _refuse_another_pair(found, path, student, options.get("teacher"), again)
     acting = {"signal": signal.value, "samples": found.samples, "threshold": found.threshold}
     return {**options, **acting, "escalation_share": found.escalation_share}
 
@@ -73,7 +73,7 @@ def _again(student: str, teacher: str | None, path: Path) -> str:
     return f"potstill calibrate {how} --student {student or 'MODEL'} --teacher {teacher or 'MODEL'} --out {path}"
 
 
-def _refuse_another_pair(found: Calibrated, path: Path, student: str, teacher: str | None) -> None:
+def _refuse_another_pair(found: Calibrated, path: Path, student: str, teacher: str | None, again: str) -> None:
     """Raises ``ConfigError`` where another teacher's success was kept, or by another student."""
     from potstill.measure.calibration_file import may_be
 
@@ -86,8 +86,8 @@ def _refuse_another_pair(found: Calibrated, path: Path, student: str, teacher: s
             acting = "--signal likelihood" if own else f"--samples {found.samples}"
             raise ConfigError(
                 f"{path} was certified for {flag} {calibrated}, and {flag} is {given}: of another pair it promises "
-                f"nothing. Calibrate this pair (potstill calibrate ... --out {path}), or type without a promise: "
-                f"{acting} --threshold {found.threshold}"
+                f"nothing. Calibrate this pair ({again}), or type without a promise: {acting} --threshold "
+                f"{found.threshold}"
             )
 
 
