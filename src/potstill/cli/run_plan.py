@@ -216,6 +216,18 @@ def pairs(given: Sequence[str] | None, example: str) -> dict[str, Any]:
     return parsed
 
 
+def typed(options: Mapping[str, str | int | float | bool]) -> list[str]:
+    """The inverse of ``pairs``: a text that would be read as another value is quoted as JSON has it."""
+    return [
+        f"{key}={value if isinstance(value, str) and _scalar(value.strip()) == value else _json(value)}"
+        for key, value in options.items()
+    ]
+
+
+def _json(value: str | int | float | bool) -> str:
+    return msgspec.json.encode(value).decode()
+
+
 def _environment_options(options: dict[str, Any]) -> dict[str, Any]:
     parsed = pairs(options.get("environment_options"), "--option level=GoToLocal")
     if options.get("directory"):
