@@ -108,11 +108,6 @@ def test_a_policy_is_exported_and_judged_by_its_held_out_decisions(policy: Path,
         (("compress", "student.policy", "--out", "a.policy", "--int8", "--data", "."), "manifest.json"),
         (("export", "student.policy"), "--onnx student.onnx"),
         (("export", "student.policy", "--onnx", "no/a.onnx"), "no folder no"),
-        (
-            ("export", "film.policy", "--onnx", "a.onnx"),
-            "A film student has no ONNX form: mlp and ranker students have one. Its file runs as it is, with numpy "
-            "alone. Type: potstill edge run film.policy",
-        ),
         (("export", "none.policy", "--onnx", "a.onnx"), "There is no file or folder none.policy. Name a policy's"),
         (
             ("export", "student.policy", "--onnx", "a.gguf"),

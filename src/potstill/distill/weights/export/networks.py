@@ -18,7 +18,7 @@ from potstill.edge import seal
 from potstill.edge.policy import Policy
 from potstill.edge.ranker import SCALARS
 from potstill.edge.tensors import Array
-from potstill.errors import ConfigError
+from potstill.errors import one_of
 
 LOWEST = -3.4e38
 """Below every number that a network of single precision makes; minus infinity times 0 would be no number."""
@@ -26,22 +26,13 @@ LOGITS = "logits"
 
 
 def graph_of(policy: Policy) -> bytes:
-    """The ONNX file of a policy, equal bytes for equal policies. Raises ``MissingExtra``, ``ConfigError`` for its kind.
+    """The ONNX file of a policy, equal bytes for equal policies. Raises ``MissingExtra``, ``UnknownName`` for its kind.
 
     The configuration (a ranker's vocabulary, actions' names, the calibration's temperature) is in its metadata.
     """
     texts = {seal.CONFIG: seal.canonical(dict(policy.config))}
-    refuse_kind(policy.kind)
+    one_of("kind of policy for ONNX", policy.kind, _GRAPHS)
     return _GRAPHS[policy.kind](policy.arrays, policy.config, texts)
-
-
-def refuse_kind(kind: str, file: str = "FILE") -> None:
-    """Raises ``ConfigError`` for a kind of policy that has no graph here, whose ``file`` runs as it is."""
-    if kind not in _GRAPHS:
-        raise ConfigError(
-            f"A {kind} student has no ONNX form: {' and '.join(_GRAPHS)} students have one. Its file runs as it is, "
-            f"with numpy alone. Type: potstill edge run {file}"
-        )
 
 
 def _mlp(arrays: Mapping[str, Array], config: Mapping[str, Any], texts: Mapping[str, str]) -> bytes:

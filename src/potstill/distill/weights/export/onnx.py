@@ -8,7 +8,6 @@ must compute the same as numpy. Knows files and the gate. Does not know graphs (
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import msgspec
 
 from potstill.distill.weights.compress.quantize import in_bits
-from potstill.distill.weights.export.networks import graph_of, refuse_kind
+from potstill.distill.weights.export.networks import graph_of
 from potstill.distill.weights.export.runtime import load_runtime, onnx_side, session
 from potstill.distill.weights.gate import COMPRESSED, EXACT, Floor, GateFailed, Parity, compare, edge_side
 from potstill.distill.weights.lineage import Manifest, parent, read, write_beside
@@ -58,7 +57,6 @@ def export(
     ``bits``: 8 rounds float weights first, and the result must reach ``floor``. Raises ``GateFailed`` (nothing is
     written), ``MissingExtra``, ``ConfigError``, ``StoreError``.
     """
-    refuse_kind(policy.kind, shlex.quote(str(source)))
     load_runtime()
     if bits not in (None, 8):
         raise ConfigError(f"{bits} bits a weight are not known for ONNX. Allowed: 8, or as the policy has them.")
