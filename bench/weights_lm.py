@@ -151,7 +151,7 @@ def parsed() -> Namespace:
     parser.add_argument("--play-base", action=argparse.BooleanOptionalAction, default=True, help="the base plays, too")
     parser.add_argument("--exports", nargs="*", choices=EXPORTS, default=[], help="files that students become")
     parser.add_argument("--export-seeds", type=int, default=1, help="students of each recipe that become files")
-    parser.add_argument("--threshold", type=float, default=0.7, help="of the cascade")
+    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.7], help="of the cascades")
     parser.add_argument("--result", default="weights_lm")
     parser.add_argument("--db", type=Path, help="the store, which students lie beside [default: the result's]")
     options = parser.parse_args()
@@ -261,7 +261,7 @@ def episodes(options: Namespace, student: Student) -> Iterator[Seen]:
     arms: dict[str, tuple[object, ...]] = {"alone": ("--arm", "zero-shot", "--alone-temperature", 0)}
     if student.recipe == "tuned":
         cascade = ("--arm", "cascade", "--signal", "likelihood", "--teacher", "expert")
-        arms[f"cascade at {options.threshold}"] = (*cascade, "--threshold", options.threshold)
+        arms |= {f"cascade at {least}": (*cascade, "--threshold", least) for least in options.thresholds}
     how = place(options)
     history = () if student.spec.startswith("tuned:") else how.turns
     for arm, words in arms.items():

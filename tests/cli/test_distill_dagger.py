@@ -149,8 +149,8 @@ def test_a_dry_run_says_what_the_labels_would_cost(db: str, tmp_path: Path, here
     done = here("distill", "weights", "--db", db, *words, "--dry-run", "--json")
     assert done.code == 0, done.err
     (row,) = json.loads(done.out)
-    # in the middle of an episode of 10 steps: 120 + 150 + 60 * (5 + 1) / 2 tokens
-    assert (row["rounds"], row["labels"], row["teacher_input_tokens"]) == (2, 24, 24 * 450)
+    # on the average over an episode of 10 steps, which are fewer than half of 30: 120 + 150 + 60 * (10 + 1) / 2 tokens
+    assert (row["rounds"], row["labels"], row["teacher_input_tokens"]) == (2, 24, 24 * 600)
     assert row["uncached_cost_usd"] > 0
     with Store.read(db) as store:
         assert store.summaries(run_id="no-labels") == []

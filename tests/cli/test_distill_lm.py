@@ -71,8 +71,12 @@ def test_a_student_that_was_tuned_with_demonstrations_is_shown_some(
     db: str, base: str, tmp_path: Path, here: Here
 ) -> None:
     out = tmp_path / "shown-lm"
+    with Store.open(db) as store:
+        (run,) = store.runs()
+        store.put_run(run.run_id, {**run.config, "environment_options": {"rules_seed": 7}}, replace=True)
     done = here("distill", "weights", "--db", db, "--base", base, "--out", str(out), *TINY, "--demos", "2")
     assert done.code == 0, done.err
+    assert f"Next: potstill run --env house-rules --option rules_seed=7 --student tuned:{out} --arm" in done.err
     assert json.loads((out / "student.json").read_text())["demonstrations"] == 2
     world = ("--env", "house-rules", "--split", "test", "--n", "1", "--max-steps", "2", "--db", db, "--run", "shown")
     played = here("run", *world, "--student", f"tuned:{out}", "--arm", "context", "--k", "2")

@@ -42,6 +42,10 @@ def test_a_student_learns_to_reason_and_says_whose_reasoning_it_was(
     assert kept["asked"] == 3
     assert kept["cost_usd"] > 0
 
+    poor = here(*words, "--out", tmp_path / "poor.jsonl", "--max-cost", "1e-12")
+    assert (poor.code, "is reached, and 2 decisions are left" in poor.err) == (6, True), poor.err
+    assert json.loads(poor.out)["left"] == 2
+
     files = ("--rationales", sampled, "--rationales", templated)
     made = here("distill", "weights", "--db", db, "--base", base, "--out", out, *TINY, *REASONING, *files, "--json")
     assert made.code == 0, made.err

@@ -46,6 +46,7 @@ def test_a_store_becomes_a_file_that_acts(db: str, tmp_path: Path, here: Here) -
     changed = here("run", *words, "--db", db, "--run", "changed")
     assert (changed.code, changed.out) == (3, "")
     assert "--resume" not in changed.err, "there is no run to go on with"
+    assert "episodes" not in changed.err, "nothing was begun"
     with Store.read(db) as store:
         assert "changed" not in {run.run_id for run in store.runs()}
 

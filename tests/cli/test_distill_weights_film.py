@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,18 @@ def test_grids_become_a_file_that_acts_in_grids_and_says_so_elsewhere(here: Here
     assert steps
     assert {call.model for step in steps for call in step.calls} == {"policy:student.policy"}
     assert all(not episode.succeeded and "no grid" in str(episode.error) for episode in wrong), elsewhere
+
+
+def test_the_command_that_is_named_at_the_end_works_when_typed(here: Here) -> None:
+    record(here, *GRID)
+    done = here("distill", "weights", "--out", "student.policy", *TINY)
+    assert done.code == 0, done.err
+    command = done.err.strip().rpartition("Next: ")[2]
+    assert "--option level=GoToLocal --option action_space=primitive --option view=grid --student policy:" in command
+    assert here(*shlex.split(command)[1:], "--n", "1", "--max-steps", "2", "--run", "typed").code == 0
+    with Store.read("potstill.db") as store:
+        (episode,) = store.select(run_id="typed")
+    assert len(episode.steps) == 2, episode.error
 
 
 def test_episodes_in_words_are_refused_before_anything_is_trained(here: Here) -> None:

@@ -46,10 +46,11 @@ def written(path: Path, arrays: dict[str, Any] | None = None) -> Path:
 
 
 @pytest.mark.parametrize("bits", [None, 8, 4])
-@pytest.mark.parametrize("kind", ["ranker", "relu", "tanh"])
+@pytest.mark.parametrize("kind", ["ranker", "film", "relu", "tanh"])
 def test_onnx_runtime_computes_what_numpy_computes(kind: str, bits: int | None) -> None:
-    config = files.RANKER if kind == "ranker" else {**files.MLP, "activation": kind}
-    arrays = files.ranker_arrays() if kind == "ranker" else {**files.mlp_arrays(), **NORMAL}
+    config = {"ranker": files.RANKER, "film": files.FILM}.get(kind, {**files.MLP, "activation": kind})
+    perceptron = {**files.mlp_arrays(), **NORMAL}
+    arrays = {"ranker": files.ranker_arrays(), "film": files.film_arrays()}.get(kind, perceptron)
     made = policy(arrays if bits is None else in_bits(arrays, bits), config)
     data = graph_of(made)
     parity = compare(edge_side(made), onnx_side(session(data), config), drawn_questions(made, 60))
@@ -68,6 +69,19 @@ def test_the_smallest_questions_are_answered_in_one_batch_with_large_ones() -> N
         Question(situation=Situation(goal="put a mug in it", observation="", past=past), admissible=tuple("abcdefgh")),
     ]
     side = onnx_side(session(graph_of(made)), files.RANKER)
+    numbers = edge_side(made)(asked)
+    for together, alone, ours in zip(side(asked), [side([one])[0] for one in asked], numbers, strict=True):
+        np.testing.assert_allclose(together, ours, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(alone, ours, rtol=1e-5, atol=1e-5)
+
+
+def test_a_grid_without_mission_and_past_beside_one_with_a_long_past() -> None:
+    made = policy(files.film_arrays(), files.FILM)
+    few, *others = drawn_questions(made, 40)
+    most = max(others, key=lambda one: len(one.situation.past))
+    silent = msgspec.structs.replace(few, situation=msgspec.structs.replace(few.situation, goal="", past=()))
+    asked = [silent, most]
+    side = onnx_side(session(graph_of(made)), files.FILM)
     numbers = edge_side(made)(asked)
     for together, alone, ours in zip(side(asked), [side([one])[0] for one in asked], numbers, strict=True):
         np.testing.assert_allclose(together, ours, rtol=1e-5, atol=1e-5)

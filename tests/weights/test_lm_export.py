@@ -239,6 +239,15 @@ def test_models_that_llama_cpp_would_read_otherwise_are_refused(tmp_path: Path) 
         assert "--ctranslate2" in str(error.value)
 
 
+def test_a_changed_gguf_file_does_not_act(student: Path, tmp_path: Path) -> None:
+    small = Path(written(student, tmp_path, GGUF, "f16").path)
+    content = bytearray(small.read_bytes())
+    content[-1] ^= 1
+    small.write_bytes(content)
+    with pytest.raises(BadModelFile, match=r"\.gguf: The file was changed after it was written"):
+        open_tuned(small)
+
+
 def test_a_gguf_file_of_another_kind_is_no_student(tmp_path: Path, student: Path) -> None:
     from potstill.distill.weights.lm.gguf_file import write_gguf
     from potstill.models.lm_texts import LmTexts

@@ -117,6 +117,20 @@ def test_a_changed_file_and_another_base_are_found(there: Path, trained: tuple[M
     assert "adapter_model.safetensors" in finding.detail
 
 
+def test_what_a_student_says_of_itself_cannot_be_changed_unnoticed(there: Path) -> None:
+    told = there / "student.json"
+    told.write_text(told.read_text().replace("house-rules", "minigrid"))
+    with pytest.raises(BadModelFile, match=r"student\.json: The file was changed after it was written"):
+        open_tuned(there)
+    lineage = there / "student.json.lineage.json"
+    lineage.write_text(lineage.read_text().replace("file_sha256", "file_sha512"))
+    with pytest.raises(BadModelFile, match="Its manifest was changed"):
+        open_tuned(there)
+    lineage.write_text("[")
+    with pytest.raises(BadModelFile, match="Cannot read"):
+        open_tuned(there)
+
+
 def test_a_folder_that_says_nothing_or_nonsense(tmp_path: Path, there: Path) -> None:
     with pytest.raises(ConfigError, match="holds no tuned student"):
         open_tuned(tmp_path)

@@ -34,9 +34,9 @@ TEXTS = st.lists(WORDS, max_size=6).map(" ".join)
         (["take mug 1 from table 3", "look"], Plain(), "Subgoal: mug 1. It can be done now."),
         (["go to shelf 2", "look"], Plain(), "Subgoal: shelf 2. It can be done now."),
         (["wait", "go to shelf 2"], Plain(observations=frozenset({"shelf"})), "Subgoal: 2. Steps before it: 1."),
-        (["go on", "put it away"], Plain(goals=frozenset({"put"})), "Subgoal: not named here."),
-        (["wait"], Plain(), "Subgoal: not named here."),
-        ([], Plain(), "Subgoal: not named here."),
+        (["go on", "put it away"], Plain(goals=frozenset({"put"})), ""),
+        (["wait"], Plain(), ""),
+        ([], Plain(), ""),
     ],
 )
 def test_by_hand(coming: list[str], plain: Plain, said: str) -> None:

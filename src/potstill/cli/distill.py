@@ -65,7 +65,9 @@ def context(run_id: str | None, resume: str | None, dry_run: bool, json_mode: bo
         unused = defaults(student_options, policy_options, context_options, playbook_options)
         plan = planning.planned(run_id, {**unused, **options}, "teacher")
     if dry_run:
-        planning.print_estimate(plan, json_mode)
+        from potstill.cli.run_estimate import print_estimate
+
+        print_estimate(plan, json_mode)
         return
     from potstill.cli import session
 

@@ -63,6 +63,7 @@ def engine(method: str, dry_run: bool, json_mode: bool, **options: Any) -> None:
     (student-lm.training) holds rows, job, script and checkpoints. The student is written only if it decides, read back
     from the disk, as TRL's network did.
     """
+    from potstill.cli.next_run import next_run
     from potstill.cli.training.engine_plan import planned
 
     if "environment" not in typed_options():  # settings name one to play, not the one that was recorded
@@ -84,4 +85,4 @@ def engine(method: str, dry_run: bool, json_mode: bool, **options: Any) -> None:
         f"Read back from the disk it decides as what TRL {made.versions['trl']} trained, on {made.parity['questions']} "
         "held-out questions."
     )
-    note(f"Next: potstill run --env {plan.lm.environment} --student tuned:{made.folder} --arm zero-shot")
+    note(f"Next: {next_run(plan.lm.db, plan.lm.filters, plan.lm.environment, f'tuned:{made.folder}')}")

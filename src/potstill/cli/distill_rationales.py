@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from potstill.cli.output import emit_estimate, emit_json, emit_table, json_option, note
 from potstill.cli.run_options import apply, typed_options
 from potstill.cli.training_options import recorded_options
+from potstill.errors import BudgetReached
+
+if TYPE_CHECKING:
+    from potstill.cli.training.rationales import Made
 
 
 @click.command()
@@ -72,13 +76,25 @@ def rationales(dry_run: bool, json_mode: bool, **options: Any) -> None:
         emit_estimate(making.estimate(plan), json_mode)
         return
     made = making.make(plan)
+    _print(made, json_mode)
+    if made.left:
+        raise BudgetReached(
+            f"--max-cost {plan.max_cost_usd:g} is reached, and {made.left} decisions are left. To go on, type the same "
+            "command with --resume: each sitting has its own budget."
+        )
+
+
+def _print(made: Made, json_mode: bool) -> None:
     if json_mode:
         emit_json(made._asdict())
         return
     row = {name: value for name, value in made._asdict().items() if name != "by_source"}
     emit_table(list(row), [list(row.values())], json_mode=False, title=made.file)
-    told = ", ".join(f"{count} {source}" for source, count in made.by_source.items()) or "none"
+    if not made.kept:
+        note("Rationales: none, so there is nothing to learn. Ask a larger model, or type --hint or --from subgoals.")
+        return
+    told = ", ".join(f"{count} {source}" for source, count in made.by_source.items())
     note(
-        f"Rationales: {told}. Next: potstill distill weights --student lm --base smollm2-135m --reasoning with-action "
-        f"--rationales {made.file} --out student-lm"
+        f"Rationales: {told}; {made.asked - made.kept} decisions have none. Next: potstill distill weights --student "
+        f"lm --base smollm2-135m --reasoning with-action --rationales {made.file} --out student-lm"
     )

@@ -302,6 +302,7 @@ HIDDEN = ("parity", "data", "manifest_sha256", "reliability", "rounds", "search"
 
 
 def print_made(made: Made, plan: WeightsPlan, json_mode: bool) -> None:
+    from potstill.cli.next_run import next_run
     from potstill.distill.weights.data.environments import names_of
 
     if json_mode:
@@ -328,8 +329,5 @@ def print_made(made: Made, plan: WeightsPlan, json_mode: bool) -> None:
         count, of = parity["success"]["episodes"], " and ".join(names)
         mean = f", on the average of {of}, which count the same" if len(names) > 1 else ""
         note(f"It did {made.success:.1%} of the {count} held-out tasks that were played{mean}.")
-    first = names[0]
-    note(
-        f"Next: potstill run --env {first} --student policy:{plan.out} --arm zero-shot ; it chooses among admissible "
-        "actions."
-    )
+    command = next_run(plan.db, plan.filters, names[0], f"policy:{plan.out}")
+    note(f"It chooses among admissible actions. Next: {command}")

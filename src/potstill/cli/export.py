@@ -122,7 +122,7 @@ def _questions(file: Path, policy: Policy, folder: Path | None) -> tuple[list[An
     from potstill.distill.weights.export.drawn import drawn_questions
     from potstill.distill.weights.gate_shapes import questions_of
 
-    if policy.kind == "ranker":
+    if policy.kind in ("ranker", "film"):
         data = found(file, folder)
         if data is not None and data.held_out:
             return list(questions_of(data.held_out)), True

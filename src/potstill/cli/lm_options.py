@@ -93,6 +93,7 @@ def tune(options: dict[str, Any], *, dry_run: bool, json_mode: bool) -> None:
     typed = typed_options()
     if "width" in typed:
         raise ConfigError(f"{typed['width']} is for rankers; a language model has its base's. Type: --rank 16")
+    from potstill.cli.next_run import next_run
     from potstill.cli.training import lm as session
 
     plan = session.planned({**options, **{name: value for name, value in _DEFAULTS.items() if name not in typed}})
@@ -109,4 +110,4 @@ def tune(options: dict[str, Any], *, dry_run: bool, json_mode: bool) -> None:
         f"Read back from the disk it decides as what was trained: agreement {made.parity['agreement']:.4g} on "
         f"{made.parity['questions']} held-out questions."
     )
-    note(f"Next: potstill run --env {plan.environment} --student tuned:{plan.out} --arm zero-shot")
+    note(f"Next: {next_run(plan.db, plan.filters, plan.environment, f'tuned:{plan.out}')}")

@@ -121,9 +121,9 @@ CASE_TOKENS, REFLECTION_TOKENS, BOOK_TOKENS, CURATION_TOKENS = 7_000, 600, 4_000
 def print_estimate(learning: LearningPlan, json_mode: bool) -> None:
     """Calls, tokens and dollars of each role, uncached and at most: what ``--dry-run`` prints."""
     from potstill.cli.playbook_keys import can_repair, missing_keys
-    from potstill.cli.run_plan import token_price
+    from potstill.cli.run_estimate import steps_of, token_price
     from potstill.errors import MissingExtra
-    from potstill.run.estimate import Assumptions, estimate_arm
+    from potstill.run.estimate import Assumptions, calls_of, estimate_arm
 
     plan, setup, settings = learning.plan, learning.setup, learning.setup.settings
     config = plan.config
@@ -133,10 +133,11 @@ def print_estimate(learning: LearningPlan, json_mode: bool) -> None:
     if setup.episodes is None:
         most = settings.epochs + 1 if learning.validation else 0
         plays = played + len(learning.validation) * most + (played * (settings.rounds - 1) if settings.replay else 0)
-        steps = max(1, config.max_steps // 2)
-        told = estimate_arm(config.arms[0], plays, Assumptions(steps=steps))
+        arm, steps = config.arms[0], steps_of(config)
+        told = estimate_arm(arm, plays, Assumptions(steps=steps))
         tokens = told.student_input_tokens, told.student_output_tokens
-        rows.append(("student", config.student, plays * steps, *tokens, config.price_student_as or config.student))
+        calls = plays * calls_of(arm.student_agent, steps)
+        rows.append(("student", config.student, calls, *tokens, config.price_student_as or config.student))
     reflections = episodes * settings.rounds
     curations = (
         episodes if settings.mode != "batch" else -(-episodes // settings.batch) * settings.groups_of(settings.batch)

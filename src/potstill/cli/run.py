@@ -56,7 +56,9 @@ def run(arms: str, run_id: str | None, resume: str | None, dry_run: bool, json_m
         else planning.resumed(resume, options, typed_options())
     )
     if dry_run:
-        planning.print_estimate(plan, json_mode)
+        from potstill.cli.run_estimate import print_estimate
+
+        print_estimate(plan, json_mode)
         return
     from potstill.cli import session
 

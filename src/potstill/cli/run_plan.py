@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from potstill.cli.calibrated import calibrated, refuse_arms
-from potstill.cli.output import emit_table, note
+from potstill.cli.output import note
 from potstill.cli.playbook_wiring import playbook_config
 from potstill.cli.tuned_plan import refuse_context, tuned_agent
 from potstill.decide import agreement_rule
 from potstill.decide.policy import Policy, PolicyKind, Sampling, Signal
 from potstill.decide.sampling import TokenPrice, sampling_cost
 from potstill.distill.context.config import ContextConfig, Mode, Style
-from potstill.distill.playbook.budget import Budget
 from potstill.envs.registry import describe, open_source
 from potstill.errors import ConfigError, UnknownName, one_of
 from potstill.measure.ledger import Pricing
@@ -26,7 +25,7 @@ from potstill.measure.prices import PriceTable
 from potstill.models.providers import shares_prompt
 from potstill.models.tuned_file import SCHEME, tuned_of
 from potstill.run.arms import Agent, Placement, Reasoning, build_arms, digest
-from potstill.run.estimate import Assumptions, estimate_arm
+from potstill.run.estimate import Assumptions
 from potstill.run.runner import RunConfig, choose_tasks
 from potstill.trajectories import Store
 from potstill.trajectories.opening import read_store, shown
@@ -217,6 +216,18 @@ def pairs(given: Sequence[str] | None, example: str) -> dict[str, Any]:
     return parsed
 
 
+def typed(options: Mapping[str, str | int | float | bool]) -> list[str]:
+    """The inverse of ``pairs``: a text that would be read as another value is quoted as JSON has it."""
+    return [
+        f"{key}={value if isinstance(value, str) and _scalar(value.strip()) == value else _json(value)}"
+        for key, value in options.items()
+    ]
+
+
+def _json(value: str | int | float | bool) -> str:
+    return msgspec.json.encode(value).decode()
+
+
 def _environment_options(options: dict[str, Any]) -> dict[str, Any]:
     parsed = pairs(options.get("environment_options"), "--option level=GoToLocal")
     if options.get("directory"):
@@ -355,40 +366,3 @@ def _enum(kind: type[Any], name: str, what: str) -> Any:
 def _name(config: RunConfig) -> str:
     today = datetime.datetime.now(tz=datetime.UTC)
     return f"{config.environment}-{today:%Y%m%d-%H%M%S}-{digest(config)[:4]}"
-
-
-# --- the estimate ---------------------------------------------------------------------------------------------------
-
-
-def print_estimate(plan: Plan, json_mode: bool) -> None:
-    """Episodes, tokens and dollars of each arm, uncached: what ``--dry-run`` prints."""
-    config = plan.config
-    budget: Any = config.playbook_config.get("budget", {})
-    most = budget.get("tokens", Budget().tokens)
-    share = config.escalation_share
-    given = Assumptions(
-        steps=max(1, config.max_steps // 2),
-        playbook_tokens=min(most, Assumptions().playbook_tokens),
-        escalation=Assumptions().escalation if share is None else share,
-    )
-    student = token_price(plan, config.price_student_as or config.student)
-    teacher = token_price(plan, config.price_teacher_as or config.teacher)
-    rows = []
-    for arm in config.arms:
-        estimate = estimate_arm(arm, len(plan.tasks) * config.seeds, given)
-        rows.append((*msgspec.structs.astuple(estimate), estimate.cost_usd(student, teacher)))
-    unpriced = {config.student: student, config.teacher: teacher, None: (0.0, 0.0)}
-    for model in (model for model, price in unpriced.items() if price is None):
-        note(f"No price for '{model}': its cost is left out. Add it to potstill-prices.toml, or price it as another.")
-    columns = (*(field.name for field in msgspec.structs.fields(estimate)), "uncached_cost_usd")
-    emit_table(columns, rows, json_mode=json_mode, title=f"{config.run_id}: an estimate, nothing was recorded")
-    source = "" if share is None else " (as the calibration saw)"
-    note(f"Assumed: {given.steps} steps an episode, {given.escalation:.1%} escalation{source}, nothing cached.")
-
-
-def token_price(plan: Plan, model: str | None) -> tuple[float, float] | None:
-    """Dollars of an input and of an output token; None where the model has no price."""
-    if model is None or not plan.prices.has(model):
-        return None
-    rates, _ = plan.prices.price(model).rates_for(0)
-    return (rates.input or 0.0) / 1e6, (rates.output or 0.0) / 1e6

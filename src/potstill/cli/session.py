@@ -50,9 +50,7 @@ def play(plan: Plan, *, quiet: bool = False) -> Result:
         watch = _Watch(plan)
         started = time.perf_counter()
         try:
-            with _bar(plan, quiet) as bar:
-                watch.bar = bar
-                played = asyncio.run(_play(plan, store, watch))
+            played = asyncio.run(_play(plan, store, watch, quiet))
         except KeyboardInterrupt:
             raise click.Abort from InterruptedError(_how_to_resume(plan))
         except (ModelError, BudgetReached):
@@ -82,20 +80,22 @@ def _how_to_resume(plan: Plan) -> str:
     )
 
 
-async def _play(plan: Plan, store: Store, watch: _Watch) -> int:
-    """The run is registered once all that it needs is open, so that a mistyped name leaves no run behind."""
+async def _play(plan: Plan, store: Store, watch: _Watch, quiet: bool) -> int:
+    """The run is registered, and the bar begins, once all that it needs is open: a mistyped name leaves neither."""
     async with resources(plan, store) as opened:
         store.put_run(plan.config.run_id, msgspec.to_builtins(plan.config), replace=plan.resumed)
         watch.registered = True
-        return await run_episodes(
-            plan.config,
-            plan.tasks,
-            opened,
-            jobs=plan.jobs,
-            max_cost_usd=plan.config.max_cost_usd,
-            spent_usd=_spent(plan, store, opened) if plan.config.max_cost_usd is not None else 0.0,
-            on_done=watch.done,
-        )
+        spent = _spent(plan, store, opened) if plan.config.max_cost_usd is not None else 0.0
+        with _bar(plan, quiet) as watch.bar:
+            return await run_episodes(
+                plan.config,
+                plan.tasks,
+                opened,
+                jobs=plan.jobs,
+                max_cost_usd=plan.config.max_cost_usd,
+                spent_usd=spent,
+                on_done=watch.done,
+            )
 
 
 def _spent(plan: Plan, store: Store, opened: Resources) -> float:

@@ -90,7 +90,7 @@ class Film:
         self._squeeze = _linear(shelf, "squeeze", q, c)
         self._hidden, self._score = _linear(shelf, "hidden", h, cells * q + k), _linear(shelf, "score", n, h)
         shelf.done()
-        self._near = _neighbours(self.form.size)
+        self._near = neighbours(self.form.size)
         self._goals: dict[str, Floats] = {}
         self._turns: dict[tuple[str, str], Floats] = {}
 
@@ -173,7 +173,7 @@ def _applied(layer: tuple[Floats, Floats], x: Floats) -> Floats:
     return found
 
 
-def _neighbours(size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def neighbours(size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """For each cell the numbers of the 9 around it, shape (size * size, 9); size * size is beyond the border."""
     padded = np.full((size + 2, size + 2), size * size, np.int64)
     padded[1:-1, 1:-1] = np.arange(size * size).reshape(size, size)

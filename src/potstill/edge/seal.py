@@ -17,6 +17,8 @@ from .tensors import Array, BadFile
 
 CONFIG, MANIFEST, SEAL, SIGNATURE = "potstill.config", "potstill.manifest", "potstill.seal", "potstill.signature"
 """The texts in the file's metadata: two JSON objects, the SHA-256 of the second, and maybe a signature of it."""
+BESIDE = ".lineage.json"
+"""Behind the name of a file whose texts (manifest, seal, signature) lie beside it."""
 
 
 def canonical(value: Any) -> str:
@@ -52,6 +54,16 @@ def differences(arrays: Mapping[str, Array], texts: Mapping[str, str]) -> dict[s
         found["configuration"] = "Its configuration was changed after it was written (the hash differs)."
     if arrays_sha256(arrays) != said.get("arrays_sha256"):
         found["arrays"] = "Its arrays were changed after it was written (the hash differs)."
+    return found
+
+
+def differences_beside(file_sha256: str, texts: Mapping[str, str]) -> dict[str, str]:
+    """The same of a file whose texts lie beside it: ``manifest``, ``file``, each with a sentence."""
+    found, said = {}, _object(texts.get(MANIFEST, "")) or {}
+    if text_sha256(texts.get(MANIFEST, "")) != texts.get(SEAL):
+        found["manifest"] = "Its manifest was changed after it was written (the hash differs)."
+    if file_sha256 != said.get("file_sha256"):
+        found["file"] = "The file was changed after it was written (the hash differs)."
     return found
 
 

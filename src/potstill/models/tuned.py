@@ -20,7 +20,16 @@ from potstill.models.lm_texts import LmTexts
 from potstill.models.reasoned import WITH_ACTION, ReasonsFirst
 from potstill.models.torch_engine import TorchEngine, load_model, set_threads
 from potstill.models.torch_lm import LmEngine, TorchModel, find_checkpoint
-from potstill.models.tuned_file import ALLOW, SCHEME, Engine, Tuned, check_files, read_tuned, weights_sha256
+from potstill.models.tuned_file import (
+    ALLOW,
+    SCHEME,
+    Engine,
+    Tuned,
+    check_files,
+    check_sealed,
+    read_tuned,
+    weights_sha256,
+)
 from potstill.protocols import CandidateScorer, Capabilities, Model, TokenCounter
 from potstill.types import Completion, Request
 
@@ -45,6 +54,7 @@ def open_tuned(
     """
     found = Path(folder).expanduser()
     tuned = read_tuned(found)
+    check_sealed(found)
     name, threads = f"{SCHEME}{folder}", threads or local.default_threads()
     template: Literal["chat", "plain"] = "chat" if tuned.template == "chat" else "plain"
     inner: _Inner

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from potstill.edge import seal
 from potstill.errors import NOT_JSON, BadModelFile, ConfigError
 from potstill.models import gguf
 from potstill.types import Struct
@@ -127,6 +128,21 @@ def refuse_tuned(path: Path) -> None:
     file = path.suffix == gguf.SUFFIX and not path.is_dir()
     if (file and gguf.inspect(path).student is not None) or (path / STUDENT).is_file():
         raise ConfigError(f"{path} is a tuned student: its prompts must be those that it learnt. Type: {SCHEME}{path}")
+
+
+def check_sealed(path: Path) -> None:
+    """Raises ``BadModelFile`` for a folder's ``student.json``, or a GGUF file, that is not what its lineage beside it
+    says, where there is one."""
+    told = path if path.suffix == gguf.SUFFIX else path / STUDENT
+    lineage = told.with_name(told.name + seal.BESIDE)
+    if not lineage.exists():
+        return
+    try:
+        texts = msgspec.json.decode(lineage.read_bytes(), type=dict[str, str])
+    except (OSError, *NOT_JSON) as error:
+        raise BadModelFile(f"Cannot read {lineage}: {error}. Take the student from a copy.") from None
+    for sentence in seal.differences_beside(file_sha256(told), texts).values():
+        raise BadModelFile(f"{told}: {sentence} Train the student again, or take it from a copy.")
 
 
 def check_files(folder: Path, tuned: Tuned) -> None:

@@ -97,6 +97,11 @@ class Arm(Struct, frozen=True, kw_only=True):
     def needs_demonstrations(self) -> bool:
         return self.control or self.context is not ContextKind.NONE
 
+    @property
+    def plans(self) -> bool:
+        """Whether an episode begins with a plan. The student writes it where there is one, else the teacher."""
+        return self.student_agent.plan if self.needs_student else self.needs_teacher and self.teacher_agent.plan
+
 
 _PLAYBOOK = "playbook"
 """What the names of arms that show a playbook begin with."""

@@ -11,7 +11,7 @@ from potstill.envs.registry import describe
 from potstill.errors import ConfigError, UnknownName
 from potstill.measure.ledger import Pricing
 from potstill.measure.prices import PriceTable
-from potstill.run.estimate import Assumptions
+from potstill.run.estimate import Assumptions, expected_steps
 from potstill.run.runner import RunConfig
 
 
@@ -77,7 +77,8 @@ def planned(options: dict[str, Any], environment: str) -> DaggerPlan:
 
 def estimate(plan: DaggerPlan) -> dict[str, Any]:
     """Labels, what the teacher reads for them in the middle of an episode, and dollars where it has a price."""
-    given = Assumptions(steps=max(1, plan.run.max_steps // 2))
+    usual = describe(plan.run.environment, **plan.run.environment_options).max_steps
+    given = Assumptions(steps=expected_steps(plan.run.max_steps, usual))
     read = given.system_tokens + given.tail_tokens + given.turn_tokens * (given.steps + 1) // 2
     labels = plan.recipe.labels
     row = {"rounds": plan.recipe.rounds, "labels": labels, "teacher_input_tokens": labels * read}

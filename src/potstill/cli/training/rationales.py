@@ -51,6 +51,8 @@ class Made(NamedTuple):
     kept_share: float | None
     cost_usd: float | None
     """Of this sitting; None where a call has no price."""
+    left: int = 0
+    """Decisions that nobody was asked about, because ``--max-cost`` was reached."""
 
 
 def estimate(plan: RationalesPlan) -> dict[str, Any]:
@@ -87,6 +89,7 @@ def make(plan: RationalesPlan) -> Made:
         by_source=dict(sorted(Counter(one.source.value for one in kept).items())),
         kept_share=len(kept) / asked if asked else None,
         cost_usd=spent if plan.model else 0.0,
+        left=sum((one.trajectory_id, one.step_index) not in file.known for one in wanted),
     )
 
 

@@ -26,7 +26,7 @@ from potstill.models.tuned_file import STUDENT
 from potstill.types import Struct
 
 VERSION = 1
-BESIDE = ".lineage.json"
+BESIDE = seal.BESIDE
 
 
 class Teacher(Struct, frozen=True, kw_only=True):

@@ -164,11 +164,7 @@ def _parts(path: Path) -> dict[str, str]:
 
 def _beside_parts(path: Path) -> dict[str, str]:
     texts = texts_of(path)
-    found = {"file": "", "manifest": ""}
-    if seal.text_sha256(texts.get(seal.MANIFEST, "")) != texts.get(seal.SEAL):
-        found["manifest"] = "Its manifest was changed after it was written (the hash differs)."
-    if file_sha256(path) != read(path).manifest.file_sha256:
-        found["file"] = "The file was changed after it was written (the hash differs)."
+    found = {"file": "", "manifest": ""} | seal.differences_beside(file_sha256(path), texts)
     if path.name == STUDENT and not found["file"]:
         found["folder"] = _changed_file(path.parent)
     return found

@@ -6,7 +6,7 @@ Letters as in ``networks``; padding is -1. Knows questions and words. Does not k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.distill.weights.gate_shapes import Question
+from potstill.edge.grids import GridForm
 from potstill.edge.ranker import SCALARS, scalars
 from potstill.edge.words import Words
 
@@ -55,6 +56,37 @@ def texts(questions: Sequence[Question], words: Words) -> Inputs:
         "past_observation_BT": padded([[row(turn.observation) for turn in one.past] for one in asked]),
     }
     return {"words_UL": padded([words.encode(text) for text in rows], least=1), **pointing, "scalars_BNS": table}
+
+
+def grids(questions: Sequence[Question], words: Words, form: GridForm, actions: Mapping[str, int]) -> Inputs:
+    """The inputs of a grid student; ``actions``: the number of each that it knows::
+
+    words_BW           int64    numbers of the mission's words
+    cell_BSK           int64    for each cell the rows of its numbers in the tables of symbols (``GridForm.of_code``)
+    direction_B        int64
+    past_cell_BTSK past_direction_BT    int64    the same of the past turns, oldest first
+    past_action_BT     int64    what was done there; of an action that it does not know, their number
+
+    W and T are 1 at least. Raises ``ValueError`` for an observation that is no such grid.
+    """
+    asked, of_code = [question.situation for question in questions], form.of_code()
+    now = [form.read(one.observation) for one in asked]
+    past = [[form.read(turn.observation) for turn in one.past] for one in asked]
+    turns = max([1, *map(len, past)])
+    past_cells = np.zeros((len(asked), turns, form.cells), np.int64)
+    for index, some in enumerate(past):
+        for nth, grid in enumerate(some):
+            past_cells[index, nth] = grid.codes
+    return {
+        "words_BW": padded([words.encode(one.goal) for one in asked], least=1),
+        "cell_BSK": of_code[np.stack([grid.codes for grid in now])],
+        "direction_B": np.array([grid.direction for grid in now], np.int64),
+        "past_cell_BTSK": of_code[past_cells],
+        "past_direction_BT": np.maximum(padded([[grid.direction for grid in some] for some in past], least=1), 0),
+        "past_action_BT": padded(
+            [[actions.get(turn.action, len(actions)) for turn in one.past] for one in asked], least=1
+        ),
+    }
 
 
 def padded(rows: Sequence[Sequence[int]], least: int = 0) -> NDArray[np.int64]:

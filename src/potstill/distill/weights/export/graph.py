@@ -41,10 +41,11 @@ class Graph:
         self._held: dict[str, Any] = {}
         self._made: dict[str, str] = {}
 
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Add an operator; its output's name."""
+    def op(self, kind: str, *inputs: str, place: int = 0, **attributes: Any) -> str:
+        """Add an operator; the name of its output, or of the one at ``place`` where it has several."""
         name = f"{kind.lower()}_{len(self._nodes)}"
-        self._nodes.append(self._onnx.helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        outputs = [*[""] * place, name]
+        self._nodes.append(self._onnx.helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
         return name
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
@@ -52,6 +53,10 @@ class Graph:
         array = np.asarray(value, dtype)
         digits = "_".join(str(one) for one in array.ravel().tolist()) or "none"
         return self._hold(f"const_{array.dtype}_{array.ndim}d_{digits}", array)
+
+    def table(self, name: str, value: Array) -> str:
+        """Many numbers, held under a name."""
+        return self._hold(f"const_{name}", value)
 
     def weight(self, name: str) -> str:
         """An array in float32; one of fewer bits is multiplied out when the model is loaded or run."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from potstill.distill.weights.export.film_graph import film_graph
 from potstill.distill.weights.export.graph import Graph
 from potstill.edge import seal
 from potstill.edge.policy import Policy
@@ -129,7 +130,12 @@ def _behind(g: Graph, name: str, size_B: str, width: int, past_BTw: str) -> str:
     return g.op("Concat", g.op("Expand", g.weight(name), whole), past_BTw, axis=1)
 
 
+def _film(arrays: Mapping[str, Array], config: Mapping[str, Any], texts: Mapping[str, str]) -> bytes:
+    return film_graph(arrays, config, texts, LOGITS)
+
+
 _GRAPHS: dict[str, Callable[[Mapping[str, Array], Mapping[str, Any], Mapping[str, str]], bytes]] = {
     "mlp": _mlp,
     "ranker": _ranker,
+    "film": _film,
 }

@@ -10,6 +10,7 @@ from typing import Any
 from potstill.distill.weights.export import feed
 from potstill.distill.weights.export.networks import LOGITS
 from potstill.distill.weights.gate import Side
+from potstill.edge.film import grid_form
 from potstill.edge.words import Words
 from potstill.errors import BadModelFile, ConfigError, MissingExtra
 
@@ -42,9 +43,23 @@ def onnx_side(running: Any, config: Mapping[str, Any]) -> Side:
     if config["kind"] == "mlp":
         return lambda questions: list(running.run([LOGITS], feed.vectors(questions))[0])
     words = Words(config["vocabulary"], config["buckets"])
+    if config["kind"] == "film":
+        return _grid_side(running, config, words)
 
     def answer(questions: Sequence[Any]) -> list[Any]:
         logits_BN = running.run([LOGITS], feed.texts(questions, words))[0]
         return [row[: len(question.admissible)] for row, question in zip(logits_BN, questions, strict=True)]
+
+    return answer
+
+
+def _grid_side(running: Any, config: Mapping[str, Any], words: Words) -> Side:
+    form = grid_form(config)
+    numbers = {action: number for number, action in enumerate(config["actions"])}
+
+    def answer(questions: Sequence[Any]) -> list[Any]:
+        logits_BA = running.run([LOGITS], feed.grids(questions, words, form, numbers))[0]
+        asked = ([numbers[action] for action in question.admissible] for question in questions)
+        return [row[chosen] for row, chosen in zip(logits_BA, asked, strict=True)]
 
     return answer

@@ -66,9 +66,10 @@ def subgoal(situation: Situation, coming: Sequence[str], plain: Plain) -> tuple[
 
     ``coming``: the teacher's actions from this decision on.
     """
-    goal, seen = words_of(situation.goal), words_of(situation.observation)
-    shown = {*goal, *seen} - plain.goals - plain.observations
-    for named in ([word for word in goal if word not in plain.goals], [w for w in seen if w not in plain.observations]):
+    of_goal = set(words_of(situation.goal)) - plain.goals
+    seen = set(words_of(situation.observation)) - plain.observations
+    shown = of_goal | seen
+    for named in (of_goal, seen):
         for before, action in enumerate(coming):
             words = words_of(action)
             if not set(words).isdisjoint(named):
@@ -77,14 +78,14 @@ def subgoal(situation: Situation, coming: Sequence[str], plain: Plain) -> tuple[
 
 
 def templated(situation: Situation, coming: Sequence[str], plain: Plain) -> str:
-    """The rationale's text.
+    """The rationale's text; empty where no next step names anything.
 
     >>> templated(Situation(goal="clean the mug", observation="a sink"), ["go to sink 1", "clean mug 1"], Plain())
     'Subgoal: clean mug. Steps before it: 1.'
     """
     found = subgoal(situation, coming, plain)
     if found is None:
-        return "Subgoal: not named here."
+        return ""
     words, before = found
     return f"Subgoal: {words}. " + (f"Steps before it: {before}." if before else "It can be done now.")
 

@@ -63,7 +63,8 @@ class Rationale(Struct, frozen=True, kw_only=True):
     source: Source
     model: str = ""
     text: str = ""
-    """Empty: none of the samples was right. The decision stands here so that it is not asked again."""
+    """Empty: none of the samples was right, or the template found nothing to name. The decision stands here so that it
+    is not asked again."""
     samples: int = 0
     right: int = 0
 

@@ -91,8 +91,8 @@ async def sampled(decision: Labelled, view: View, model: Model, how: Sampling) -
 
 
 def is_right(reply: Reply, decision: Labelled) -> bool:
-    """Whether the answer reasons, and its action is the teacher's: the likeliest one where that is known."""
-    if not reply.reasoning.strip():
+    """Whether the answer reasons in words, and its action is the teacher's: the likeliest one where that is known."""
+    if not any(map(str.isalnum, reply.reasoning)):
         return False
     if reply.candidates:
         return max(reply.candidates, key=lambda pair: pair[1])[0] == decision.action
