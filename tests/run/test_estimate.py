@@ -81,10 +81,10 @@ def test_a_plan_is_the_students_where_there_is_one_and_both_read_it() -> None:
     assert tokens(estimate_arm(arm("copy-nearest", planning, planning), 2, FEW)) == (0, 0, 0, 0)
 
 
-def test_demonstrations_are_read_at_each_call_and_by_no_plan() -> None:
+def test_demonstrations_are_read_at_each_call_and_by_the_plan() -> None:
     speaking = Agent(plan=True, reasoning=Reasoning.SEPARATE)
     shown = estimate_arm(arm("context", speaking), 1, FEW).student_input_tokens
-    assert shown - estimate_arm(arm("zero-shot", speaking), 1, FEW).student_input_tokens == 2 * 3 * 1000
+    assert shown - estimate_arm(arm("zero-shot", speaking), 1, FEW).student_input_tokens == (2 * 3 + 1) * 1000
 
 
 def test_calls_of_an_episode() -> None:

@@ -107,7 +107,8 @@ async def test_the_first_reasoning_goes_on_from_the_first_thought(model: Model) 
     assert [call.purpose for call in first.calls] == [Purpose.PLAN, Purpose.REASON, Purpose.ACT]
     assert [call.purpose for call in second.calls] == [Purpose.ACT], "once an episode"
     assert INSTRUCTIONS not in thought.prompt[0].content
-    assert first.reasoning.startswith(first_step(thought.replies[0].text))
+    assert (opening := first_step(thought.replies[0].text))
+    assert first.reasoning.startswith(opening)
     assert acted.prompt[-1].content.endswith("where the action is one that is admissible."), "the answer was begun"
 
 

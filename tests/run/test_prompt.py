@@ -52,6 +52,8 @@ def test_all_but_the_last_message_is_a_prefix_of_the_next_prompt(
         ("- look around\n- go", "look around"),
         ("Step 2 - cool it", "cool it"),
         ("2.5 litres are needed. So fill it.", "2.5 litres are needed."),
+        ("<think>\nRed is first.</think>", "Red is first."),
+        ("1.\n  # Plan\nFind it", "Find it"),
         ("Steps:\n\n", ""),
         ("", ""),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,15 @@ def test_a_changed_gguf_file_does_not_act(student: Path, tmp_path: Path) -> None
     small.write_bytes(content)
     with pytest.raises(BadModelFile, match=r"\.gguf: The file was changed after it was written"):
         open_tuned(small)
+
+
+def test_a_changed_student_is_not_exported(student: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(student, tmp_path / "student-lm")
+    told = changed / "student.json"
+    (changed / "student.json.lineage.json").write_text("{}")
+    told.write_text(told.read_text() + "\n")
+    with pytest.raises(BadModelFile, match=r"student\.json: "):
+        written(changed, tmp_path, GGUF, "f16")
 
 
 def test_a_gguf_file_of_another_kind_is_no_student(tmp_path: Path, student: Path) -> None:

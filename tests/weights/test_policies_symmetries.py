@@ -191,6 +191,12 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
 
 
+def test_batches_of_one_would_look_alike_in_every_epoch() -> None:
+    given = msgspec.structs.replace(recipe((Augment.COLOURS,)), train=TrainConfig(batch=1))
+    with pytest.raises(ConfigError, match="--batch 2 or more"):
+        students.prepare(decisions(40), decisions(8, seed=1), given)
+
+
 def test_a_checkpoint_of_plain_data_is_not_gone_on_with(tmp_path: Path) -> None:
     kept = Keeping(tmp_path / "checkpoint", every_steps=2)
     for augment, keeping in (((), kept), ((Augment.ROTATIONS,), kept._replace(resume=True))):

@@ -76,7 +76,8 @@ def rationales(dry_run: bool, json_mode: bool, **options: Any) -> None:
         emit_estimate(making.estimate(plan), json_mode)
         return
     made = making.make(plan)
-    _print(made, json_mode)
+    sampled = "Ask a larger model, or type --hint or --from subgoals."
+    _print(made, json_mode, sampled if plan.model else "Let a model be asked: --from sampled --model NAME")
     if made.left:
         raise BudgetReached(
             f"--max-cost {plan.max_cost_usd:g} is reached, and {made.left} decisions are left. To go on, type the same "
@@ -84,14 +85,15 @@ def rationales(dry_run: bool, json_mode: bool, **options: Any) -> None:
         )
 
 
-def _print(made: Made, json_mode: bool) -> None:
+def _print(made: Made, json_mode: bool, other: str) -> None:
+    """``other``: what to try where nothing was kept."""
     if json_mode:
         emit_json(made._asdict())
         return
     row = {name: value for name, value in made._asdict().items() if name != "by_source"}
     emit_table(list(row), [list(row.values())], json_mode=False, title=made.file)
     if not made.kept:
-        note("Rationales: none, so there is nothing to learn. Ask a larger model, or type --hint or --from subgoals.")
+        note(f"Rationales: none, so there is nothing to learn yet. {other}")
         return
     told = ", ".join(f"{count} {source}" for source, count in made.by_source.items())
     note(

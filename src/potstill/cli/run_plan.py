@@ -33,8 +33,8 @@ from potstill.types import EscalationMode, Task
 
 CONSTRAINED = ("local:", "torch:", SCHEME)
 """Models that are held to the admissible actions, so that the prompt need not list them."""
-UNTHINKING = ("expert", "policy:", SCHEME)
-"""Teachers that are not prompted: an expert, a policy, and a tuned student, which writes as it was taught to."""
+UNTHINKING = ("expert", "policy:", "rules:", SCHEME)
+"""Teachers that are not prompted: an expert, a policy, rules, and a tuned student, which writes as it was taught to."""
 LIKELIHOOD_THRESHOLD = 0.7
 """Default of ``--threshold`` for ``--signal likelihood``: on 40 expert states of ALFWorld train games SmolLM2-135M
 was right in all 17 in which it was so sure (docs/log.md)."""

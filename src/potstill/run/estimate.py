@@ -82,9 +82,10 @@ def estimate_arm(arm: Arm, episodes: int, given: Assumptions) -> ArmEstimate:
 
     The plan is written once an episode, by the student where there is one, and both sides read it at every step.
     """
-    plan = _Tokens(given.system_tokens + given.turn_tokens, given.plan_tokens) if arm.plans else _Tokens(0, 0)
     context = given.context_tokens if arm.needs_demonstrations else 0
     context += given.playbook_tokens if arm.playbook else 0
+    asked = given.system_tokens + given.turn_tokens + (context if arm.needs_student else 0)
+    plan = _Tokens(asked, given.plan_tokens) if arm.plans else _Tokens(0, 0)
     student = _acting(arm.student_agent, given, context + plan.written, arm.policy.samples)
     teacher = _acting(arm.teacher_agent, given, plan.written, 1)
     student_share, teacher_share = _shares(arm, given)

@@ -78,9 +78,9 @@ def first_step(thinking: str) -> str:
     >>> first_step("1. Find the mug. Then wash it.")
     'Find the mug.'
     """
-    for line in thinking.splitlines():
-        plain = _NUMBERING.sub("", line.replace("*", "")).strip()
-        if plain and not plain.endswith(":") and not line.startswith("#"):
+    for line in re.sub(r"</?think(?:ing)?>", "\n", thinking).splitlines():
+        plain = _NUMBERING.sub("", line.replace("*", "").strip()).strip()
+        if any(map(str.isalpha, plain)) and not plain.endswith(":") and not plain.startswith("#"):
             return re.split(r"(?<=[.!?])\s", plain, maxsplit=1)[0]
     return ""
 

@@ -137,7 +137,7 @@ async def _asked(plan: RationalesPlan, missing: dict[Key, Labelled], file: Growi
             _must_have_price(plan.prices, model)
         with progress(plan.out.name, len(missing), unit="decisions") as bar:
             for decision, view in _views(plan, missing, file.texts):
-                if plan.max_cost_usd is not None and (spent or 0.0) >= plan.max_cost_usd:
+                if plan.max_cost_usd is not None and _known(spent, model) >= plan.max_cost_usd:
                     break
                 asked = await sampled(decision, view, model, plan.how)
                 costs = [_price(plan.prices, call) for call in asked.calls]
@@ -172,7 +172,14 @@ def _price(table: PriceTable, call: Call) -> float | None:
 def _must_have_price(table: PriceTable, model: Model) -> None:
     """Before anything is paid for."""
     if not table.has(model.name) and table.cpu_hour_usd is None:
+        _known(None, model)
+
+
+def _known(spent: float | None, model: Model) -> float:
+    """Raises ``ConfigError`` where a call had no price, or did not say what it used."""
+    if spent is None:
         raise ConfigError(
             f"{model.name} has no price, so --max-cost cannot be kept. Add it to potstill-prices.toml, price a local "
             "model by --cpu-hour-usd, or leave --max-cost away."
         )
+    return spent

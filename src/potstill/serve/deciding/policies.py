@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from potstill.models.policy import PolicyModel
 
 _TRIES = 3
-_COUNTED = tuple(name for name, kind in Usage.__annotations__.items() if kind == "int")
+_COUNTED = (
+    "input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens",
+    "reasoning_tokens",
+)  # fmt: skip
 FREE = "free"
 """Price of what this process computes: no money; ``price_as`` of the model says otherwise."""
 

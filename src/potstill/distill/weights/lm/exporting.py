@@ -30,7 +30,7 @@ from potstill.models.lm_texts import LmTexts
 from potstill.models.torch_engine import TorchEngine, set_threads
 from potstill.models.torch_lm import TorchModel
 from potstill.models.tuned import TunedModel, open_tuned, whole_model
-from potstill.models.tuned_file import STUDENT, Engine, Tuned, check_files, file_sha256, read_tuned
+from potstill.models.tuned_file import STUDENT, Engine, Tuned, check_files, check_sealed, file_sha256, read_tuned
 from potstill.types import Struct
 
 TIE = 0.01
@@ -106,6 +106,7 @@ def export(
     ``StoreError``.
     """
     tuned = read_tuned(source)
+    check_sealed(source)
     if tuned.engine is not Engine.TORCH:
         raise ConfigError(f"{source} is an export itself. Export the student that it was made from, by its folder.")
     if out.resolve() == source.resolve():

@@ -42,6 +42,11 @@ def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Fil
     words, form = shape.words(), shape.form()
     symmetries = None
     if recipe.augment:
+        if recipe.train.batch == 1:
+            raise ConfigError(
+                "--augment draws anew for each batch, and with --batch 1 a decision is always the same batch: it would "
+                "look alike in every epoch. Type --batch 2 or more."
+            )
         rotations, seed = Augment.ROTATIONS in recipe.augment, recipe.train.seed
         symmetries = Symmetries(words, form, shape.actions, colours=colours, rotations=rotations, seed=seed)
     data = GridExamples(learn, words, form, shape.actions, symmetries)
