@@ -109,7 +109,7 @@ def train(
     told = _identity(config, data, held_out, evaluate, identity or {})
     with torch.random.fork_rng(devices=[]), threads(config.threads), deferred() as interrupted:
         torch.manual_seed(config.seed)
-        # Of a small network's step AdamW in one kernel saves a third of the CPU time (bench/weights_throughput.py).
+        # In one kernel AdamW saves a sixth of a small network's step (bench/weights_throughput.py).
         optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, weight_decay=config.weight_decay, fused=True)
         progress = Progress()
         if keeping is not None and keeping.resume:
