@@ -71,7 +71,7 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "check", check)
 
 
-def rows_of(out: Path) -> list[dict[str, object]]:
+def rows_of(out: Path) -> list[dict[str, Any]]:
     text = out.with_name(f"{out.name}.training").joinpath("rows.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
 
@@ -145,8 +145,8 @@ def test_a_stopped_training_goes_on_to_the_same_student(
         (episode,) = store.select(run_id="acts")
     row = rows_of(out)[0]
     prompt = episode.steps[0].calls[-1].prompt
-    assert [one.role for one in prompt] == [one["role"] for one in row["prompt"]]  # type: ignore[attr-defined,index]
-    assert prompt[0].content == row["prompt"][0]["content"]  # type: ignore[index]
+    assert [one.role for one in prompt] == [one["role"] for one in row["prompt"]]
+    assert prompt[0].content == row["prompt"][0]["content"]
     shown = here("run", *world, "--student", f"tuned:{out}", "--arm", "context")
     assert (shown.code, "shows demonstrations" in shown.err) == (2, True)
 
@@ -159,7 +159,7 @@ def test_rationales_are_learnt_and_the_student_says_so(
     words = ("--db", db, "--base", base, "--steps", "1", "--out", str(out), "--rationales", str(made))
     done = here("distill", "engine", "trl-sft", *WORLD, *words, "--reasoning", "with-action")
     assert done.code == 0, done.err
-    told = [row["completion"][0]["content"] for row in rows_of(out)]  # type: ignore[index]
+    told = [row["completion"][0]["content"] for row in rows_of(out)]
     assert all(one.startswith("reasoning: Subgoal: ") for one in told)
     reasoned = {"templated": len(told)}
     assert read_tuned(out).reasoned_by == reasoned
@@ -183,7 +183,7 @@ def test_dpo_learns_pairs_behind_the_prompts_of_run(
         wrong = {step.action.text for one in store.select(run_id="student") for step in one.steps[::3]}
     assert rows
     for row in rows:
-        ((chosen,), (rejected,)) = row["chosen"], row["rejected"]  # type: ignore[misc]
+        ((chosen,), (rejected,)) = row["chosen"], row["rejected"]
         assert chosen["content"] != rejected["content"]
         assert rejected["content"] in wrong
     assert json.loads((out.with_name("dpo-lm.training") / "job.json").read_text())["settings"]["beta"] == 0.5
