@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from potstill.errors import ConfigError
 from potstill.models.tuned_file import Base, Tuned, Voice
 from potstill.serve import settings_file
+from potstill.serve.rollout.trust import Trust, trust_of
 from potstill.serve.settings import Mode
 
 TEACHER, STUDENT = "http://127.0.0.1:1/v1#big", "http://127.0.0.1:2/v1#small"
@@ -138,3 +140,23 @@ def test_a_student_that_learnt_with_past_reasoning_weighs_nothing(tmp_path: Path
     }
     with pytest.raises(ConfigError, match="past turns with the reasoning of each"):
         settings_file.parse(tables, "gateway.toml")
+
+
+def test_a_tuned_student_in_a_file_is_the_same_by_both_its_names(tmp_path: Path) -> None:
+    place = folder(tmp_path / "student")
+
+    def read(tuned: str) -> Trust:
+        file = tmp_path / "gateway.toml"
+        file.write_text(
+            '[upstreams.a]\nbase_url = "http://127.0.0.1:1/v1"\n[models.big]\nupstream = "a"\nmodel = "big"\n'
+            f'[models.small]\ntuned = "{tuned}"\n'
+            '[routes.agent]\nteacher = "big"\nstudent = "small"\nmode = "cascade"\n'
+        )
+        settings = settings_file.read(str(file))
+        return trust_of(settings.routes[0], settings)
+
+    by_path, by_spec = read(place), read(f"tuned:{place}")
+    assert by_path.policy_sha256 == hashlib.sha256((tmp_path / "student" / "student.json").read_bytes()).hexdigest()
+    assert by_spec == by_path
+    assert by_spec.student is not None
+    assert by_spec.student.title == f"tuned:{place}"

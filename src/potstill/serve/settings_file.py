@@ -98,7 +98,7 @@ def from_flags(
         if student.startswith(SCHEME):
             if tuned is not None:
                 raise ConfigError(f"--student {student} says what the student is. Leave --tuned {tuned} away.")
-            models.append(msgspec.structs.replace(told, tuned=student.removeprefix(SCHEME)))
+            models.append(msgspec.structs.replace(told, tuned=student))
         else:
             one, name = _spec("student", student, "openai-chat", None)
             if not name:
@@ -142,6 +142,7 @@ def _check_shown(playbook: str, student: str | None, mode: Mode | None) -> None:
 
 def checked(settings: Gateway, where: str) -> Gateway:
     """The settings, if every name leads somewhere. Raises ``ConfigError``, ``UnknownName``."""
+    settings = msgspec.structs.replace(settings, models=tuple(map(_without_scheme, settings.models)))
     upstreams, models = _names(settings.upstreams), _names(settings.models)
     routes = _names(settings.routes)
     for upstream in settings.upstreams:
@@ -179,6 +180,11 @@ def checked(settings: Gateway, where: str) -> Gateway:
     _check_numbers(settings, where)
     _check_otel(settings, where)
     return settings
+
+
+def _without_scheme(model: Model) -> Model:
+    """A tuned student's place may be written as commands name it (``tuned:PATH``)."""
+    return model if model.tuned is None else msgspec.structs.replace(model, tuned=model.tuned.removeprefix(SCHEME))
 
 
 def _check_model(model: Model, where: str) -> None:
