@@ -141,8 +141,9 @@ def check_sealed(path: Path) -> None:
         texts = msgspec.json.decode(lineage.read_bytes(), type=dict[str, str])
     except (OSError, *NOT_JSON) as error:
         raise BadModelFile(f"Cannot read {lineage}: {error}. Take the student from a copy.") from None
+    again = "Export" if path.suffix == gguf.SUFFIX else "Train"
     for sentence in seal.differences_beside(file_sha256(told), texts).values():
-        raise BadModelFile(f"{told}: {sentence} Train the student again, or take it from a copy.")
+        raise BadModelFile(f"{told}: {sentence} {again} the student again, or take it from a copy.")
 
 
 def check_files(folder: Path, tuned: Tuned) -> None:
