@@ -35,7 +35,8 @@ def lineage() -> None:
 def verify(files: tuple[Path, ...], keys: tuple[Path, ...], complete: bool, json_mode: bool) -> int:
     """Find any change of FILES, of their manifests, and of the artefacts that they were made from.
 
-    A parent is searched among FILES, then beside its child. Exit code 3 if anything was changed.
+    A parent is searched among FILES, then beside its child, then among the
+    child's former versions. Exit code 3 if anything was changed.
 
     \b
     Examples:

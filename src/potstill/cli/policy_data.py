@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 from potstill.distill.weights.data import Labelled, digest_of, read, read_manifest
 from potstill.distill.weights.data.decisions import labelled
+from potstill.distill.weights.data.environments import names_of
 from potstill.distill.weights.data.labelled import decision_key, state_key
 from potstill.distill.weights.lineage import read as read_lineage
 from potstill.errors import ConfigError
 from potstill.types import Trajectory
 
 LEARN, HELD_OUT = "train", "valid"
+POLICY = "policy:"
 
 
 class PolicyData(NamedTuple):
@@ -83,6 +85,20 @@ def known_to(policy: Path, named: str | None = None) -> Known:
         known.tasks.update((one.environment, one.task_id) for one in decisions)
         known.decisions.setdefault(read_manifest(folder).recipe.past, set()).update(_keys(decisions))
     return known
+
+
+def stranger(student: str | None, environment: str) -> str | None:
+    """What to tell of a policy that is to act where it learnt nothing, by its lineage; None where there is nothing."""
+    if student is None or not student.startswith(POLICY):
+        return None
+    try:
+        datasets = read_lineage(Path(student.removeprefix(POLICY)).expanduser()).manifest.datasets
+    except ConfigError:  # which opening it says
+        return None
+    learnt = {name for dataset in datasets for name in names_of(dataset.name)}
+    if not learnt or environment in learnt:
+        return None
+    return f"{student} learnt {', '.join(sorted(learnt))}, and acts in {environment}, of which it knows nothing."
 
 
 def _keys(decisions: Iterable[Labelled]) -> set[bytes]:

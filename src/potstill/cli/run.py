@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from potstill.cli.output import json_option
+from potstill.cli.output import json_option, note
 from potstill.cli.run_options import (
     apply,
     context_options,
@@ -49,12 +49,15 @@ def run(arms: str, run_id: str | None, resume: str | None, dry_run: bool, json_m
     Ctrl-C keeps every finished episode; 'potstill run --resume' continues without repeating one.
     """
     from potstill.cli import run_plan as planning
+    from potstill.cli.policy_data import stranger
 
     plan = (
         planning.planned(run_id, options, arms)
         if resume is None
         else planning.resumed(resume, options, typed_options())
     )
+    if told := stranger(plan.config.student, plan.config.environment):
+        note(f"note: {told}")
     if dry_run:
         from potstill.cli.run_estimate import print_estimate
 

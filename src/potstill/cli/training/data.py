@@ -13,7 +13,7 @@ import msgspec
 
 from potstill.cli.output import note
 from potstill.distill.weights.data import Equal, Labelled, digest_of, read, write
-from potstill.distill.weights.data.checks import EmptySplit
+from potstill.distill.weights.data.checks import EmptySplit, unseen_actions
 from potstill.distill.weights.data.environments import look_alikes, must_be_in_each, names_of
 from potstill.distill.weights.data.manifest import Manifest as DataManifest
 from potstill.distill.weights.lineage import Dataset, Manifest, Teacher, created
@@ -68,6 +68,12 @@ def decisions_of(
         note(
             f"{alike} situations look the same in two environments and are answered differently. One student cannot "
             "tell them apart: train one for each, or let the environments' texts say which they are."
+        )
+    if unseen := unseen_actions(decisions[LEARN], decisions[HELD_OUT]):
+        note(
+            f"{sum(unseen.values())} of {sum(one.count for one in decisions[HELD_OUT])} held-out decisions are for an "
+            f"action that no decision to learn is for (most often '{next(iter(unseen))[:60]}'): such an action is "
+            "known by its words alone. Record more episodes to learn from, so that each is among them."
         )
     if manifest.report.dropped:
         note(f"{manifest.report.dropped} decisions are held out and not learnt: both sides had them.")

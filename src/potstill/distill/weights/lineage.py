@@ -27,6 +27,8 @@ from potstill.types import Struct
 
 VERSION = 1
 BESIDE = seal.BESIDE
+VERSIONS = ".versions"
+"""Behind a policy's name: the folder with those that it was before (``continual.versions``)."""
 
 
 class Teacher(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Finds any change of an artefact, of its manifest, or of what it was made from.
 
-Everything that is at hand is looked at: a parent is searched among the given files, then beside its child. Knows what
+Everything that is at hand is looked at: a parent is searched among the given files, then beside its child, then among
+its child's former versions. Knows what
 must be equal. Does not know whether the manifest told the truth when it was written; a signature says who vouches.
 """
 
@@ -11,7 +12,17 @@ from enum import StrEnum
 from pathlib import Path
 
 from potstill.distill.weights import lineage_sign
-from potstill.distill.weights.lineage import BESIDE, Lineage, Parent, beside, file_sha256, read, texts_of, told_by
+from potstill.distill.weights.lineage import (
+    BESIDE,
+    VERSIONS,
+    Lineage,
+    Parent,
+    beside,
+    file_sha256,
+    read,
+    texts_of,
+    told_by,
+)
 from potstill.distill.weights.lineage_rules import looks_like_rules, problem_of
 from potstill.edge import seal, tensors
 from potstill.errors import BadModelFile, ConfigError
@@ -124,7 +135,7 @@ class _Walk:
         part = f"parent {parent.name}"
         found = self._by_hash.get(parent.manifest_sha256) or self._named(child, parent.name)
         if found is None:
-            self._say(child, part, Status.ABSENT, "It is neither given nor beside its child.")
+            self._say(child, part, Status.ABSENT, "It is neither given, nor beside its child or among its versions.")
             return
         same = _manifest_sha256(found) == parent.manifest_sha256
         self._say(child, part, Status.OK if same else Status.CHANGED, "" if same else f"{found} has another manifest.")
@@ -135,8 +146,11 @@ class _Walk:
         if name != Path(name).name or name in ("", ".", ".."):
             return None
         whole = child.parent if child.name == STUDENT else child  # a tuned student is its folder
-        path = self._by_name.get(name) or told_by(whole.with_name(name))
-        return path if path.exists() and path.resolve() != child.resolve() else None
+        versions = whole.with_name(whole.name + VERSIONS)  # where a policy that was promoted keeps the one before it
+        for path in (self._by_name.get(name), told_by(whole.with_name(name)), versions / name):
+            if path is not None and path.exists() and path.resolve() != child.resolve():
+                return path
+        return None
 
     def _say(self, path: Path, part: str, status: Status, detail: str | None = None) -> None:
         self.findings.append(Finding(file=str(path), part=part, status=status, detail=detail or ""))

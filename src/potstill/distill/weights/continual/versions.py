@@ -16,13 +16,12 @@ from typing import Any
 import msgspec
 
 from potstill import locks
-from potstill.distill.weights.lineage import Parent, read
+from potstill.distill.weights.lineage import VERSIONS, Parent, read
 from potstill.durable import replacing, sync_folder, telling
 from potstill.edge.policy import open_policy
 from potstill.errors import BadModelFile, ConfigError
 from potstill.types import Struct
 
-VERSIONS = ".versions"
 HISTORY = "history.jsonl"
 _LOCK = "lock"
 
