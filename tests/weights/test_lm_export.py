@@ -212,11 +212,11 @@ def test_a_missing_package_names_its_extra(student: Path, tmp_path: Path, monkey
 
 
 def test_models_that_llama_cpp_would_read_otherwise_are_refused(tmp_path: Path) -> None:
-    from potstill.distill.weights.lm.gguf_file import check_architecture
+    from potstill.distill.weights.lm.gguf_architectures import check_architecture
     from potstill.distill.weights.lm.gguf_words import words_of
 
-    with pytest.raises(ConfigError, match="llama or qwen2, and this one is 'gemma3_text'"):
-        check_architecture({"model_type": "gemma3_text"})
+    with pytest.raises(ConfigError, match="llama, qwen2 or gemma3_text, and this one is 'mamba'"):
+        check_architecture({"model_type": "mamba"})
     with pytest.raises(ConfigError, match="plain rotary positions, and this one has 'yarn'"):
         check_architecture({"model_type": "llama", "rope_parameters": {"rope_type": "yarn"}})
     words = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": [["a", "b"]]}, "added_tokens": [
@@ -233,7 +233,6 @@ def test_models_that_llama_cpp_would_read_otherwise_are_refused(tmp_path: Path) 
         ({"pre_tokenizer": None}, "splits texts"),
         ({"normalizer": {"type": "Lowercase"}}, "changes texts first"),
         ({"model": {"type": "Unigram"}}, "this one is 'Unigram'"),
-        ({"model": {**words["model"], "byte_fallback": True}}, "with byte fallback"),
     ):
         with pytest.raises(ConfigError, match=told) as error:
             words_of({**words, **changed}, 4)

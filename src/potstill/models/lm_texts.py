@@ -29,7 +29,9 @@ class LmTexts:
         if template == "chat" and not has_template:
             raise ConfigError(f"{folder} has no chat template: it is a base model. Use template 'plain'.")
         self.template: templates.Template = "chat" if has_template and template != "plain" else "plain"
-        self._control = templates.control_pattern(self.tokenizer.all_special_tokens)
+        # Gemma's tokenizer names five special tokens and has thousands, such as <start_of_turn>
+        added = (str(one) for one in self.tokenizer.added_tokens_decoder.values() if one.special)
+        self._control = templates.control_pattern([*self.tokenizer.all_special_tokens, *added])
         self.gap = " " if self.template == "plain" else ""
         """Stands between the prompt and the answer."""
 

@@ -205,8 +205,9 @@ class LocalModel:
         return Completion(replies=call.replies, calls=(call,))
 
     def tokenize(self, text: str) -> tuple[int, ...]:
-        """The model's token ids of a text that stands alone, control tokens read as plain text."""
-        answer = self._server.ask("/tokenize", {"content": text, "add_special": False, "parse_special": False})
+        """The model's token ids of a text that stands alone, read as in a prompt: control tokens are broken up."""
+        told = templates.neutralise(text, self._control)
+        answer = self._server.ask("/tokenize", {"content": told, "add_special": False, "parse_special": True})
         return tuple(answer["tokens"])
 
     def count(self, text: str) -> int:

@@ -1,26 +1,32 @@
 """Writes a language model of transformers as one GGUF file, which llama.cpp runs without PyTorch.
 
-Tensors and metadata as llama.cpp's converter names them (github.com/ggml-org/llama.cpp, convert_hf_to_gguf.py), for
-architectures whose tensors need no other arithmetic than rotary rows in another order. Equal models give equal bytes.
-Knows weights and tokenizers. Does not know students, and not whether the file acts alike (``exporting``).
+Tensors and metadata as llama.cpp's converter names them (github.com/ggml-org/llama.cpp, convert_hf_to_gguf.py). Equal
+models give equal bytes. Knows weights and bits. Does not know architectures (``gguf_architectures``), tokenizers
+(``gguf_words``, ``gguf_pieces``) or students, and not whether the file acts alike (``exporting``).
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from potstill.distill.weights.lm.gguf_words import ELSE, words_of
+from potstill.distill.weights.lm.gguf_architectures import (
+    ARCHITECTURES,
+    ELSE,
+    as_kept,
+    check_architecture,
+    write_shape,
+)
+from potstill.distill.weights.lm.gguf_pieces import pieces_of
+from potstill.distill.weights.lm.gguf_words import words_of
 from potstill.errors import ConfigError, MissingExtra, one_of
 from potstill.models.gguf import STUDENT_KEY
 
-ARCHITECTURES = ("llama", "qwen2")
-"""Model types of transformers, by which llama.cpp calls them too."""
 QUANTIZATIONS: Mapping[str, tuple[str, str]] = {
     "f16": ("F16", "F16"),
     "q8_0": ("Q8_0", "Q8_0"),
@@ -38,20 +44,6 @@ def load_gguf() -> Any:
         raise MissingExtra("Writing GGUF", "lm") from None
 
 
-def check_architecture(config: Mapping[str, Any]) -> None:
-    """Raises ``ConfigError`` for a model (its ``config.json``) that cannot be written, before weights are loaded."""
-    kind = str(config.get("model_type"))
-    if kind not in ARCHITECTURES:
-        raise ConfigError(
-            f"GGUF is written of models of the type {' or '.join(ARCHITECTURES)}, and this one is '{kind}'. {ELSE}"
-        )
-    rope = config.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise ConfigError(
-            f"GGUF is written of models with plain rotary positions, and this one has '{rope['rope_type']}'. {ELSE}"
-        )
-
-
 def write_gguf(path: Path, model: Any, tokenizer: Any, *, quantization: str, template: str, student: str) -> None:
     """``template``: ``chat`` or ``plain``, as the model was spoken to; ``student``: what it says of itself.
 
@@ -60,16 +52,11 @@ def write_gguf(path: Path, model: Any, tokenizer: Any, *, quantization: str, tem
     one_of("quantization", quantization, QUANTIZATIONS)
     gguf, config = load_gguf(), model.config
     check_architecture(config.to_dict())
-    writer = gguf.GGUFWriter(str(path), config.model_type)
-    _shape(writer, config)
+    writer = gguf.GGUFWriter(str(path), ARCHITECTURES[config.model_type])
+    write_shape(writer, config)
     writer.add_file_type(getattr(gguf.LlamaFileType, _FILE_TYPES[quantization]))
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    words = words_of(json.loads(tokenizer.backend_tokenizer.to_str()), int(config.vocab_size))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(words.splitting)
-    writer.add_token_list(words.tokens)
-    writer.add_token_types(words.kinds)
-    writer.add_token_merges(words.merges)
+    _tokenizer(writer, json.loads(tokenizer.backend_tokenizer.to_str()), int(config.vocab_size))
     _specials(writer, tokenizer, template)
     writer.add_string(STUDENT_KEY, student)
     for name, array, kind in _tensors(gguf, model, *QUANTIZATIONS[quantization]):
@@ -80,20 +67,17 @@ def write_gguf(path: Path, model: Any, tokenizer: Any, *, quantization: str, tem
     writer.close()
 
 
-def _shape(writer: Any, config: Any) -> None:
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(head)
-    writer.add_value_length(head)
-    writer.add_rope_dimension_count(head)
-    writer.add_rope_freq_base(float(config.rope_parameters["rope_theta"]))
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
+def _tokenizer(writer: Any, told: Mapping[str, Any], vocabulary: int) -> None:
+    words = (pieces_of if told["model"].get("byte_fallback") else words_of)(told, vocabulary)
+    writer.add_tokenizer_model(words.model)
+    writer.add_tokenizer_pre(words.splitting)
+    writer.add_token_list(words.tokens)
+    writer.add_token_types(words.kinds)
+    if words.scores:
+        writer.add_token_scores(words.scores)
+        writer.add_add_space_prefix(False)
+    else:
+        writer.add_token_merges(words.merges)
 
 
 def _specials(writer: Any, tokenizer: Any, template: str) -> None:
@@ -103,6 +87,7 @@ def _specials(writer: Any, tokenizer: Any, template: str) -> None:
         (writer.add_bos_token_id, tokenizer.bos_token_id),
         (writer.add_eos_token_id, tokenizer.eos_token_id),
         (writer.add_pad_token_id, tokenizer.pad_token_id),
+        (writer.add_unk_token_id, tokenizer.unk_token_id),
     ):
         if token is not None:
             add(token)
@@ -113,7 +98,7 @@ def _specials(writer: Any, tokenizer: Any, template: str) -> None:
 def _tensors(gguf: Any, model: Any, matrices: str, table: str) -> Iterator[tuple[str, Any, Any]]:
     """Name, values in float32, and how they are kept. Vectors stay as they are; rows that no block divides, in F16."""
     config, kinds = model.config, gguf.GGMLQuantizationType
-    architecture = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}[config.model_type]
+    architecture = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}[ARCHITECTURES[config.model_type]]
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
     for name, value in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
@@ -121,24 +106,10 @@ def _tensors(gguf: Any, model: Any, matrices: str, table: str) -> Iterator[tuple
         told = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if told is None:
             raise ConfigError(f"GGUF has no place for the weights '{name}' of this model. {ELSE}")
-        array = _reordered(config)(name, value.detach().float().numpy())
+        array = as_kept(config, name, value.detach().float().numpy())
         kind = kinds.F32
         if array.ndim > 1:
             kind = getattr(kinds, table if told.startswith(("token_embd", "output.")) else matrices)
             block = gguf.GGML_QUANT_SIZES[kind][0]
             kind = kinds.F16 if array.shape[-1] % block else kind
         yield told, np.ascontiguousarray(array), kind
-
-
-def _reordered(config: Any) -> Callable[[str, Any], Any]:
-    """Llama's queries and keys turn neighbouring numbers where transformers turns those half a head apart."""
-    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-
-    def reorder(name: str, array: Any) -> Any:
-        count = heads.get(name.split(".")[-2]) if config.model_type == "llama" else None
-        if count is None:
-            return array
-        halves = array.reshape(count, 2, array.shape[0] // count // 2, *array.shape[1:])
-        return halves.swapaxes(1, 2).reshape(array.shape)
-
-    return reorder

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from potstill.distill.weights.lm.gguf_architectures import ELSE
 from potstill.errors import ConfigError
 
-NORMAL, CONTROL, OWN, UNUSED = 1, 3, 4, 5
-"""Kinds of words (``llama_token_type``): learnt, control, added as text, a place that no word has."""
+NORMAL, CONTROL, OWN, UNUSED, BYTE = 1, 3, 4, 5, 6
+"""Kinds of words (``llama_token_type``): learnt, control, added as text, a place that no word has, a single byte."""
 _LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _NAMES = {
@@ -20,35 +21,53 @@ _NAMES = {
     (_LETTERS + r"\p{N}{1,3}" + _REST, "bytes"): "llama-bpe",
     (_LETTERS + r"\p{N}" + _REST, "bytes"): "qwen2",
 }
-ELSE = "Export it for CTranslate2 instead: --ctranslate2 OUT"
 
 
 class Words(NamedTuple):
+    model: str
+    """llama.cpp's name of the kind of tokenizer (``tokenizer.ggml.model``)."""
+    splitting: str
+    """llama.cpp's name of it (``tokenizer.ggml.pre``)."""
     tokens: list[str]
     """By id."""
     kinds: list[int]
     merges: list[str]
-    splitting: str
-    """llama.cpp's name of it (``tokenizer.ggml.pre``)."""
+    """Pairs in their order, of a byte-level tokenizer."""
+    scores: list[float]
+    """By id, of SentencePiece's kind (``gguf_pieces``)."""
 
 
 def words_of(tokenizer: Mapping[str, Any], vocabulary: int) -> Words:
     """``vocabulary``: how many the model has, which may be more. Raises ``ConfigError`` for another tokenizer."""
     model = tokenizer["model"]
-    if model["type"] != "BPE" or model.get("byte_fallback"):
-        kind = f"{model['type']} with byte fallback" if model.get("byte_fallback") else model["type"]
-        raise ConfigError(f"GGUF is written of byte-level BPE tokenizers, and this one is '{kind}'. {ELSE}")
+    if model["type"] != "BPE":
+        raise ConfigError(f"GGUF is written of BPE tokenizers, and this one is '{model['type']}'. {ELSE}")
     changes = (tokenizer.get("normalizer") or {}).get("type", "NFC")
     if changes != "NFC":  # which changes no text that is written as one types it
         raise ConfigError(f"The tokenizer changes texts first ('{changes}'), which GGUF cannot say. {ELSE}")
-    added = {one["id"]: one for one in tokenizer["added_tokens"]}
-    by_id = {number: text for text, number in model["vocab"].items()} | {i: one["content"] for i, one in added.items()}
+    tokens, kinds = listed(tokenizer, vocabulary)
     return Words(
-        tokens=[by_id.get(number, f"[PAD{number}]") for number in range(vocabulary)],
-        kinds=[_kind(number, by_id, added) for number in range(vocabulary)],
-        merges=[merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]],
+        model="gpt2",
         splitting=_splitting(tokenizer.get("pre_tokenizer") or {}),
+        tokens=tokens,
+        kinds=kinds,
+        merges=[" ".join(pair) for pair in merges_of(model)],
+        scores=[],
     )
+
+
+def listed(tokenizer: Mapping[str, Any], vocabulary: int) -> tuple[list[str], list[int]]:
+    """The words by id, and their kinds."""
+    added = {one["id"]: one for one in tokenizer["added_tokens"]}
+    by_id = {number: text for text, number in tokenizer["model"]["vocab"].items()}
+    by_id |= {number: one["content"] for number, one in added.items()}
+    tokens = [by_id.get(number, f"[PAD{number}]") for number in range(vocabulary)]
+    return tokens, [_kind(number, by_id, added) for number in range(vocabulary)]
+
+
+def merges_of(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The pairs of a BPE, first to last; older files have each as one text."""
+    return [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
 
 
 def _kind(number: int, by_id: Mapping[int, str], added: Mapping[int, Mapping[str, Any]]) -> int:
