@@ -27,3 +27,14 @@ def test_what_was_known_must_stay_known() -> None:
     judged = Judged(verdict(300, 100), (verdict(300, 300), verdict(150, 300)))
     assert not judged.promoted
     assert judged.why.startswith("On what it knew before (episodes)")
+
+
+def test_a_refusal_names_the_policies_and_no_letters() -> None:
+    """15 of 300 tasks fewer is 5 points: beyond a margin of 2, which more tasks would not change."""
+    said = Judged(verdict(285, 300), ()).why
+    assert said.startswith("That the retrained policy loses more than 2 points against the policy that acts now is not")
+    assert "more tasks of this kind would not show otherwise" in said
+    assert "cost" not in said
+    said = Judged(verdict(298, 300), ()).why
+    assert "B" not in said
+    assert "show that the retrained policy is not worse" in said or "is not worse by more than 2 points" in said
