@@ -30,11 +30,9 @@ def test_what_was_known_must_stay_known() -> None:
 
 
 def test_a_refusal_names_the_policies_and_no_letters() -> None:
-    """15 of 300 tasks fewer is 5 points: beyond a margin of 2, which more tasks would not change."""
-    said = Judged(verdict(285, 300), ()).why
-    assert said.startswith("That the retrained policy loses more than 2 points against the policy that acts now is not")
-    assert "more tasks of this kind would not show otherwise" in said
-    assert "cost" not in said
+    """A third of the tasks fewer is surely more than 2 points; 2 of 300 fewer is within them, on too few tasks."""
+    said = Judged(verdict(200, 300), ()).why
+    assert said == "The retrained policy loses more than 2 points against the policy that acts now."
     said = Judged(verdict(298, 300), ()).why
-    assert "B" not in said
-    assert "show that the retrained policy is not worse" in said or "is not worse by more than 2 points" in said
+    assert said.startswith("That the retrained policy loses more than 2 points against the policy that acts now is not")
+    assert "more shared tasks would give a chance of 80 % to show that the retrained policy is not worse" in said

@@ -42,7 +42,9 @@ def said(found: Comparison) -> str:
     """What was shown of the retrained policy, in one or two sentences. Policies are compared without a cost."""
     margin = points(found.margin)
     if found.non_inferior:
-        return f"{NEW[0].upper()}{NEW[1:]} is not worse by more than {margin} than {NOW}."
+        return f"{NEW.capitalize()} is not worse by more than {margin} than {NOW}."
+    if found.difference_ci[1] < -found.margin:
+        return f"{NEW.capitalize()} loses more than {margin} against {NOW}."
     return f"That {NEW} loses more than {margin} against {NOW} is not ruled out. {how_many_more(found, NEW)}"
 
 
