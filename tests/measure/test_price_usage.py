@@ -127,6 +127,14 @@ def test_an_unknown_model_or_service_says_so_each_time() -> None:
             price_usage(Usage(input_tokens=1), "claude-haiku-5-5", TABLE, service="flex")
 
 
+@pytest.mark.parametrize("model", ["policy:d.policy", "tuned:student-lm", "rules:r.json#policy:d.policy", "local:x"])
+def test_a_model_of_this_machine_is_priced_by_cpu_time_or_as_another(model: str) -> None:
+    with pytest.raises(
+        UnknownPrice, match=r"this machine: .*--cpu-hour-usd 0\.05, .*--price-student-as free .*Or: Add"
+    ):
+        price_usage(Usage(input_tokens=1), model, TABLE)
+
+
 def test_each_side_has_its_own_service_level_also_priced_as_another() -> None:
     pricing = Pricing(student_as="claude-haiku-5-5", teacher_as="claude-opus-5-5", student_service="batch")
     tokens = Usage(input_tokens=10_000)

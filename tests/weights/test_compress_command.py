@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -88,9 +89,64 @@ def test_a_policy_is_exported_and_judged_by_its_held_out_decisions(policy: Path,
     assert json.loads(done.out)["asked"] == "questions made of its vocabulary"
 
 
+@needs_onnx
+def test_an_onnx_file_plays_as_the_policy_and_says_what_it_takes(policy: Path, here: Here) -> None:
+    """The two sides play the same held-out tasks; without the data that hold them out, nothing is written."""
+    out = policy.with_name("student.onnx")
+    words = ("--play", 4, "--max-steps", 12, "--margin", 0.5)
+    done = here("export", policy, "--onnx", out, *words, "--json")
+    assert done.code == 0, done.err
+    said = json.loads(done.out)
+    numpy, onnx = said["table"]
+    assert (numpy["student"], onnx["student"]) == ("policy in numpy", "ONNX Runtime, 32 bits")
+    assert (numpy["size_bytes"], onnx["size_bytes"]) == (policy.stat().st_size, out.stat().st_size)
+    assert all(row[name] > 0 for row in (numpy, onnx) for name in ("latency_ms", "cpu_ms"))
+    assert numpy["memory_bytes"] > policy.stat().st_size / 2
+    assert onnx["memory_bytes"] >= 0
+    assert abs(onnx["kl_nats"]) < 1e-5
+    played = read(out).manifest.metrics["parity"]["success"]
+    assert played["episodes"] == 4
+    assert (numpy["success"], onnx["success"]) == (played["trained"], played["exported"])
+    assert played["margin"] == 0.5
+    plain = here("export", policy, "--onnx", out, *words[2:], "--play", 40)
+    few = re.search(r"--play 40: (\d+) held-out tasks of 'house-rules' are there, and so many are played", plain.err)
+    assert few is not None, plain.err
+    assert f"on {few[1]} held-out tasks that both played; 50.0% less is allowed" in plain.err
+    out.unlink()
+    shutil.rmtree(policy.with_name("student.policy.training"))
+    done = here("export", policy, "--onnx", out, "--play", 4)
+    assert done.code == 2
+    assert "--play needs them" in done.err
+    assert not out.exists()
+
+
+@needs_onnx
+def test_an_onnx_file_that_does_fewer_tasks_is_not_written(tmp_path: Path) -> None:
+    """What the logits of held-out decisions did not show, the episodes do."""
+    from potstill.distill.weights.export.drawn import drawn_questions
+    from potstill.distill.weights.export.onnx import export
+    from potstill.distill.weights.gate import GateFailed
+    from potstill.edge.policy import open_policy
+
+    source, out = tmp_path / "student.policy", tmp_path / "student.onnx"
+    artefact.write(source, files.ranker_arrays(), files.RANKER, Manifest())
+    made = open_policy(source)
+    won = {("a", 0): True, ("b", 0): True}
+    lost = {**won, ("b", 0): False}
+    with pytest.raises(GateFailed, match=r"succeeded in 50.0% of 2 episodes.*lost: b \(seed 0\)\. Nothing"):
+        export(source, made, out, drawn_questions(made, 5), play=lambda side, policy: (won, lost))
+    assert not out.exists()
+    done = export(
+        source, made, out, drawn_questions(made, 5), play=lambda side, policy: (won, lost), success_margin=0.5
+    )
+    assert done.parity.success is not None
+    assert done.parity.success.difference == -0.5
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("export", "student.policy", "--onnx", "a.onnx", "--max-steps", "3"), "are for --play, which is 0"),
         (("compress", "student.policy", "--int8"), "--out small.policy"),
         (("compress", "student.policy", "--out", "a.policy"), "--prune 0.5 --int8"),
         (("compress", "student.policy", "--out", "no/a.policy", "--int8"), "no folder no"),

@@ -229,7 +229,7 @@ def test_nothing_new_is_said_before_anything_is_trained(
     student: Path, before: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert potstill("distill", "retrain", student, "--db", before / "before.db", "--run", "no-such-run") == 2
-    assert "has not learnt from" in capsys.readouterr().err
+    assert "holds no episode of a run 'no-such-run'. See which runs there are" in capsys.readouterr().err
     shutil.rmtree(student.with_name("s.policy.training"))
     assert potstill("distill", "retrain", student, "--db", before / "good.db") == 2
     assert "Put the folder of its training beside it" in capsys.readouterr().err

@@ -308,7 +308,7 @@ def test_a_real_model_keeps_its_choices(smollm2: Path, tmp_path: Path, engine: E
         (("{student}", "--ctranslate2", "a.gguf"), "ends in .gguf"),
         (("no-lm", "--gguf", "a.gguf"), "There is no file or folder no-lm. Name a policy's file"),
         (("{policy}", "--gguf", "a.gguf"), "--gguf is for tuned language models, and"),
-        (("{policy}", "--play", "3"), "--play is for tuned language models"),
+        (("{policy}", "--most-kl", "3"), "--most-kl is for tuned language models"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(

@@ -71,7 +71,7 @@ def test_bad_labels(labels: torch.Tensor | None, mask: torch.Tensor | None, said
 @pytest.mark.parametrize(
     ("teacher", "said"),
     [
-        (None, "nothing of the teacher's distribution is given"),
+        (None, "only the teacher's actions are known: .* Type: --loss kind=hard"),
         (Logits(torch.zeros(2, 4)), "Both must know the same actions"),
         (Logits(torch.tensor([[0.0, NAN, 0.0], [0.0] * 3])), "Row 0 has logits of the teacher that are NaN"),
         (Logits(torch.tensor([[0.0] * 3, [0.0, -INF, -INF]])), "Row 1 has no admissible action that the teacher may"),

@@ -27,3 +27,12 @@ def test_what_was_known_must_stay_known() -> None:
     judged = Judged(verdict(300, 100), (verdict(300, 300), verdict(150, 300)))
     assert not judged.promoted
     assert judged.why.startswith("On what it knew before (episodes)")
+
+
+def test_a_refusal_names_the_policies_and_no_letters() -> None:
+    """A third of the tasks fewer is surely more than 2 points; 2 of 300 fewer is within them, on too few tasks."""
+    said = Judged(verdict(200, 300), ()).why
+    assert said == "The retrained policy loses more than 2 points against the policy that acts now."
+    said = Judged(verdict(298, 300), ()).why
+    assert said.startswith("That the retrained policy loses more than 2 points against the policy that acts now is not")
+    assert "more shared tasks would give a chance of 80 % to show that the retrained policy is not worse" in said

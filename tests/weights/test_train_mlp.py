@@ -95,6 +95,7 @@ def test_it_learns_the_line_and_the_runtime_decides_alike(loss_says: str) -> Non
     [
         ([], "no decision to learn from"),
         ([decision("You see a lamp.")], "'You see a lamp.': an mlp reads vectors.*--student ranker"),
+        ([decision("A lamp."), decision("A bed.", "go", admissible=("go", "nap"))], "an mlp reads vectors"),
         ([decision([1, 2]), decision([1], "right", task_id="u")], "task u step 0 has 1 numbers, the first one 2"),
         ([decision([1]), decision([2])], "the same in every decision"),
         ([decision([1]), decision([2], "up", admissible=("up", "left"), task_id="u")], "action spaces differ"),

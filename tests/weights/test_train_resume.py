@@ -45,9 +45,9 @@ def test_a_checkpoint_of_another_configuration_is_refused_in_one_line(tmp_path: 
     short = msgspec.structs.replace(RECIPE, train=msgspec.structs.replace(RECIPE.train, steps=1))
     run(path, kill_at=-1, resume=False, recipe=short)
     for changed, named in (
-        (msgspec.structs.replace(RECIPE, train=msgspec.structs.replace(short.train, seed=1)), "its seed is 0"),
-        (msgspec.structs.replace(short, width=16), "its network is"),
-        (RECIPE, "its steps is 1, this one's is 30"),
+        (msgspec.structs.replace(RECIPE, train=msgspec.structs.replace(short.train, seed=1)), r"seed 0 / 1"),
+        (msgspec.structs.replace(short, width=16), r"network: hidden .*network: width \d+ / 16\. Give the same"),
+        (RECIPE, r"another training \(its value / this one's\): steps 1 / 30\. Give"),
     ):
         with pytest.raises(ConfigError, match=named) as error:
             run(path, kill_at=-1, resume=True, recipe=changed)

@@ -13,7 +13,7 @@ import click
 
 from potstill.cli.output import emit_json, emit_table, json_option, note
 from potstill.cli.run_options import Decorator, apply
-from potstill.cli.training_options import batch_option, play_options, sign_option, threads_option
+from potstill.cli.training_options import batch_option, playing_options, sign_option, threads_option
 
 if TYPE_CHECKING:
     from potstill.cli.training.compressing import Made
@@ -67,10 +67,10 @@ gate_options: tuple[Decorator, ...] = (
         type=click.FloatRange(0, 1),
         default=0.95,
         show_default=True,
-        help="Share of held-out decisions that each stage must take as FILE does.",
+        help="Share of held-out decisions that must be taken as the given student takes them.",
     ),
     click.option(
-        "--most-kl", type=click.FloatRange(0), default=0.05, show_default=True, help="Nats from FILE to a stage."
+        "--most-kl", type=click.FloatRange(0), default=0.05, show_default=True, help="Nats from the given student."
     ),
     click.option(
         "--margin",
@@ -87,7 +87,9 @@ gate_options: tuple[Decorator, ...] = (
 @click.option("--out", type=_FILE, help="The file to write, such as small.policy.")
 @apply(stage_options)
 @apply(gate_options)
-@apply(play_options)
+@apply(
+    playing_options("Play so many held-out tasks after each stage that its decisions let pass, and before the first.")
+)
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),

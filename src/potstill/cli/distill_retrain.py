@@ -15,7 +15,7 @@ from potstill.cli.run_options import Decorator, apply, typed_options
 from potstill.cli.store_option import db_option, namespace_option
 from potstill.cli.training_options import (
     batch_option,
-    jobs_option,
+    playing_options,
     run_option,
     schedule_option,
     sign_option,
@@ -65,20 +65,9 @@ _train_options: tuple[Decorator, ...] = (
     click.option("--loss", "loss_options", multiple=True, help="KEY=VALUE; repeatable. [default: as before]"),
     threads_option,
 )
-_play_options: tuple[Decorator, ...] = (
-    click.option(
-        "--play",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        metavar="N",
-        help="Judge by so many held-out tasks of the new episodes, and as many of the old data where the environment "
-        "still has them: both policies play them once training has ended. Held-out decisions say when to stop.",
-    ),
-    click.option("--tasks", "directory", type=click.Path(), help="For --play: folder with the games."),
-    click.option("--option", "environment_options", multiple=True, help="For it: KEY=VALUE for the environment."),
-    click.option("--max-steps", type=click.IntRange(1), help="For it: steps. [default: the environment's]"),
-    jobs_option,
+_play_options = playing_options(
+    "Judge by so many held-out tasks of the new episodes, and as many of the old data where the environment still has "
+    "them: both policies play them once training has ended. Held-out decisions say when to stop."
 )
 
 

@@ -13,7 +13,7 @@ from potstill.cli.output import emit_estimate, emit_json, emit_table, json_optio
 from potstill.cli.run_options import Decorator, apply, teacher_model_options, typed_options
 from potstill.cli.training_options import (
     batch_option,
-    play_options,
+    playing_options,
     schedule_option,
     sign_option,
     source_options,
@@ -187,7 +187,13 @@ dagger_options: tuple[Decorator, ...] = (
 @apply(train_options)
 @apply(search_options)
 @apply(lm_options)
-@apply(play_options)
+@apply(
+    playing_options(
+        "Play so many held-out tasks at each look: successes, not agreement, say when to stop, and the file must do as "
+        "many as what was trained.",
+        "--play and --dagger",
+    )
+)
 @apply(dagger_options)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The file to write, such as student.policy; with lm a folder."

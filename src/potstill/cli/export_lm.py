@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from potstill.cli.export_table import sides, tell_success
 from potstill.cli.output import emit_json, emit_table, note
 from potstill.cli.run_options import Decorator, typed_options
 from potstill.errors import ConfigError
@@ -31,7 +32,7 @@ lm_export_options: tuple[Decorator, ...] = (
     click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="lm: threads of both sides."),
 )
 _OURS = ("gguf", "ctranslate2", "quantize", "questions", "base", "threads")
-_GATE = ("least_agreement", "most_kl", "margin", "play", "directory", "environment_options", "max_steps", "jobs")
+_GATE = ("least_agreement", "most_kl")
 
 
 def refuse_lm_options(student: str) -> None:
@@ -61,6 +62,7 @@ def export_student(folder: Path, options: dict[str, Any], *, json_mode: bool) ->
     emit_table(list(rows[0]), [list(row.values()) for row in rows], json_mode=False, title=done.path)
     lengths = prompts(done)
     emit_table(list(lengths[0]), [list(row.values()) for row in lengths], json_mode=False, title="compared")
+    tell_success(done.parity.success)
     note(f"Next: potstill run --env {plan.environment} --student tuned:{done.path} --arm zero-shot")
 
 
@@ -74,29 +76,9 @@ def prompts(done: Exported) -> list[dict[str, Any]]:
 
 def table(done: Exported) -> list[dict[str, Any]]:
     """Bytes, latency and memory of both sides, and how the export compares."""
-    found = done.parity.summary()
-    success = done.parity.success
-    sides = (
-        ("as tuned", done.student_bytes, done.trained_cost, None, None, None if success is None else success.trained),
-        (
-            f"{done.engine} {done.quantization}",
-            done.size_bytes,
-            done.exported_cost,
-            found["agreement"],
-            found["kl_nats"],
-            None if success is None else success.exported,
-        ),
+    return sides(
+        ("as tuned", done.student_bytes, done.trained_cost),
+        (f"{done.engine} {done.quantization}", done.size_bytes, done.exported_cost),
+        done.parity,
+        done.parity.success,
     )
-    return [
-        {
-            "student": name,
-            "size_bytes": size,
-            "latency_ms": round(cost.latency_ms, 1),
-            "cpu_ms": round(cost.cpu_ms, 1),
-            "memory_bytes": cost.memory_bytes,
-            "agreement": agreement,
-            "kl_nats": kl,
-            "success": share,
-        }
-        for name, size, cost, agreement, kl, share in sides
-    ]

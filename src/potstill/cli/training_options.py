@@ -62,23 +62,18 @@ source_options: tuple[Decorator, ...] = (
 )
 """The same where one command may learn several, and holds tasks out."""
 
-play_options: tuple[Decorator, ...] = (
-    click.option(
-        "--play",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        metavar="N",
-        help="Play so many held-out tasks at each look: successes, not agreement, say when to stop, and the file must "
-        "do as many as what was trained.",
-    ),
-    click.option("--tasks", "directory", type=click.Path(), help="For --play and --dagger: folder with the games."),
-    click.option(
-        "--option",
-        "environment_options",
-        multiple=True,
-        help="For both: KEY=VALUE for the environment; of several, NAME:KEY=VALUE.",
-    ),
-    click.option("--max-steps", type=click.IntRange(1), help="For both: steps. [default: the environment's]"),
-    jobs_option,
-)
+
+def playing_options(play: str, purpose: str = "--play") -> tuple[Decorator, ...]:
+    """How held-out tasks are played. ``play``: what ``--play N`` means; ``purpose``: options that play them."""
+    return (
+        click.option("--play", type=click.IntRange(0), default=0, show_default=True, metavar="N", help=play),
+        click.option("--tasks", "directory", type=click.Path(), help=f"For {purpose}: folder with the games."),
+        click.option(
+            "--option",
+            "environment_options",
+            multiple=True,
+            help=f"For {purpose}: KEY=VALUE for the environment; of several, NAME:KEY=VALUE.",
+        ),
+        click.option("--max-steps", type=click.IntRange(1), help=f"For {purpose}: steps. [default: the environment's]"),
+        jobs_option,
+    )

@@ -50,7 +50,7 @@ def _bound(value: float | None) -> str:
 
 def advice(found: Comparison) -> str:
     """What to do, in one or two sentences."""
-    return f"{_what_to_do(found)} {_how_many_more(found)}".strip()
+    return f"{_what_to_do(found)} {how_many_more(found)}".strip()
 
 
 def _what_to_do(found: Comparison) -> str:
@@ -104,7 +104,8 @@ def _price_of_success(found: Comparison) -> str:
     return f"${(a - b) / found.difference:.3g} for each extra success"
 
 
-def _how_many_more(found: Comparison) -> str:
+def how_many_more(found: Comparison, side: str = "A") -> str:
+    """Which further tasks could show non-inferiority, in one sentence that calls side A ``side``; "" where it is."""
     if found.non_inferior:
         return ""
     if found.difference <= -found.margin:
@@ -112,7 +113,7 @@ def _how_many_more(found: Comparison) -> str:
     if found.needed_n is None:
         return "No number of tasks would show it if the difference stays as it is."
     return (
-        f"{found.needed_n} more shared tasks would give a chance of 80 % to show that A is not worse by more than "
+        f"{found.needed_n} more shared tasks would give a chance of 80 % to show that {side} is not worse by more than "
         f"{points(found.margin)}, if the difference stays as it is."
     )
 

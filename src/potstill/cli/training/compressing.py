@@ -17,14 +17,13 @@ import numpy as np
 from potstill.cli.edge import opened
 from potstill.cli.output import note
 from potstill.cli.policy_data import PolicyData, needed
-from potstill.cli.training.held_out_play import player_in
+from potstill.cli.training.held_out_play import player_on
 from potstill.cli.training.plan import file_of, key_of, place_of
 from potstill.cli.training.several import playing_in
 from potstill.distill.weights import gate
 from potstill.distill.weights.compress.axes import axes_of
 from potstill.distill.weights.compress.quantize import multiplied_out
 from potstill.distill.weights.compress.recipe import Compression
-from potstill.distill.weights.data import read_manifest
 from potstill.distill.weights.data.environments import environments_in
 from potstill.distill.weights.lineage import Manifest, created, in_full, parent
 from potstill.distill.weights.lineage import read as read_lineage
@@ -35,7 +34,6 @@ from potstill.errors import ConfigError, MissingExtra, one_of
 if TYPE_CHECKING:
     from potstill.distill.weights.compress.chain import Compressed, Row
     from potstill.distill.weights.compress.subject import Subject
-    from potstill.distill.weights.train.several import Plays
 
 KINDS = ("ranker", "mlp")
 """Of policies that the stages know."""
@@ -108,7 +106,7 @@ def make(plan: CompressPlan) -> Made:
 
     subject = _subject(plan)
     with contextlib.ExitStack() as stack:
-        player = _player(plan)
+        player = player_on(plan.data, plan.play, plan.recipe.seed, plan.playing) if plan.play else None
         play = None if player is None else stack.enter_context(player).outcomes
         done = compress(subject, plan.recipe, play=play, told=_told)
     if not done.smaller:
@@ -166,13 +164,6 @@ def _lineage(plan: CompressPlan, rows: tuple[Row, ...]) -> Manifest:
         metrics={"stages": stages},
         parents=(parent(plan.file),),
     )
-
-
-def _player(plan: CompressPlan) -> Plays | None:
-    if not plan.play:
-        return None
-    held_out, splits = plan.data.held_out, sorted(read_manifest(plan.data.folder).sources.splits)
-    return player_in(environments_in(held_out), splits, held_out, plan.play, plan.recipe.seed, plan.playing)
 
 
 def _told(row: Row) -> None:

@@ -36,8 +36,10 @@ class Handed(NamedTuple):
 
 def hand(plan: EnginePlan, folder: Path) -> Handed:
     """All of it, checked. ``folder``: keeps the decisions. Raises ``ConfigError``, ``BadModelFile``."""
-
     base = find_checkpoint(plan.lm.recipe.base, progress=note)
+    teacher = find_checkpoint(plan.teacher, progress=note) if plan.teacher else None
+    if teacher is not None:
+        _refuse_other_vocabulary(plan, base, teacher)
     read = read_chats(plan.lm, folder)
     tokens = student.as_tokens(base, read.learn, read.held_out, plan.lm.recipe)
     if tokens.texts.template != "chat":
@@ -45,9 +47,6 @@ def hand(plan: EnginePlan, folder: Path) -> Handed:
             f"{plan.lm.recipe.base} has no chat template: it is a base model, and an engine writes its prompts by that "
             "template. Take an instruction-tuned one, or potstill's own loop: potstill distill weights --student lm"
         )
-    teacher = find_checkpoint(plan.teacher, progress=note) if plan.teacher else None
-    if teacher is not None:
-        _refuse_other_vocabulary(plan, tokens, teacher)
     rows = _rows(plan, read, tokens)
     made.check(rows, tokens.texts, tokens.context_tokens)
     job = job_of(
@@ -94,18 +93,17 @@ def _rows(plan: EnginePlan, read: Read, tokens: student.Tokens) -> list[Row]:
             return found
 
 
-def _refuse_other_vocabulary(plan: EnginePlan, tokens: student.Tokens, teacher: Path) -> None:
-
-    theirs = LmTexts(teacher)
-    if theirs.tokenizer.get_vocab() != tokens.texts.tokenizer.get_vocab():
+def _refuse_other_vocabulary(plan: EnginePlan, base: Path, teacher: Path) -> None:
+    """Before episodes are read, which may take minutes."""
+    if LmTexts(teacher).tokenizer.get_vocab() != LmTexts(base).tokenizer.get_vocab():
         raise ConfigError(
             f"The vocabularies of {plan.lm.recipe.base} and {plan.teacher} differ, and a distribution over tokens says "
             "nothing in another vocabulary. Take a teacher of the same family, or trl-sft on its episodes."
         )
-    size = student.vocabulary_of(teacher)
-    if size != tokens.vocabulary:
+    size, ours = student.vocabulary_of(teacher), student.vocabulary_of(base)
+    if size != ours:
         raise ConfigError(
-            f"The weights of {plan.teacher} have {size} tokens and those of {plan.lm.recipe.base} {tokens.vocabulary}. "
+            f"The weights of {plan.teacher} have {size} tokens and those of {plan.lm.recipe.base} {ours}. "
             "Take a teacher of the same family whose head is as large."
         )
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from potstill.distill.weights.data import Labelled
+from potstill.cli.output import note
+from potstill.cli.policy_data import PolicyData
+from potstill.distill.weights.data import Labelled, read_manifest
+from potstill.distill.weights.data.environments import environments_in
 from potstill.envs.registry import open_source
 from potstill.errors import ConfigError
 from potstill.run.runner import choose_tasks
@@ -42,6 +45,8 @@ def tasks_of(
             f"None of the {len(ids)} held-out tasks is among those of '{environment}' that --play may play. Give "
             "the environment's --tasks and --option as the episodes were recorded with."
         )
+    if len(tasks) < count:
+        note(f"--play {count}: {len(tasks)} held-out tasks of '{environment}' are there, and so many are played.")
     return choose_tasks(tasks, min(count, len(tasks)), seed)
 
 
@@ -74,3 +79,9 @@ def player_in(
     if len(environments) == 1:
         return player_of(environments[0], splits, held_out, count, seed, playing)
     return Players({name: player_of(name, splits, held_out, count, seed, playing[name]) for name in environments})
+
+
+def player_on(data: PolicyData, count: int, seed: int, playing: Mapping[str, Any]) -> Plays:
+    """The same on the tasks that a policy's own data hold out."""
+    splits = sorted(read_manifest(data.folder).sources.splits)
+    return player_in(environments_in(data.held_out), splits, data.held_out, count, seed, playing)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from potstill.cli.output import note
 from potstill.cli.run_plan import pairs
@@ -23,6 +23,9 @@ from potstill.distill.weights.train.recipe import STUDENTS, Augment, FilmRecipe,
 from potstill.errors import ConfigError, MissingExtra, one_of
 from potstill.trajectories.opening import read_store, shown
 from potstill.types import TrajectoryKind
+
+if TYPE_CHECKING:
+    from potstill.trajectories.store import Store
 
 TRAINING = ".training"
 """Behind the file's name: the folder with the data and the checkpoint."""
@@ -201,9 +204,20 @@ def environments_of(db: str, filters: dict[str, Any], named: Sequence[str]) -> t
     return tuple(environment_of(db, filters, name) for name in sorted(named)) or (environment_of(db, filters, None),)
 
 
+def must_have_run(store: Store, db: str, filters: Mapping[str, Any]) -> None:
+    """Raises ``ConfigError`` where ``--run`` names a run of which the store holds nothing."""
+    run = filters.get("run_id")
+    if run is not None and not store.ids(run_id=run, namespace=filters["namespace"]):
+        raise ConfigError(
+            f"The store {shown(db)} holds no episode of a run '{run}'. See which runs there are: potstill "
+            f"trajectories list --db {shown(db)}"
+        )
+
+
 def environment_of(db: str, filters: dict[str, Any], named: str | None) -> str:
     """The environment to learn: the named one, or the only one of which there are episodes."""
     with read_store(db) as store:
+        must_have_run(store, db, filters)
         counts = Counter(one.environment for one in store.summaries(**filters))
     found = {named: counts[named]} if named is not None else counts
     if not any(found.values()):

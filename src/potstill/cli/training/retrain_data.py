@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from potstill.cli.output import note
 from potstill.cli.training import debates
 from potstill.cli.training.data import HELD_OUT, LEARN
+from potstill.cli.training.plan import must_have_run
 from potstill.cli.training.retrain_plan import RetrainPlan
 from potstill.distill.weights.continual.holding import parted, provable, upheld
 from potstill.distill.weights.continual.replay import Replay, mixed
@@ -118,6 +119,7 @@ def _new(
     new = plan.folder / "data.new"
     shutil.rmtree(new, ignore_errors=True)
     with read_store(plan.made.db) as store:
+        must_have_run(store, plan.made.db, plan.made.filters)
         ids = [one for one in store.ids(**plan.made.filters) if one not in known]
         if not ids:
             raise ConfigError(

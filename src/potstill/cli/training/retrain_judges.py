@@ -68,11 +68,11 @@ class Judged(NamedTuple):
                 "Train it longer (--steps), or record more episodes."
             )
         if not self.new.comparison.non_inferior:
-            return self.new.comparison.advice
+            return judging.said(self.new.comparison)
         for one in self.old:
             if not one.comparison.non_inferior:
-                return f"On what it knew before ({one.by}): {one.comparison.advice}"
-        return self.new.comparison.advice
+                return f"On what it knew before ({one.by}): {judging.said(one.comparison)}"
+        return judging.said(self.new.comparison)
 
     def told(self) -> dict[str, Any]:
         """For the history: the comparison on what is new, whether every judge agreed, and the old ones' words."""

@@ -27,7 +27,8 @@ from potstill.measure.prices.rows import SNAPSHOT_SCHEMA, ModelPrice, ModelRow, 
 
 PACKAGED = Path(__file__).with_name("prices.json")
 _OTHER_NAMES = {"bedrock": "aws", "vertex": "google", "gemini": "google", "xai": "x-ai", "moonshot": "moonshotai"}
-_LOCAL = ("local:", "expert:", "replay:", "scripted:")
+_LOCAL = ("local:", "policy:", "tuned:", "rules:", "expert:", "replay:", "scripted:")
+"""Beginnings of names of what runs on this machine, and has no list price."""
 FREE = "free"
 """A name that always has a price, of nothing: for models whose calls cost no money (``price_as = "free"``)."""
 
@@ -235,11 +236,16 @@ class PriceTable:
         )
         near = difflib.get_close_matches(model, sorted(names), n=3, cutoff=0.6)
         hint = f" Near names: {', '.join(near)}." if near else ""
-        local = " or --price-student-as MODEL, --price-teacher-as MODEL, --cpu-hour-usd X" if _is_local(model) else ""
+        here = ""
+        if model.startswith(_LOCAL):
+            here = (
+                " It runs on this machine: price it by its CPU time, --cpu-hour-usd 0.05, or as a model, "
+                f"--price-student-as {FREE} (--price-teacher-as {FREE} for a teacher). Or:"
+            )
         return UnknownPrice(
-            f"No price for the model '{model}'.{hint} Add it to {self._where}: "
+            f"No price for the model '{model}'.{hint}{here} Add it to {self._where}: "
             f'[prices.models."{model}"] with input = and output = (US dollars per million tokens) '
-            f'or same_as = "MODEL"{local}.'
+            f'or same_as = "MODEL".'
         )
 
     def _ambiguous(self, model: str, found: list[tuple[ProviderRow, ModelRow]]) -> UnknownPrice:
@@ -249,10 +255,6 @@ class PriceTable:
             f"'{model}' has different prices at {len(found)} providers. Write one of: {names}{more}, "
             f'or add [prices.models."{model}"] with same_as = "PROVIDER/MODEL" to {self._where}.'
         )
-
-
-def _is_local(model: str) -> bool:
-    return model.startswith(_LOCAL)
 
 
 def _iso(date: datetime.date | str) -> str:

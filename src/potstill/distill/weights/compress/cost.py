@@ -1,16 +1,32 @@
-"""What a policy costs where it acts: bytes, CPU time of a decision, memory. Measured, so never part of what it is."""
+"""What a policy costs where it acts: bytes, time of a decision, memory. Measured, so never part of what it is."""
 
 from __future__ import annotations
 
+import statistics
 import time
 import tracemalloc
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from potstill.distill.weights.gate import Side, edge_side
 from potstill.edge import seal, tensors
 from potstill.edge.policy import Policy, network
 from potstill.edge.tensors import Array
+from potstill.types import Struct
+
+
+class Cost(Struct, frozen=True, kw_only=True):
+    """What decisions took, one after another. Measured, so never part of what is written."""
+
+    decisions: int
+    latency_ms: float
+    """The median."""
+    cpu_ms: float
+    """The mean: of a language model this process's, of a policy this thread's."""
+    memory_bytes: int | None
+    """Of a policy in numpy: ``memory_bytes``. Of others: how much this process grew by while the student was opened and
+    asked once; None where the system says nothing."""
 
 
 def size_bytes(arrays: Mapping[str, Array], config: Mapping[str, Any]) -> int:
@@ -19,16 +35,28 @@ def size_bytes(arrays: Mapping[str, Array], config: Mapping[str, Any]) -> int:
 
 
 def decision_ms(side: Side, questions: Sequence[Any]) -> float:
-    """CPU milliseconds of one decision, the mean over the questions, asked one by one after a first round.
+    """CPU milliseconds of one decision, as of ``cost``."""
+    return cost(side, questions, None).cpu_ms
 
-    Of this thread: give the side's runtime one thread.
+
+def cost(side: Side, questions: Sequence[Any], memory: int | None) -> Cost:
+    """Of decisions over the questions, asked one by one after a first round; ``memory``: bytes, as they were measured.
+
+    CPU time is that of this thread: give the side's runtime one thread.
     """
     for question in questions[:3]:
         side([question])
-    started = time.thread_time()
+    latencies_s, cpu_s = [], time.thread_time()
     for question in questions:
+        started = time.perf_counter()
         side([question])
-    return 1e3 * (time.thread_time() - started) / len(questions)
+        latencies_s.append(time.perf_counter() - started)
+    return Cost(
+        decisions=len(questions),
+        latency_ms=1e3 * statistics.median(latencies_s),
+        cpu_ms=1e3 * (time.thread_time() - cpu_s) / len(questions),
+        memory_bytes=memory,
+    )
 
 
 def memory_bytes(arrays: Mapping[str, Array], config: Mapping[str, Any], question: Any) -> int:
@@ -43,3 +71,14 @@ def memory_bytes(arrays: Mapping[str, Array], config: Mapping[str, Any], questio
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def resident_bytes() -> int | None:
+    """Memory of this process that is in use now (Linux); None elsewhere."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    import resource
+
+    return pages * resource.getpagesize()

@@ -20,6 +20,7 @@ from potstill.edge.policy import Policy
 from potstill.edge.ranker import Ranker
 from potstill.errors import ConfigError
 from potstill.measure.comparison import compare
+from potstill.measure.comparison_advice import how_many_more, points
 from potstill.measure.comparison_result import Comparison, Options
 from potstill.measure.comparison_sides import Entry, Side
 
@@ -35,6 +36,16 @@ def by_decisions(new: Policy, now: Policy, held_out: Sequence[Labelled], *, marg
     """Success is the teacher's action in a held-out decision; the interval resamples tasks. Raises ``ConfigError``."""
     sides = (_decided(NEW, new, held_out), _decided(NOW, now, held_out))
     return compare(*sides, Options(margin=margin, seed=seed))
+
+
+def said(found: Comparison) -> str:
+    """What was shown of the retrained policy, in one or two sentences. Policies are compared without a cost."""
+    margin = points(found.margin)
+    if found.non_inferior:
+        return f"{NEW.capitalize()} is not worse by more than {margin} than {NOW}."
+    if found.difference_ci[1] < -found.margin:
+        return f"{NEW.capitalize()} loses more than {margin} against {NOW}."
+    return f"That {NEW} loses more than {margin} against {NOW} is not ruled out. {how_many_more(found, NEW)}"
 
 
 def _played(name: str, outcomes: Outcomes) -> Side:

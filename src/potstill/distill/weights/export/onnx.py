@@ -2,27 +2,34 @@
 
 Three passes of the gate stand behind a file: training wrote the policy only if numpy decides as PyTorch did; fewer
 bits, where they are asked for, must decide almost as the policy; and ONNX Runtime, reading back what is on the disk,
-must compute the same as numpy. Knows files and the gate. Does not know graphs (``networks``).
+must compute the same as numpy. Where episodes are played, it must do as many tasks. Knows files and the gate. Does not
+know graphs (``networks``), nor play episodes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from potstill.distill.weights.compress.cost import Cost, cost, memory_bytes, resident_bytes
 from potstill.distill.weights.compress.quantize import in_bits
 from potstill.distill.weights.export.networks import graph_of
 from potstill.distill.weights.export.runtime import load_runtime, onnx_side, session
-from potstill.distill.weights.gate import COMPRESSED, EXACT, Floor, GateFailed, Parity, compare, edge_side
+from potstill.distill.weights.gate import COMPRESSED, EXACT, Floor, GateFailed, Parity, Side, compare, edge_side
+from potstill.distill.weights.gate_success import Outcomes, success
 from potstill.distill.weights.lineage import Manifest, parent, read, write_beside
 from potstill.durable import partial_of, sync_folder, telling
 from potstill.edge.policy import Policy, network
 from potstill.errors import ConfigError
 from potstill.types import Struct
+
+Play = Callable[[Side, Policy], tuple[Outcomes, Outcomes]]
+"""The ONNX file as the gate asks it, and the policy that was written -> outcomes of the policy as it was given, and of
+the file, on the same episodes."""
 
 
 class Exported(Struct, frozen=True, kw_only=True):
@@ -35,7 +42,11 @@ class Exported(Struct, frozen=True, kw_only=True):
     bits: int
     """8 where the weights are kept as int8, else 32."""
     parity: Parity
-    """ONNX Runtime against numpy with the same weights."""
+    """ONNX Runtime against numpy with the same weights; where episodes were played, against the policy as given."""
+    policy_cost: Cost
+    """Of the policy as it was given, in numpy."""
+    cost: Cost
+    """Of the file in ONNX Runtime, with one thread; its memory is what the process grew by."""
     quantized: Parity | None = None
     """Fewer bits against the policy as it was given; None: they were not asked for."""
 
@@ -48,13 +59,16 @@ def export(
     *,
     bits: int | None = None,
     floor: Floor = COMPRESSED,
+    play: Play | None = None,
+    success_margin: float = EXACT.success_margin,
     key: Path | None = None,
     created: str = "",
 ) -> Exported:
     """Write the policy that was opened from ``source`` as ONNX: one file, sizes of batches and texts free, equal bytes
     for equal policies, and its manifest beside it.
 
-    ``bits``: 8 rounds float weights first, and the result must reach ``floor``. Raises ``GateFailed`` (nothing is
+    ``bits``: 8 rounds float weights first, and the result must reach ``floor``. ``play`` is asked only where the logits
+    pass; the share of successes may be ``success_margin`` lower. Raises ``GateFailed`` (nothing is
     written), ``MissingExtra``, ``ConfigError``, ``StoreError``.
     """
     load_runtime()
@@ -74,8 +88,15 @@ def export(
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        running = session(partial)
-        parity = _passed(compare(edge_side(written), onnx_side(running, written.config), questions, floor=EXACT))
+        before = resident_bytes()
+        side = onnx_side(session(partial), written.config)
+        exact = msgspec.structs.replace(EXACT, success_margin=success_margin)
+        side(questions[:1])
+        opened = resident_bytes()
+        parity = _passed(compare(edge_side(written), side, questions, floor=exact))
+        if play is not None:
+            told = success(*play(side, written), margin=success_margin)
+            parity = _passed(msgspec.structs.replace(parity, success=told))
         with telling(out):
             os.replace(partial, out)
             sync_folder(out.parent)
@@ -91,6 +112,8 @@ def export(
         bits=8 if few else 32,
         parity=parity,
         quantized=quantized,
+        policy_cost=cost(edge_side(policy), questions, memory_bytes(policy.arrays, policy.config, questions[0])),
+        cost=cost(side, questions, None if before is None or opened is None else max(0, opened - before)),
     )
 
 

@@ -8,35 +8,23 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from potstill.distill.weights.compress.cost import Cost, resident_bytes
 from potstill.distill.weights.gate import Side
 from potstill.distill.weights.gate_shapes import AS_RECORDED, Question, as_recorded
 from potstill.models.tuned import TunedModel
 from potstill.models.tuned_file import Tuned
 from potstill.run.voice import messages_of
-from potstill.types import Call, Request, Struct
+from potstill.types import Call, Request
 
 ELSEWHERE = 6
 """Questions asked at other lengths than their own, evenly picked."""
 REPEATED = 4
 """How often a long prompt has its observation."""
-
-
-class Cost(Struct, frozen=True, kw_only=True):
-    """What decisions took, one after another. Measured, so never part of what an export is."""
-
-    decisions: int
-    latency_ms: float
-    """The median."""
-    cpu_ms: float
-    """The mean, of this process."""
-    memory_bytes: int | None
-    """How much this process grew by while the student was opened and asked once; None where the system says nothing."""
 
 
 def at_lengths(questions: Sequence[Any]) -> dict[str, list[tuple[int, Any]]]:
@@ -115,14 +103,3 @@ def differing_text(one: TunedModel, other: TunedModel, tuned: Tuned, questions: 
 
 def _texts(tuned: Tuned, question: Question) -> list[str]:
     return [*(message.content for message in asked(tuned, question).messages), *question.admissible]
-
-
-def resident_bytes() -> int | None:
-    """Memory of this process that is in use now (Linux); None elsewhere."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    import resource
-
-    return pages * resource.getpagesize()

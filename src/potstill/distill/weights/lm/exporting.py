@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 
 from potstill.distill.weights import gate, lineage
+from potstill.distill.weights.compress.cost import Cost, resident_bytes
 from potstill.distill.weights.gate_shapes import Question
 from potstill.distill.weights.gate_success import Outcomes, success
-from potstill.distill.weights.lm.asking import Cost, Sitting, at_lengths, differing_text, resident_bytes
+from potstill.distill.weights.lm.asking import Sitting, at_lengths, differing_text
 from potstill.distill.weights.lm.folder import put_folder
 from potstill.distill.weights.lm.gguf_file import QUANTIZATIONS, load_gguf, write_gguf
 from potstill.durable import partial_of, sync_folder, telling

@@ -74,7 +74,8 @@ class Objective(NamedTuple):
             raise ConfigError("The loss needs the teacher's actions, and there are no labels. Give labels=...")
         if self.config.needs_teacher and teacher is None:
             raise ConfigError(
-                "The loss is soft, and nothing of the teacher's distribution is given. Give teacher=..., or kind=hard."
+                "The loss is soft, and only the teacher's actions are known: a distribution needs several samples of "
+                "it for each decision, or its log-probabilities. Type: --loss kind=hard (in Python: pass teacher=...)"
             )
         if not self.check:
             return

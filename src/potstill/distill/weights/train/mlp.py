@@ -33,8 +33,8 @@ def prepare(learn: Sequence[Labelled], held_out: Sequence[Labelled], recipe: Mlp
     """
     if not learn:
         raise ConfigError("There is no decision to learn from. Record episodes of a teacher first.")
-    actions = fixed_actions([*learn, *held_out])
     width = len(vector_in(learn[0]))
+    actions = fixed_actions([*learn, *held_out])
     data, held = (vector_examples(some, actions, width) for some in (learn, held_out))
     problem = data.problem()
     if problem is not None:
