@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from potstill.cli.compare_fidelity import fidelity_of, refuse_files, show_fidelity
 from potstill.cli.output import emit_json, emit_table, emit_text, json_option, note
 from potstill.cli.store_option import db_option
 
 if TYPE_CHECKING:
+    from potstill.distill.weights.fidelity import RunFidelity
     from potstill.measure.comparison_result import Baseline, Comparison
 
 COLUMNS = ("measure", "a", "b", "a_against_b", "interval")
@@ -25,6 +27,9 @@ FAIL_IF = ("worse", "shown-worse", "cost-of-pass")
 @click.argument("a")
 @click.argument("b")
 @click.option("--margin", type=float, default=0.02, show_default=True, help="Loss of success that would be accepted.")
+@click.option(
+    "--fidelity", is_flag=True, help="Add how alike a student A and its teacher B decide; both are runs of the store."
+)
 @click.option("--cheap", help="The cheap side that A, a cascade, escalates from: baselines at A's cost need it.")
 @db_option
 @click.option("--namespace", default="default", show_default=True, help="The tenant, in a store.")
@@ -78,18 +83,20 @@ def compare(a: str, b: str, json_mode: bool, fail_if: tuple[str, ...], tolerance
 
     from potstill.measure.comparison_gate import failures
 
-    found = _compare(a, b, options)
+    found, alike = _compare(a, b, options)
     found = msgspec.structs.replace(found, failed=failures(found, fail_if, tolerance))
-    show(found, json_mode=json_mode)
+    show(found, alike, json_mode=json_mode)
     return 1 if found.failed else 0
 
 
-def show(found: Comparison, *, json_mode: bool) -> None:
-    """Print a comparison: the JSON contract, or headline, tables and caveats."""
+def show(found: Comparison, alike: RunFidelity | None = None, *, json_mode: bool) -> None:
+    """Print a comparison, and how alike the sides decide: the JSON contract, or headline, tables and caveats."""
     if json_mode:
-        emit_json(found.to_json())
+        emit_json(found.to_json() if alike is None else found.to_json() | {"fidelity": alike})
     else:
         _show_tables(found)
+        if alike is not None:
+            show_fidelity(alike)
     for reason in found.failed:
         note(f"failed: {reason}")
 
@@ -146,13 +153,16 @@ def _told(found: Comparison) -> list[str]:
     return told
 
 
-def _compare(a: str, b: str, options: dict[str, Any]) -> Comparison:
+def _compare(a: str, b: str, options: dict[str, Any]) -> tuple[Comparison, RunFidelity | None]:
     from potstill.cli.compare_sides import Sources
     from potstill.measure.comparison import compare as compared
     from potstill.measure.comparison_result import Options
 
     chosen = Options(margin=options["margin"], confidence=options["confidence"], seed=options["seed"])
+    if options["fidelity"]:
+        refuse_files([a, b])
     with Sources(options) as sources:
         names = [a, b] + ([options["cheap"]] if options["cheap"] is not None else [])
         sides = sources.sides(names)
-    return compared(sides[0], sides[1], chosen, cheap=sides[2] if len(sides) > 2 else None)
+        found = compared(sides[0], sides[1], chosen, cheap=sides[2] if len(sides) > 2 else None)
+        return found, fidelity_of(sources, sides[0], sides[1], chosen) if options["fidelity"] else None

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from potstill.errors import ConfigError, UnknownName
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from potstill.measure.comparison_sides import Entry, Side
     from potstill.measure.ledger import Pricing
     from potstill.measure.prices import PriceTable
     from potstill.trajectories import Store
+    from potstill.types import Trajectory
 
 _SQLITE = b"SQLite format 3\x00"
 _HOW = "Name a run of the store (RUN or RUN:ARM, with --db) or a file (FILE#MODEL)."
@@ -70,14 +72,18 @@ class Sources:
         from potstill.measure.comparison_sides import entry_of_trajectory, side_of
 
         store = self._opened(name)
-        run, arm = self._run_and_arm(store, name)
-        namespace = self._options["namespace"]
-        pricing = self._pricing(store, run)
+        pricing = self._pricing(store, self._run_and_arm(store, name)[0])
         entries = (
             entry_of_trajectory(episode, self.table, cache=self._options["cache"], pricing=pricing)
-            for episode in store.select(run_id=run, arm=arm, namespace=namespace)
+            for episode in self.episodes(name)
         )
         return side_of(name, entries)
+
+    def episodes(self, name: str) -> Iterator[Trajectory]:
+        """The whole episodes of a run of the store, one at a time."""
+        store = self._opened(name)
+        run, arm = self._run_and_arm(store, name)
+        return store.select(run_id=run, arm=arm, namespace=self._options["namespace"])
 
     def _opened(self, name: str) -> Store:
         from potstill.errors import StoreError
