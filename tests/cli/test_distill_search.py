@@ -42,7 +42,9 @@ def test_the_best_recipe_is_trained_and_after_ctrl_c_it_is_the_same_file(
     assert all(row["frontier"] for row in found["frontier"])
     told = read(out["whole"]).manifest
     trained = msgspec.convert({k: v for k, v in told.configuration.items() if k != "student"}, RankerRecipe)
-    assert trained == recipe_at(RankerRecipe(train=TrainConfig(steps=9, batch=16)), best["point"])
+    (at_hand, learnt) = recipe_at(RankerRecipe(train=TrainConfig(steps=9, batch=16)), best["point"]), made["decisions"]
+    assert msgspec.structs.replace(trained.train, evaluate_every=None) == at_hand.train
+    assert told.metrics["search"]["learnt"]["decisions"] == learnt <= told.datasets[0].decisions
     assert told.metrics["search"]["seed"] == 0
     assert [trial["point"] for trial in told.metrics["search"]["trials"]] == [one["point"] for one in found["trials"]]
     assert made["parity"]["agreement"] == 1.0
@@ -97,6 +99,8 @@ def test_a_dry_run_says_how_long_a_search_takes_at_most(
         (("--search", "4", "--student", "lm"), "not of a language model"),
         (("--search", "4", "--dagger", "1", "--labels", "5", "--teacher", "expert"), "Type one of both"),
         (("--search-cpu-s", "10"), "--search-cpu-s is for --search"),
+        (("--search-labels", "10"), "--search-labels is for --search"),
+        (("--search", "4", "--search-labels", "1"), "tasks are learnt whole"),
         (("--search", "4", "--resume"), "nothing to resume"),
     ],
 )

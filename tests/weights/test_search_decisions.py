@@ -113,17 +113,17 @@ def test_the_frontier_by_hand() -> None:
         return (Variant(bits=32, bytes=4 * size, value=value), Variant(bits=8, bytes=size, value=value - 0.1))
 
     trials = [
-        trial(0, {9: 0.7}, variants=variants(0.7, 100), cpu_s=2.0),
-        trial(1, {9: 0.5}, variants=variants(0.5, 50), cpu_s=1.0),
-        trial(2, {9: 0.4}, variants=variants(0.4, 60), cpu_s=3.0),
+        trial(0, {9: 0.7}, variants=variants(0.7, 100), cpu_s=2.0, labels=40),
+        trial(1, {9: 0.5}, variants=variants(0.5, 50), cpu_s=1.0, labels=40),
+        trial(2, {9: 0.4}, variants=variants(0.4, 60), cpu_s=3.0, labels=10),
     ]
     found = {(row["trial"], row["bits"]): row["frontier"] for row in rows_of(trials)}
     assert found == {
-        (0, 32): "bytes cpu_s",
+        (0, 32): "bytes cpu_s labels",
         (0, 8): "bytes",
         (1, 32): "cpu_s",
         (1, 8): "bytes",
-        (2, 32): "",
+        (2, 32): "labels",
         (2, 8): "",
     }
 
@@ -138,6 +138,9 @@ def test_what_is_kept_is_read_and_another_searchs_is_refused(tmp_path: Path) -> 
     assert read(path, told) == trials
     with pytest.raises(ConfigError, match="its data differs"):
         read(path, {**told, "data": "c"})
+    path.write_bytes(path.read_bytes().replace(b'"version": 2', b'"version": 1'))
+    with pytest.raises(ConfigError, match=r"of version 1, read is 2\. Remove it to begin anew"):
+        read(path, told)
     path.write_text('{"version": 1}')
     with pytest.raises(ConfigError, match="no file of a search"):
         read(path, told)

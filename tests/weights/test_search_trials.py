@@ -107,7 +107,7 @@ def test_soft_losses_are_tried_where_the_teachers_distribution_is_known(tmp_path
     data = Data(voted(60, 0), voted(20, 1))  # type: ignore[arg-type]
     found = search(BASE, data, count=6, path=tmp_path / "soft.json")
     (soft, *_) = [trial.point for trial in found.trials if trial.point["kind"] == "soft"]
-    assert soft.keys() == {"width", "learning_rate", "kind", "temperature", "direction", "hard_share"}
+    assert soft.keys() == {"tasks", "width", "learning_rate", "kind", "temperature", "direction", "hard_share"}
 
 
 def test_a_proposal_is_a_function_of_the_trials_and_learns_from_them() -> None:

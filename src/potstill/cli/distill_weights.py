@@ -129,13 +129,19 @@ search_options: tuple[Decorator, ...] = (
         "--search",
         type=click.IntRange(2),
         metavar="TRIALS",
-        help="Try so many recipes first (loss, temperature, width, learning rate), those that fall behind for fewer "
-        "steps, and train the best. They are judged by tasks that are learnt from otherwise, never by held-out ones.",
+        help="Try so many recipes first (loss, temperature, width, learning rate, share of the tasks), those that fall "
+        "behind for fewer steps, and train the best. They are judged by tasks that are learnt from otherwise, never by "
+        "held-out ones.",
     ),
     click.option(
         "--search-cpu-s",
         type=click.FloatRange(0, min_open=True),
         help="Start no new trial once so many CPU seconds went into trials.",
+    ),
+    click.option(
+        "--search-labels",
+        type=click.IntRange(1),
+        help="Learn no more of the teacher's labels, in whole tasks, in trials and at the end.",
     ),
 )
 
@@ -274,8 +280,9 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     asking = ("labels", "beta", "ask_below", "certainty", "ask_share", "round_episodes", "label_run", "teacher")
     if options["search"] is not None and options["debates"] is not None:
         raise ConfigError("--search tries recipes without pairs, so it cannot judge --debates. Give one of both.")
-    if "search_cpu_s" in typed and options["search"] is None:
-        raise ConfigError("--search-cpu-s is for --search, which is not given. Type for example: --search 20")
+    of_search = [typed[name] for name in ("search_cpu_s", "search_labels") if name in typed]
+    if of_search and options["search"] is None:
+        raise ConfigError(f"{of_search[0]} is for --search, which is not given. Type for example: --search 20")
     alone = [typed[name] for name in asking if name in typed]
     if alone and not options["dagger"]:
         raise ConfigError(f"{alone[0]} is for --dagger, which is 0. Type for example: --dagger 3")

@@ -20,14 +20,17 @@ from potstill.cli.training import making
 from potstill.cli.training.data import LEARN
 from potstill.cli.training.plan import WeightsPlan, to_resume
 from potstill.distill.weights.search.frontier import rows_of
+from potstill.distill.weights.search.labels import labels_in, share_of, within
 from potstill.distill.weights.search.proposing import check_installed
 from potstill.distill.weights.search.space import recipe_at
 from potstill.distill.weights.search.trials import WHOLE, Trial, best_of
 from potstill.errors import ConfigError
 
 if TYPE_CHECKING:
+    from potstill.distill.weights.data import Labelled
     from potstill.distill.weights.search.searching import Found
     from potstill.distill.weights.search.trying import Data
+    from potstill.distill.weights.train.recipe import Recipe
 
 TRIALS = "search.json"
 _CHOSEN = ("loss_options", "width", "learning_rate", "adaptive_rules", "mixed", "balanced")
@@ -40,6 +43,8 @@ class SearchPlan(NamedTuple):
     """What is trained at the end; its recipe is where the search begins."""
     trials: int
     cpu_s: float | None
+    labels: int | None
+    """Of the teacher, that a trial and the training at the end learn at most; None: all there are."""
 
 
 def planned(plan: WeightsPlan, options: Mapping[str, Any], typed: Mapping[str, str]) -> SearchPlan:
@@ -52,7 +57,7 @@ def planned(plan: WeightsPlan, options: Mapping[str, Any], typed: Mapping[str, s
             "--search tries recipes on recorded labels, and --dagger asks for new ones. Type one of both."
         )
     check_installed()
-    return SearchPlan(plan, options["search"], options["search_cpu_s"])
+    return SearchPlan(plan, options["search"], options["search_cpu_s"], options["search_labels"])
 
 
 def estimate(plan: SearchPlan) -> dict[str, Any]:
@@ -61,6 +66,7 @@ def estimate(plan: SearchPlan) -> dict[str, Any]:
     search_cpu_s = plan.trials * row["cpu_s"]
     if plan.cpu_s is not None:
         search_cpu_s = min(search_cpu_s, plan.cpu_s + row["cpu_s"])
+    row = row if plan.labels is None else row | {"labels_at_most": plan.labels}
     return row | {"trials": plan.trials, "search_cpu_s": search_cpu_s}
 
 
@@ -71,17 +77,33 @@ def make(plan: SearchPlan) -> making.Made:
     weights = plan.weights
     to_resume(weights.folder / TRIALS, weights.resume)
     gathered = making.gathered(weights)
-    found = _searched(plan, shared_out(gathered.decisions[LEARN], weights.held_out))
-    recipe = recipe_at(weights.recipe, found.best.point)
-    checkpoint = f"checkpoint-{hashlib.sha256(msgspec.json.encode(recipe)).hexdigest()[:12]}.pt"
+    found = _searched(plan, shared_out(gathered.decisions[LEARN], weights.held_out, plan.labels))
+    recipe, learn = final_of(weights.recipe, found.best, gathered.decisions[LEARN], plan.labels)
+    learns = (recipe, found.best.point["tasks"], plan.labels)
+    checkpoint = f"checkpoint-{hashlib.sha256(msgspec.json.encode(learns)).hexdigest()[:12]}.pt"
     best = next(row for row in rows_of([found.best]) if row["bits"] == WHOLE)
     if len(found.trials) < plan.trials:
         note(f"--search-cpu-s {plan.cpu_s:g} went into {len(found.trials)} of {plan.trials} trials.")
     note(f"The best of {len(found.trials)} trials is number {found.best.number} ({best['recipe']}). It is trained now.")
     resume = weights.resume and (weights.folder / checkpoint).exists()
     final = weights._replace(recipe=recipe, resume=resume)
-    made = making.made_of(final, gathered, checkpoint=checkpoint, metrics={"search": _lasting(plan, found)})
+    learnt = gathered._replace(decisions={**gathered.decisions, LEARN: learn})
+    made = making.made_of(final, learnt, checkpoint=checkpoint, metrics={"search": _lasting(plan, found, learn)})
     return made._replace(search=_told(plan, found))
+
+
+def final_of(
+    base: Recipe, best: Trial, decisions: Sequence[Labelled], most_labels: int | None
+) -> tuple[Recipe, list[Labelled]]:
+    """What is trained at the end, and on which decisions: as many steps and looks, however few these are."""
+    allowed = within(decisions, most_labels)
+    learn = share_of(allowed, float(best.point["tasks"]))
+    recipe = recipe_at(base, best.point)
+    if len(learn) < len(decisions):
+        train, many = recipe.train, len(allowed)
+        train = msgspec.structs.replace(train, steps=train.total(many), evaluate_every=train.looks_every(many))
+        recipe = msgspec.structs.replace(recipe, train=train)
+    return recipe, learn
 
 
 def _searched(plan: SearchPlan, data: Data) -> Found:
@@ -145,9 +167,11 @@ def _told(plan: SearchPlan, found: Found) -> dict[str, Any]:
     }
 
 
-def _lasting(plan: SearchPlan, found: Found) -> dict[str, Any]:
-    """The same without what differs from run to run, for the lineage: CPU seconds, and the frontier that they give."""
+def _lasting(plan: SearchPlan, found: Found, learn: Sequence[Labelled]) -> dict[str, Any]:
+    """The same without what differs from run to run, for the lineage: CPU seconds, and the frontier that they give.
+    Also what the policy learnt of the data that the lineage names."""
     told = {name: value for name, value in _told(plan, found).items() if name not in ("cpu_s", "frontier")}
     return told | {
+        "learnt": {"decisions": len(learn), "labels": labels_in(learn)},
         "trials": [{name: value for name, value in one.items() if name != "cpu_s"} for one in told["trials"]],
     }

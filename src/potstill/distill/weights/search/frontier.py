@@ -22,14 +22,19 @@ def undominated(costs: Sequence[float], values: Sequence[float]) -> list[bool]:
 def rows_of(trials: Iterable[Trial]) -> list[dict[str, Any]]:
     """A row for each finished trial and width of its weights, the best first.
 
-    ``frontier``: ``bytes`` where nothing smaller is as good, ``cpu_s`` where nothing trained in less time is; both,
-    one or none. Fewer bits take no less training, so that what was trained (32 bits) stands for its time.
+    ``frontier``: ``bytes`` where nothing smaller is as good, ``cpu_s`` where nothing trained in less time is,
+    ``labels`` where nothing that learnt fewer of them is; any of them or none. Fewer bits take no less training and no
+    fewer labels, so that what was trained (32 bits) stands for its time and labels.
     """
     found = [(trial, variant) for trial in trials for variant in trial.variants]
     values = [variant.value for _, variant in found]
-    by_size = undominated([variant.bytes for _, variant in found], values)
-    times = [trial.cpu_s if variant.bits == WHOLE else math.inf for trial, variant in found]
-    by_time = [math.isfinite(time) and on for time, on in zip(times, undominated(times, values), strict=True)]
+    whole = [variant.bits == WHOLE for _, variant in found]
+    costs = {
+        "bytes": [float(variant.bytes) for _, variant in found],
+        "cpu_s": [trial.cpu_s if stands else math.inf for (trial, _), stands in zip(found, whole, strict=True)],
+        "labels": [trial.labels if stands else math.inf for (trial, _), stands in zip(found, whole, strict=True)],
+    }
+    on = {name: _on(some, values) for name, some in costs.items()}
     rows = [
         {
             "trial": trial.number,
@@ -37,13 +42,18 @@ def rows_of(trials: Iterable[Trial]) -> list[dict[str, Any]]:
             "value": variant.value,
             "parameters": trial.parameters,
             "bytes": variant.bytes,
+            "labels": trial.labels,
             "cpu_s": trial.cpu_s,
-            "frontier": " ".join(name for name, on in (("bytes", small), ("cpu_s", quick)) if on),
+            "frontier": " ".join(name for name in on if on[name][at]),
             "recipe": " ".join(f"{name}={_short(value)}" for name, value in trial.point.items()),
         }
-        for (trial, variant), small, quick in zip(found, by_size, by_time, strict=True)
+        for at, (trial, variant) in enumerate(found)
     ]
     return sorted(rows, key=lambda row: (-row["value"], row["bytes"], row["trial"]))
+
+
+def _on(costs: Sequence[float], values: Sequence[float]) -> list[bool]:
+    return [math.isfinite(cost) and on for cost, on in zip(costs, undominated(costs, values), strict=True)]
 
 
 def _short(value: object) -> str:

@@ -13,12 +13,13 @@ import msgspec
 from potstill.distill.weights.data.labelled import Evidence, Labelled
 from potstill.distill.weights.search import trials as files
 from potstill.distill.weights.search.halving import ETA, LEVELS
+from potstill.distill.weights.search.labels import shares_of
 from potstill.distill.weights.search.proposing import propose
 from potstill.distill.weights.search.space import Space, first_point, space_of
 from potstill.distill.weights.search.trials import Trial, best_of
 from potstill.distill.weights.search.trying import Data, attempt, warm_up
 from potstill.distill.weights.train.loop import Diverged, Evaluator
-from potstill.distill.weights.train.recipe import Recipe
+from potstill.distill.weights.train.recipe import FilmRecipe, Recipe
 
 
 class Ended(StrEnum):
@@ -53,7 +54,11 @@ def search(
     agreement with the teacher on ``data.judge``. ``ended`` is told all trials, at the start and after each. Raises
     ``ConfigError`` for data that teach nothing and another search's file, ``Diverged`` where every trial did.
     """
-    space = space_of(base, soft=any(one.evidence is not Evidence.ONE_HOT for one in data.learn))
+    space = space_of(
+        base,
+        soft=any(one.evidence is not Evidence.ONE_HOT for one in data.learn),
+        shares=shares_of(data.learn, data.judge, fixed_actions=isinstance(base, FilmRecipe)),
+    )
     identity = _identity(base, space, data, evaluate)
     done = files.read(path, identity)[:count] if resume else []
     if not resume:

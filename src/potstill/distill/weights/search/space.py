@@ -1,22 +1,23 @@
-"""What a search may choose of a recipe: loss, temperature, width, learning rate. Pure, without Optuna.
+"""What a search may choose of a recipe: tasks, loss, temperature, width, learning rate. Pure, without Optuna.
 
 A point is what one trial chose, as plain values by name. Everything else of a recipe stays as it was given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from potstill.distill.weights.losses.config import Direction, Kind, build
+from potstill.distill.weights.search.labels import SHARES
 from potstill.distill.weights.train.recipe import MlpRecipe, Recipe
 from potstill.types import Struct
 
 Value = str | int | float
 Point = dict[str, Value]
-_OF_RECIPE = ("width", "learning_rate")
+_NOT_OF_LOSS = ("tasks", "width", "learning_rate")
 """The names of a point that are no options of the loss."""
 
 
@@ -36,6 +37,8 @@ class Among(Struct, frozen=True, tag=True):
 class Space(Struct, frozen=True, kw_only=True):
     """What may vary. A loss's own options vary only where that loss was chosen."""
 
+    tasks: Among
+    """Shares of the tasks to learn from."""
     kinds: Among
     widths: Among
     learning_rates: Range = Range(3e-4, 1e-2)
@@ -52,16 +55,17 @@ class Choosing(Protocol):
     def __call__(self, name: str, of: Range | Among) -> Value: ...
 
 
-def space_of(recipe: Recipe, *, soft: bool) -> Space:
+def space_of(recipe: Recipe, *, soft: bool, shares: Sequence[float] = SHARES) -> Space:
     """The space for a kind of student. ``soft``: the data hold more of the teacher than its action."""
     kinds = (Kind.HARD, Kind.MARGIN, Kind.SOFT) if soft else (Kind.HARD, Kind.MARGIN)
     widths = (8, 16, 32, 64, 128) if isinstance(recipe, MlpRecipe) else (16, 32, 64, 128)
-    return Space(kinds=Among(tuple(kind.value for kind in kinds)), widths=Among(widths))
+    return Space(tasks=Among(tuple(shares)), kinds=Among(tuple(kind.value for kind in kinds)), widths=Among(widths))
 
 
 def drawn(space: Space, choose: Choosing) -> Point:
     """A point, each of its values chosen in turn."""
-    point: Point = {"width": choose("width", space.widths)}
+    point: Point = {"tasks": choose("tasks", space.tasks)}
+    point["width"] = choose("width", space.widths)
     point["learning_rate"] = choose("learning_rate", space.learning_rates)
     point["kind"] = choose("kind", space.kinds)
     if point["kind"] == Kind.HARD:
@@ -90,6 +94,7 @@ def parts_of(space: Space, point: Mapping[str, Value]) -> dict[str, Range | Amon
 def first_point(recipe: Recipe) -> Point:
     """The recipe as it is by hand, so that a search is never worse informed than who did not search."""
     return {
+        "tasks": 1.0,
         "width": recipe.width,
         "learning_rate": recipe.train.learning_rate,
         "kind": Kind.HARD.value,
@@ -98,12 +103,12 @@ def first_point(recipe: Recipe) -> Point:
 
 
 def recipe_at(base: Recipe, point: Mapping[str, Value]) -> Recipe:
-    """The recipe with a point's values.
+    """The recipe with a point's values; its share of the tasks is about data, and no part of it.
 
     >>> from potstill.distill.weights.train.recipe import RankerRecipe
     >>> recipe_at(RankerRecipe(), {"width": 16, "learning_rate": 0.001, "kind": "hard", "smoothing": 0.1}).width
     16
     """
-    loss = build({name: value for name, value in point.items() if name not in _OF_RECIPE})
+    loss = build({name: value for name, value in point.items() if name not in _NOT_OF_LOSS})
     train = msgspec.structs.replace(base.train, loss=loss, learning_rate=float(point["learning_rate"]))
     return msgspec.structs.replace(base, width=int(point["width"]), train=train)

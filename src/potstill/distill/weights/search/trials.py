@@ -17,7 +17,7 @@ from potstill.durable import replacing
 from potstill.errors import NOT_JSON, ConfigError
 from potstill.types import Struct
 
-VERSION = 1
+VERSION = 2
 WHOLE = 32
 """Bits of a weight as it was trained."""
 
@@ -52,6 +52,8 @@ class Trial(Struct, frozen=True, kw_only=True):
     steps: int
     looks: tuple[Look, ...] = ()
     parameters: int = 0
+    labels: int = 0
+    """Of the teacher, that it learnt."""
     variants: tuple[Variant, ...] = ()
     """Of a finished one: as trained (32 bits) first."""
     cpu_s: float = 0.0

@@ -17,6 +17,7 @@ from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.policies.ranker import arrays_of
 from potstill.distill.weights.search.halving import goes_on, rungs
+from potstill.distill.weights.search.labels import labels_in, share_of, within
 from potstill.distill.weights.search.space import Point, recipe_at
 from potstill.distill.weights.search.trials import WHOLE, Look, State, Trial, Variant, rivals_at
 from potstill.distill.weights.train import students, teaching
@@ -44,8 +45,8 @@ class Data(NamedTuple):
     judge: Sequence[Labelled]
 
 
-def shared_out(learn: Sequence[Labelled], share: float) -> Data:
-    """Set a share of the tasks apart to judge trials by; the rest is learnt.
+def shared_out(learn: Sequence[Labelled], share: float, most_labels: int | None = None) -> Data:
+    """Set a share of the tasks apart to judge trials by; the rest is learnt, ``most_labels`` of it at most.
 
     Raises ``ConfigError`` where there are too few.
     """
@@ -58,11 +59,12 @@ def shared_out(learn: Sequence[Labelled], share: float) -> Data:
             f"The {len({one.task_id for one in learn})} tasks to learn from are too few to judge trials by a share of "
             f"{share} of them. Record more tasks, or type a larger --held-out."
         )
-    return Data(parts["learn"], parts["judge"])
+    return Data(within(parts["learn"], most_labels), parts["judge"])
 
 
 def trial_recipe(base: Recipe, point: Point, decisions: int) -> Recipe:
-    """A point's recipe with the steps of the full training, looked at on its rungs, and ended by halving alone."""
+    """A point's recipe with the steps of the full training, however few tasks it learns from, looked at on its rungs,
+    and ended by halving alone. ``decisions``: all that could be learnt."""
     recipe = recipe_at(base, point)
     steps = base.train.total(decisions)
     every = (*rungs(steps), steps)[0]
@@ -89,7 +91,8 @@ def attempt(
     """
     started = time.process_time()
     recipe = trial_recipe(base, point, len(data.learn))
-    prepared = students.prepare(data.learn, data.judge, recipe)
+    learn = share_of(data.learn, float(point["tasks"]))
+    prepared = students.prepare(learn, data.judge, recipe)
     climbing = _Climbing(before, rungs(recipe.train.total(len(data.learn))), watch)
     state = State.FINISHED
     try:
@@ -107,6 +110,7 @@ def attempt(
         steps=climbing.step,
         looks=tuple(climbing.looks),
         parameters=prepared.parameters,
+        labels=labels_in(learn),
         variants=_variants(prepared, climbing.looks[-1].value, evaluate) if state is State.FINISHED else (),
         cpu_s=cpu_s,
     )
