@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -71,6 +72,34 @@ def test_the_best_recipe_is_trained_and_after_ctrl_c_it_is_the_same_file(
 
 @pytest.mark.extra
 @needs_torch
+def test_the_smallest_that_is_about_as_good_is_trained_within_the_labels_and_a_command_makes_it_smaller(
+    db: str,
+    tmp_path: Path,
+    here: Here,
+) -> None:
+    pytest.importorskip("optuna")
+    out = tmp_path / "few.policy"
+    words = ("--search-labels", "60", "--search-for", "bytes", "--search-within", "1")
+    done = here("distill", "weights", "--db", db, "--out", str(out), *WORDS, *words, "--json")
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    found = made["search"]
+    smallest = min(variant["bytes"] for trial in found["trials"] for variant in trial.get("variants", ()))
+    assert (found["for"], found["variant"]["bytes"]) == ("bytes", smallest)
+    assert "The smallest of 4 trials within 1 of the best value is number" in done.err
+    learnt = read(out).manifest.metrics["search"]["learnt"]
+    assert learnt["decisions"] == made["decisions"]
+    assert max(learnt["labels"], *(trial["labels"] for trial in found["trials"])) <= 60
+    # The command that is told is one that can be typed; what it makes passes its gate or says why not.
+    program, *smaller = shlex.split(found["smaller"])
+    assert (program, smaller[0]) == ("potstill", "compress")
+    small = here(*smaller, "--least-agreement", "0", "--most-kl", "100", "--json")
+    assert small.code == 0, small.err
+    assert json.loads(small.out)["size_bytes"] < made["size_bytes"]
+
+
+@pytest.mark.extra
+@needs_torch
 def test_a_dry_run_says_how_long_a_search_takes_at_most(
     recorded: Path,
     tmp_path: Path,
@@ -101,6 +130,8 @@ def test_a_dry_run_says_how_long_a_search_takes_at_most(
         (("--search-cpu-s", "10"), "--search-cpu-s is for --search"),
         (("--search-labels", "10"), "--search-labels is for --search"),
         (("--search", "4", "--search-labels", "1"), "tasks are learnt whole"),
+        (("--search", "4", "--search-for", "cheap"), "No goal of a search named 'cheap'"),
+        (("--search", "4", "--search-within", "0.1"), "--search-for success knows no cost"),
         (("--search", "4", "--resume"), "nothing to resume"),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.distill.weights.losses.config import Kind
+from potstill.distill.weights.search.aim import Aim, Chosen, Goal, chosen, rivals_at
 from potstill.distill.weights.search.frontier import rows_of, undominated
 from potstill.distill.weights.search.halving import goes_on, rungs
 from potstill.distill.weights.search.space import (
@@ -24,7 +25,7 @@ from potstill.distill.weights.search.space import (
     recipe_at,
     space_of,
 )
-from potstill.distill.weights.search.trials import Look, State, Trial, Variant, best_of, keep, read, rivals_at
+from potstill.distill.weights.search.trials import Look, State, Trial, Variant, keep, read
 from potstill.distill.weights.train.recipe import FilmRecipe, MlpRecipe, RankerRecipe
 from potstill.errors import ConfigError
 
@@ -96,16 +97,66 @@ def test_whoever_is_dominated_is_so_by_one_of_the_frontier(points: list[tuple[in
         assert kept != any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in front)
 
 
+def whole(value: float, size: int) -> tuple[Variant, ...]:
+    return (Variant(bits=32, bytes=4 * size, value=value),)
+
+
 def test_the_best_is_finished_and_of_equal_ones_the_smallest() -> None:
     trials = [
-        trial(0, {3: 0.5, 9: 0.7}, parameters=100),
-        trial(1, {3: 0.5, 9: 0.7}, parameters=50),
+        trial(0, {3: 0.5, 9: 0.7}, parameters=100, variants=whole(0.7, 100)),
+        trial(1, {3: 0.5, 9: 0.7}, parameters=50, variants=whole(0.7, 50)),
         trial(2, {3: 0.99}, State.STOPPED, parameters=1),
         trial(3, {}, State.DIVERGED),
     ]
-    assert best_of(trials) == trials[1]
-    assert best_of(trials[2:]) is None
+    assert chosen(trials) == Chosen(trials[1], trials[1].variants[0])
+    assert chosen(trials[2:]) is None
     assert rivals_at(trials, 3) == [0.5, 0.5, 0.99]
+
+
+def test_what_is_cheapest_within_the_margin_by_hand() -> None:
+    def in_bits(size: int, *found: tuple[int, float]) -> tuple[Variant, ...]:
+        return tuple(Variant(bits=bits, bytes=size * bits // 8, value=value) for bits, value in found)
+
+    trials = [
+        trial(0, {9: 0.9}, parameters=100, labels=80, variants=in_bits(100, (32, 0.9), (8, 0.9), (4, 0.8))),
+        trial(1, {9: 0.89}, parameters=20, labels=80, variants=in_bits(20, (32, 0.89), (8, 0.5), (4, 0.5))),
+        trial(2, {9: 0.85}, parameters=200, labels=20, variants=in_bits(200, (32, 0.85), (8, 0.85), (4, 0.85))),
+    ]
+
+    def picked(goal: Goal, within: float, **more: bool) -> tuple[int, int]:
+        found = chosen(trials, Aim(goal=goal, within=within), **more)
+        assert found is not None
+        return found.trial.number, found.variant.bits
+
+    assert picked(Goal.SUCCESS, 0.5) == (0, 32), "value alone, whatever may be given up"
+    assert picked(Goal.BYTES, 0.0) == (0, 8), "100 bytes against 400"
+    assert picked(Goal.BYTES, 0.01) == (1, 32), "80 bytes, and 0.89 is 0.9 - 0.01"
+    assert picked(Goal.BYTES, 0.1) == (0, 4), "50 bytes"
+    assert picked(Goal.BYTES, 0.1, narrow=False) == (1, 32)
+    assert (picked(Goal.LABELS, 0.01), picked(Goal.LABELS, 0.05)) == ((0, 32), (2, 32))
+    # At a rung, trial 2 asks only those that learnt no more than its 20 labels, trial 0 all.
+    assert rivals_at(trials, 9, Goal.LABELS, cost=20) == [0.85]
+    assert rivals_at(trials, 9, Goal.BYTES, cost=100) == [0.9, 0.89]
+
+
+scored = st.tuples(values, st.integers(1, 5), st.integers(1, 5))
+
+
+@given(st.lists(scored, min_size=1, max_size=12), st.sampled_from(Goal), st.floats(0, 1))
+def test_what_is_chosen_is_good_enough_and_nothing_good_enough_is_cheaper(
+    scores: list[tuple[float, int, int]], goal: Goal, within: float
+) -> None:
+    trials = [
+        trial(number, {9: value}, parameters=size, labels=labels, variants=whole(value, size))
+        for number, (value, size, labels) in enumerate(scores)
+    ]
+    found, best = chosen(trials, Aim(goal=goal, within=within)), max(value for value, _, _ in scores)
+    assert found is not None
+    margin = 0.0 if goal is Goal.SUCCESS else within
+    assert found.variant.value >= best - margin - 1e-8
+    costs = {Goal.SUCCESS: lambda one: 0, Goal.BYTES: lambda one: one.parameters, Goal.LABELS: lambda one: one.labels}
+    enough = [one for one in trials if one.variants[0].value >= best - margin]
+    assert costs[goal](found.trial) <= min(costs[goal](one) for one in enough)
 
 
 def test_the_frontier_by_hand() -> None:

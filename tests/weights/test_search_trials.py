@@ -21,6 +21,7 @@ from policy_examples import decisions  # noqa: E402
 from search_killed import BASE, TRIALS, run  # noqa: E402
 
 from potstill.distill.weights.data.labelled import Evidence  # noqa: E402
+from potstill.distill.weights.search.aim import Aim, Goal  # noqa: E402
 from potstill.distill.weights.search.proposing import RANDOM, propose  # noqa: E402
 from potstill.distill.weights.search.searching import Ended, search  # noqa: E402
 from potstill.distill.weights.search.space import first_point, parts_of, recipe_at, space_of  # noqa: E402
@@ -124,3 +125,33 @@ def test_a_proposal_is_a_function_of_the_trials_and_learns_from_them() -> None:
             )
         values = [trial.looks[-1].value for trial in trials[1:]]
         assert statistics.mean(values[-20:]) > statistics.mean(values[:RANDOM]) + 0.1
+
+
+def test_a_goal_beside_the_value_steers_proposals_and_stopped_trials_say_what_they_had_reached() -> None:
+    """The value knows nothing of the share of the tasks: only who looks for few labels comes to learn from few."""
+    space, few = space_of(BASE, soft=True), {}
+    for goal in (Goal.SUCCESS, Goal.LABELS):
+        shares = list[float]()
+        for seed in (0, 1, 2):
+            trials = [Trial(number=0, point=first_point(BASE), state=State.DIVERGED, steps=1, labels=400)]
+            while len(trials) < 30:
+                point = propose(space, trials, seed, goal)
+                assert propose(space, trials, seed, goal) == point
+                value = 0.5 - abs(math.log10(float(point["learning_rate"])) + 3) / 4
+                state = State.STOPPED if len(trials) % 3 == 0 else State.FINISHED
+                labels = round(400 * float(point["tasks"]))
+                new = Trial(number=len(trials), point=point, state=state, steps=9, looks=(Look(9, value),))
+                trials.append(msgspec.structs.replace(new, labels=labels, parameters=100))
+            shares += [float(one.point["tasks"]) for one in trials[-15:]]
+        few[goal] = statistics.mean(shares)
+    assert few[Goal.LABELS] < few[Goal.SUCCESS] - 0.1
+
+
+def test_a_search_for_few_labels_keeps_what_cheaper_trials_found_and_is_another_search(tmp_path: Path) -> None:
+    data, path = Data(decisions(120), decisions(40, seed=1)), tmp_path / "search.json"
+    few = search(BASE, data, count=5, path=path, aim=Aim(goal=Goal.LABELS, within=1.0))
+    assert few.best.labels == min(one.labels for one in few.trials if one.state is State.FINISHED) < 120
+    again = search(BASE, data, count=5, path=path, aim=Aim(goal=Goal.LABELS, within=0.0), resume=True)
+    assert (again.trials, again.best.value) == (few.trials, max(one.value or 0 for one in few.trials))
+    with pytest.raises(ConfigError, match="its goal differs"):
+        search(BASE, data, count=5, path=path, resume=True)

@@ -143,6 +143,20 @@ search_options: tuple[Decorator, ...] = (
         type=click.IntRange(1),
         help="Learn no more of the teacher's labels, in whole tasks, in trials and at the end.",
     ),
+    click.option(
+        "--search-for",
+        default="success",
+        show_default=True,
+        help="What is trained at the end: the best value (success), or of all that are about as good the smallest, "
+        "also in fewer bits (bytes), or that which learnt the fewest labels (labels).",
+    ),
+    click.option(
+        "--search-within",
+        type=click.FloatRange(0, 1),
+        default=0.01,
+        show_default=True,
+        help="About as good: so much below the best value, with --search-for bytes or labels.",
+    ),
 )
 
 dagger_options: tuple[Decorator, ...] = (
@@ -280,7 +294,9 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     asking = ("labels", "beta", "ask_below", "certainty", "ask_share", "round_episodes", "label_run", "teacher")
     if options["search"] is not None and options["debates"] is not None:
         raise ConfigError("--search tries recipes without pairs, so it cannot judge --debates. Give one of both.")
-    of_search = [typed[name] for name in ("search_cpu_s", "search_labels") if name in typed]
+    of_search = [
+        typed[name] for name in ("search_cpu_s", "search_labels", "search_for", "search_within") if name in typed
+    ]
     if of_search and options["search"] is None:
         raise ConfigError(f"{of_search[0]} is for --search, which is not given. Type for example: --search 20")
     alone = [typed[name] for name in asking if name in typed]

@@ -19,12 +19,13 @@ from potstill.cli.output import ProgressBar, note, progress
 from potstill.cli.training import making
 from potstill.cli.training.data import LEARN
 from potstill.cli.training.plan import WeightsPlan, to_resume
-from potstill.distill.weights.search.frontier import rows_of
-from potstill.distill.weights.search.labels import labels_in, share_of, within
+from potstill.cli.training.search_told import best_line, lasting, smaller_command, told
+from potstill.distill.weights.search.aim import Aim, Goal, chosen
+from potstill.distill.weights.search.labels import share_of, within
 from potstill.distill.weights.search.proposing import check_installed
 from potstill.distill.weights.search.space import recipe_at
-from potstill.distill.weights.search.trials import WHOLE, Trial, best_of
-from potstill.errors import ConfigError
+from potstill.distill.weights.search.trials import Trial
+from potstill.errors import ConfigError, one_of
 
 if TYPE_CHECKING:
     from potstill.distill.weights.data import Labelled
@@ -43,6 +44,7 @@ class SearchPlan(NamedTuple):
     """What is trained at the end; its recipe is where the search begins."""
     trials: int
     cpu_s: float | None
+    aim: Aim
     labels: int | None
     """Of the teacher, that a trial and the training at the end learn at most; None: all there are."""
 
@@ -57,7 +59,14 @@ def planned(plan: WeightsPlan, options: Mapping[str, Any], typed: Mapping[str, s
             "--search tries recipes on recorded labels, and --dagger asks for new ones. Type one of both."
         )
     check_installed()
-    return SearchPlan(plan, options["search"], options["search_cpu_s"], options["search_labels"])
+    one_of("goal of a search", options["search_for"], list(Goal))
+    aim = Aim(goal=Goal(options["search_for"]), within=options["search_within"])
+    if aim.goal is Goal.SUCCESS and "search_within" in typed:
+        raise ConfigError(
+            f"--search-within {aim.within:g} gives up some of the best value for a lower cost, and "
+            "--search-for success knows no cost. Type for example: --search-for bytes"
+        )
+    return SearchPlan(plan, options["search"], options["search_cpu_s"], aim, options["search_labels"])
 
 
 def estimate(plan: SearchPlan) -> dict[str, Any]:
@@ -81,15 +90,18 @@ def make(plan: SearchPlan) -> making.Made:
     recipe, learn = final_of(weights.recipe, found.best, gathered.decisions[LEARN], plan.labels)
     learns = (recipe, found.best.point["tasks"], plan.labels)
     checkpoint = f"checkpoint-{hashlib.sha256(msgspec.json.encode(learns)).hexdigest()[:12]}.pt"
-    best = next(row for row in rows_of([found.best]) if row["bits"] == WHOLE)
     if len(found.trials) < plan.trials:
         note(f"--search-cpu-s {plan.cpu_s:g} went into {len(found.trials)} of {plan.trials} trials.")
-    note(f"The best of {len(found.trials)} trials is number {found.best.number} ({best['recipe']}). It is trained now.")
+    note(best_line(found, plan.aim))
     resume = weights.resume and (weights.folder / checkpoint).exists()
     final = weights._replace(recipe=recipe, resume=resume)
     learnt = gathered._replace(decisions={**gathered.decisions, LEARN: learn})
-    made = making.made_of(final, learnt, checkpoint=checkpoint, metrics={"search": _lasting(plan, found, learn)})
-    return made._replace(search=_told(plan, found))
+    row = told(found, plan.aim, seed=recipe.train.seed, played=bool(weights.play))
+    made = making.made_of(final, learnt, checkpoint=checkpoint, metrics={"search": lasting(row, learn)})
+    command = smaller_command(weights.out, found.variant)
+    if command is not None:
+        note(f"What was chosen is smaller than this file, which a command makes of it: {command}")
+    return made._replace(search=row | {"smaller": command})
 
 
 def final_of(
@@ -127,6 +139,7 @@ def _searched(plan: SearchPlan, data: Data) -> Found:
                 path=path,
                 resume=weights.resume,
                 cpu_s=plan.cpu_s,
+                aim=plan.aim,
                 evaluate=player,
                 step=watch.stepped,
                 ended=watch.ended,
@@ -148,30 +161,7 @@ class _Watch:
         self._bar.update(0, step=f"{step}/{steps}")
 
     def ended(self, trials: Sequence[Trial]) -> None:
-        best = best_of(trials)
-        shown = {} if best is None else {"best": best.value, "of_trial": best.number}
+        best = chosen(trials)
+        shown = {} if best is None else {"best": best.variant.value, "of_trial": best.trial.number}
         self._bar.update(len(trials) - self.done, **shown)
         self.done = len(trials)
-
-
-def _told(plan: SearchPlan, found: Found) -> dict[str, Any]:
-    """What ``--json`` has of the search."""
-    return {
-        "seed": plan.weights.recipe.train.seed,
-        "judged_by": "success" if plan.weights.play else "agreement",
-        "ended": found.ended.value,
-        "best": found.best.number,
-        "cpu_s": sum(trial.cpu_s for trial in found.trials),
-        "trials": [msgspec.to_builtins(trial) for trial in found.trials],
-        "frontier": [row for row in rows_of(found.trials) if row["frontier"]],
-    }
-
-
-def _lasting(plan: SearchPlan, found: Found, learn: Sequence[Labelled]) -> dict[str, Any]:
-    """The same without what differs from run to run, for the lineage: CPU seconds, and the frontier that they give.
-    Also what the policy learnt of the data that the lineage names."""
-    told = {name: value for name, value in _told(plan, found).items() if name not in ("cpu_s", "frontier")}
-    return told | {
-        "learnt": {"decisions": len(learn), "labels": labels_in(learn)},
-        "trials": [{name: value for name, value in one.items() if name != "cpu_s"} for one in told["trials"]],
-    }

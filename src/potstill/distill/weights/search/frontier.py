@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from potstill.distill.weights.search.trials import WHOLE, Trial
+from potstill.distill.weights.search.trials import WHOLE, Trial, Variant
 
 
 def undominated(costs: Sequence[float], values: Sequence[float]) -> list[bool]:
@@ -35,21 +35,23 @@ def rows_of(trials: Iterable[Trial]) -> list[dict[str, Any]]:
         "labels": [trial.labels if stands else math.inf for (trial, _), stands in zip(found, whole, strict=True)],
     }
     on = {name: _on(some, values) for name, some in costs.items()}
-    rows = [
-        {
-            "trial": trial.number,
-            "bits": variant.bits,
-            "value": variant.value,
-            "parameters": trial.parameters,
-            "bytes": variant.bytes,
-            "labels": trial.labels,
-            "cpu_s": trial.cpu_s,
-            "frontier": " ".join(name for name in on if on[name][at]),
-            "recipe": " ".join(f"{name}={_short(value)}" for name, value in trial.point.items()),
-        }
-        for at, (trial, variant) in enumerate(found)
-    ]
+    rows = [row_of(*one) | {"frontier": " ".join(name for name in on if on[name][at])} for at, one in enumerate(found)]
     return sorted(rows, key=lambda row: (-row["value"], row["bytes"], row["trial"]))
+
+
+def row_of(trial: Trial, variant: Variant) -> dict[str, Any]:
+    """What a table has of one width of a trial's weights."""
+    return {
+        "trial": trial.number,
+        "bits": variant.bits,
+        "value": variant.value,
+        "parameters": trial.parameters,
+        "bytes": variant.bytes,
+        "labels": trial.labels,
+        "cpu_s": trial.cpu_s,
+        "frontier": "",
+        "recipe": " ".join(f"{name}={_short(value)}" for name, value in trial.point.items()),
+    }
 
 
 def _on(costs: Sequence[float], values: Sequence[float]) -> list[bool]:

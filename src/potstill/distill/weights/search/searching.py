@@ -12,11 +12,12 @@ import msgspec
 
 from potstill.distill.weights.data.labelled import Evidence, Labelled
 from potstill.distill.weights.search import trials as files
+from potstill.distill.weights.search.aim import Aim, Goal, chosen
 from potstill.distill.weights.search.halving import ETA, LEVELS
 from potstill.distill.weights.search.labels import shares_of
 from potstill.distill.weights.search.proposing import propose
 from potstill.distill.weights.search.space import Space, first_point, space_of
-from potstill.distill.weights.search.trials import Trial, best_of
+from potstill.distill.weights.search.trials import Trial, Variant
 from potstill.distill.weights.search.trying import Data, attempt, warm_up
 from potstill.distill.weights.train.loop import Diverged, Evaluator
 from potstill.distill.weights.train.recipe import FilmRecipe, Recipe
@@ -33,6 +34,8 @@ class Found(NamedTuple):
 
     trials: tuple[Trial, ...]
     best: Trial
+    variant: Variant
+    """Of the best trial: how many bits of it are meant."""
     ended: Ended
 
 
@@ -44,6 +47,7 @@ def search(
     path: Path,
     resume: bool = False,
     cpu_s: float | None = None,
+    aim: Aim | None = None,
     evaluate: Evaluator | None = None,
     step: Callable[[int, int], None] = lambda step, steps: None,
     ended: Callable[[Sequence[Trial]], None] = lambda trials: None,
@@ -51,15 +55,17 @@ def search(
     """``count`` trials, those in the file included; the first is ``base`` with hard labels, as set by hand.
 
     Once ``cpu_s`` CPU seconds went into trials no new one starts. ``evaluate``: successes as the value, instead of
-    agreement with the teacher on ``data.judge``. ``ended`` is told all trials, at the start and after each. Raises
-    ``ConfigError`` for data that teach nothing and another search's file, ``Diverged`` where every trial did.
+    agreement with the teacher on ``data.judge``. ``aim``: which of them is best. ``ended`` is told all trials, at the
+    start and after each. Raises ``ConfigError`` for data that teach nothing and another search's file, ``Diverged``
+    where every trial did.
     """
     space = space_of(
         base,
         soft=any(one.evidence is not Evidence.ONE_HOT for one in data.learn),
         shares=shares_of(data.learn, data.judge, fixed_actions=isinstance(base, FilmRecipe)),
     )
-    identity = _identity(base, space, data, evaluate)
+    aim = aim or Aim()
+    identity = _identity(base, space, data, aim.goal, evaluate)
     done = files.read(path, identity)[:count] if resume else []
     if not resume:
         files.keep(path, identity, done)
@@ -71,25 +77,26 @@ def search(
         if cpu_s is not None and sum(trial.cpu_s for trial in done) >= cpu_s:
             reason = Ended.CPU
             break
-        point = propose(space, done, base.train.seed) if done else first_point(base)
-        done.append(attempt(point, done, base, data, evaluate, step))
+        point = propose(space, done, base.train.seed, aim.goal) if done else first_point(base)
+        done.append(attempt(point, done, base, data, evaluate, step, aim.goal))
         files.keep(path, identity, done)
         ended(done)
-    best = best_of(done)
+    best = chosen(done, aim, narrow=not isinstance(base, FilmRecipe))
     if best is None:
         raise Diverged(
             f"None of the {len(done)} trials ended with numbers: their losses diverged. Look for values in the data "
             "that are no numbers."
         )
-    return Found(tuple(done), best, reason)
+    return Found(tuple(done), best.trial, best.variant, reason)
 
 
-def _identity(base: Recipe, space: Space, data: Data, evaluate: Evaluator | None) -> dict[str, str]:
+def _identity(base: Recipe, space: Space, data: Data, goal: Goal, evaluate: Evaluator | None) -> dict[str, str]:
     """All that the trials depend on, beside their number and the budget."""
     return {
         "student": base.student,
         "recipe": msgspec.json.encode(base).decode(),
         "space": msgspec.json.encode(space).decode(),
+        "goal": goal.value,
         "halving": f"1/{ETA}, {LEVELS} rungs",
         "data": _digest(data.learn),
         "judging data": _digest(data.judge),

@@ -6,7 +6,7 @@ that did not end leaves nothing; as each is a function of those before it, the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -69,17 +69,6 @@ class _Kept(Struct, frozen=True, kw_only=True):
     version: int
     identity: dict[str, str]
     trials: tuple[Trial, ...]
-
-
-def rivals_at(trials: Iterable[Trial], step: int) -> list[float]:
-    """What those had that came to a rung."""
-    return [look.value for trial in trials for look in trial.looks if look.step == step]
-
-
-def best_of(trials: Iterable[Trial]) -> Trial | None:
-    """The finished trial of the highest value; of equal ones the smallest, then the earliest. None: none finished."""
-    finished = [(trial.value, -trial.parameters, -trial.number, trial) for trial in trials if trial.value is not None]
-    return max(finished, key=lambda one: one[:3])[-1] if finished else None
 
 
 def keep(path: Path, identity: Mapping[str, str], trials: Sequence[Trial]) -> None:

@@ -5,6 +5,7 @@ It knows the training loop. It does not choose points, keep trials or read store
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -16,10 +17,11 @@ from potstill.distill.weights.compress.quantize import WIDTHS, in_bits, multipli
 from potstill.distill.weights.data.labelled import Labelled
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.policies.ranker import arrays_of
+from potstill.distill.weights.search.aim import Goal, cost_of, rivals_at
 from potstill.distill.weights.search.halving import goes_on, rungs
 from potstill.distill.weights.search.labels import labels_in, share_of, within
 from potstill.distill.weights.search.space import Point, recipe_at
-from potstill.distill.weights.search.trials import WHOLE, Look, State, Trial, Variant, rivals_at
+from potstill.distill.weights.search.trials import WHOLE, Look, State, Trial, Variant
 from potstill.distill.weights.train import students, teaching
 from potstill.distill.weights.train.loop import Diverged, Evaluator, agreement_of
 from potstill.distill.weights.train.progress import Progress
@@ -82,18 +84,34 @@ def warm_up(base: Recipe, data: Data) -> None:
 
 
 def attempt(
-    point: Point, before: Sequence[Trial], base: Recipe, data: Data, evaluate: Evaluator | None, watch: Watch
+    point: Point,
+    before: Sequence[Trial],
+    base: Recipe,
+    data: Data,
+    evaluate: Evaluator | None,
+    watch: Watch,
+    goal: Goal = Goal.SUCCESS,
 ) -> Trial:
     """Train a point until its last step or until better ones stop it.
 
-    ``before``: the trials that ended. ``evaluate`` gives successes; without it, agreement with ``data.judge`` counts.
-    Raises ``ConfigError`` for data that teach nothing, ``KeyboardInterrupt`` between two steps.
+    ``before``: the trials that ended, of which those stop this one that cost no more by the ``goal``. ``evaluate``
+    gives successes; without it, agreement with ``data.judge`` counts. Raises ``ConfigError`` for data that teach
+    nothing, ``KeyboardInterrupt`` between two steps.
     """
     started = time.process_time()
     recipe = trial_recipe(base, point, len(data.learn))
     learn = share_of(data.learn, float(point["tasks"]))
     prepared = students.prepare(learn, data.judge, recipe)
-    climbing = _Climbing(before, rungs(recipe.train.total(len(data.learn))), watch)
+    new = Trial(
+        number=len(before),
+        point=point,
+        state=State.FINISHED,
+        steps=0,
+        parameters=prepared.parameters,
+        labels=labels_in(learn),
+    )
+    rivals = functools.partial(rivals_at, before, goal=goal, cost=cost_of(goal, new))
+    climbing = _Climbing(rivals, rungs(recipe.train.total(len(data.learn))), watch)
     state = State.FINISHED
     try:
         trained = teaching.teach(prepared, recipe, evaluate=evaluate, watch=climbing.told)
@@ -103,14 +121,11 @@ def attempt(
     except Diverged:
         state = State.DIVERGED
     cpu_s = time.process_time() - started
-    return Trial(
-        number=len(before),
-        point=point,
+    return msgspec.structs.replace(
+        new,
         state=state,
         steps=climbing.step,
         looks=tuple(climbing.looks),
-        parameters=prepared.parameters,
-        labels=labels_in(learn),
         variants=_variants(prepared, climbing.looks[-1].value, evaluate) if state is State.FINISHED else (),
         cpu_s=cpu_s,
     )
@@ -123,8 +138,8 @@ class _Worse(Exception):
 class _Climbing:
     """Watches a training: at each rung it is compared with those that were there."""
 
-    def __init__(self, before: Sequence[Trial], at: Sequence[int], watch: Watch) -> None:
-        self._before, self._at, self._watch = before, at, watch
+    def __init__(self, rivals: Callable[[int], Sequence[float]], at: Sequence[int], watch: Watch) -> None:
+        self._rivals, self._at, self._watch = rivals, at, watch
         self.looks: list[Look] = []
         self.step = 0
 
@@ -134,7 +149,7 @@ class _Climbing:
         if now.step not in self._at or now.looked_at != now.step or now.best is None:
             return
         self.looks.append(Look(now.step, now.best))
-        if not goes_on(now.best, rivals_at(self._before, now.step)):
+        if not goes_on(now.best, self._rivals(now.step)):
             raise _Worse
 
 
