@@ -13,6 +13,7 @@ from potstill.distill.weights.losses.config import Kind
 from potstill.distill.weights.search.aim import Aim, Chosen, Goal, chosen, rivals_at
 from potstill.distill.weights.search.frontier import rows_of, undominated
 from potstill.distill.weights.search.halving import goes_on, rungs
+from potstill.distill.weights.search.smaller import command, compression
 from potstill.distill.weights.search.space import (
     Among,
     Point,
@@ -26,6 +27,7 @@ from potstill.distill.weights.search.space import (
     space_of,
 )
 from potstill.distill.weights.search.trials import Look, State, Trial, Variant, keep, read
+from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.recipe import FilmRecipe, MlpRecipe, RankerRecipe
 from potstill.errors import ConfigError
 
@@ -137,6 +139,35 @@ def test_what_is_cheapest_within_the_margin_by_hand() -> None:
     # At a rung, trial 2 asks only those that learnt no more than its 20 labels, trial 0 all.
     assert rivals_at(trials, 9, Goal.LABELS, cost=20) == [0.85]
     assert rivals_at(trials, 9, Goal.BYTES, cost=100) == [0.9, 0.89]
+
+
+def test_a_pruned_one_is_chosen_for_its_bytes_alone_and_has_its_own_time() -> None:
+    half = Variant(bits=32, bytes=100, value=0.9, pruned=0.5, cpu_s=1.0)
+    few = Variant(bits=8, bytes=25, value=0.7, pruned=0.5, cpu_s=1.0)
+    trials = [trial(0, {9: 0.8}, cpu_s=2.0, labels=10, variants=(*whole(0.8, 50), half, few))]
+
+    def picked(goal: Goal, within: float) -> Variant:
+        found = chosen(trials, Aim(goal=goal, within=within))
+        assert found is not None
+        return found.variant
+
+    assert picked(Goal.SUCCESS, 0.0) == picked(Goal.LABELS, 0.5) == trials[0].variants[0], "what is trained is whole"
+    assert (picked(Goal.BYTES, 0.1), picked(Goal.BYTES, 0.2)) == (half, few)
+    rows = {(row["bits"], row["pruned"]): (row["cpu_s"], row["frontier"]) for row in rows_of(trials)}
+    assert rows == {(32, 0.0): (2.0, "cpu_s"), (32, 0.5): (3.0, "bytes cpu_s labels"), (8, 0.5): (3.0, "bytes")}
+
+
+def test_the_command_for_a_variant_by_hand() -> None:
+    recipe = RankerRecipe(train=TrainConfig(steps=18, batch=16, seed=3))
+    how = compression(recipe, 100)
+    assert (how.prune, how.finetune_steps) == ((0.5,), 4)
+    said = {
+        (0.0, 8): "potstill compress a.policy --out a-small.policy --int8",
+        (0.5, 32): "potstill compress a.policy --out a-small.policy --prune 0.5 --finetune-steps 4 --batch 16 --seed 3",
+    }
+    for (share, bits), words in said.items():
+        assert command(Path("a.policy"), Variant(bits=bits, bytes=1, value=0.0, pruned=share), how) == words
+    assert command(Path("a.policy"), Variant(bits=32, bytes=1, value=0.0), how) is None
 
 
 scored = st.tuples(values, st.integers(1, 5), st.integers(1, 5))

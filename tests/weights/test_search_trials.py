@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
+import random
 import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -17,25 +18,30 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("optuna")
 
+import numpy as np  # noqa: E402
 from policy_examples import decisions  # noqa: E402
 from search_killed import BASE, TRIALS, run  # noqa: E402
 
-from potstill.distill.weights.data.labelled import Evidence  # noqa: E402
+from potstill.distill.weights.compress.chain import compress  # noqa: E402
+from potstill.distill.weights.compress.subject import subject_of  # noqa: E402
+from potstill.distill.weights.data.labelled import Evidence, Labelled  # noqa: E402
+from potstill.distill.weights.gate import Floor  # noqa: E402
+from potstill.distill.weights.policies.ranker import arrays_of  # noqa: E402
 from potstill.distill.weights.search.aim import Aim, Goal  # noqa: E402
 from potstill.distill.weights.search.proposing import RANDOM, propose  # noqa: E402
 from potstill.distill.weights.search.searching import Ended, search  # noqa: E402
+from potstill.distill.weights.search.smaller import compression  # noqa: E402
 from potstill.distill.weights.search.space import first_point, parts_of, recipe_at, space_of  # noqa: E402
-from potstill.distill.weights.search.trials import Look, State, Trial  # noqa: E402
-from potstill.distill.weights.search.trying import Data, shared_out  # noqa: E402
+from potstill.distill.weights.search.trials import Look, State, Trial, timeless  # noqa: E402
+from potstill.distill.weights.search.trying import Data, shared_out, trial_recipe  # noqa: E402
+from potstill.distill.weights.train import students, teaching  # noqa: E402
 from potstill.distill.weights.train.loop import Diverged  # noqa: E402
+from potstill.distill.weights.train.recipe import MlpRecipe  # noqa: E402
+from potstill.edge.policy import Policy, network  # noqa: E402
 from potstill.errors import ConfigError  # noqa: E402
 
 pytestmark = pytest.mark.extra
 HERE = Path(__file__).parent
-
-
-def timeless(trials: Iterable[Trial]) -> list[Trial]:
-    return [msgspec.structs.replace(trial, cpu_s=0.0) for trial in trials]
 
 
 def rated(base: object, rate: float) -> object:
@@ -56,7 +62,7 @@ def test_a_killed_search_goes_on_to_the_same_trials(tmp_path: Path) -> None:
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(msgspec.json.decode(path.read_bytes())["trials"]) == 2
     resumed = run(path, resume=True)
-    assert timeless(resumed.trials) == timeless(whole.trials)
+    assert [*map(timeless, resumed.trials)] == [*map(timeless, whole.trials)]
     assert resumed.best.number == whole.best.number
     assert run(path, resume=True).trials == resumed.trials, "nothing is left to try"
     more = run(path, resume=True, trials=TRIALS + 1)
@@ -71,8 +77,12 @@ def test_a_killed_search_goes_on_to_the_same_trials(tmp_path: Path) -> None:
     assert states.keys() == {State.FINISHED, State.STOPPED}
     assert all(trial.steps == (18 if trial.state is State.FINISHED else trial.looks[-1].step) for trial in whole.trials)
     assert {look.step for trial in whole.trials for look in trial.looks} <= {2, 6, 18}
-    assert [one.bits for one in first.variants] == [32, 8, 4]
-    assert first.variants[0].bytes == 4 * first.parameters > first.variants[1].bytes > first.variants[2].bytes
+    assert [(one.pruned, one.bits) for one in first.variants] == [
+        (share, bits) for share in (0, 0.5) for bits in (32, 8, 4)
+    ]
+    assert first.variants[0].bytes == 4 * first.parameters
+    assert all(wide.bytes > few.bytes for few, wide in itertools.pairwise(reversed(first.variants[:3])))
+    assert all(whole.bytes > few.bytes for whole, few in zip(first.variants[:3], first.variants[3:], strict=True))
     assert states[State.STOPPED].variants == ()
 
 
@@ -155,3 +165,47 @@ def test_a_search_for_few_labels_keeps_what_cheaper_trials_found_and_is_another_
     assert (again.trials, again.best.value) == (few.trials, max(one.value or 0 for one in few.trials))
     with pytest.raises(ConfigError, match="its goal differs"):
         search(BASE, data, count=5, path=path, resume=True)
+
+
+def test_what_is_measured_pruned_is_what_the_command_makes(tmp_path: Path) -> None:
+    """Equal bytes and agreement: the variant of a trial, and compress run on what was trained."""
+    data = Data(decisions(120), decisions(40, seed=1))
+    base = msgspec.structs.replace(BASE, width=16, train=msgspec.structs.replace(BASE.train, steps=60))
+    (trial,) = search(base, data, count=1, path=tmp_path / "search.json").trials
+    half, *_ = [one for one in trial.variants if one.pruned and one.bits == 32]
+    recipe = trial_recipe(base, trial.point, len(data.learn))
+    prepared = students.prepare(data.learn, data.judge, recipe)
+    teaching.teach(prepared, recipe)
+    arrays, config = arrays_of(prepared.network), prepared.network.shape.config()
+    policy = Policy(network(arrays, config), config, {}, arrays, 1.0)
+    loose = Floor(agreement=0.0, kl_nats=100.0, difference=None)
+    how = msgspec.structs.replace(compression(recipe, len(data.learn)), floor=loose)
+    state = compress(subject_of(policy, data.learn, data.judge), how).state
+    sizes = [sum(array.nbytes for array in made.values()) for made in (arrays, state.arrays)]
+    assert [trial.variants[0].bytes, half.bytes] == sizes
+    assert half.parameters == sum(array.size for array in state.arrays.values()) < trial.parameters
+    smaller = network(state.arrays, state.config)
+    right = [
+        one.admissible[int(np.argmax(smaller.logits(msgspec.to_builtins(one.situation), one.admissible)))] == one.action
+        for one in data.judge
+    ]
+    assert half.value == statistics.mean(right)
+    assert half.cpu_s > 0
+    assert trial.smaller_cpu_s >= half.cpu_s
+
+
+def test_a_perceptron_without_hidden_layers_has_no_units_to_lose(tmp_path: Path) -> None:
+    def vectors(count: int, seed: int) -> list[Labelled]:
+        rng, made = random.Random(seed), []
+        for one in decisions(count, seed):
+            seen = [round(rng.uniform(-1, 1), 3) for _ in range(3)]
+            situation = msgspec.structs.replace(one.situation, observation=str(seen), past=())
+            action = "left" if seen[0] < 0 else "right"
+            made.append(msgspec.structs.replace(one, situation=situation, admissible=("left", "right"), action=action))
+        return made
+
+    data = Data(vectors(60, 0), vectors(30, 1))
+    for layers, shares in ((0, {0.0}), (1, {0.0, 0.5})):
+        base = MlpRecipe(width=8, layers=layers, train=BASE.train)
+        (trial,) = search(base, data, count=1, path=tmp_path / f"{layers}.json").trials
+        assert {one.pruned for one in trial.variants} == shares

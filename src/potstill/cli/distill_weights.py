@@ -148,7 +148,7 @@ search_options: tuple[Decorator, ...] = (
         default="success",
         show_default=True,
         help="What is trained at the end: the best value (success), or of all that are about as good the smallest, "
-        "also in fewer bits (bytes), or that which learnt the fewest labels (labels).",
+        "also pruned and in fewer bits (bytes), or that which learnt the fewest labels (labels).",
     ),
     click.option(
         "--search-within",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-import numpy as np
 
 from potstill.cli.edge import opened
 from potstill.cli.output import note
@@ -27,7 +26,6 @@ from potstill.distill.weights.compress.recipe import Compression
 from potstill.distill.weights.data.environments import environments_in
 from potstill.distill.weights.lineage import Manifest, created, in_full, parent
 from potstill.distill.weights.lineage import read as read_lineage
-from potstill.edge.mlp import Mlp
 from potstill.edge.policy import Policy
 from potstill.errors import ConfigError, MissingExtra, one_of
 
@@ -103,8 +101,9 @@ def _recipe(options: dict[str, Any]) -> Compression:
 def make(plan: CompressPlan) -> Made:
     """Run the stages and write what passed. Raises ``NothingSmaller``, ``GateFailed``, ``Diverged``, ``StoreError``."""
     from potstill.distill.weights.compress.chain import NothingSmaller, compress
+    from potstill.distill.weights.compress.subject import subject_of
 
-    subject = _subject(plan)
+    subject = subject_of(plan.policy, plan.data.learn, plan.data.held_out)
     with contextlib.ExitStack() as stack:
         player = player_on(plan.data, plan.play, plan.recipe.seed, plan.playing) if plan.play else None
         play = None if player is None else stack.enter_context(player).outcomes
@@ -112,20 +111,6 @@ def make(plan: CompressPlan) -> Made:
     if not done.smaller:
         raise NothingSmaller(done.rows, plan.recipe)
     return _written(plan, subject, done)
-
-
-def _subject(plan: CompressPlan) -> Subject:
-    from potstill.distill.weights.compress.subject import mlp_subject, ranker_subject
-    from potstill.distill.weights.train.mlp import vector_in
-
-    learn, held_out, network = plan.data.learn, plan.data.held_out, plan.policy.network
-    if not isinstance(network, Mlp):
-        return ranker_subject(plan.policy, learn, held_out)
-    vectors, judged = (
-        np.array([vector_in(one) for one in some], np.float32).reshape(len(some), network.inputs)
-        for some in (learn, held_out)
-    )
-    return mlp_subject(plan.policy, vectors, [network.actions.index(one.action) for one in learn], judged)
 
 
 def _written(plan: CompressPlan, subject: Subject, done: Compressed) -> Made:

@@ -19,19 +19,20 @@ from potstill.cli.output import ProgressBar, note, progress
 from potstill.cli.training import making
 from potstill.cli.training.data import LEARN
 from potstill.cli.training.plan import WeightsPlan, to_resume
-from potstill.cli.training.search_told import best_line, lasting, smaller_command, told
+from potstill.cli.training.search_told import best_line, lasting, told
+from potstill.distill.weights.search import smaller
 from potstill.distill.weights.search.aim import Aim, Goal, chosen
 from potstill.distill.weights.search.labels import share_of, within
 from potstill.distill.weights.search.proposing import check_installed
 from potstill.distill.weights.search.space import recipe_at
 from potstill.distill.weights.search.trials import Trial
+from potstill.distill.weights.train.recipe import FilmRecipe, Recipe
 from potstill.errors import ConfigError, one_of
 
 if TYPE_CHECKING:
     from potstill.distill.weights.data import Labelled
     from potstill.distill.weights.search.searching import Found
     from potstill.distill.weights.search.trying import Data
-    from potstill.distill.weights.train.recipe import Recipe
 
 TRIALS = "search.json"
 _CHOSEN = ("loss_options", "width", "learning_rate", "adaptive_rules", "mixed", "balanced")
@@ -72,9 +73,11 @@ def planned(plan: WeightsPlan, options: Mapping[str, Any], typed: Mapping[str, s
 def estimate(plan: SearchPlan) -> dict[str, Any]:
     """Of the training at the end, and what the trials take at most, were none stopped and all of its size."""
     row = making.estimate(plan.weights)
-    search_cpu_s = plan.trials * row["cpu_s"]
+    tuning = 0 if isinstance(plan.weights.recipe, FilmRecipe) else 1 / smaller.TUNING
+    trial_cpu_s = row["cpu_s"] * (1 + tuning)
+    search_cpu_s = plan.trials * trial_cpu_s
     if plan.cpu_s is not None:
-        search_cpu_s = min(search_cpu_s, plan.cpu_s + row["cpu_s"])
+        search_cpu_s = min(search_cpu_s, plan.cpu_s + trial_cpu_s)
     row = row if plan.labels is None else row | {"labels_at_most": plan.labels}
     return row | {"trials": plan.trials, "search_cpu_s": search_cpu_s}
 
@@ -97,8 +100,8 @@ def make(plan: SearchPlan) -> making.Made:
     final = weights._replace(recipe=recipe, resume=resume)
     learnt = gathered._replace(decisions={**gathered.decisions, LEARN: learn})
     row = told(found, plan.aim, seed=recipe.train.seed, played=bool(weights.play))
-    made = making.made_of(final, learnt, checkpoint=checkpoint, metrics={"search": lasting(row, learn)})
-    command = smaller_command(weights.out, found.variant)
+    made = making.made_of(final, learnt, checkpoint=checkpoint, metrics={"search": lasting(found, row, learn)})
+    command = smaller.command(weights.out, found.variant, smaller.compression(recipe, len(learn)))
     if command is not None:
         note(f"What was chosen is smaller than this file, which a command makes of it: {command}")
     return made._replace(search=row | {"smaller": command})

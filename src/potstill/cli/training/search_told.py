@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +10,7 @@ import msgspec
 from potstill.distill.weights.search.aim import Aim, Goal
 from potstill.distill.weights.search.frontier import row_of, rows_of
 from potstill.distill.weights.search.labels import labels_in
-from potstill.distill.weights.search.trials import WHOLE, Variant
+from potstill.distill.weights.search.trials import WHOLE, Variant, timeless
 
 if TYPE_CHECKING:
     from potstill.distill.weights.data import Labelled
@@ -28,22 +26,22 @@ def told(found: Found, aim: Aim, *, seed: int, played: bool) -> dict[str, Any]:
         "within": 0.0 if aim.goal is Goal.SUCCESS else aim.within,
         "ended": found.ended.value,
         "best": found.best.number,
-        "variant": msgspec.to_builtins(found.variant),
-        "cpu_s": sum(trial.cpu_s for trial in found.trials),
+        "chosen": {name: value for name, value in row_of(found.best, found.variant).items() if name != "frontier"},
+        "cpu_s": sum(trial.cpu_s + trial.smaller_cpu_s for trial in found.trials),
         "trials": [msgspec.to_builtins(trial) for trial in found.trials],
         "frontier": [row for row in rows_of(found.trials) if row["frontier"]],
     }
 
 
-def lasting(told: dict[str, Any], learn: Sequence[Labelled]) -> dict[str, Any]:
+def lasting(found: Found, told: dict[str, Any], learn: Sequence[Labelled]) -> dict[str, Any]:
     """The same without what differs from run to run, for the lineage: CPU seconds, and the frontier that they give.
 
     Also what the policy learnt of the data that the lineage names.
     """
-    kept = {name: value for name, value in told.items() if name not in ("cpu_s", "frontier")}
+    kept = {name: value for name, value in told.items() if name not in ("cpu_s", "frontier", "chosen")}
     return kept | {
         "learnt": {"decisions": len(learn), "labels": labels_in(learn)},
-        "trials": [{name: value for name, value in one.items() if name != "cpu_s"} for one in told["trials"]],
+        "trials": [msgspec.to_builtins(timeless(trial)) for trial in found.trials],
     }
 
 
@@ -62,13 +60,6 @@ def best_line(found: Found, aim: Aim) -> str:
     )
 
 
-def smaller_command(file: Path, variant: Variant) -> str | None:
-    """The command that makes of a policy what a variant is; None where the policy is that."""
-    if variant.bits == WHOLE:
-        return None
-    words = ["potstill", "compress", str(file), f"--int{variant.bits}"]
-    return shlex.join([*words, "--out", str(file.with_stem(file.stem + "-small"))])
-
-
 def _narrow(variant: Variant) -> str:
-    return "" if variant.bits == WHOLE else f" in {variant.bits} bits"
+    units = f" without {variant.pruned:.0%} of its units" if variant.pruned else ""
+    return units + ("" if variant.bits == WHOLE else f" in {variant.bits} bits")

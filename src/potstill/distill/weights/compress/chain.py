@@ -13,21 +13,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from potstill.distill.weights.compress.axes import axes_of, shrunk
+from potstill.distill.weights.compress.axes import axes_of
 from potstill.distill.weights.compress.cost import decision_ms, memory_bytes, size_bytes
-from potstill.distill.weights.compress.gradients import products
 from potstill.distill.weights.compress.masks import holding, masked, masks_of
+from potstill.distill.weights.compress.pruning import learn_from, pruned, tuned
 from potstill.distill.weights.compress.quantize import in_bits
 from potstill.distill.weights.compress.recipe import Compression
-from potstill.distill.weights.compress.scores import Score, by_magnitude, by_taylor, kept
 from potstill.distill.weights.compress.subject import CALIBRATION, Subject
 from potstill.distill.weights.gate import Parity, compare, edge_side
 from potstill.distill.weights.gate_shapes import as_recorded
 from potstill.distill.weights.gate_success import Outcomes, success
-from potstill.distill.weights.losses.config import Kind, Loss
 from potstill.distill.weights.policies.ranker import arrays_of
-from potstill.distill.weights.train.config import TrainConfig
-from potstill.distill.weights.train.loop import train
 from potstill.edge.layers import bits
 from potstill.edge.policy import Policy, network
 from potstill.edge.tensors import Array
@@ -150,21 +146,11 @@ class _Chain:
         return self._trained(fresh, config, self._recipe.distill_steps, self._recipe.learning_rate)
 
     def _pruned(self, share: float) -> State:
-        """All axes are scored as they stand, then cut."""
-        arrays, config, _ = self._state
-        axes = {name: axis for name, axis in axes_of(config).items() if name in (self._recipe.axes or axes_of(config))}
-        if self._recipe.score is Score.TAYLOR:
-            made = list(products(self._subject.network(arrays, config), self._subject.learn, seed=self._recipe.seed))
-            scores = {name: by_taylor(made, axis) for name, axis in axes.items()}
-        else:
-            scores = {name: by_magnitude(arrays, axis) for name, axis in axes.items()}
-        for name, found in scores.items():
-            arrays, config = shrunk(arrays, config, name, kept(found, share))
+        arrays, config = pruned(self._subject, self._state.arrays, self._state.config, share, self._recipe)
         return State(arrays, config, arrays)
 
     def _tuned(self, state: State) -> State:
-        network_ = self._subject.network(state.arrays, state.config)
-        return self._trained(network_, state.config, self._recipe.finetune_steps, self._recipe.learning_rate / 2)
+        return _state_of(tuned(self._subject, state.arrays, state.config, self._recipe), state.config)
 
     def _sparse(self, share: float) -> State:
         masks = masks_of(self._state.arrays, share)
@@ -175,10 +161,8 @@ class _Chain:
             )
 
     def _trained(self, network_: Any, config: dict[str, Any], steps: int, rate: float) -> State:
-        recipe = self._recipe
-        train(network_, self._subject.learn, _learning(recipe, steps, rate), held_out=self._subject.held_out)
-        arrays: dict[str, Array] = dict(arrays_of(network_))
-        return State(arrays, config, arrays)
+        learn_from(self._subject, network_, self._recipe, steps, rate)
+        return _state_of(network_, config)
 
     # --- judging ----------------------------------------------------------------------------------------------------
 
@@ -231,18 +215,9 @@ class _Chain:
         self._told(row)
 
 
-def _learning(recipe: Compression, steps: int, rate: float) -> TrainConfig:
-    loss = Loss(kind=Kind.SOFT, temperature=recipe.temperature, hard_share=recipe.hard_share)
-    return TrainConfig(
-        seed=recipe.seed,
-        steps=steps,
-        batch=recipe.batch,
-        learning_rate=rate,
-        evaluate_every=max(1, steps // 10),
-        patience=0,
-        loss=loss,
-        threads=recipe.threads,
-    )
+def _state_of(network_: Any, config: dict[str, Any]) -> State:
+    arrays: dict[str, Array] = dict(arrays_of(network_))
+    return State(arrays, config, arrays)
 
 
 def _zeros(arrays: Mapping[str, Array]) -> float:

@@ -21,6 +21,7 @@ from potstill.distill.weights.policies.mlp import VectorExamples, mlp_from, new_
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.policies.ranker import Ranker, RankerShape, new_ranker, ranker_shape
 from potstill.distill.weights.policies.texts import TextExamples
+from potstill.distill.weights.train.mlp import vector_in
 from potstill.distill.weights.train.ranker import trained_side
 from potstill.edge.mlp import Mlp as EdgeMlp
 from potstill.edge.policy import Policy
@@ -46,6 +47,18 @@ class Subject(NamedTuple):
     """Width and seed -> a new network and its configuration."""
     side: Callable[[Any], Side]
     """A PyTorch network as the gate asks it."""
+
+
+def subject_of(policy: Policy, learn: Sequence[Labelled], held_out: Sequence[Labelled]) -> Subject:
+    """Of a ranker or a perceptron and the decisions that it was trained on and judged by."""
+    network = policy.network
+    if not isinstance(network, EdgeMlp):
+        return ranker_subject(policy, learn, held_out)
+    vectors, judged = (
+        np.array([vector_in(one) for one in some], np.float32).reshape(len(some), network.inputs)
+        for some in (learn, held_out)
+    )
+    return mlp_subject(policy, vectors, [network.actions.index(one.action) for one in learn], judged)
 
 
 def ranker_subject(policy: Policy, learn: Sequence[Labelled], held_out: Sequence[Labelled]) -> Subject:

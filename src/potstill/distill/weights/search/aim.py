@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from potstill.distill.weights.search.trials import WHOLE, State, Trial, Variant
+from potstill.distill.weights.search.trials import State, Trial, Variant
 from potstill.types import Struct
 
 
@@ -62,7 +62,7 @@ def chosen(trials: Iterable[Trial], aim: Aim | None = None, *, narrow: bool = Tr
         for trial in trials
         if trial.state is State.FINISHED
         for variant in trial.variants
-        if small or variant.bits == WHOLE
+        if small or variant.plain
     ]
     if not found:
         return None

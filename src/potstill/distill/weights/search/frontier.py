@@ -24,14 +24,17 @@ def rows_of(trials: Iterable[Trial]) -> list[dict[str, Any]]:
 
     ``frontier``: ``bytes`` where nothing smaller is as good, ``cpu_s`` where nothing trained in less time is,
     ``labels`` where nothing that learnt fewer of them is; any of them or none. Fewer bits take no less training and no
-    fewer labels, so that what was trained (32 bits) stands for its time and labels.
+    fewer labels, so that 32 bits, pruned or not, stand for their time and labels.
     """
     found = [(trial, variant) for trial in trials for variant in trial.variants]
     values = [variant.value for _, variant in found]
     whole = [variant.bits == WHOLE for _, variant in found]
     costs = {
         "bytes": [float(variant.bytes) for _, variant in found],
-        "cpu_s": [trial.cpu_s if stands else math.inf for (trial, _), stands in zip(found, whole, strict=True)],
+        "cpu_s": [
+            trial.cpu_s + variant.cpu_s if stands else math.inf
+            for (trial, variant), stands in zip(found, whole, strict=True)
+        ],
         "labels": [trial.labels if stands else math.inf for (trial, _), stands in zip(found, whole, strict=True)],
     }
     on = {name: _on(some, values) for name, some in costs.items()}
@@ -40,15 +43,16 @@ def rows_of(trials: Iterable[Trial]) -> list[dict[str, Any]]:
 
 
 def row_of(trial: Trial, variant: Variant) -> dict[str, Any]:
-    """What a table has of one width of a trial's weights."""
+    """What a table has of a trial's weights, whole, pruned or in fewer bits."""
     return {
         "trial": trial.number,
         "bits": variant.bits,
+        "pruned": variant.pruned,
         "value": variant.value,
-        "parameters": trial.parameters,
+        "parameters": variant.parameters,
         "bytes": variant.bytes,
         "labels": trial.labels,
-        "cpu_s": trial.cpu_s,
+        "cpu_s": trial.cpu_s + variant.cpu_s,
         "frontier": "",
         "recipe": " ".join(f"{name}={_short(value)}" for name, value in trial.point.items()),
     }

@@ -38,8 +38,8 @@ def propose(space: Space, trials: Sequence[Trial], seed: int, goal: Goal = Goal.
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM, seed=(seed * 1_000_003 + len(trials)) % 2**32)
-    directions = ["maximize"] if goal is Goal.SUCCESS else ["maximize", "minimize"]
-    study = optuna.create_study(directions=directions, sampler=sampler)
+    up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+    study = optuna.create_study(directions=[up] if goal is Goal.SUCCESS else [up, down], sampler=sampler)
     with warnings.catch_warnings():
         # The recipe by hand may lie outside of the space; Optuna says so of each trial, and leaves it out by itself.
         warnings.simplefilter("ignore")

@@ -74,7 +74,7 @@ def search(
         warm_up(base, data)
     reason = Ended.ALL_TRIALS
     while len(done) < count:
-        if cpu_s is not None and sum(trial.cpu_s for trial in done) >= cpu_s:
+        if cpu_s is not None and sum(trial.cpu_s + trial.smaller_cpu_s for trial in done) >= cpu_s:
             reason = Ended.CPU
             break
         point = propose(space, done, base.train.seed, aim.goal) if done else first_point(base)

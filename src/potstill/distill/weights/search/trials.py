@@ -38,11 +38,21 @@ class Look(Struct, frozen=True):
 
 
 class Variant(Struct, frozen=True, kw_only=True):
-    """The trained weights in so many bits."""
+    """The trained weights in so many bits, whole or pruned and tuned."""
 
     bits: int
     bytes: int
     value: float
+    pruned: float = 0.0
+    """Share of the units that were taken out."""
+    parameters: int = 0
+    cpu_s: float = 0.0
+    """What pruning and tuning took beyond the trial's training."""
+
+    @property
+    def plain(self) -> bool:
+        """It is what was trained."""
+        return self.bits == WHOLE and not self.pruned
 
 
 class Trial(Struct, frozen=True, kw_only=True):
@@ -55,14 +65,22 @@ class Trial(Struct, frozen=True, kw_only=True):
     labels: int = 0
     """Of the teacher, that it learnt."""
     variants: tuple[Variant, ...] = ()
-    """Of a finished one: as trained (32 bits) first."""
+    """Of a finished one: as trained (32 bits, no unit taken out) first."""
     cpu_s: float = 0.0
     """Of its training, in this process."""
+    smaller_cpu_s: float = 0.0
+    """Of making its variants and judging them."""
 
     @property
     def value(self) -> float | None:
         """Of a finished one."""
         return self.looks[-1].value if self.state is State.FINISHED else None
+
+
+def timeless(trial: Trial) -> Trial:
+    """A trial without what differs from run to run."""
+    variants = tuple(msgspec.structs.replace(variant, cpu_s=0.0) for variant in trial.variants)
+    return msgspec.structs.replace(trial, cpu_s=0.0, smaller_cpu_s=0.0, variants=variants)
 
 
 class _Kept(Struct, frozen=True, kw_only=True):

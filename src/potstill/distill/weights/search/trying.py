@@ -1,4 +1,4 @@
-"""One trial: a recipe is trained as any is, compared at its rungs, and measured in fewer bits at its end.
+"""One trial: a recipe is trained as any is, compared at its rungs, and measured with less of it at its end.
 
 It knows the training loop. It does not choose points, keep trials or read stores.
 """
@@ -11,27 +11,21 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
-from potstill.distill.weights.compress.quantize import WIDTHS, in_bits, multiplied_out
 from potstill.distill.weights.data.labelled import Labelled
-from potstill.distill.weights.policies.pytorch import load_torch
-from potstill.distill.weights.policies.ranker import arrays_of
 from potstill.distill.weights.search.aim import Goal, cost_of, rivals_at
 from potstill.distill.weights.search.halving import goes_on, rungs
 from potstill.distill.weights.search.labels import labels_in, share_of, within
 from potstill.distill.weights.search.space import Point, recipe_at
-from potstill.distill.weights.search.trials import WHOLE, Look, State, Trial, Variant
+from potstill.distill.weights.search.trials import Look, State, Trial, Variant
+from potstill.distill.weights.search.variants import variants_of
 from potstill.distill.weights.train import students, teaching
-from potstill.distill.weights.train.loop import Diverged, Evaluator, agreement_of
+from potstill.distill.weights.train.loop import Diverged, Evaluator
 from potstill.distill.weights.train.progress import Progress
 from potstill.distill.weights.train.recipe import Recipe
-from potstill.distill.weights.train.teaching import Prepared
 from potstill.errors import ConfigError
 from potstill.trajectories.splits import split_of
 from potstill.types import Task
-
-torch = load_torch()
 
 _SEED = 1
 """Of the split of tasks: with that of the held-out tasks, which are split off first, nobody would be left to judge."""
@@ -121,13 +115,17 @@ def attempt(
     except Diverged:
         state = State.DIVERGED
     cpu_s = time.process_time() - started
+    variants = tuple[Variant, ...]()
+    if state is State.FINISHED:
+        variants = variants_of(prepared, learn, data.judge, recipe, climbing.looks[-1].value, evaluate)
     return msgspec.structs.replace(
         new,
         state=state,
         steps=climbing.step,
         looks=tuple(climbing.looks),
-        variants=_variants(prepared, climbing.looks[-1].value, evaluate) if state is State.FINISHED else (),
+        variants=variants,
         cpu_s=cpu_s,
+        smaller_cpu_s=time.process_time() - started - cpu_s,
     )
 
 
@@ -151,19 +149,3 @@ class _Climbing:
         self.looks.append(Look(now.step, now.best))
         if not goes_on(now.best, self._rivals(now.step)):
             raise _Worse
-
-
-def _variants(prepared: Prepared, value: float, evaluate: Evaluator | None) -> tuple[Variant, ...]:
-    """The trained network as it is and in fewer bits, each measured as the trial was."""
-    arrays = arrays_of(prepared.network)
-    whole = Variant(bits=WHOLE, bytes=sum(array.nbytes for array in arrays.values()), value=value)
-    found = [whole]
-    for bits in WIDTHS:
-        narrow = in_bits(arrays, bits)
-        prepared.network.load_state_dict(
-            {name: torch.from_numpy(np.array(array)) for name, array in multiplied_out(narrow).items()}
-        )
-        prepared.network.eval()
-        measured = evaluate(prepared.network) if evaluate else agreement_of(prepared.network, prepared.held_out)
-        found.append(Variant(bits=bits, bytes=sum(array.nbytes for array in narrow.values()), value=measured))
-    return tuple(found)

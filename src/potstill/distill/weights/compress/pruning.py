@@ -1,0 +1,58 @@
+"""One round of pruning: whole units out, and what is left tuned on the policy's own distribution. Judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from potstill.distill.weights.compress.axes import axes_of, shrunk
+from potstill.distill.weights.compress.gradients import products
+from potstill.distill.weights.compress.recipe import Compression
+from potstill.distill.weights.compress.scores import Score, by_magnitude, by_taylor, kept
+from potstill.distill.weights.compress.subject import Subject
+from potstill.distill.weights.losses.config import Kind, Loss
+from potstill.distill.weights.train.config import TrainConfig
+from potstill.distill.weights.train.loop import train
+from potstill.edge.tensors import Array
+
+
+def pruned(
+    subject: Subject, arrays: Mapping[str, Array], config: Mapping[str, Any], share: float, recipe: Compression
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The policy without ``share`` of the units of each axis. All axes are scored as they stand, then cut."""
+    found, smaller = dict(arrays), dict(config)
+    axes = {name: axis for name, axis in axes_of(smaller).items() if name in (recipe.axes or axes_of(smaller))}
+    if recipe.score is Score.TAYLOR:
+        made = list(products(subject.network(found, smaller), subject.learn, seed=recipe.seed))
+        scores = {name: by_taylor(made, axis) for name, axis in axes.items()}
+    else:
+        scores = {name: by_magnitude(found, axis) for name, axis in axes.items()}
+    for name, score in scores.items():
+        found, smaller = shrunk(found, smaller, name, kept(score, share))
+    return found, smaller
+
+
+def tuned(subject: Subject, arrays: Mapping[str, Array], config: Mapping[str, Any], recipe: Compression) -> Any:
+    """The network after its fine-tuning. Raises ``Diverged``."""
+    network = subject.network(arrays, config)
+    learn_from(subject, network, recipe, recipe.finetune_steps, recipe.learning_rate / 2)
+    return network
+
+
+def learn_from(subject: Subject, network: Any, recipe: Compression, steps: int, rate: float) -> None:
+    """Train a network on the policy's own distribution; it holds the best weights afterwards. Raises ``Diverged``."""
+    train(network, subject.learn, _learning(recipe, steps, rate), held_out=subject.held_out)
+
+
+def _learning(recipe: Compression, steps: int, rate: float) -> TrainConfig:
+    loss = Loss(kind=Kind.SOFT, temperature=recipe.temperature, hard_share=recipe.hard_share)
+    return TrainConfig(
+        seed=recipe.seed,
+        steps=steps,
+        batch=recipe.batch,
+        learning_rate=rate,
+        evaluate_every=max(1, steps // 10),
+        patience=0,
+        loss=loss,
+        threads=recipe.threads,
+    )
