@@ -1,7 +1,9 @@
-"""How many of the teacher's labels a search learns: whole tasks, smaller sets in larger ones, within the budget."""
+"""Which of the data a search learns: whole tasks, smaller sets in larger ones, within the budget; what they weigh."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from policy_examples import decisions
 
-from potstill.distill.weights.data.labelled import Labelled
+from potstill.distill.weights.data.labelled import Evidence, Labelled
 from potstill.distill.weights.search.labels import SHARES, labels_in, share_of, shares_of, within
+from potstill.distill.weights.search.weighing import mixes_of, weighed
 from potstill.errors import ConfigError
 
 ONE = decisions(1)[0]
@@ -83,3 +86,87 @@ def test_a_trial_learns_its_share_of_the_budget_in_as_many_steps(tmp_path: Path)
     assert {trial.labels for trial in found.trials} == {48, 24, 12}
     assert all(trial.labels == 48 * float(trial.point["tasks"]) for trial in found.trials)
     assert {trial.steps for trial in found.trials if trial.state is State.FINISHED} == {18}
+
+
+def of_groups(*groups: tuple[str, int, float]) -> list[Labelled]:
+    """So many decisions of each environment, each of this weight."""
+    return [
+        msgspec.structs.replace(one, environment=name, weight=weight)
+        for name, count, weight in groups
+        for one in decisions(count)
+    ]
+
+
+def weights_of(made: list[Labelled]) -> dict[str, float]:
+    summed: Counter[str] = Counter()
+    for one in made:
+        summed[one.environment] += one.weight  # type: ignore[assignment]
+    return {name: round(weight, 9) for name, weight in sorted(summed.items())}
+
+
+def test_weights_of_groups_by_hand() -> None:
+    made = of_groups(("grid", 30, 1.0), ("house", 10, 1.0))
+    assert mixes_of(made) == ("given", "even", "by-labels", "3x-grid", "3x-house")
+    found = {mix: weights_of(weighed(made, mix)) for mix in mixes_of(made)}
+    assert found == {
+        "given": {"grid": 30.0, "house": 10.0},
+        "even": {"grid": 20.0, "house": 20.0},
+        "by-labels": {"grid": 30.0, "house": 10.0},
+        "3x-grid": {"grid": 30.0, "house": 10.0},
+        "3x-house": {"grid": 10.0, "house": 30.0},
+    }
+    balanced = of_groups(("grid", 30, 2 / 3), ("house", 10, 2.0))
+    assert weights_of(weighed(balanced, "by-labels")) == {"grid": 30.0, "house": 10.0}
+    alone = of_groups(("grid", 8, 1.0))
+    assert mixes_of(alone) == ("given",)
+    assert weights_of(weighed(alone, "3x-house")) == {"grid": 8.0}, "the share of the tasks has none of the other"
+    told = [msgspec.structs.replace(one, evidence=Evidence.VOTES, votes=(1,) * len(one.admissible)) for one in alone]
+    assert mixes_of([*alone, *told]) == ("given", "even", "by-labels", "3x-one-hot", "3x-votes")
+    assert mixes_of([*made, *told]) == ("given", "even", "by-labels", "3x-grid", "3x-house"), "environments first"
+
+
+grouped = st.lists(
+    st.tuples(st.sampled_from("abcdef"), st.integers(1, 4), st.floats(0, 5, allow_subnormal=False)),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(grouped, st.data())
+def test_weights_are_1_on_the_average_and_stay_as_they_were_within_a_group(
+    groups: list[tuple[str, int, float]], data: st.DataObject
+) -> None:
+    made = of_groups(*groups)
+    mix = data.draw(st.sampled_from(mixes_of(made)))
+    found = weighed(made, mix)
+    assert [msgspec.structs.replace(one, weight=1.0) for one in found] == [
+        msgspec.structs.replace(one, weight=1.0) for one in made
+    ]
+    if mix == "given" or not any(one.weight for one in made):
+        return
+    assert math.isclose(sum(one.weight for one in found), len(made), rel_tol=1e-6)
+    for a, b in itertools.pairwise(range(len(made))):
+        if made[a].environment == made[b].environment:
+            assert math.isclose(found[a].weight * made[b].weight, found[b].weight * made[a].weight, abs_tol=1e-6)
+
+
+@pytest.mark.extra
+def test_trials_weigh_two_environments_and_what_is_trained_at_the_end_does(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("optuna")
+    from search_killed import BASE
+
+    from potstill.cli.training.search import final_of
+    from potstill.distill.weights.search.searching import search
+    from potstill.distill.weights.search.trying import Data
+
+    learn = of_groups(("grid", 60, 1.0), ("house", 20, 1.0))
+    found = search(
+        BASE, Data(learn, of_groups(("grid", 20, 1.0), ("house", 20, 1.0))), count=6, path=tmp_path / "s.json"
+    )
+    points = [trial.point for trial in found.trials]
+    assert points[0]["data"] == "given"
+    assert len({point["data"] for point in points}) > 2
+    assert {str(point["data"]) for point in points} <= {*mixes_of(learn)}
+    best = msgspec.structs.replace(found.best, point={**found.best.point, "tasks": 1.0, "data": "3x-house"})
+    assert weights_of(final_of(BASE, best, learn, None)[1]) == {"grid": 20.0, "house": 60.0}

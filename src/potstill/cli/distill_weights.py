@@ -129,9 +129,9 @@ search_options: tuple[Decorator, ...] = (
         "--search",
         type=click.IntRange(2),
         metavar="TRIALS",
-        help="Try so many recipes first (loss, temperature, width, learning rate, share of the tasks), those that fall "
-        "behind for fewer steps, and train the best. They are judged by tasks that are learnt from otherwise, never by "
-        "held-out ones.",
+        help="Try so many recipes first (loss, temperature, width, learning rate, share of the tasks, weights of "
+        "environments), those that fall behind for fewer steps, and train the best. They are judged by tasks that are "
+        "learnt from otherwise, never by held-out ones.",
     ),
     click.option(
         "--search-cpu-s",

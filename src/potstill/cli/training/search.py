@@ -22,7 +22,7 @@ from potstill.cli.training.plan import WeightsPlan, to_resume
 from potstill.cli.training.search_told import best_line, lasting, told
 from potstill.distill.weights.search import smaller
 from potstill.distill.weights.search.aim import Aim, Goal, chosen
-from potstill.distill.weights.search.labels import share_of, within
+from potstill.distill.weights.search.labels import within
 from potstill.distill.weights.search.proposing import check_installed
 from potstill.distill.weights.search.space import recipe_at
 from potstill.distill.weights.search.trials import Trial
@@ -91,7 +91,7 @@ def make(plan: SearchPlan) -> making.Made:
     gathered = making.gathered(weights)
     found = _searched(plan, shared_out(gathered.decisions[LEARN], weights.held_out, plan.labels))
     recipe, learn = final_of(weights.recipe, found.best, gathered.decisions[LEARN], plan.labels)
-    learns = (recipe, found.best.point["tasks"], plan.labels)
+    learns = (recipe, found.best.point, plan.labels)
     checkpoint = f"checkpoint-{hashlib.sha256(msgspec.json.encode(learns)).hexdigest()[:12]}.pt"
     if len(found.trials) < plan.trials:
         note(f"--search-cpu-s {plan.cpu_s:g} went into {len(found.trials)} of {plan.trials} trials.")
@@ -111,8 +111,10 @@ def final_of(
     base: Recipe, best: Trial, decisions: Sequence[Labelled], most_labels: int | None
 ) -> tuple[Recipe, list[Labelled]]:
     """What is trained at the end, and on which decisions: as many steps and looks, however few these are."""
+    from potstill.distill.weights.search.trying import learnt
+
     allowed = within(decisions, most_labels)
-    learn = share_of(allowed, float(best.point["tasks"]))
+    learn = learnt(allowed, best.point)
     recipe = recipe_at(base, best.point)
     if len(learn) < len(decisions):
         train, many = recipe.train, len(allowed)

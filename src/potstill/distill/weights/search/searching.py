@@ -19,6 +19,7 @@ from potstill.distill.weights.search.proposing import propose
 from potstill.distill.weights.search.space import Space, first_point, space_of
 from potstill.distill.weights.search.trials import Trial, Variant
 from potstill.distill.weights.search.trying import Data, attempt, warm_up
+from potstill.distill.weights.search.weighing import mixes_of
 from potstill.distill.weights.train.loop import Diverged, Evaluator
 from potstill.distill.weights.train.recipe import FilmRecipe, Recipe
 
@@ -63,6 +64,7 @@ def search(
         base,
         soft=any(one.evidence is not Evidence.ONE_HOT for one in data.learn),
         shares=shares_of(data.learn, data.judge, fixed_actions=isinstance(base, FilmRecipe)),
+        mixes=mixes_of(data.learn),
     )
     aim = aim or Aim()
     identity = _identity(base, space, data, aim.goal, evaluate)
@@ -77,7 +79,7 @@ def search(
         if cpu_s is not None and sum(trial.cpu_s + trial.smaller_cpu_s for trial in done) >= cpu_s:
             reason = Ended.CPU
             break
-        point = propose(space, done, base.train.seed, aim.goal) if done else first_point(base)
+        point = propose(space, done, base.train.seed, aim.goal) if done else first_point(base, space)
         done.append(attempt(point, done, base, data, evaluate, step, aim.goal))
         files.keep(path, identity, done)
         ended(done)

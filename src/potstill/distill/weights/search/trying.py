@@ -19,6 +19,7 @@ from potstill.distill.weights.search.labels import labels_in, share_of, within
 from potstill.distill.weights.search.space import Point, recipe_at
 from potstill.distill.weights.search.trials import Look, State, Trial, Variant
 from potstill.distill.weights.search.variants import variants_of
+from potstill.distill.weights.search.weighing import GIVEN, weighed
 from potstill.distill.weights.train import students, teaching
 from potstill.distill.weights.train.loop import Diverged, Evaluator
 from potstill.distill.weights.train.progress import Progress
@@ -68,6 +69,11 @@ def trial_recipe(base: Recipe, point: Point, decisions: int) -> Recipe:
     return msgspec.structs.replace(recipe, train=train)
 
 
+def learnt(decisions: Sequence[Labelled], point: Point) -> list[Labelled]:
+    """What a point learns of the data: its share of the tasks, weighed as it chose."""
+    return weighed(share_of(decisions, float(point["tasks"])), str(point.get("data", GIVEN)))
+
+
 def warm_up(base: Recipe, data: Data) -> None:
     """A few steps that count for nothing: PyTorch loads parts of itself in the first, at no trial's expense.
 
@@ -94,7 +100,7 @@ def attempt(
     """
     started = time.process_time()
     recipe = trial_recipe(base, point, len(data.learn))
-    learn = share_of(data.learn, float(point["tasks"]))
+    learn = learnt(data.learn, point)
     prepared = students.prepare(learn, data.judge, recipe)
     new = Trial(
         number=len(before),
