@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("optuna")
 
 import numpy as np  # noqa: E402
+from grid_examples import decisions as grids  # noqa: E402
 from policy_examples import decisions  # noqa: E402
 from search_killed import BASE, TRIALS, run  # noqa: E402
 
@@ -36,7 +37,7 @@ from potstill.distill.weights.search.trials import Look, State, Trial, timeless 
 from potstill.distill.weights.search.trying import Data, shared_out, trial_recipe  # noqa: E402
 from potstill.distill.weights.train import students, teaching  # noqa: E402
 from potstill.distill.weights.train.loop import Diverged  # noqa: E402
-from potstill.distill.weights.train.recipe import MlpRecipe  # noqa: E402
+from potstill.distill.weights.train.recipe import FilmRecipe, MlpRecipe  # noqa: E402
 from potstill.edge.policy import Policy, network  # noqa: E402
 from potstill.errors import ConfigError  # noqa: E402
 
@@ -209,3 +210,13 @@ def test_a_perceptron_without_hidden_layers_has_no_units_to_lose(tmp_path: Path)
         base = MlpRecipe(width=8, layers=layers, train=BASE.train)
         (trial,) = search(base, data, count=1, path=tmp_path / f"{layers}.json").trials
         assert {one.pruned for one in trial.variants} == shares
+
+
+def test_a_grid_students_trial_has_few_bits_and_is_chosen_as_it_was_trained(tmp_path: Path) -> None:
+    """No command makes such a file smaller, so the smallest is a file that training writes."""
+    base = FilmRecipe(width=8, train=msgspec.structs.replace(BASE.train, steps=4, batch=8))
+    data = Data(grids(40), grids(16, seed=1))
+    found = search(base, data, count=2, path=tmp_path / "a.json", aim=Aim(goal=Goal.BYTES, within=1.0))
+    assert {(one.pruned, one.bits) for one in found.best.variants} == {(0.0, 32), (0.0, 8), (0.0, 4)}
+    assert found.variant.plain
+    assert {trial.labels for trial in found.trials} <= {40, 20, 10}
