@@ -94,7 +94,7 @@ def test_whatever_ends_two_processes_they_go_on_to_the_same_bytes(db: str, tmp_p
 
     alone = here(*words[:-1], "1", "--out", str(broken), "--resume")
     assert alone.code == 2
-    assert "its processes is 2, this one's is 1" in alone.err
+    assert "(its value / this one's): processes 2 / 1." in alone.err
     assert here(*command, "--resume").code == 0
     assert broken.read_bytes() == whole.read_bytes()
 
