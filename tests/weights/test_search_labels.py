@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import msgspec
@@ -98,9 +98,9 @@ def of_groups(*groups: tuple[str, int, float]) -> list[Labelled]:
 
 
 def weights_of(made: list[Labelled]) -> dict[str, float]:
-    summed: Counter[str] = Counter()
+    summed = defaultdict[str, float](float)
     for one in made:
-        summed[one.environment] += one.weight  # type: ignore[assignment]
+        summed[one.environment] += one.weight
     return {name: round(weight, 9) for name, weight in sorted(summed.items())}
 
 
