@@ -1,6 +1,7 @@
 """One small network distilled from the BabyAI bot for three levels at once, beside the tutorial's loss.
 
     python bench/weights_babyai.py [--seeds 3] [--episodes 1500] [--n 100] [--steps 2000] [--recipes ...]
+    python bench/weights_babyai.py --episodes 2000 6000 1999 --results NAME   (another number for each level)
 
 GoToLocal, PickupLoc and PutNextLocal in single steps; the student sees the 7 x 7 x 3 grid of symbols, the mission and
 what it saw and did before. The bot is recorded on ``--episodes`` train worlds of each level (once; kept in
@@ -50,9 +51,7 @@ def main() -> None:
     if options.only is not None:
         train_one(options, options.only, options.seed)
         return
-    if DEMOS not in runs(options.db):
-        worlds = (*world(options, "train"), "--run", DEMOS, "--db", options.db)
-        potstill("distill", "context", *worlds, "--teacher", "expert")
+    record(options)
     if not made_of(options):
         learnt_from(options, planned(options, FILM, 0))
     wanted = [(recipe, seed) for seed in range(options.seeds) for recipe in options.recipes]
@@ -70,7 +69,9 @@ def main() -> None:
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="students of each recipe")
-    parser.add_argument("--episodes", type=int, default=1500, help="of the bot, train worlds of each level")
+    parser.add_argument(
+        "--episodes", type=int, nargs="+", default=[1500], help="of the bot: of each level, or of one each"
+    )
     parser.add_argument("--n", type=int, default=100, help="test worlds of each level")
     parser.add_argument("--steps", type=int, default=2000, help="gradient steps of 64 decisions")
     parser.add_argument("--jobs", type=int, default=1, help="students that are trained at a time")
@@ -80,18 +81,29 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", choices=RECIPES, help="only train this student, and stop")
     parser.add_argument("--seed", type=int, default=0, help="with --only: which one")
     options = parser.parse_args()
-    options.db = options.db or WORK / f"weights_babyai-{options.episodes}" / "store.db"
+    if len(options.episodes) not in (1, len(LEVELS)):
+        parser.error(f"--episodes takes one number, or one for each of {', '.join(LEVELS)}")
+    options.db = options.db or WORK / f"weights_babyai-{'-'.join(map(str, options.episodes))}" / "store.db"
     return options
 
 
 # --- episodes -------------------------------------------------------------------------------------------------------
 
 
-def world(options: argparse.Namespace, split: str) -> tuple[object, ...]:
-    kept = {"action_space": "primitive", "view": "grid", "level": ",".join(LEVELS)}
-    counts = {"train": options.episodes, "test": options.n}
-    given = [word for name, value in (kept | counts).items() for word in ("--option", f"{name}={value}")]
-    return ("--env", "minigrid", "--split", split, *given)
+def record(options: argparse.Namespace) -> None:
+    """The bot's episodes: one run of all levels, or one of each where their numbers differ."""
+    kinds = zip(LEVELS, options.episodes, strict=True) if len(options.episodes) > 1 else [(None, options.episodes[0])]
+    for level, count in kinds:
+        run = DEMOS if level is None else f"{DEMOS}-{level}"
+        if run not in runs(options.db):
+            worlds = world("train", count, LEVELS if level is None else (level,))
+            potstill("distill", "context", *worlds, "--run", run, "--db", options.db, "--teacher", "expert")
+
+
+def world(split: str, count: int, levels: Sequence[str] = LEVELS) -> tuple[object, ...]:
+    given = {"action_space": "primitive", "view": "grid", "level": ",".join(levels), split: count}
+    words = [word for name, value in given.items() for word in ("--option", f"{name}={value}")]
+    return ("--env", "minigrid", "--split", split, *words)
 
 
 def alone(policy: str) -> tuple[object, ...]:
@@ -104,7 +116,7 @@ def play(options: argparse.Namespace, run: str, words: Sequence[object]) -> list
     if name in runs(options.db):
         potstill("run", "--resume", name, "--db", options.db)
     else:
-        potstill("run", *world(options, "test"), *words, "--run", name, "--db", options.db)
+        potstill("run", *world("test", options.n), *words, "--run", name, "--db", options.db)
     with Store.read(options.db) as store:
         return list(store.select(run_id=name))
 
@@ -162,7 +174,7 @@ def planned(options: argparse.Namespace, name: str, seed: int) -> Any:
     from potstill.distill.weights.train.recipe import Augment, FilmRecipe
 
     train = TrainConfig(seed=seed, steps=options.steps, evaluate_every=500, patience=0)
-    filters = {"kind": "teacher", "split": "train", "run_id": DEMOS, "success": True, "namespace": "default"}
+    filters = {"kind": "teacher", "split": "train", "success": True, "namespace": "default"}
     return WeightsPlan(
         out=policy_file(options, name, seed),
         recipe=FilmRecipe(train=train, augment=tuple(Augment(one) for one in AUGMENTED.get(name, ()))),
