@@ -30,10 +30,11 @@ test-all: test $(VENV)/.test-all  ## every test: those of make test, then with A
 	$(BIN)/python scripts/framework_venv.py || test $$? -eq 1
 	$(PYTEST) -m "full or alfworld or postgres or extra" $(ARGS)
 
-check: $(VENV)/.check  ## lint, format, strict types
+check: $(VENV)/.check  ## lint, format, strict types; of benches and scripts, that what they name exists
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file scripts/mypy.ini
 
 format: $(VENV)/.check  ## put the code into its format
 	$(BIN)/ruff check --fix

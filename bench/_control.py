@@ -19,12 +19,13 @@ import _results
 from potstill.edge.mlp import Mlp
 from potstill.edge.policy import Policy, open_policy
 from potstill.envs.control.environment import simulator
-from potstill.envs.control.games import LUNAR_LANDER, Game
+from potstill.envs.control.games import ACROBOT, CART_POLE, LUNAR_LANDER, Game
 from potstill.envs.control.rules import rules_of
 from potstill.envs.control.tasks import FIRST_SEED
 from potstill.measure.statistics import paired_difference
 
 WORK = _results.ROOT / "bench" / ".work" / "control"
+GAMES = {game.name: game for game in (CART_POLE, ACROBOT, LUNAR_LANDER)}
 _RULES = rules_of(LUNAR_LANDER)
 
 Act = Callable[[Any], int]

@@ -54,8 +54,8 @@ def gateways(venvs: Path, upstream: int, folder: Path) -> Iterator[list[Running]
     """All of them, none awake."""
     with contextlib.ExitStack() as stack:
         folders = [folder / name for name in ("potstill", "litellm", "tensorzero")]
-        for one in folders:
-            one.mkdir(parents=True)
+        for each in folders:
+            each.mkdir(parents=True)
         started = [
             stack.enter_context(potstill(upstream, folders[0])),
             stack.enter_context(litellm(environment(venvs, "litellm", LITELLM, "[proxy]"), upstream, folders[1])),
