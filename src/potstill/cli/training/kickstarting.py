@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
 import numpy as np
 
-from potstill.cli.output import note, progress
+from potstill.cli.training.checkpointed import checkpointed
 from potstill.cli.training.kickstart_plan import KickstartPlan
 from potstill.cli.training.plan import to_replace, to_resume
 from potstill.distill.weights import gate
@@ -117,25 +116,17 @@ def make(plan: KickstartPlan) -> Kickstarted:
 
 def _trained(plan: KickstartPlan, network: Any) -> tuple[Round, ...]:
     from potstill.distill.weights.train.kickstart import kickstart
-    from potstill.distill.weights.train.loop import Keeping
 
-    keeping = Keeping(plan.folder / CHECKPOINT, resume=plan.resume)
-    if keeping.path.exists() and not plan.resume:
-        note(f"{keeping.path} is there and is replaced. To go on from it instead, stop and type --resume.")
-    try:
-        with progress(plan.out.name, plan.config.environment_steps, unit="environment steps") as bar:
-            return kickstart(
-                network,
-                _simulators(plan),
-                plan.config,
-                teacher=None if plan.teacher is None else plan.teacher.logits,
-                watch=_Watch(bar).told,
-                keeping=keeping,
-                identity=plan.identity,
-            )
-    except KeyboardInterrupt:
-        raise click.Abort from InterruptedError(
-            f"the checkpoint {keeping.path} is kept. To go on, type the same command with --resume"
+    place, total = plan.folder / CHECKPOINT, plan.config.environment_steps
+    with checkpointed(place, plan.out.name, total, resume=plan.resume, unit="environment steps") as (keeping, bar):
+        return kickstart(
+            network,
+            _simulators(plan),
+            plan.config,
+            teacher=None if plan.teacher is None else plan.teacher.logits,
+            watch=_Watch(bar).told,
+            keeping=keeping,
+            identity=plan.identity,
         )
 
 

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
 import msgspec
 
-from potstill.cli.output import note, progress
+from potstill.cli.output import note
 from potstill.cli.run_plan import pairs
+from potstill.cli.training.checkpointed import checkpointed
 from potstill.cli.training.data import HELD_OUT, LEARN, decisions_of, lineage_of
 from potstill.cli.training.making import CHECKPOINT, Watch
 from potstill.cli.training.plan import TRAINING, environments_of, filters_of, key_of, named_as, place_of, to_resume
@@ -326,17 +326,8 @@ def _prepared(plan: LmPlan, read: Read) -> Prepared:
 
 def _train(plan: LmPlan, prepared: Prepared) -> tuple[Trained, float]:
     from potstill.distill.weights.lm import student
-    from potstill.distill.weights.train.loop import Keeping
 
-    keeping = Keeping(plan.folder / CHECKPOINT, resume=plan.resume)
-    if keeping.path.exists() and not plan.resume:
-        note(f"{keeping.path} is there and is replaced. To go on from it instead, stop and type --resume.")
-    started = time.process_time()
-    try:
-        with progress(plan.out.name, plan.recipe.train.total(len(prepared.data)), unit="steps") as bar:
-            trained = student.teach(prepared, plan.recipe, keeping=keeping, watch=Watch(bar).told)
-    except KeyboardInterrupt:
-        raise click.Abort from InterruptedError(
-            f"the checkpoint {keeping.path} is kept. To go on, type the same command with --resume"
-        )
+    started, total = time.process_time(), plan.recipe.train.total(len(prepared.data))
+    with checkpointed(plan.folder / CHECKPOINT, plan.out.name, total, resume=plan.resume) as (keeping, bar):
+        trained = student.teach(prepared, plan.recipe, keeping=keeping, watch=Watch(bar).told)
     return trained, time.process_time() - started

@@ -9,10 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
-
-from potstill.cli.output import note, progress
 from potstill.cli.training import dagger_plan, debates
+from potstill.cli.training.checkpointed import checkpointed
 from potstill.cli.training.data import HELD_OUT, agreed, decisions_of, lineage_of, past_of, told_of
 from potstill.cli.training.plan import WeightsPlan, to_resume
 from potstill.cli.training.several import by_environment, with_success
@@ -134,21 +132,10 @@ def train(
     """Train with progress; also the CPU seconds that it took, of all processes. Ctrl-C aborts with a line that says
     how to go on."""
     from potstill.distill.weights.train import teaching
-    from potstill.distill.weights.train.loop import Keeping
 
-    keeping = Keeping(plan.folder / checkpoint, resume=plan.resume)
-    if keeping.path.exists() and not plan.resume:
-        note(f"{keeping.path} is there and is replaced. To go on from it instead, stop and type --resume.")
-    started = time.process_time()
-    try:
-        with progress(plan.out.name, plan.recipe.train.total(len(prepared.data)), unit="steps") as bar:
-            trained = teaching.teach(prepared, plan.recipe, evaluate=player, keeping=keeping, watch=Watch(bar).told)
-    except KeyboardInterrupt:
-        if not keeping.path.exists():  # other processes were about to start
-            raise click.Abort from InterruptedError("no step was made yet. To begin anew, type the same command")
-        raise click.Abort from InterruptedError(
-            f"the checkpoint {keeping.path} is kept. To go on, type the same command with --resume"
-        )
+    started, total = time.process_time(), plan.recipe.train.total(len(prepared.data))
+    with checkpointed(plan.folder / checkpoint, plan.out.name, total, resume=plan.resume) as (keeping, bar):
+        trained = teaching.teach(prepared, plan.recipe, evaluate=player, keeping=keeping, watch=Watch(bar).told)
     return trained, time.process_time() - started + trained.others_cpu_s
 
 

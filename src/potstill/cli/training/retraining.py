@@ -13,10 +13,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
-
-from potstill.cli.output import progress
 from potstill.cli.training import retrain_judges as judges
+from potstill.cli.training.checkpointed import checkpointed
 from potstill.cli.training.data import LEARN
 from potstill.cli.training.making import CHECKPOINT, Watch
 from potstill.cli.training.plan import to_resume
@@ -77,20 +75,12 @@ def retrain(plan: RetrainPlan) -> Retrained:
 
 def _train(plan: RetrainPlan, data: Gathered, parent: Parent) -> tuple[Prepared, int]:
     from potstill.distill.weights.train import ranker
-    from potstill.distill.weights.train.loop import Keeping
     from potstill.distill.weights.train.teaching import teach
 
     prepared = ranker.continued(plan.policy, data.replay.decisions, data.stopping, plan.made.recipe)
-    keeping = Keeping(plan.folder / CHECKPOINT, resume=plan.made.resume)
-    try:
-        with progress(plan.made.out.name, plan.made.recipe.train.total(len(prepared.data)), unit="steps") as bar:
-            trained = teach(
-                prepared, plan.made.recipe, keeping=keeping, watch=Watch(bar).told, parent=parent.manifest_sha256
-            )
-    except KeyboardInterrupt:
-        raise click.Abort from InterruptedError(
-            f"the checkpoint {keeping.path} is kept. To go on, type the same command with --resume"
-        )
+    made, total = plan.made, plan.made.recipe.train.total(len(prepared.data))
+    with checkpointed(plan.folder / CHECKPOINT, made.out.name, total, resume=made.resume) as (keeping, bar):
+        trained = teach(prepared, made.recipe, keeping=keeping, watch=Watch(bar).told, parent=parent.manifest_sha256)
     return prepared, trained.steps
 
 
