@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from potstill.distill.weights.identity import must_be_equal
 from potstill.distill.weights.search.space import Point
 from potstill.durable import replacing
 from potstill.errors import NOT_JSON, ConfigError
@@ -106,10 +107,5 @@ def read(path: Path, identity: Mapping[str, str]) -> list[Trial]:
         raise ConfigError(f"{path} is no file of a search ({error}). Remove it to begin anew.") from None
     if kept.version != VERSION:
         raise ConfigError(f"{path} is of version {kept.version}, read is {VERSION}. Remove it to begin anew.")
-    for name in sorted({*kept.identity, *identity}):
-        if kept.identity.get(name) != identity.get(name):
-            raise ConfigError(
-                f"The search {path} is another one: its {name} differs. Give the same options and data, or remove it "
-                "to begin anew."
-            )
+    must_be_equal(f"The search {path} is another one", kept.identity, identity)
     return list(kept.trials)
