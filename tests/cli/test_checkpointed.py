@@ -10,21 +10,24 @@ import pytest
 
 pytest.importorskip("torch")
 
-from potstill.cli.training.checkpointed import checkpointed  # noqa: E402
+from potstill.cli.training.checkpointed import checkpointed
 
 pytestmark = pytest.mark.extra
 
 
 def stopped(path: Path, *, resume: bool = False, writes: bool = False) -> str:
-    with (
-        pytest.raises(click.Abort) as found,
-        checkpointed(path, "student", 10, resume=resume) as (keeping, bar),
-    ):
-        bar.update(1)
-        assert (keeping.path, keeping.resume) == (path, resume)
-        if writes:
-            path.write_bytes(b"new")
-        raise KeyboardInterrupt
+    """What is said when Ctrl-C comes, once ``path`` was written or not."""
+
+    def train() -> None:
+        with checkpointed(path, "student", 10, resume=resume) as (keeping, bar):
+            bar.update(1)
+            assert (keeping.path, keeping.resume) == (path, resume)
+            if writes:
+                path.write_bytes(b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(click.Abort) as found:
+        train()
     return str(found.value.__cause__)
 
 
