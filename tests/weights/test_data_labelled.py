@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from potstill.distill.weights.data import Evidence, Labelled, probabilities
 from potstill.distill.weights.data.decisions import Counting, labelled
 from potstill.distill.weights.data.labelled import FLOOR, decision_key, normalised, one_hot, state_key
+from potstill.distill.weights.data.merging import Merging
 from potstill.errors import ConfigError
 from potstill.trajectories.choices import LeftOut
 from potstill.types import (
@@ -111,10 +112,30 @@ def test_likelihoods_of_all_candidates_add_up_to_one() -> None:
     assert probabilities(found) == pytest.approx((0.25, 0.25, 0.5))
 
 
+def test_of_some_candidates_what_was_told_is_known_and_the_rest_is_not() -> None:
+    some = step(0, "look", calls=(scored(("look", math.log(0.6)), ("jump", math.log(0.1)), ("go south", -math.inf)),))
+    found = only(some)
+    assert found.evidence is Evidence.TOP_K
+    north, south, look = probabilities(found) or ()
+    assert math.isnan(north)
+    assert (south, look) == pytest.approx((0.0, 0.6))
+    encoded = msgspec.json.encode(found)
+    assert msgspec.json.decode(encoded, type=Labelled) == found
+    whole = step(0, "look", calls=(scored(("look", -1.0), ("go north", -2.0), ("go south", -3.0)),))
+    alike = list(labelled([episode(name, [one], task="t") for name, one in (("a", some), ("b", whole), ("c", some))]))
+    merging = Merging()
+    for one in alike:
+        merging.add(one)
+    (kept,) = filter(None, map(merging.kept, alike))
+    assert (kept.evidence, kept.trajectory_id, kept.count) == (Evidence.LOG_PROBABILITIES, "b", 3)
+
+
 @pytest.mark.parametrize(
     "call",
     [
-        scored(("look", -1.0), ("go north", -2.0)),
+        scored(("look", -0.1), ("go north", -0.2)),
+        scored(("look", math.nan), ("go north", -2.0)),
+        scored(("jump", -0.1)),
         scored(("look", math.nan), ("go north", -2.0), ("go south", -3.0)),
         scored(("look", -math.inf), ("go north", -math.inf), ("go south", -math.inf)),
         scored(("look", -1.0), ("go north", -2.0), ("go south", -3.0), answerer=Answerer.STUDENT),
@@ -122,7 +143,17 @@ def test_likelihoods_of_all_candidates_add_up_to_one() -> None:
         answered("look", "look", purpose=Purpose.REASON),
         answered("look", "look", error=ErrorRecord(kind="x", message="y")),
     ],
-    ids=["not all", "NaN", "nothing possible", "the other side's", "one sample", "a thought", "failed"],
+    ids=[
+        "some, above 1 in all",
+        "some, NaN",
+        "another",
+        "NaN",
+        "nothing possible",
+        "the other side's",
+        "one sample",
+        "a thought",
+        "failed",
+    ],
 )
 def test_what_says_nothing_of_the_distribution_leaves_the_action(call: object) -> None:
     assert only(step(0, "look", calls=(call,))).evidence is Evidence.ONE_HOT

@@ -6,12 +6,11 @@ samples for the other's: a student's votes say nothing about the teacher that ov
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from potstill.distill.weights.data.labelled import Evidence, normalised
+from potstill.distill.weights.data.labelled import Evidence, normalised, some
 from potstill.distill.weights.soft_labels import voted
 from potstill.run.arms import Reasoning
 from potstill.run.prompt import split_reply
@@ -24,15 +23,15 @@ RULE = "normalized"
 class Distribution(NamedTuple):
     evidence: Evidence = Evidence.ONE_HOT
     votes: tuple[int, ...] = ()
-    log_probabilities: tuple[float, ...] = ()
+    log_probabilities: tuple[float | None, ...] = ()
 
 
 def distribution_of(step: Step, admissible: Sequence[str]) -> Distribution:
-    """The best that is known: likelihoods of all candidates, else at least two valid samples, else nothing."""
+    """The best that is known: likelihoods of all candidates, else of some, else at least two valid samples."""
     calls = [call for call in step.calls if _answers(call, step.answerer)]
     scored = _likelihoods(calls, admissible)
     if scored is not None:
-        return Distribution(Evidence.LOG_PROBABILITIES, log_probabilities=scored)
+        return Distribution(Evidence.TOP_K if None in scored else Evidence.LOG_PROBABILITIES, log_probabilities=scored)
     own = _own_votes(step, admissible)
     if not own and sum(len(call.replies) for call in calls) < 2:  # most steps have one answer
         return Distribution()
@@ -47,14 +46,13 @@ def _answers(call: Call, answerer: Answerer) -> bool:
     return call.answerer is answerer and call.purpose is Purpose.ACT and call.error is None
 
 
-def _likelihoods(calls: Sequence[Call], admissible: Sequence[str]) -> tuple[float, ...] | None:
-    """Of the last reply that scored every candidate."""
-    for call in reversed(calls):
-        for reply in reversed(call.replies):
-            scores = dict(reply.candidates)
-            if set(scores) >= set(admissible):
-                return normalised([scores.get(action, -math.inf) for action in admissible])
-    return None
+def _likelihoods(calls: Sequence[Call], admissible: Sequence[str]) -> tuple[float | None, ...] | None:
+    """Of the last reply that scored every candidate, else of the last that scored some."""
+    scored = [dict(reply.candidates) for call in calls for reply in call.replies if reply.candidates]
+    for scores in reversed(scored):
+        if set(scores) >= set(admissible):
+            return normalised([scores[action] for action in admissible])
+    return next(filter(None, (some([one.get(action) for action in admissible]) for one in reversed(scored))), None)
 
 
 def _own_votes(step: Step, admissible: Sequence[str]) -> tuple[str | None, ...]:

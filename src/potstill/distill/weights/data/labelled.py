@@ -19,6 +19,8 @@ from potstill.types import Situation, Struct
 
 ALPHA = 0.5
 """Jeffreys' prior: how much each admissible action counts before a vote is heard (docs/design/008, Losses)."""
+SUM_TOLERANCE = 1e-3
+"""How far above 1 a top-k's probabilities may add up: providers round them."""
 FLOOR = -10_000.0
 """Minus infinity as a number that JSON can carry: its exponential is 0 in double precision."""
 
@@ -32,6 +34,8 @@ class Evidence(StrEnum):
     """Several samples of it, counted."""
     LOG_PROBABILITIES = "log-probabilities"
     """How likely it found each admissible action."""
+    TOP_K = "top-k"
+    """How likely it found some of them, such as the likeliest k."""
 
 
 class Said(Struct, frozen=True, kw_only=True):
@@ -62,8 +66,9 @@ class Labelled(Struct, frozen=True, kw_only=True):
     evidence: Evidence = Evidence.ONE_HOT
     votes: tuple[int, ...] = ()
     """Samples for each of ``admissible``, raw; only where ``evidence`` is ``votes``."""
-    log_probabilities: tuple[float, ...] = ()
-    """For each of ``admissible``, natural, adding up to 1 as probabilities; only where ``evidence`` says so."""
+    log_probabilities: tuple[float | None, ...] = ()
+    """For each of ``admissible``, natural, adding up to 1 as probabilities; only where ``evidence`` says so. Of a
+    top-k None where nothing was told: those that were add up to 1 at most."""
     reasoning: str = ""
     said: tuple[Said, ...] = ()
     """Who chose ``action`` here, by teacher's name; only where data are made ``by_teacher``."""
@@ -76,23 +81,23 @@ class Labelled(Struct, frozen=True, kw_only=True):
         if self.action not in self.admissible:
             raise ValueError(f"the action {self.action!r} is not one of the admissible {self.admissible!r}")
         for name, values, when in (
-            ("votes", self.votes, Evidence.VOTES),
-            ("log_probabilities", self.log_probabilities, Evidence.LOG_PROBABILITIES),
+            ("votes", self.votes, (Evidence.VOTES,)),
+            ("log_probabilities", self.log_probabilities, (Evidence.LOG_PROBABILITIES, Evidence.TOP_K)),
         ):
-            if len(values) != (len(self.admissible) if self.evidence is when else 0):
+            if len(values) != (len(self.admissible) if self.evidence in when else 0):
                 raise ValueError(f"{len(values)} {name} for {len(self.admissible)} actions and {self.evidence.value}")
         if not (self.weight >= 0 and math.isfinite(self.weight)) or self.count < 1:
             raise ValueError(f"a weight of {self.weight} and a count of {self.count}: weight >= 0, count >= 1")
 
 
 def probabilities(decision: Labelled, alpha: float = ALPHA) -> tuple[float, ...] | None:
-    """The teacher's distribution over ``admissible``; None where only its action is known.
+    """The teacher's distribution over ``admissible``, NaN where a top-k does not tell; None: its action alone is known.
 
     Votes are smoothed by ``alpha`` (``soft_labels.dirichlet``).
     """
     match decision.evidence:
-        case Evidence.LOG_PROBABILITIES:
-            return tuple(math.exp(value) for value in decision.log_probabilities)
+        case Evidence.LOG_PROBABILITIES | Evidence.TOP_K:
+            return tuple(math.nan if value is None else math.exp(value) for value in decision.log_probabilities)
         case Evidence.VOTES:
             return tuple(dirichlet_rows(np.array([decision.votes]), alpha=alpha)[0].tolist())
         case Evidence.ONE_HOT:
@@ -110,6 +115,16 @@ def normalised(scores: Sequence[float]) -> tuple[float, ...] | None:
         return None
     log_total = math.log(math.fsum(math.exp(score - most) for score in scores))
     return tuple(max(score - most - log_total, FLOOR) for score in scores)
+
+
+def some(scores: Sequence[float | None]) -> tuple[float | None, ...] | None:
+    """Log-probabilities of a top-k as they are, at least ``FLOOR``; None where they say nothing: nothing possible is
+    told, a NaN, or more than 1 in all, so that they are scores of another kind."""
+    told = [score for score in scores if score is not None]
+    total = math.fsum(math.exp(min(score, 1.0)) for score in told)
+    if not 0 < total <= 1 + SUM_TOLERANCE:  # False of a NaN, too
+        return None
+    return tuple(None if score is None else max(score, FLOOR) for score in scores)
 
 
 # --- sameness -------------------------------------------------------------------------------------------------------

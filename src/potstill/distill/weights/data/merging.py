@@ -3,8 +3,8 @@
 What it knows: what is to be remembered of a decision between the passes (some 200 bytes). What it does not do: hold the
 decisions themselves (its caller comes with each a second time), files.
 
-Of equal decisions the one with the best evidence is kept (likelihoods, then votes, then the bare action), of these the
-first by episode's id and step. Votes add up, and so does what each teacher said.
+Of equal decisions the one with the best evidence is kept (likelihoods of all actions, then of some, then votes, then
+the bare action), of these the first by episode's id and step. Votes add up, and so does what each teacher said.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from potstill.distill.weights.data.balance import Kind
 from potstill.distill.weights.data.labelled import Evidence, Labelled, Said, decision_key, state_key
 
 _GIVEN = 2**64 - 1
-_RANK = {Evidence.LOG_PROBABILITIES: 0, Evidence.VOTES: 1, Evidence.ONE_HOT: 2}
+_RANK = {Evidence.LOG_PROBABILITIES: 0, Evidence.TOP_K: 1, Evidence.VOTES: 2, Evidence.ONE_HOT: 3}
 
 
 class Merging:

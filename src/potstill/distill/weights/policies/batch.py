@@ -30,6 +30,8 @@ class Batch(NamedTuple):
     """The teacher's distribution, 0 where nothing is admissible; None where the data hold its actions only."""
     weight_B: Tensor | None
     """None: every decision counts the same."""
+    told_BA: Tensor | None = None
+    """False where the teacher told no probability (``probabilities_BA`` is NaN there); None: it told all."""
 
     def __len__(self) -> int:
         return len(self.target_B)
@@ -69,6 +71,16 @@ class Grouped(Protocol):
     @property
     def groups(self) -> Integers | None:
         """The number of each row's environment, from 0; None where there is one only."""
+
+
+def told(probabilities: Floats | None) -> NDArray[np.bool_] | None:
+    """True where a teacher told a probability, in the same shape; None where nothing is NaN, as is usual.
+
+    >>> told(np.array([0.5, np.nan], np.float32)).tolist(), told(np.array([0.5, 0.5], np.float32))
+    ([True, False], None)
+    """
+    known = None if probabilities is None else ~np.isnan(probabilities)
+    return None if known is None or known.all() else known
 
 
 def ragged(lengths: Sequence[int]) -> Integers:

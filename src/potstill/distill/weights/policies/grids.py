@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from potstill.distill.weights.data.labelled import Labelled, one_hot, probabilities
-from potstill.distill.weights.policies.batch import Batch, Floats, Integers, Tensor, gathered, padded, ragged
+from potstill.distill.weights.policies.batch import Batch, Floats, Integers, Tensor, gathered, padded, ragged, told
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.policies.symmetries import Symmetries
 from potstill.edge.film import unknown_action
@@ -99,6 +99,7 @@ class GridExamples:
         self._target = np.array([self._names[e.action] for e in examples], np.int64)
         self._weight = np.array([e.weight for e in examples], np.float32)
         self._probabilities = self._distributions(examples)
+        self._told = told(self._probabilities)
         self.digest = self._digest(actions)
 
     def __len__(self) -> int:
@@ -153,6 +154,7 @@ class GridExamples:
             torch.from_numpy(self._target[rows]),
             None if self._probabilities is None else torch.from_numpy(self._probabilities[rows]),
             torch.from_numpy(self._weight[rows]),
+            None if self._told is None else torch.from_numpy(self._told[rows]),
         )
 
     def _read(self, table: _Table, example: Labelled, text: str) -> int:

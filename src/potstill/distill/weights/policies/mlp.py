@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from potstill.distill.weights.policies.batch import Batch, Floats, Integers, Tensor
+from potstill.distill.weights.policies.batch import Batch, Floats, Integers, Tensor, told
 from potstill.distill.weights.policies.pytorch import Module, load_torch
 from potstill.edge.mlp import ACTIVATIONS
 from potstill.errors import ConfigError, one_of
@@ -110,9 +110,11 @@ class VectorExamples:
         *,
         action_count: int,
         logits: NDArray[Any] | None = None,
+        probabilities: NDArray[Any] | None = None,
         weights: Sequence[float] | NDArray[Any] | None = None,
     ) -> None:
-        """``observations`` (n, d), ``actions`` (n,) positions, ``logits`` (n, a) of the teacher where it has any.
+        """``observations`` (n, d), ``actions`` (n,) positions, of the teacher where it has any ``logits`` (n, a), or
+        ``probabilities`` (n, a), NaN where it told none.
 
         Raises ``ConfigError`` for shapes that do not fit, numbers that are none, and actions that the student has not.
         """
@@ -124,6 +126,9 @@ class VectorExamples:
         self._action_count = action_count
         self._check(count)
         self._probabilities = None if logits is None else _softmax(_fitting(logits, count, action_count))
+        if probabilities is not None:
+            self._probabilities = np.ascontiguousarray(probabilities, np.float32)
+        self._told = told(self._probabilities)
         self.digest = self._digest()
 
     def _check(self, count: int) -> None:
@@ -171,6 +176,7 @@ class VectorExamples:
             torch.from_numpy(self._actions[rows]),
             soft,
             None if self._equal else torch.from_numpy(self._weights[rows]),
+            None if self._told is None else torch.from_numpy(self._told[rows]),
         )
 
     def _digest(self) -> str:

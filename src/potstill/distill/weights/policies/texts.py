@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from potstill.distill.weights.data.labelled import Labelled, one_hot, probabilities
-from potstill.distill.weights.policies.batch import Batch, Floats, Integers, Tensor, gathered, padded, ragged
+from potstill.distill.weights.policies.batch import Batch, Floats, Integers, Tensor, gathered, padded, ragged, told
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.edge.ranker import SCALARS, scalars
 from potstill.edge.words import Words, split
@@ -81,6 +81,7 @@ class TextExamples:
         self._target = np.array([e.admissible.index(e.action) for e in examples], np.int64)
         self._weight = np.array([e.weight for e in examples], np.float32)
         self._probabilities = _distributions(examples)
+        self._told = told(self._probabilities)
         self._scalars = _scalars(examples, words)
         self._words, self._words_at = table.arrays()
         self._kinds = len({e.action for e in examples})
@@ -139,8 +140,9 @@ class TextExamples:
             scalars_MS=torch.from_numpy(self._scalars[where]),
         )
         soft = None if self._probabilities is None else _spread(mask, self._probabilities[where])
+        known = None if self._told is None else _spread(mask, self._told[where])
         target, weight = torch.from_numpy(self._target[rows]), torch.from_numpy(self._weight[rows])
-        return Batch(inputs, torch.from_numpy(mask), target, soft, weight)
+        return Batch(inputs, torch.from_numpy(mask), target, soft, weight, known)
 
     def _digest(self) -> str:
         hashed = hashlib.sha256()

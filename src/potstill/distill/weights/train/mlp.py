@@ -61,7 +61,7 @@ def vector_examples(decisions: Sequence[Labelled], actions: Sequence[str], width
         vectors,
         np.array([places[decision.action] for decision in decisions], np.int64),
         action_count=len(actions),
-        logits=_logits(decisions, places),
+        probabilities=_shares(decisions, places),
         weights=np.array([decision.weight for decision in decisions], np.float32),
     )
 
@@ -94,13 +94,11 @@ def questions_of(decisions: Sequence[Labelled], most: int = ASKED) -> list[NDArr
     return [vector_in(decision) for decision in decisions[:: max(1, -(-len(decisions) // most))]]
 
 
-def _logits(decisions: Sequence[Labelled], places: dict[str, int]) -> NDArray[np.float64] | None:
+def _shares(decisions: Sequence[Labelled], places: dict[str, int]) -> NDArray[np.float64] | None:
     known = [probabilities(decision) for decision in decisions]
     if all(one is None for one in known):
         return None
     shares = np.zeros((len(decisions), len(places)))
     for row, (decision, one) in enumerate(zip(decisions, known, strict=True)):
         shares[row, [places[action] for action in decision.admissible]] = one_hot(decision) if one is None else one
-    with np.errstate(divide="ignore"):
-        logits: NDArray[np.float64] = np.log(shares)
-    return logits
+    return shares

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from potstill.distill.weights.losses import balance
 from potstill.distill.weights.losses.config import Loss
 from potstill.distill.weights.losses.objective import loss_of
-from potstill.distill.weights.losses.targets import Probabilities
+from potstill.distill.weights.losses.targets import Probabilities, TopK
 from potstill.distill.weights.policies.batch import Batch, Tensor
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.distill.weights.train.adaptive import learnt, loss_at
@@ -65,10 +65,20 @@ def step_loss(
 
 def of_logits(logits_BA: Tensor, batch: Batch, loss: Loss, *, check: bool = False) -> Tensor:
     """One loss of a batch."""
-    teacher = None if batch.probabilities_BA is None else Probabilities(batch.probabilities_BA)
+    teacher = _teacher(batch)
     return loss_of(loss, check=check)(
         logits_BA, mask=batch.mask_BA, labels=batch.target_B, teacher=teacher, weights=batch.weight_B
     )
+
+
+def _teacher(batch: Batch) -> Probabilities | TopK | None:
+    if batch.probabilities_BA is None:
+        return None
+    if batch.told_BA is None:
+        return Probabilities(batch.probabilities_BA)
+    actions_A = torch.arange(batch.told_BA.shape[1])
+    told_BA = batch.told_BA if batch.mask_BA is None else batch.told_BA & batch.mask_BA
+    return TopK(batch.probabilities_BA.nan_to_num().log(), torch.where(told_BA, actions_A, -1))
 
 
 def check_batch(network: Any, batch: Batch, config: TrainConfig) -> None:
