@@ -5,8 +5,9 @@
 The teacher is a policy whose distribution is known. In the states of its own greedy episodes it is asked for K samples,
 and a student learns from their shares (``alpha`` 0), from their shares after Dirichlet smoothing (``alpha`` .5 is
 Jeffreys' prior, added to every admissible action; ``1/A`` adds one vote in all), from the whole distribution, or from
-the teacher's first choice, which is one answer at temperature 0. Fewer samples are the first ones of more. The last
-weights count.
+the teacher's first choice, which is one answer at temperature 0. Fewer samples are the first ones of more. Of orders a
+student learns, too, from the probabilities of the likeliest actions alone (a top-k), the rest as one outcome or left
+out. The last weights count.
 
 ``orders`` (``house-rules``, text, ten actions at most; each seed another house): the teacher is a ranker that learnt
 from the expert; it samples at the temperature at which its first choice has the probability ``--first`` on average, and
@@ -31,7 +32,7 @@ import _control
 import _ways as ways
 from potstill.distill.weights.data import Evidence, Labelled
 from potstill.distill.weights.data.labelled import normalised
-from potstill.distill.weights.losses.config import Kind, Loss
+from potstill.distill.weights.losses.config import Kind, Loss, Rest
 from potstill.distill.weights.policies.mlp import MlpShape, VectorExamples, new_mlp
 from potstill.distill.weights.policies.ranker import arrays_of
 from potstill.distill.weights.soft_labels import dirichlet_rows
@@ -57,9 +58,14 @@ class Recipe(NamedTuple):
     """0: everything."""
     alpha: float | str = 0.0
     """``1/A``: one vote in all."""
+    told: int = 0
+    """Only the probabilities of so many, the likeliest; 0: of all."""
+    rest: Rest = Rest.BUCKET
 
     @property
     def name(self) -> str:
+        if self.told:
+            return f"the likeliest {self.told}, the rest {'as one' if self.rest is Rest.BUCKET else 'left out'}"
         if not self.samples:
             return ALL
         return f"{self.samples} sample{'s' if self.samples > 1 else ''}, " + (
@@ -87,6 +93,10 @@ SOFT = [
 ]
 
 
+TOLD = [Recipe(told=k, rest=rest) for k in (1, 2, 3) for rest in Rest if k > 1 or rest is Rest.BUCKET]
+"""Of ten actions. The likeliest alone with nothing beside it is the first choice."""
+
+
 class Measured(NamedTuple):
     """Of one recipe, over all seeds; keys as in ``_ways.Scores``."""
 
@@ -106,7 +116,9 @@ def main() -> None:
         found = WORLDS[world](options)
         rows = [row(name, one, world) for name, one in found.items()]
         measured = {**vars(options), "worlds": world, "cpu_s": time.process_time() - started}
-        differences = [ways.paired(of, scores(found[of]), twin, scores(found[twin])) for of, twin in pairs()]
+        differences = [
+            ways.paired(of, scores(found[of]), twin, scores(found[twin])) for of, twin in pairs() if of in found
+        ]
         seeds = range(options.first_seed, options.first_seed + options.seeds)
         ways.write(NAME, world, rows, differences, measured=measured, n=options.test, seeds=seeds)
 
@@ -148,9 +160,9 @@ def orders(options: argparse.Namespace) -> Found:
         chance = np.random.default_rng(seed)
         asked = [shares(logarithms(ask, one) / temperature) for one in visited]
         drawn = [chance.choice(len(p), size=max(SAMPLES), p=p).tolist() for p in asked]
-        for recipe in (None, *SOFT):
+        for recipe in (None, *SOFT, *TOLD):
             learn = [known(*state, recipe) for state in zip(visited, asked, drawn, strict=True)]
-            loss = Loss(kind=Kind.HARD if recipe is None else Kind.SOFT)
+            loss = Loss(kind=Kind.HARD) if recipe is None else Loss(rest=recipe.rest)
             student = ways.taught(learn, steps=options.steps, seed=seed, loss=loss, learning_rate=RATE)
             name = FIRST if recipe is None else recipe.name
             one = found.setdefault(name, Measured({}, {}, {}, []))
@@ -191,6 +203,10 @@ def known(state: Labelled, teacher: Floats, drawn: Sequence[int], recipe: Recipe
     """The decision as this recipe knows it; None: by the teacher's first choice."""
     if recipe is None:
         return msgspec.structs.replace(state, action=state.admissible[int(np.argmax(teacher))])
+    if recipe.told:
+        least = np.sort(teacher)[-recipe.told]
+        some = tuple(math.log(p) if p >= least else None for p in teacher.tolist())
+        return msgspec.structs.replace(state, evidence=Evidence.TOP_K, log_probabilities=some)
     with np.errstate(divide="ignore"):
         told = normalised(np.log(recipe.target(teacher, drawn)).tolist())
     assert told is not None, "a target is a distribution"
@@ -284,6 +300,8 @@ def pairs() -> list[tuple[str, str]]:
     return [
         *plain,
         *((Recipe(k).name, ALL) for k in SAMPLES),
+        *((one.name, ALL) for one in TOLD),
+        *((one.name, FIRST) for one in TOLD),
         (FIRST, Recipe(1).name),
         (Recipe(10).name, FIRST),
         (FIRST, ALL),
