@@ -115,6 +115,17 @@ def test_a_bad_line_is_named_and_the_good_ones_are_kept(store, line):
     assert store.ids() == ["good", "last"]
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_json_does_not_know_is_named(number):
+    line = encode_line(episode("a")).replace(b'"version":1', b'"version":%s' % number.encode())
+    ((_, bad),) = read_jsonl(io.BytesIO(line))
+    assert f"JSON has no {number.strip('-')}; write null" in bad.problem
+    ((_, chat),) = read_openai_chat(io.BytesIO(b'{"messages": [], "score": %s}' % number.encode()))
+    assert f"JSON has no {number.strip('-')}; write null" in chat.problem
+    ((_, cut),) = read_jsonl(io.BytesIO(line[:20]))
+    assert "JSON has no" not in cut.problem
+
+
 def test_an_id_that_is_taken_is_a_bad_line(store):
     store.append(episode("a"))
     report = import_file(store, jsonl(episode("b"), episode("a", words="other")))

@@ -10,6 +10,7 @@ such lines by hand may leave the last four out and give each call its ``prompt``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -47,6 +48,8 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 _head_decoder = msgspec.json.Decoder(_Head)
+_PLACE = re.compile(r"\(byte (\d+)\)$")
+_NO_NUMBER = re.compile(rb"NaN|Infinity")
 _line_decoder = msgspec.json.Decoder(Line)
 
 
@@ -93,7 +96,15 @@ def decode_line(line: bytes) -> Trajectory:
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(problem_of(error, line)) from error
+
+
+def problem_of(error: Exception, line: bytes) -> str:
+    """What is wrong with a line, for a person: the decoder's words, and which number JSON does not know."""
+    told = str(error) or "nested too deeply"
+    place = _PLACE.search(told)
+    odd = place and _NO_NUMBER.match(line, int(place[1]))
+    return f"{told}: JSON has no {odd[0].decode()}; write null, or leave the value out" if odd else told
 
 
 def lines(source: BinaryIO) -> Iterator[tuple[int, bytes]]:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal
 import msgspec
 
 from potstill.trajectories.finetuning import EVERYBODY, Conversation, ReadBlob, Unfit, conversations, written
-from potstill.trajectories.jsonl import BadLine, lines
+from potstill.trajectories.jsonl import BadLine, lines, problem_of
 from potstill.types import (
     Action,
     Answerer,
@@ -156,7 +156,7 @@ def read_openai_chat(source: BinaryIO, *, namespace: str = "default") -> Iterato
         try:
             yield number, _trajectory(_decoder.decode(line), line, namespace)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            yield number, BadLine(number, str(error) or "nested too deeply")
+            yield number, BadLine(number, problem_of(error, line))
 
 
 def _trajectory(read: _Conversation, line: bytes, namespace: str) -> Trajectory:
