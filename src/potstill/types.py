@@ -153,8 +153,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     """Sum of the answer's token log-probabilities, the end-of-generation token left out; None where unknown."""
     token_logprobs: tuple[TokenLogprob, ...] = ()
     candidates: tuple[tuple[str, float], ...] = ()
-    """Likelihood scoring only: every admissible action with its log-probability, most likely first. Imported replies may
-    hold some of the actions, such as the likeliest k."""
+    """Likelihood scoring only: every admissible action with its log-probability, most likely first. Imported replies
+    may hold some of the actions, such as the likeliest k."""
 
 
 class Usage(Struct, frozen=True, kw_only=True):
