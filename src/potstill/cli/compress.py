@@ -34,7 +34,8 @@ stage_options: tuple[Decorator, ...] = (
         "axes",
         multiple=True,
         metavar="NAME",
-        help="Prune these only: hidden, width, embedding, query, age (layers.0, ... of an mlp). [default: all]",
+        help="Prune these only: hidden, embedding; of a ranker width, query, age; of a film goal, patch, memory, "
+        "condition, channels, squeezed; of an mlp layers.0, ... [default: all]",
     ),
     click.option("--score", default="taylor", show_default=True, help="What a unit is worth: taylor or magnitude."),
     click.option(
@@ -98,7 +99,7 @@ gate_options: tuple[Decorator, ...] = (
 @sign_option
 @json_option
 def compress(json_mode: bool, **options: Any) -> None:
-    """Make FILE, a ranker or mlp, smaller: distil, prune, fine-tune, round; each stage is judged by FILE or undone.
+    """Make the policy in FILE smaller: distil, prune, fine-tune, round; each stage is judged by FILE or undone.
 
     \b
     Example:
