@@ -23,6 +23,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 stage_options: tuple[Decorator, ...] = (
     click.option("--width", type=int, default=0, help="Distil into a new network of this width first."),
     click.option(
+        "--features",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="With --width: draw the last hidden layer to FILE's, too, that much. [default: 0, not at all]",
+    ),
+    click.option(
         "--prune",
         type=float,
         multiple=True,

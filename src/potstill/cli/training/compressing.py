@@ -85,8 +85,7 @@ def _recipe(options: dict[str, Any]) -> Compression:
         difference=None,
         success_margin=options["margin"],
     )
-    names = ("width", "prune", "axes", "score", "sparse", "distill_steps", "finetune_steps", "learning_rate", "batch")
-    given = {name: options[name] for name in (*names, "seed", "threads")}
+    given = {name: options[name] for name in Compression.__struct_fields__ if name in options}
     bits = [width for width, wanted in ((8, options["int8"]), (4, options["int4"])) if wanted]
     return Compression(**given, bits=tuple(bits), floor=floor)
 

@@ -18,6 +18,8 @@ class Compression(Struct, frozen=True, kw_only=True):
     width: int = 0
     """Distil into a new network of that width: of a ranker's texts, of all hidden layers of an mlp."""
     distill_steps: int = 1500
+    features: float = 0.0
+    """While it is distilled: weight in the loss of how far the last hidden layers are apart (``features``)."""
     prune: tuple[float, ...] = ()
     """Shares of the units that there still are to take out, one round each."""
     axes: tuple[str, ...] = ()
@@ -44,6 +46,12 @@ class Compression(Struct, frozen=True, kw_only=True):
         one_of("score", self.score, Score)
         if self.width < 0 or self.width > 512:
             raise ConfigError(f"The width to distil into is {self.width}. Allowed: 4 to 512.")
+        if not 0 <= self.features <= 100:
+            raise ConfigError(f"The weight of features is {self.features}. Allowed: 0 (left out) to 100.")
+        if self.features and not self.width:
+            raise ConfigError(
+                "Features are matched while a narrower student is distilled. Type for example: --width 32"
+            )
         for share in self.prune:
             _share("A share of units to prune", share)
         _share("The share of weights to set to zero", self.sparse, least=0.0)

@@ -49,6 +49,8 @@ class Subject(NamedTuple):
     """The PyTorch network with these arrays (float32) and this configuration, without dropout."""
     fresh: Callable[[int, int], tuple[Any, dict[str, Any]]]
     """Width and seed -> a new network and its configuration."""
+    last: Callable[[Any], Any]
+    """A network's last layer, which reads its last hidden one."""
     side: Callable[[Any], Side]
     """A PyTorch network as the gate asks it."""
 
@@ -79,6 +81,7 @@ def reader_subject(policy: Policy, learn: Sequence[Labelled], held_out: Sequence
         questions=questions_of(held_out),
         network=lambda arrays, config: _loaded(kind.network(config), arrays),
         fresh=kind.fresh,
+        last=lambda network: network.score,
         side=trained_side,
     )
 
@@ -102,6 +105,7 @@ def mlp_subject(
         questions=list(np.asarray(held_out, np.float32)),
         network=mlp_from,
         fresh=lambda width, seed: _fresh_mlp(policy.config, width, seed, normal),
+        last=lambda network: network.layers[-1],
         side=trained_side,
     )
 
