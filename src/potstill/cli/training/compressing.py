@@ -79,10 +79,10 @@ def planned(options: dict[str, Any]) -> CompressPlan:
 
 
 def _recipe(options: dict[str, Any]) -> Compression:
-    floor = gate.Floor(
+    floor = msgspec.structs.replace(
+        gate.COMPRESSED,
         agreement=options["least_agreement"],
         kl_nats=options["most_kl"],
-        difference=None,
         success_margin=options["margin"],
     )
     given = {name: options[name] for name in Compression.__struct_fields__ if name in options}

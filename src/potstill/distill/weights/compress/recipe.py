@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from potstill.distill.weights.compress.quantize import WIDTHS
 from potstill.distill.weights.compress.scores import Score
-from potstill.distill.weights.gate import Floor
+from potstill.distill.weights.gate import COMPRESSED, Floor
 from potstill.errors import ConfigError, one_of
 from potstill.types import Struct
 
@@ -31,7 +33,7 @@ class Compression(Struct, frozen=True, kw_only=True):
     """Share of each matrix's weights to set to zero."""
     bits: tuple[int, ...] = ()
     """Bits of a weight: 8, 4 or both, the widest first; the narrowest that passes is written."""
-    floor: Floor = Floor(agreement=0.95, kl_nats=0.05, difference=None)
+    floor: Floor = msgspec.structs.replace(COMPRESSED, agreement=0.95)
     """What each stage must reach against the policy as it was given, on held-out decisions as they were recorded."""
     temperature: float = 1.0
     """Of the distillation: both sides' logits are divided by it."""
