@@ -18,7 +18,7 @@ class Compression(Struct, frozen=True, kw_only=True):
     """
 
     width: int = 0
-    """Distil into a new network of that width: of a ranker's texts, of all hidden layers of an mlp."""
+    """Distil into a new network of that width: a ranker's texts, a grid student's memory, an mlp's hidden layers."""
     distill_steps: int = 1500
     features: float = 0.0
     """While it is distilled: weight in the loss of how far the last hidden layers are apart (``features``)."""
