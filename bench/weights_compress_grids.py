@@ -4,8 +4,8 @@
 
 Takes the students that ``bench/weights_babyai.py --episodes 3333 --steps 8000 --recipes 'film, recoloured'`` made, and
 the decisions that they learnt from. The chains are the commands that a user types (``compress``), with equal labels and
-equal gradient steps where there are any. Then every file that was written, and the students as they were trained, play
-the same test worlds (``run``), ``n`` of each level, by numpy. Compressed and played files are taken again.
+equal gradient steps where there are any. Then every file of which no stage was undone, and the students as they were
+trained, play the same test worlds (``run``), ``n`` of each level, by numpy. Compressed and played files are taken again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
             )
             found = compressed(options, given, out, words, seed)
             stages += [{"recipe": name, "seed": seed, **row} for row in found]
-            if out.exists():
+            if out.exists() and all(row["verdict"] != "undone" for row in found):
                 files[name, seed] = out
     played = {key: babyai.play(options, file.stem, babyai.alone(str(file))) for key, file in files.items()}
     report(options, stages, files, played)
@@ -60,10 +60,12 @@ def parsed() -> argparse.Namespace:
 def chains(options: argparse.Namespace) -> dict[str, tuple[object, ...]]:
     """Words of ``potstill compress``."""
     steps = options.compress_steps
+    narrow = ("--width", 32, "--distill-steps", steps)
     return {
         "int8": ("--int8",),
         "int4": ("--int4",),
-        "distil 32, int8": ("--width", 32, "--distill-steps", steps, "--int8"),
+        "distil 32, int8": (*narrow, "--int8"),
+        "distil 32, features, int8": (*narrow, "--features", 1, "--int8"),
         "prune, int8": ("--prune", 0.5, "--finetune-steps", steps, "--int8"),
     }
 
