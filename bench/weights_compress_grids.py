@@ -5,7 +5,8 @@
 Takes the students that ``bench/weights_babyai.py --episodes 3333 --steps 8000 --recipes 'film, recoloured'`` made, and
 the decisions that they learnt from. The chains are the commands that a user types (``compress``), with equal labels and
 equal gradient steps where there are any. Then every file of which no stage was undone, and the students as they were
-trained, play the same test worlds (``run``), ``n`` of each level, by numpy. Compressed and played files are taken again.
+trained, play the same test worlds (``run``), ``n`` of each level, by numpy. Files that are there are taken
+again.
 """
 
 from __future__ import annotations
