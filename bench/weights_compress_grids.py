@@ -104,6 +104,7 @@ def report(
             told = babyai.row(
                 recipe, None, level, [e for some in ours for e in some], [e for some in theirs for e in some]
             )
+            told["of_as_trained"] = told.pop("of_the_bot")
             rows.append({**told, "size_bytes": size, "share_of_bytes": share, "students": len(seeds)})
         if recipe != AS_TRAINED:
             differences.append(babyai.against(f"{recipe} - {AS_TRAINED}", ours, theirs))
