@@ -206,7 +206,10 @@ def write(
         everything = [episode for some in by_seed.values() for episode in some]
         rows.append({"recipe": recipe, "seed": None, "share_of_bytes": max(shares), **success(everything)})
         if recipe != "as trained":
-            differences.append(against(recipe, by_seed, played["as trained"]))
+            differences.append(against(recipe, "as trained", played))
+            twin = recipe.replace(f", features {options.features:g}", "")
+            if twin != recipe and twin in played:
+                differences.append(against(recipe, twin, played))
     extra = {"stages": list(stages), "differences": differences, "env": options.env, "split": "test"}
     _results.write(options.results, rows, n=options.n, seeds=range(len(played["as trained"])), extra=extra)
 
@@ -226,8 +229,9 @@ def success(episodes: Sequence[Trajectory]) -> dict[str, Any]:
     }
 
 
-def against(recipe: str, ours: dict[int, list[Trajectory]], theirs: dict[int, list[Trajectory]]) -> dict[str, Any]:
-    """Success minus the wide ranker's of the same seed on the same tasks; the interval resamples tasks."""
+def against(recipe: str, other: str, played: dict[str, dict[int, list[Trajectory]]]) -> dict[str, Any]:
+    """Success minus another's of the same seed on the same tasks; the interval resamples tasks."""
+    ours, theirs = played[recipe], played[other]
     sides = [
         {(episode.task.id, seed): float(episode.succeeded) for seed in ours for episode in side[seed]}
         for side in (ours, theirs)
@@ -235,7 +239,7 @@ def against(recipe: str, ours: dict[int, list[Trajectory]], theirs: dict[int, li
     found = paired_difference(sides[0], sides[1])
     assert found is not None, "all played the same tasks"
     told = {"difference": found.difference, "difference_ci": found.difference_ci}
-    return {"of": recipe, "against": "as trained", "in": "success", "n": found.n, **told}
+    return {"of": recipe, "against": other, "in": "success", "n": found.n, **told}
 
 
 if __name__ == "__main__":
