@@ -15,6 +15,9 @@ number in two parts, so that its rows are no longer training in disguise. Played
 are the files as they are written, rounded weights included, by numpy. Latency is
 the CPU time of one thread for one decision, by numpy, PyTorch and ONNX Runtime, on held-out decisions asked one by one.
 Recording and trained policies are taken again unless their options changed.
+
+With ``--features WEIGHT`` a twin of the first of these is drawn to the wide one's last hidden layer, too, for as many
+steps; with ``--one-teacher`` all students come from the first wide ranker and differ by their own seeds.
 """
 
 from __future__ import annotations
@@ -63,11 +66,12 @@ def main() -> None:
     files: list[dict[str, Any]] = []
     played: dict[str, dict[int, list[Trajectory]]] = {}
     for seed in range(options.seeds):
-        teacher = taught(options, seed)
+        teacher = taught(options, 0 if options.one_teacher else seed)
         files.append({"recipe": "as trained", "seed": seed, **measured(teacher, teacher, options)})
         played.setdefault("as trained", {})[seed] = play(options, teacher)
         for chain in [one for one in chains(options) if one.name in (options.chains or [one.name])]:
-            out = WORK / f"{teacher.stem}-{chain.name.replace(', ', '-').replace(' ', '')}-{options.steps}.policy"
+            own = f"-own{seed}" if options.one_teacher else ""
+            out = WORK / f"{teacher.stem}-{chain.name.replace(', ', '-').replace(' ', '')}-{options.steps}{own}.policy"
             found = compressed(options, teacher, out, chain, seed)
             stages += [{"recipe": chain.name, "seed": seed, **row} for row in found["stages"]]
             if found["written"]:
@@ -91,6 +95,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--n", type=int, default=60, help="test tasks")
     parser.add_argument("--results", default="weights_compress", help="name of the file with the numbers")
     parser.add_argument("--chains", nargs="+", metavar="NAME", help="only these, such as 'distil 64, int8'")
+    parser.add_argument("--features", type=float, default=0.0, metavar="WEIGHT", help="a twin that matches them")
+    parser.add_argument("--one-teacher", action="store_true", help="students differ by their own seeds alone")
     return parser.parse_args()
 
 
@@ -99,7 +105,10 @@ def chains(options: argparse.Namespace) -> Iterator[Chain]:
     narrow, wider, widest = options.widths
     part = options.steps // 3
     yield Chain("int8", ("--int8",))
-    yield Chain(f"distil {narrow}, int8", ("--width", narrow, "--distill-steps", options.steps, "--int8"))
+    alone = ("--width", narrow, "--distill-steps", options.steps, "--int8")
+    yield Chain(f"distil {narrow}, int8", alone)
+    if options.features:
+        yield Chain(f"distil {narrow}, features {options.features:g}, int8", (*alone, "--features", options.features))
     yield Chain(f"distil {wider}, int4", ("--width", wider, "--distill-steps", options.steps, "--int4"))
     pruned = ("--width", widest, "--distill-steps", options.steps - part, "--prune", 0.5, "--finetune-steps", part)
     yield Chain(f"distil {widest}, prune, int8", (*pruned, "--int8"))
@@ -142,21 +151,19 @@ def compressed(options: argparse.Namespace, teacher: Path, out: Path, chain: Cha
 
 def measured(file: Path, teacher: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Bytes and CPU milliseconds of a decision in three runtimes, the median of five rounds."""
-    from potstill.distill.weights.compress.subject import _ranker_shape
+    from potstill.distill.weights.compress.subject import subject_of
     from potstill.distill.weights.policies.pytorch import load_torch
-    from potstill.distill.weights.policies.ranker import Ranker
-    from potstill.distill.weights.train.ranker import trained_side
 
-    torch = load_torch()
-    torch.set_num_threads(1)
-    policy, questions = open_policy(file), questions_of(needed(teacher, None, "the bench").held_out, most=60)
-    network = Ranker(_ranker_shape(policy.config), dropout=0.0)
-    network.load_state_dict({name: torch.tensor(array) for name, array in multiplied_out(policy.arrays).items()})
+    load_torch().set_num_threads(1)
+    data = needed(teacher, None, "the bench")
+    policy, questions = open_policy(file), questions_of(data.held_out, most=60)
+    subject = subject_of(policy, data.held_out, data.held_out)
+    network = subject.network(multiplied_out(policy.arrays), policy.config)
     out = file.with_suffix(".onnx")
-    potstill("export", file, "--onnx", out, "--data", needed(teacher, None, "the bench").folder)
+    potstill("export", file, "--onnx", out, "--data", data.folder)
     sides = {
         "numpy_ms": edge_side(policy),
-        "torch_ms": trained_side(network),
+        "torch_ms": subject.side(network),
         "onnxruntime_ms": onnx_side(session(out), policy.config),
     }
     speeds = {name: float(np.median([decision_ms(side, questions) for _ in range(5)])) for name, side in sides.items()}
@@ -199,7 +206,10 @@ def write(
         everything = [episode for some in by_seed.values() for episode in some]
         rows.append({"recipe": recipe, "seed": None, "share_of_bytes": max(shares), **success(everything)})
         if recipe != "as trained":
-            differences.append(against(recipe, by_seed, played["as trained"]))
+            differences.append(against(recipe, "as trained", played))
+            twin = recipe.replace(f", features {options.features:g}", "")
+            if twin != recipe and twin in played:
+                differences.append(against(recipe, twin, played))
     extra = {"stages": list(stages), "differences": differences, "env": options.env, "split": "test"}
     _results.write(options.results, rows, n=options.n, seeds=range(len(played["as trained"])), extra=extra)
 
@@ -219,8 +229,9 @@ def success(episodes: Sequence[Trajectory]) -> dict[str, Any]:
     }
 
 
-def against(recipe: str, ours: dict[int, list[Trajectory]], theirs: dict[int, list[Trajectory]]) -> dict[str, Any]:
-    """Success minus the wide ranker's of the same seed on the same tasks; the interval resamples tasks."""
+def against(recipe: str, other: str, played: dict[str, dict[int, list[Trajectory]]]) -> dict[str, Any]:
+    """Success minus another's of the same seed on the same tasks; the interval resamples tasks."""
+    ours, theirs = played[recipe], played[other]
     sides = [
         {(episode.task.id, seed): float(episode.succeeded) for seed in ours for episode in side[seed]}
         for side in (ours, theirs)
@@ -228,7 +239,7 @@ def against(recipe: str, ours: dict[int, list[Trajectory]], theirs: dict[int, li
     found = paired_difference(sides[0], sides[1])
     assert found is not None, "all played the same tasks"
     told = {"difference": found.difference, "difference_ci": found.difference_ci}
-    return {"of": recipe, "against": "as trained", "in": "success", "n": found.n, **told}
+    return {"of": recipe, "against": other, "in": "success", "n": found.n, **told}
 
 
 if __name__ == "__main__":

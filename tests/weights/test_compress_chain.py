@@ -21,7 +21,7 @@ from potstill.distill.weights.compress.gradients import products
 from potstill.distill.weights.compress.quantize import in_bits, multiplied_out
 from potstill.distill.weights.compress.recipe import Compression
 from potstill.distill.weights.compress.scores import by_taylor, kept
-from potstill.distill.weights.compress.subject import Subject, mlp_subject, ranker_subject
+from potstill.distill.weights.compress.subject import Subject, mlp_subject, reader_subject
 from potstill.distill.weights.gate import Floor
 from potstill.distill.weights.lineage import Manifest
 from potstill.distill.weights.policies.mlp import MlpShape, VectorExamples, new_mlp
@@ -50,7 +50,7 @@ def subject() -> Subject:
     recipe = RankerRecipe(width=16, train=TrainConfig(steps=80, learning_rate=5e-3, warmup=5, patience=0))
     prepared = ranker.prepare(LEARN, HELD, recipe)
     teach(prepared, recipe)
-    return ranker_subject(opened(arrays_of(prepared.network), prepared.network.shape.config()), LEARN, HELD)
+    return reader_subject(opened(arrays_of(prepared.network), prepared.network.shape.config()), LEARN, HELD)
 
 
 @pytest.fixture(scope="module")
@@ -203,4 +203,4 @@ def test_what_cannot_be_compressed_is_one_line(circle: Subject, subject: Subject
     with pytest.raises(ConfigError, match="few bits already"):
         compress(circle._replace(policy=few), Compression(prune=(0.5,)))
     with pytest.raises(ConfigError, match="0 held out"):
-        ranker_subject(subject.policy, LEARN, [])
+        reader_subject(subject.policy, LEARN, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,15 @@ from potstill.distill.weights.compress.masks import masked, masks_of
 from potstill.distill.weights.compress.quantize import in_bits, multiplied_out
 from potstill.distill.weights.compress.recipe import Compression
 from potstill.distill.weights.compress.scores import by_magnitude, by_taylor, kept
+from potstill.edge.film import Film
 from potstill.edge.layers import SCALE, packed, unpacked
 from potstill.edge.mlp import Mlp
 from potstill.edge.policy import Policy, network
 from potstill.edge.ranker import Ranker
 from potstill.errors import ConfigError
 
+EVERY = {"mlp": files.mlp_arrays, "ranker": files.ranker_arrays, "film": files.film_arrays}
+FILM_AXES = ("embedding", "goal", "patch", "memory", "condition", "channels", "squeezed", "hidden")
 DEEP = {"kind": "mlp", "sizes": [4, 6, 5, 3], "activation": "relu"}
 VECTORS = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
 
@@ -28,7 +32,12 @@ VECTORS = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
 def logits(arrays: dict[str, Any], config: dict[str, Any]) -> Any:
     if config["kind"] == "mlp":
         return Mlp(arrays, config).logits(VECTORS)
-    return Ranker(arrays, config).logits(files.SITUATION, files.ACTIONS)
+    if config["kind"] == "ranker":
+        return Ranker(arrays, config).logits(files.SITUATION, files.ACTIONS)
+    drawn = random.Random(0)
+    past = [{"observation": files.grid_text(drawn), "action": action} for action in files.FILM["actions"]]
+    told = {"goal": "put the red ball next to", "observation": files.grid_text(drawn), "past": past}
+    return Film(arrays, config).logits(told, list(files.FILM["actions"]))
 
 
 def silenced(arrays: dict[str, Any], axis: Axis, units: list[int]) -> dict[str, Any]:
@@ -44,14 +53,15 @@ def silenced(arrays: dict[str, Any], axis: Axis, units: list[int]) -> dict[str, 
 @pytest.mark.parametrize(
     ("config", "name"),
     [(DEEP, "layers.0"), (DEEP, "layers.1")]
-    + [(files.RANKER, name) for name in ("hidden", "width", "embedding", "query", "age")],
+    + [(files.RANKER, name) for name in ("hidden", "width", "embedding", "query", "age")]
+    + [(files.FILM, name) for name in FILM_AXES],
 )
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_units_that_are_silent_can_be_taken_out_and_nothing_changes(
     config: dict[str, Any], name: str, data: st.DataObject
 ) -> None:
-    arrays = files.mlp_arrays(config) if config["kind"] == "mlp" else files.ranker_arrays()
+    arrays = EVERY[config["kind"]](config)
     axis = axes_of(config)[name]
     keep = data.draw(st.lists(st.sampled_from(range(axis.size)), min_size=1, unique=True))
     quiet = silenced(arrays, axis, [unit for unit in range(axis.size) if unit not in keep])
@@ -68,6 +78,17 @@ def test_every_number_of_a_ranker_but_the_tables_rows_belongs_to_an_axis() -> No
         arrays, config = shrunk(arrays, config, name, range(axis.size // 2))
     assert {name: array.shape for name, array in arrays.items()} == files.ranker_shapes(config)
     assert (config["width"], config["query"], config["hidden"]) == (4, 2, 3)
+
+
+def test_every_number_of_a_grid_student_but_those_of_symbols_words_and_actions_belongs_to_an_axis() -> None:
+    """A third of each axis stays: the contract's shapes again, and none of the numbers that count something."""
+    arrays, config = files.film_arrays(), dict(files.FILM)
+    assert tuple(axes_of(config)) == FILM_AXES
+    for name, axis in axes_of(files.FILM).items():
+        arrays, config = shrunk(arrays, config, name, range(max(1, axis.size // 3)))
+    assert {name: array.shape for name, array in arrays.items()} == files.film_shapes(config)
+    assert [config[name] for name in FILM_AXES] == [1, 2, 1, 2, 1, 1, 1, 2]
+    assert {name for name in config if config[name] != files.FILM[name]} == set(FILM_AXES)
 
 
 def test_fewer_query_dimensions_are_rescaled() -> None:
@@ -142,7 +163,8 @@ def test_four_bits_are_within_half_a_step_and_take_half_a_byte(rows: int, half: 
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_few_bits_act_as_what_they_stand_for(bits: int) -> None:
-    for config, arrays in ((files.RANKER, files.ranker_arrays()), (files.MLP, files.mlp_arrays())):
+    for config in (files.RANKER, files.MLP, files.FILM):
+        arrays = EVERY[config["kind"]](config)
         small = in_bits(arrays, bits)
         np.testing.assert_allclose(logits(small, config), logits(multiplied_out(small), config), rtol=1e-5, atol=1e-5)
         assert Policy(network(small, config), config, {}, small, 1.0).parameters == sum(

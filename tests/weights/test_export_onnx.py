@@ -22,7 +22,7 @@ from potstill.distill.weights.export.drawn import drawn_questions
 from potstill.distill.weights.export.networks import graph_of
 from potstill.distill.weights.export.onnx import export
 from potstill.distill.weights.export.runtime import onnx_side, session
-from potstill.distill.weights.gate import Floor, GateFailed, compare, edge_side
+from potstill.distill.weights.gate import COMPRESSED, EXACT, Floor, GateFailed, compare, edge_side
 from potstill.distill.weights.gate_shapes import Question
 from potstill.distill.weights.lineage import Dataset, Manifest, read
 from potstill.distill.weights.lineage_verify import Status, verify
@@ -152,6 +152,23 @@ def test_eight_bits_are_smaller_and_judged(tmp_path: Path) -> None:
     with pytest.raises(GateFailed, match="became"):
         export(source, made, tmp_path / "no.onnx", asked, bits=8, floor=Floor())
     assert not (tmp_path / "no.onnx").exists()
+
+
+def test_a_barely_trained_ranker_is_rounded_although_near_ties_turn_around(tmp_path: Path) -> None:
+    """Its logits lie within a thousandth of each other: which is largest is nobody's preference. A real ranker whose
+    choices change as often is refused (above, ``became``)."""
+    config = {**files.RANKER, "width": 32, "hidden": 64, "embedding": 32}
+    arrays = files.ranker_arrays(config)
+    arrays["score.weight"] = arrays["score.weight"] * np.float32(6e-6)
+    source = tmp_path / "student.policy"
+    artefact.write(source, arrays, config, Manifest())
+    made = open_policy(source)
+    done = export(source, made, tmp_path / "small.onnx", drawn_questions(made, 60), bits=8)
+    assert done.quantized is not None
+    assert done.quantized.summary()["agreement"] == 1
+    exact = msgspec.structs.replace(COMPRESSED, tie=EXACT.tie)
+    with pytest.raises(GateFailed, match="became"):
+        export(source, made, tmp_path / "no.onnx", drawn_questions(made, 60), bits=8, floor=exact)
 
 
 def test_a_graph_that_computes_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,19 @@ def test_equal_sides_pass_in_every_shape_and_batch() -> None:
     assert all(row.agreement == 1 and row.kl_nats == 0 and row.difference == 0 for row in found.rows)
 
 
+@pytest.mark.parametrize(("apart", "largest", "passes"), [(4.4e-4, 1.0, True), (2e-3, 1.0, False), (2e-3, 4.0, True)])
+def test_rounding_may_turn_a_near_tie_around_and_nothing_else(apart: float, largest: float, passes: bool) -> None:
+    """One of 34 decisions changes. A tie is within a thousandth of the largest logit; one disagreement is 3 %."""
+    ours, theirs = np.array([largest, largest - apart]), np.array([largest - apart, largest])
+    asked = [[float(index)] for index in range(34)]
+    exported = [theirs, *[ours] * 33]
+    found = compare(lambda some: [ours] * len(some), lambda _: exported, asked, floor=COMPRESSED, batches=[34])
+    assert found.passed == passes
+    assert found.rows[0].agreement == (1 if passes else 33 / 34)
+    exact = msgspec.structs.replace(COMPRESSED, tie=EXACT.tie)
+    assert not compare(lambda some: [ours] * len(some), lambda _: exported, asked, floor=exact, batches=[34]).passed
+
+
 def test_the_table_by_hand() -> None:
     """Logits (0, ln 3) against (ln 3, 0): KL = .25 ln(.25/.75) + .75 ln(.75/.25) = .5 ln 3; the difference is ln 3."""
     ours, theirs = np.log([1.0, 3.0]), np.log([3.0, 1.0])

@@ -23,6 +23,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 stage_options: tuple[Decorator, ...] = (
     click.option("--width", type=int, default=0, help="Distil into a new network of this width first."),
     click.option(
+        "--features",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="With --width: draw the last hidden layer to FILE's, too, that much. [default: 0, not at all]",
+    ),
+    click.option(
         "--prune",
         type=float,
         multiple=True,
@@ -34,7 +41,8 @@ stage_options: tuple[Decorator, ...] = (
         "axes",
         multiple=True,
         metavar="NAME",
-        help="Prune these only: hidden, width, embedding, query, age (layers.0, ... of an mlp). [default: all]",
+        help="Prune these only: hidden, embedding; of a ranker width, query, age; of a film goal, patch, memory, "
+        "condition, channels, squeezed; of an mlp layers.0, ... [default: all]",
     ),
     click.option("--score", default="taylor", show_default=True, help="What a unit is worth: taylor or magnitude."),
     click.option(
@@ -98,7 +106,7 @@ gate_options: tuple[Decorator, ...] = (
 @sign_option
 @json_option
 def compress(json_mode: bool, **options: Any) -> None:
-    """Make FILE, a ranker or mlp, smaller: distil, prune, fine-tune, round; each stage is judged by FILE or undone.
+    """Make the policy in FILE smaller: distil, prune, fine-tune, round; each stage is judged by FILE or undone.
 
     \b
     Example:

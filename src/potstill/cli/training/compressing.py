@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from potstill.distill.weights.compress.chain import Compressed, Row
     from potstill.distill.weights.compress.subject import Subject
 
-KINDS = ("ranker", "mlp")
-"""Of policies that the stages know."""
 MEASURED = ("decision_ms", "memory_bytes")
 """Columns that differ from run to run: shown, and kept out of the lineage."""
 
@@ -72,11 +70,6 @@ def planned(options: dict[str, Any]) -> CompressPlan:
     if out.resolve() == file.resolve():
         raise ConfigError(f"{out} is the policy itself, which is the smaller one's parent. Give another name.")
     policy = opened(file)
-    if policy.kind not in KINDS:
-        raise ConfigError(
-            f"{file} is of the kind '{policy.kind}', and these are made smaller: {', '.join(KINDS)}. Train a narrower "
-            f"one instead: potstill distill weights --student {policy.kind} --width 32 --out {out.name}"
-        )
     for axis in recipe.axes:
         one_of("axis", axis, axes_of(policy.config))
     data = needed(file, options["data"], "compressing")
@@ -86,14 +79,13 @@ def planned(options: dict[str, Any]) -> CompressPlan:
 
 
 def _recipe(options: dict[str, Any]) -> Compression:
-    floor = gate.Floor(
+    floor = msgspec.structs.replace(
+        gate.COMPRESSED,
         agreement=options["least_agreement"],
         kl_nats=options["most_kl"],
-        difference=None,
         success_margin=options["margin"],
     )
-    names = ("width", "prune", "axes", "score", "sparse", "distill_steps", "finetune_steps", "learning_rate", "batch")
-    given = {name: options[name] for name in (*names, "seed", "threads")}
+    given = {name: options[name] for name in Compression.__struct_fields__ if name in options}
     bits = [width for width, wanted in ((8, options["int8"]), (4, options["int4"])) if wanted]
     return Compression(**given, bits=tuple(bits), floor=floor)
 

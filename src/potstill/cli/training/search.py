@@ -26,7 +26,7 @@ from potstill.distill.weights.search.labels import within
 from potstill.distill.weights.search.proposing import check_installed
 from potstill.distill.weights.search.space import recipe_at
 from potstill.distill.weights.search.trials import Trial
-from potstill.distill.weights.train.recipe import FilmRecipe, Recipe
+from potstill.distill.weights.train.recipe import Recipe
 from potstill.errors import ConfigError, one_of
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def planned(plan: WeightsPlan, options: Mapping[str, Any], typed: Mapping[str, s
 def estimate(plan: SearchPlan) -> dict[str, Any]:
     """Of the training at the end, and what the trials take at most, were none stopped and all of its size."""
     row = making.estimate(plan.weights)
-    tuning = 0 if isinstance(plan.weights.recipe, FilmRecipe) else 1 / smaller.TUNING
-    trial_cpu_s = row["cpu_s"] * (1 + tuning)
+    trial_cpu_s = row["cpu_s"] * (1 + 1 / smaller.TUNING)
     search_cpu_s = plan.trials * trial_cpu_s
     if plan.cpu_s is not None:
         search_cpu_s = min(search_cpu_s, plan.cpu_s + trial_cpu_s)

@@ -52,8 +52,9 @@ class Floor(Struct, frozen=True, kw_only=True):
 
 EXACT = Floor()
 """For the same numbers in another program."""
-COMPRESSED = Floor(agreement=0.98, kl_nats=0.05, difference=None)
-"""For fewer bits."""
+COMPRESSED = Floor(agreement=0.98, kl_nats=0.05, difference=None, tie=1e-3)
+"""For fewer bits. Two actions that the trained policy tells apart by no more than two programs may differ in the same
+numbers (``EXACT.difference``) are a tie: rounding turns such a pair around, and neither was preferred."""
 
 
 class Row(Struct, frozen=True, kw_only=True):

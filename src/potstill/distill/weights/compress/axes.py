@@ -1,7 +1,8 @@
 """Which numbers of a policy belong to one unit of it, so that units can be taken out and the matrices become smaller.
 
 A unit is a neuron of a hidden layer or one dimension of a vector that several matrices share. Taking it out takes a row
-of those that make it and a column of those that read it. The contracts in ``edge.mlp`` and ``edge.ranker`` say which.
+of those that make it and a column of those that read it. The contracts in ``edge.mlp``, ``edge.ranker`` and
+``edge.film`` say which.
 Pure: arrays in, arrays out. Does not know which units are worth keeping (``scores``).
 """
 
@@ -38,10 +39,11 @@ class Axis(NamedTuple):
 
 def axes_of(config: Mapping[str, Any]) -> dict[str, Axis]:
     """A policy's axes by name, from its configuration: of an mlp its hidden layers (``layers.0``, ...), of a ranker
-    ``hidden``, ``width``, ``embedding``, ``query`` and ``age``. Raises ``UnknownName`` for another kind."""
-    one_of("kind of policy with units to prune", config["kind"], ("mlp", "ranker"))
-    found = _mlp(config["sizes"]) if config["kind"] == "mlp" else _ranker(config)
-    return {axis.name: axis for axis in found}
+    ``hidden``, ``width``, ``embedding``, ``query`` and ``age``, of a grid student ``embedding``, ``goal``, ``patch``,
+    ``memory``, ``condition``, ``channels``, ``squeezed`` and ``hidden``. Raises ``UnknownName`` for another kind."""
+    kinds = {"mlp": _mlp, "ranker": _ranker, "film": _film}
+    one_of("kind of policy with units to prune", config["kind"], kinds)
+    return {axis.name: axis for axis in kinds[config["kind"]](config)}
 
 
 def shrunk(
@@ -86,18 +88,14 @@ def _smaller(config: Mapping[str, Any], name: str, size: int) -> dict[str, Any]:
     return {**config, name: size}
 
 
-def _mlp(sizes: Sequence[int]) -> list[Axis]:
+def _mlp(config: Mapping[str, Any]) -> list[Axis]:
     return [
         Axis(
             f"layers.{index}",
             size,
-            (
-                Part(f"layers.{index}.weight", 0),
-                Part(f"layers.{index}.bias", 0),
-                Part(f"layers.{index + 1}.weight", 1),
-            ),
+            (*_made(f"layers.{index}"), Part(f"layers.{index + 1}.weight", 1)),
         )
-        for index, size in enumerate(sizes[1:-1])
+        for index, size in enumerate(config["sizes"][1:-1])
     ]
 
 
@@ -105,16 +103,59 @@ def _ranker(config: Mapping[str, Any]) -> list[Axis]:
     """A past turn's vector is compared with a candidate's number by number, so they share their ``width``."""
     t, e, k, a, h = (config[name] for name in ("width", "embedding", "query", "age", "hidden"))
     wide = [
-        *(Part(name, 0) for name in ("text.weight", "text.bias", "past.weight", "past.bias", "nothing.value")),
-        *(Part("past.weight", 1, block * t) for block in range(2)),
-        *(Part("query.weight", 1, block * t) for block in range(3)),
+        *(*_made("text"), *_made("past"), Part("nothing.value", 0)),
+        *_columns("past.weight", t, 2),
+        *_columns("query.weight", t, 3),
         Part("key.weight", 1),
-        *(Part("hidden.weight", 1, block * t) for block in range(BLOCKS)),
+        *_columns("hidden.weight", t, BLOCKS),
     ]
     return [
-        Axis("hidden", h, (Part("hidden.weight", 0), Part("hidden.bias", 0), Part("score.weight", 1))),
+        Axis("hidden", h, (*_made("hidden"), Part("score.weight", 1))),
         Axis("width", t, tuple(wide)),
         Axis("embedding", e, (Part("embedding.weight", 1), Part("text.weight", 1), Part("text.weight", 1, e))),
         Axis("query", k, (Part("query.weight", 0), Part("key.weight", 0), Part("nothing.key", 0))),
         Axis("age", a, (Part("age.weight", 1), Part("past.weight", 1, 2 * t))),
     ]
+
+
+def _film(config: Mapping[str, Any]) -> list[Axis]:
+    """A past turn's vector and the memory's state have one width, ``memory``: unit i of both goes at once. A cell keeps
+    its channels through all blocks, which add to it."""
+    e, g, p, m = (config[name] for name in ("embedding", "goal", "patch", "memory"))
+    k, c, q, h = (config[name] for name in ("condition", "channels", "squeezed", "hidden"))
+    cells, blocks = config["size"] ** 2, [f"block.{block}" for block in range(config["blocks"])]
+    mind = [*_made("turn"), *_made("start"), Part("action.weight", 1), Part("facing.weight", 1)]
+    cell = [Part("symbol.weight", 1), Part("place.weight", 1), *_made("wanted"), Part("squeeze.weight", 1)]
+    for block in blocks:
+        cell += [*_made(f"{block}.conv"), *_columns(f"{block}.conv.weight", c, 9)]
+        cell += [*_made(f"{block}.film"), *_made(f"{block}.film", c)]
+    said = [*_made("condition"), Part("direction.weight", 1), Part("wanted.weight", 1)]
+    said += [Part(f"{block}.film.weight", 1) for block in blocks]
+    return [
+        Axis("embedding", e, (Part("word.weight", 1), Part("goal.input.weight", 1))),
+        Axis("goal", g, (*_unit("goal", g), Part("start.weight", 1), Part("condition.weight", 1))),
+        Axis("patch", p, (Part("patch.weight", 1), *_columns("turn.weight", p, cells))),
+        Axis("memory", m, (*mind, *_unit("memory", m), Part("memory.input.weight", 1), Part("condition.weight", 1, g))),
+        Axis("condition", k, (*said, Part("hidden.weight", 1, cells * q))),
+        Axis("channels", c, tuple(cell)),
+        Axis("squeezed", q, (*_made("squeeze"), *_columns("hidden.weight", q, cells))),
+        Axis("hidden", h, (*_made("hidden"), Part("score.weight", 1))),
+    ]
+
+
+def _made(layer: str, start: int = 0) -> tuple[Part, Part]:
+    """What makes the units of a layer's output."""
+    return Part(f"{layer}.weight", 0, start), Part(f"{layer}.bias", 0, start)
+
+
+def _unit(name: str, width: int) -> list[Part]:
+    """A recurrent unit's state: its three gates, and the columns that read it."""
+    gates = [
+        part for gate in range(3) for half in ("input", "hidden") for part in _made(f"{name}.{half}", gate * width)
+    ]
+    return [*gates, Part(f"{name}.hidden.weight", 1)]
+
+
+def _columns(array: str, size: int, count: int) -> list[Part]:
+    """The columns that read so many vectors of a size, which lie one behind the other."""
+    return [Part(array, 1, block * size) for block in range(count)]

@@ -16,7 +16,7 @@ import msgspec
 from potstill.distill.weights.compress.axes import axes_of
 from potstill.distill.weights.compress.cost import decision_ms, memory_bytes, size_bytes
 from potstill.distill.weights.compress.masks import holding, masked, masks_of
-from potstill.distill.weights.compress.pruning import learn_from, pruned, tuned
+from potstill.distill.weights.compress.pruning import distilled, learn_from, pruned, tuned
 from potstill.distill.weights.compress.quantize import in_bits
 from potstill.distill.weights.compress.recipe import Compression
 from potstill.distill.weights.compress.subject import CALIBRATION, Subject
@@ -116,8 +116,11 @@ class _Chain:
         if any(bits(array) is not None for array in given.values()):
             raise ConfigError("The policy's weights have few bits already. Give the file that it was made from.")
         self._state = State(given, dict(subject.policy.config), given)
+        axes = axes_of(self._state.config)
         for axis in recipe.axes:
-            one_of("axis", axis, axes_of(self._state.config))
+            one_of("axis", axis, axes)
+        if recipe.features and not axes:
+            raise ConfigError("A linear policy has no hidden layer whose features a student could learn: --features 0")
 
     def run(self) -> Compressed:
         recipe = self._recipe
@@ -142,8 +145,7 @@ class _Chain:
     # --- stages -----------------------------------------------------------------------------------------------------
 
     def _distilled(self) -> State:
-        fresh, config = self._subject.fresh(self._recipe.width, self._recipe.seed)
-        return self._trained(fresh, config, self._recipe.distill_steps, self._recipe.learning_rate)
+        return _state_of(*distilled(self._subject, self._recipe))
 
     def _pruned(self, share: float) -> State:
         arrays, config = pruned(self._subject, self._state.arrays, self._state.config, share, self._recipe)
@@ -156,13 +158,10 @@ class _Chain:
         masks = masks_of(self._state.arrays, share)
         network_ = self._subject.network(masked(self._state.arrays, masks), self._state.config)
         with holding(network_, masks):
-            return self._trained(
-                network_, self._state.config, self._recipe.finetune_steps, self._recipe.learning_rate / 2
+            learn_from(
+                self._subject, network_, self._recipe, self._recipe.finetune_steps, self._recipe.learning_rate / 2
             )
-
-    def _trained(self, network_: Any, config: dict[str, Any], steps: int, rate: float) -> State:
-        learn_from(self._subject, network_, self._recipe, steps, rate)
-        return _state_of(network_, config)
+        return _state_of(network_, self._state.config)
 
     # --- judging ----------------------------------------------------------------------------------------------------
 

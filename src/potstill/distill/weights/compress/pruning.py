@@ -1,4 +1,4 @@
-"""One round of pruning: whole units out, and what is left tuned on the policy's own distribution. Judges nothing."""
+"""A narrower network, or one without some of its units, that learns the policy's own distribution. Judges nothing."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from potstill.distill.weights.compress.axes import axes_of, shrunk
+from potstill.distill.weights.compress.features import matching
 from potstill.distill.weights.compress.gradients import products
 from potstill.distill.weights.compress.recipe import Compression
 from potstill.distill.weights.compress.scores import Score, by_magnitude, by_taylor, kept
 from potstill.distill.weights.compress.subject import Subject
 from potstill.distill.weights.losses.config import Kind, Loss
 from potstill.distill.weights.train.config import TrainConfig
-from potstill.distill.weights.train.loop import train
+from potstill.distill.weights.train.loop import Gradients, alone, train
 from potstill.edge.tensors import Array
 
 
@@ -39,9 +40,26 @@ def tuned(subject: Subject, arrays: Mapping[str, Array], config: Mapping[str, An
     return network
 
 
-def learn_from(subject: Subject, network: Any, recipe: Compression, steps: int, rate: float) -> None:
+def distilled(subject: Subject, recipe: Compression) -> tuple[Any, dict[str, Any]]:
+    """A new network of the recipe's width that learnt the policy's distribution, and its configuration.
+
+    Raises ``Diverged``.
+    """
+    network, config = subject.fresh(recipe.width, recipe.seed)
+    if not recipe.features:
+        learn_from(subject, network, recipe, recipe.distill_steps, recipe.learning_rate)
+        return network, config
+    given = subject.network(subject.policy.arrays, subject.policy.config)
+    beside, gradients = matching(network, given, subject.last, recipe.features, seed=recipe.seed)
+    learn_from(subject, beside, recipe, recipe.distill_steps, recipe.learning_rate, gradients)
+    return network, config
+
+
+def learn_from(
+    subject: Subject, network: Any, recipe: Compression, steps: int, rate: float, gradients: Gradients = alone
+) -> None:
     """Train a network on the policy's own distribution; it holds the best weights afterwards. Raises ``Diverged``."""
-    train(network, subject.learn, _learning(recipe, steps, rate), held_out=subject.held_out)
+    train(network, subject.learn, _learning(recipe, steps, rate), held_out=subject.held_out, gradients=gradients)
 
 
 def _learning(recipe: Compression, steps: int, rate: float) -> TrainConfig:

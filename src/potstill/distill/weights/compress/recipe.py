@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from potstill.distill.weights.compress.quantize import WIDTHS
 from potstill.distill.weights.compress.scores import Score
-from potstill.distill.weights.gate import Floor
+from potstill.distill.weights.gate import COMPRESSED, Floor
 from potstill.errors import ConfigError, one_of
 from potstill.types import Struct
 
@@ -16,8 +18,10 @@ class Compression(Struct, frozen=True, kw_only=True):
     """
 
     width: int = 0
-    """Distil into a new network of that width: of a ranker's texts, of all hidden layers of an mlp."""
+    """Distil into a new network of that width: a ranker's texts, a grid student's memory, an mlp's hidden layers."""
     distill_steps: int = 1500
+    features: float = 0.0
+    """While it is distilled: weight in the loss of how far the last hidden layers are apart (``features``)."""
     prune: tuple[float, ...] = ()
     """Shares of the units that there still are to take out, one round each."""
     axes: tuple[str, ...] = ()
@@ -29,7 +33,7 @@ class Compression(Struct, frozen=True, kw_only=True):
     """Share of each matrix's weights to set to zero."""
     bits: tuple[int, ...] = ()
     """Bits of a weight: 8, 4 or both, the widest first; the narrowest that passes is written."""
-    floor: Floor = Floor(agreement=0.95, kl_nats=0.05, difference=None)
+    floor: Floor = msgspec.structs.replace(COMPRESSED, agreement=0.95)
     """What each stage must reach against the policy as it was given, on held-out decisions as they were recorded."""
     temperature: float = 1.0
     """Of the distillation: both sides' logits are divided by it."""
@@ -44,6 +48,12 @@ class Compression(Struct, frozen=True, kw_only=True):
         one_of("score", self.score, Score)
         if self.width < 0 or self.width > 512:
             raise ConfigError(f"The width to distil into is {self.width}. Allowed: 4 to 512.")
+        if not 0 <= self.features <= 100:
+            raise ConfigError(f"The weight of features is {self.features}. Allowed: 0 (left out) to 100.")
+        if self.features and not self.width:
+            raise ConfigError(
+                "Features are matched while a narrower student is distilled. Type for example: --width 32"
+            )
         for share in self.prune:
             _share("A share of units to prune", share)
         _share("The share of weights to set to zero", self.sparse, least=0.0)

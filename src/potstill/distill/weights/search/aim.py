@@ -49,20 +49,19 @@ def rivals_at(before: Iterable[Trial], step: int, goal: Goal = Goal.SUCCESS, cos
     return [look.value for trial in fair for look in trial.looks if look.step == step]
 
 
-def chosen(trials: Iterable[Trial], aim: Aim | None = None, *, narrow: bool = True) -> Chosen | None:
+def chosen(trials: Iterable[Trial], aim: Aim | None = None) -> Chosen | None:
     """The cheapest of those finished that are within the aim's margin of the best value; of equally cheap ones the
     best, then the smallest, then the earliest. None: none finished.
 
-    What has fewer bits or units counts where bytes are the goal, and with ``narrow`` alone.
+    What has fewer bits or units counts where bytes are the goal alone.
     """
     aim = aim or Aim()
-    small = aim.goal is Goal.BYTES and narrow
     found = [
         Chosen(trial, variant)
         for trial in trials
         if trial.state is State.FINISHED
         for variant in trial.variants
-        if small or variant.plain
+        if aim.goal is Goal.BYTES or variant.plain
     ]
     if not found:
         return None

@@ -83,7 +83,7 @@ def search(
         done.append(attempt(point, done, base, data, evaluate, step, aim.goal))
         files.keep(path, identity, done)
         ended(done)
-    best = chosen(done, aim, narrow=not isinstance(base, FilmRecipe))
+    best = chosen(done, aim)
     if best is None:
         raise Diverged(
             f"None of the {len(done)} trials ended with numbers: their losses diverged. Look for values in the data "

@@ -21,7 +21,7 @@ from potstill.distill.weights.policies.ranker import arrays_of
 from potstill.distill.weights.search.smaller import PRUNED, compression
 from potstill.distill.weights.search.trials import WHOLE, Variant
 from potstill.distill.weights.train.loop import Diverged, Evaluator, agreement_of
-from potstill.distill.weights.train.recipe import FilmRecipe, Recipe
+from potstill.distill.weights.train.recipe import Recipe
 from potstill.distill.weights.train.teaching import Prepared
 from potstill.edge.policy import Policy, network
 from potstill.edge.tensors import Array
@@ -39,10 +39,10 @@ def variants_of(
 ) -> tuple[Variant, ...]:
     """The trained network as it is, whose value is known, and in fewer bits; then the same without half of its units.
 
-    A grid student has no units that are known, and what diverges in its fine-tuning is left out.
+    A linear policy has no units, and what diverges in its fine-tuning is left out.
     """
     arrays, config = arrays_of(prepared.network), prepared.network.shape.config()
-    if isinstance(recipe, FilmRecipe) or not axes_of(config):
+    if not axes_of(config):
         return _in_each_width(prepared.network, arrays, value, prepared, evaluate)
     subject = subject_of(Policy(network(arrays, config), config, {}, arrays, 1.0), learn, judge)
     whole = _in_each_width(prepared.network, arrays, value, prepared, evaluate)
