@@ -8,16 +8,18 @@ each judged or undone (``compress``), and exported (``export --onnx``). Then the
 written play the same tasks of ``test`` greedily (``run``), on which nothing was decided. The target: at most 2 % of the
 bytes of the wide one in float32 at 98 % of its success at least.
 
-The three chains that distil end near the same bytes, 2 % of the wide one's, in three ways: a narrow network with eight
-bits, a wider one with four, and a still wider one of which half of all units are pruned. Those of one seed learn from
-equal decisions for equal gradient steps: ``distil`` spends all of them on one network, ``distil, prune`` the same
-number in two parts, so that its rows are no longer training in disguise. Played
-are the files as they are written, rounded weights included, by numpy. Latency is
-the CPU time of one thread for one decision, by numpy, PyTorch and ONNX Runtime, on held-out decisions asked one by one.
-Recording and trained policies are taken again unless their options changed.
+The chains end near the same bytes, 2 % of the wide one's, in four ways: a narrow network with eight bits, a wider one
+with four, a still wider one of which half of all units are pruned, and the wide one itself, pruned twice. Those of one
+seed learn from equal decisions for equal gradient steps: ``distil`` spends all of them on one network, ``distil,
+prune`` the same number in two parts, so that its rows are no longer training in disguise; ``prune twice`` begins with
+the wide one's own weights. With ``--longer`` a chain has more steps, and with ``--own`` its twin learns in the wide
+one's own episodes, of more tasks than the expert showed. With ``--features WEIGHT`` a twin of the first is drawn to the
+wide one's last hidden layer, too, for as many steps; with ``--one-teacher`` all students come from the first wide
+ranker and differ by their own seeds.
 
-With ``--features WEIGHT`` a twin of the first of these is drawn to the wide one's last hidden layer, too, for as many
-steps; with ``--one-teacher`` all students come from the first wide ranker and differ by their own seeds.
+Played are the files as they are written, rounded weights included, by numpy. Latency is the CPU time of one thread for
+one decision, by numpy, PyTorch and ONNX Runtime, on held-out decisions asked one by one. Recording and trained policies
+are taken again unless their options changed.
 """
 
 from __future__ import annotations
@@ -55,6 +57,8 @@ class Chain(NamedTuple):
 
     name: str
     words: tuple[object, ...]
+    own: int = 0
+    """Gradient steps of a narrow ranker on the wide one's own episodes, which is what is made smaller then."""
 
 
 def main() -> None:
@@ -72,7 +76,8 @@ def main() -> None:
         for chain in [one for one in chains(options) if one.name in (options.chains or [one.name])]:
             own = f"-own{seed}" if options.one_teacher else ""
             out = WORK / f"{teacher.stem}-{chain.name.replace(', ', '-').replace(' ', '')}-{options.steps}{own}.policy"
-            found = compressed(options, teacher, out, chain, seed)
+            given = narrow_of(options, teacher, chain.own, seed) if chain.own else teacher
+            found = compressed(options, given, out, chain, seed)
             stages += [{"recipe": chain.name, "seed": seed, **row} for row in found["stages"]]
             if found["written"]:
                 files.append({"recipe": chain.name, "seed": seed, **measured(out, teacher, options)})
@@ -92,6 +97,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1000, help="gradient steps of each chain")
     parser.add_argument("--agreement", type=float, default=0.9, help="floor of each stage")
     parser.add_argument("--kl", type=float, default=0.1, help="floor of each stage, nats")
+    parser.add_argument("--longer", type=int, default=0, metavar="STEPS", help="a chain of so many, too")
+    parser.add_argument("--own", type=int, default=0, metavar="EPISODES", help="with --longer: one on so many, too")
     parser.add_argument("--n", type=int, default=60, help="test tasks")
     parser.add_argument("--results", default="weights_compress", help="name of the file with the numbers")
     parser.add_argument("--chains", nargs="+", metavar="NAME", help="only these, such as 'distil 64, int8'")
@@ -112,6 +119,12 @@ def chains(options: argparse.Namespace) -> Iterator[Chain]:
     yield Chain(f"distil {wider}, int4", ("--width", wider, "--distill-steps", options.steps, "--int4"))
     pruned = ("--width", widest, "--distill-steps", options.steps - part, "--prune", 0.5, "--finetune-steps", part)
     yield Chain(f"distil {widest}, prune, int8", (*pruned, "--int8"))
+    yield Chain("prune twice, int8", (*("--prune", 0.5) * 2, "--finetune-steps", options.steps // 2, "--int8"))
+    if options.longer:
+        longer = f"distil {narrow} in {options.longer} steps"
+        yield Chain(f"{longer}, int8", ("--width", narrow, "--distill-steps", options.longer, "--int8"))
+        if options.own:
+            yield Chain(f"{longer} on its own episodes, int8", ("--int8",), own=options.longer)
 
 
 def record(options: argparse.Namespace) -> None:
@@ -127,6 +140,20 @@ def taught(options: argparse.Namespace, seed: int) -> Path:
         words = ("--width", options.teacher_width, "--steps", options.teacher_steps, "--learning-rate", 1e-3)
         looks = ("--look-every", max(1, options.teacher_steps // 12), "--patience", 0, "--held-out", 0.15)
         potstill("distill", "weights", "--db", options.db, "--out", out, "--seed", seed, *words, *looks)
+    return out
+
+
+def narrow_of(options: argparse.Namespace, wide: Path, steps: int, seed: int) -> Path:
+    """A narrow ranker of the wide one's probabilities in tasks of ``train`` that it does by itself: more of them than
+    the expert showed, and nobody is asked for these labels."""
+    out, db = wide.with_name(f"{wide.stem}-own-{steps}.policy"), wide.with_name(f"{wide.stem}-own-{options.own}.db")
+    if not db.exists():
+        words = ("--env", options.env, "--split", "train", "--n", options.own, "--option", f"train={options.own}")
+        potstill("distill", "context", *words, "--teacher", f"policy:{wide}", "--run", "own", "--db", db)
+    if not out.exists():
+        learnt = ("--width", options.widths[0], "--loss", "kind=soft", "--steps", steps, "--seed", seed)
+        looks = ("--look-every", max(1, steps // 18), "--patience", 0, "--held-out", 0.05)
+        potstill("distill", "weights", "--db", db, "--run", "own", "--out", out, *learnt, *looks)
     return out
 
 
