@@ -69,7 +69,7 @@ def test_where_nothing_passes_nothing_is_written(policy: Path, here: Here) -> No
     done = here("compress", policy, "--out", out, "--width", 4, "--distill-steps", 1, "--least-agreement", 1)
     assert (done.code, done.out) == (1, "")
     (line,) = [line for line in done.err.splitlines() if line.startswith("error")]
-    assert "No stage does what the policy does (distil into width 4: agreement" in line
+    assert "No stage does what the student does (distil into width 4: agreement" in line
     assert "Nothing was written" in line
     assert sorted(path.name for path in policy.parent.iterdir()) == before
 

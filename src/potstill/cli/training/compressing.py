@@ -30,7 +30,8 @@ from potstill.edge.policy import Policy
 from potstill.errors import ConfigError, MissingExtra, one_of
 
 if TYPE_CHECKING:
-    from potstill.distill.weights.compress.chain import Compressed, Row
+    from potstill.distill.weights.compress.chain import State
+    from potstill.distill.weights.compress.stages import Compressed, Row
     from potstill.distill.weights.compress.subject import Subject
 
 KINDS = ("ranker", "mlp")
@@ -100,7 +101,8 @@ def _recipe(options: dict[str, Any]) -> Compression:
 
 def make(plan: CompressPlan) -> Made:
     """Run the stages and write what passed. Raises ``NothingSmaller``, ``GateFailed``, ``Diverged``, ``StoreError``."""
-    from potstill.distill.weights.compress.chain import NothingSmaller, compress
+    from potstill.distill.weights.compress.chain import compress
+    from potstill.distill.weights.compress.stages import NothingSmaller
     from potstill.distill.weights.compress.subject import subject_of
 
     subject = subject_of(plan.policy, plan.data.learn, plan.data.held_out)
@@ -113,7 +115,7 @@ def make(plan: CompressPlan) -> Made:
     return _written(plan, subject, done)
 
 
-def _written(plan: CompressPlan, subject: Subject, done: Compressed) -> Made:
+def _written(plan: CompressPlan, subject: Subject, done: Compressed[State]) -> Made:
     """Through the exact gate: what is on the disk against the network that passed, in PyTorch."""
     state = done.state
     network = subject.network(multiplied_out(state.written), state.config)
@@ -152,7 +154,7 @@ def _lineage(plan: CompressPlan, rows: tuple[Row, ...]) -> Manifest:
 
 
 def _told(row: Row) -> None:
-    from potstill.distill.weights.compress.chain import Verdict
+    from potstill.distill.weights.compress.stages import Verdict
 
     success = "" if row.success is None else f", success {row.success:.1%}"
     note(f"{row.stage}: {row.verdict.value}, {row.size_bytes} bytes, agreement {row.agreement:.3f}{success}")

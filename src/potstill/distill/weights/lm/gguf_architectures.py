@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from potstill.distill.weights.lm.axes import head_dim
 from potstill.errors import ConfigError
 
 ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "gemma3_text": "gemma3"}
@@ -46,7 +47,7 @@ def check_architecture(config: Mapping[str, Any]) -> None:
 
 def write_shape(writer: Any, config: Any) -> None:
     """The metadata, into a ``gguf.GGUFWriter``."""
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    head = head_dim(config)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
