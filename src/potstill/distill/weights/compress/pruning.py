@@ -8,7 +8,7 @@ from typing import Any
 from potstill.distill.weights.compress.axes import axes_of, shrunk
 from potstill.distill.weights.compress.gradients import products
 from potstill.distill.weights.compress.recipe import Compression
-from potstill.distill.weights.compress.scores import kept_of
+from potstill.distill.weights.compress.scores import kept_of, left
 from potstill.distill.weights.compress.subject import Subject
 from potstill.distill.weights.losses.config import Kind, Loss
 from potstill.distill.weights.train.config import TrainConfig
@@ -23,7 +23,8 @@ def pruned(
     found, smaller = dict(arrays), dict(config)
     axes = {name: axis for name, axis in axes_of(smaller).items() if name in (recipe.axes or axes_of(smaller))}
     network = subject.network(found, smaller)
-    stay = kept_of(axes, found, lambda: products(network, subject.learn, seed=recipe.seed), share, recipe.score)
+    counts = {name: left(axis.size, share) for name, axis in axes.items()}
+    stay = kept_of(axes, found, lambda: products(network, subject.learn, seed=recipe.seed), counts, recipe.score)
     for name, units in stay.items():
         found, smaller = shrunk(found, smaller, name, units)
     return found, smaller

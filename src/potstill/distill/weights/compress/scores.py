@@ -62,15 +62,15 @@ def kept_of(
     axes: Mapping[str, Axis],
     arrays: Mapping[str, Array],
     products: Callable[[], Products],
-    share: float,
+    counts: Mapping[str, int],
     score: Score,
 ) -> dict[str, list[int]]:
-    """The units of each axis that stay without ``share`` of them. ``products`` are made for Taylor's score alone."""
+    """The best units of each axis, so many of each. ``products`` are made for Taylor's score alone."""
     if score is Score.TAYLOR:
         scores = _by_taylor(products(), axes)
     else:
         scores = {name: by_magnitude(arrays, axis) for name, axis in axes.items()}
-    return {name: kept(found, share) for name, found in scores.items()}
+    return {name: _best(found, counts[name]) for name, found in scores.items()}
 
 
 def kept(scores: Scores, share: float) -> list[int]:
@@ -81,7 +81,11 @@ def kept(scores: Scores, share: float) -> list[int]:
     >>> kept(np.array([0.1, 0.9, 0.5, 0.9]), 0.5)
     [1, 3]
     """
-    return sorted(np.argsort(-scores, kind="stable")[: left(len(scores), share)].tolist())
+    return _best(scores, left(len(scores), share))
+
+
+def _best(scores: Scores, count: int) -> list[int]:
+    return sorted(np.argsort(-scores, kind="stable")[:count].tolist())
 
 
 def left(units: int, share: float) -> int:

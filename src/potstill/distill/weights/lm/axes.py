@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from potstill.distill.weights.compress.axes import Axis, Part, taken
+from potstill.distill.weights.compress.scores import left
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.edge.tensors import Array
 from potstill.errors import ConfigError
@@ -46,6 +47,33 @@ def axes_of(model: Any) -> dict[str, Axis]:
             "Tune a smaller base instead: --base NAME"
         )
     return {axis.name: _with_biases(axis, shapes) for axis in found}
+
+
+def kind_of(axis: str) -> str:
+    """``heads`` or ``units``."""
+    return axis.rpartition(".")[2]
+
+
+def permitted(config: Any, axis: Axis) -> list[int]:
+    """How many units of an axis a model may have, the present number last.
+
+    transformers refuses a checkpoint whose number of heads does not divide the width of its embeddings, also where it
+    says the size of a head.
+    """
+    counts = range(1, axis.size + 1)
+    if kind_of(axis.name) != HEADS:
+        return list(counts)
+    each = config.num_attention_heads // axis.size
+    return [count for count in counts if count == axis.size or config.hidden_size % (count * each) == 0]
+
+
+def staying(counts: Sequence[int], size: int, share: float) -> int:
+    """How many of ``size`` units stay: the fewest permitted ones of which no more than ``share`` is taken out.
+
+    >>> staying([1, 2, 3], 3, 0.34), staying([1, 2, 4], 4, 0.25), staying([1, 2, 4], 4, 0.5)
+    (2, 4, 2)
+    """
+    return min(count for count in counts if count >= left(size, share))
 
 
 def without(model: Any, keep: Mapping[str, Sequence[int]]) -> Any:

@@ -17,12 +17,12 @@ import msgspec
 from potstill.distill.weights import lineage
 from potstill.distill.weights.compress.cost import decision_ms
 from potstill.distill.weights.compress.recipe import Compression
-from potstill.distill.weights.compress.scores import left
 from potstill.distill.weights.compress.stages import Compressed, Measures, Row, Stages, Ways
 from potstill.distill.weights.data.labelled import Labelled
+from potstill.distill.weights.gate_shapes import ASKED
 from potstill.distill.weights.gate_success import Outcomes
 from potstill.distill.weights.lm import folder
-from potstill.distill.weights.lm.axes import NAMES, axes_of
+from potstill.distill.weights.lm.axes import NAMES, UNITS, axes_of, kind_of, permitted, staying
 from potstill.distill.weights.lm.chats import Chat
 from potstill.distill.weights.lm.network import LmNetwork
 from potstill.distill.weights.lm.pruning import as_chosen, chosen, drawn, pruned, tuned
@@ -87,7 +87,7 @@ def subject_of(
     learn: Sequence[Labelled],
     held_out: Sequence[Labelled],
     *,
-    most: int,
+    most: int = ASKED,
     threads: int = 1,
     base: str | None = None,
 ) -> Subject:
@@ -124,9 +124,11 @@ def compress(
     policies (``compress.chain``). Raises ``ConfigError`` for a recipe of which nothing is taken out, ``Diverged``."""
     check_recipe(recipe)
     _check_shares(subject.model, recipe)
-    recorded = _examples(drawn(subject.learn, recipe), subject.texts, subject.model)
-    own = as_chosen(_side(subject, subject.model), drawn(subject.learn, recipe), recipe.hard_share)
-    imitated = _examples(own, subject.texts, subject.model)
+    learn = drawn(subject.learn, recipe)
+    own = as_chosen(_side(subject, subject.model), learn, recipe.hard_share)
+    recorded, imitated = (_examples(chats, subject.texts, subject.model) for chats in (learn, own))
+    if (problem := imitated.problem()) is not None:
+        raise ConfigError(f"The student's own choices teach nothing: {problem}. Learn recorded ones: --hard-share 1")
     ways: Ways[Any] = Ways(
         side=lambda model: _side(subject, model),
         measures=lambda model: _measures(subject, model),
@@ -204,14 +206,18 @@ def _measures(subject: Subject, model: Any) -> Measures:
 
 def _check_shares(model: Any, recipe: Compression) -> None:
     """Refuse axes of which a round takes out nothing: named ones, or all."""
-    sizes = {name.rpartition(".")[2]: axis.size for name, axis in chosen(axes_of(model), recipe.axes).items()}
+    some = {kind_of(name): axis for name, axis in chosen(axes_of(model), recipe.axes).items()}  # all layers are alike
+    counts = {kind: permitted(model.config, axis) for kind, axis in some.items()}
+    sizes = {kind: axis.size for kind, axis in some.items()}
     for share in recipe.prune:
-        whole = [name for name, size in sizes.items() if left(size, share) == size]
+        fewer = {kind: staying(counts[kind], size, share) for kind, size in sizes.items()}
+        whole = [kind for kind, size in fewer.items() if size == sizes[kind]]
         if whole and (recipe.axes or len(whole) == len(sizes)):
-            name, size = whole[0], sizes[whole[0]]
-            instead = f"Type: --prune {-(-100 // size) / 100:g}" if size > 1 else "Type: --axis units"
+            kind, size = whole[0], sizes[whole[0]]
+            less = max((count for count in counts[kind] if count < size), default=0)
             raise ConfigError(
-                f"A share of {share:g} takes out none of this model's {size} {name} (heads that share a key and a value "
-                f"count as one). {instead}"
+                f"A share of {share:g} takes out none of this model's {size} {kind} (heads that share keys and values "
+                "count as one, and transformers wants a number of heads that divides the width of the embeddings). "
+                + (f"Type: --prune {-(100 * (less - size) // size) / 100:g}" if less else f"Type: --axis {UNITS}")
             )
-        sizes = {name: left(size, share) for name, size in sizes.items()}
+        sizes = fewer

@@ -17,7 +17,7 @@ from potstill.distill.weights.compress.gradients import products
 from potstill.distill.weights.compress.recipe import Compression
 from potstill.distill.weights.compress.scores import kept_of
 from potstill.distill.weights.gate import Side
-from potstill.distill.weights.lm.axes import axes_of, without
+from potstill.distill.weights.lm.axes import axes_of, kind_of, permitted, staying, without
 from potstill.distill.weights.lm.chats import Chat
 from potstill.distill.weights.lm.network import LmNetwork, new_network
 from potstill.distill.weights.lm.recipe import LmRecipe
@@ -29,24 +29,27 @@ from potstill.edge.policy import log_softmax
 
 BATCHES = 12
 """Of Taylor's score; each has as many decisions as a gradient step."""
+DECISIONS = 64
+"""Learnt at least, where there are as many: few steps tell little of them, and Taylor's score needs some."""
 LIKELY = 0.01
 """Actions below this probability are not learnt: they cost as many tokens as others and weigh nothing."""
 
 
 def chosen(axes: Mapping[str, Axis], names: Sequence[str]) -> dict[str, Axis]:
     """The axes of these kinds; of all where none is named."""
-    return {name: axis for name, axis in axes.items() if not names or name.rpartition(".")[2] in names}
+    return {name: axis for name, axis in axes.items() if not names or kind_of(name) in names}
 
 
 def drawn(chats: Sequence[Chat], recipe: Compression) -> list[Chat]:
     """As many as the fine-tuning can meet, by the seed; all where there are fewer."""
-    most = min(len(chats), recipe.finetune_steps * recipe.batch)
+    most = max(DECISIONS, recipe.finetune_steps * recipe.batch)
     order = np.random.default_rng(recipe.seed).permutation(len(chats))[:most]
     return [chats[at] for at in sorted(order.tolist())]
 
 
 def pruned(model: Any, data: LmExamples, share: float, recipe: Compression) -> Any:
-    """A new model without ``share`` of the units of each axis, scored as they stand. ``model`` stays as it is."""
+    """A new model without ``share`` of the units of each axis (``axes.staying``), scored as they stand; ``model`` stays
+    as it is."""
     axes = chosen(axes_of(model), recipe.axes)
     arrays = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     parts = {part.array for axis in axes.values() for part in axis.parts}
@@ -54,7 +57,8 @@ def pruned(model: Any, data: LmExamples, share: float, recipe: Compression) -> A
         value.requires_grad_(name in parts)
     network = LmNetwork(model)
     made = lambda: products(network, data, seed=recipe.seed, batches=BATCHES, size=recipe.batch)  # noqa: E731
-    keep = kept_of(axes, arrays, made, share, recipe.score)
+    counts = {name: staying(permitted(model.config, axis), axis.size, share) for name, axis in axes.items()}
+    keep = kept_of(axes, arrays, made, counts, recipe.score)
     model.requires_grad_(False)
     return without(model, keep)
 
