@@ -58,9 +58,6 @@ def test_a_tuned_model_becomes_a_smaller_student(trained: Path, here: Here, monk
     assert verify([trained / "small-lm"]).complete
     run = ("run", "--env", "house-rules", "--n", 1, "--max-steps", 2, "--arm", "zero-shot", "--db", "a.db")
     assert here(*run, "--student", "tuned:small-lm").code == 0
-    exported = here("export", "small-lm", "--gguf", "small.gguf", "--quantize", "f16", *LOOSE[:4], "--json")
-    assert exported.code == 0, exported.err
-    assert verify([trained / "small.gguf"]).complete
 
 
 def test_where_nothing_passes_nothing_is_written(trained: Path, here: Here) -> None:

@@ -186,7 +186,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 @pytest.fixture(scope="module")
 def made(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """Half of heads and units, tuned; and the folder."""
-    recipe = Compression(prune=(0.5,), finetune_steps=40, batch=8, learning_rate=2e-2, floor=ANYTHING)
+    recipe = Compression(prune=(0.5,), finetune_steps=25, batch=8, learning_rate=2e-2, floor=ANYTHING)
     told: list[str] = []
     done = compress(subject, recipe, told=lambda row: told.append(row.stage))
     assert told == ["as given", "prune 0.5", "prune 0.5, fine-tune"]
@@ -209,7 +209,7 @@ def test_what_is_left_is_smaller_and_learnt_the_students_choices(made: tuple[Any
     assert (cut.verdict, tuned.verdict) == (Verdict.UNTUNED, Verdict.KEPT)
     assert cut.parameters == tuned.parameters < given.parameters
     assert tuned.size_bytes == 4 * tuned.parameters
-    assert tuned.kl_nats < cut.kl_nats
+    assert tuned.kl_nats < 0.5 * cut.kl_nats
     assert tuned.decision_ms > 0
 
 
@@ -258,11 +258,11 @@ def test_it_is_exported_as_any_other(
 def test_a_stage_that_fails_is_undone_and_the_next_starts_from_what_stood(subject: Subject) -> None:
     recipe = Compression(
         prune=(0.95, 0.4), axes=("units",), finetune_steps=1, batch=2, learning_rate=1e-6,
-        floor=Floor(agreement=0.0, kl_nats=0.01, difference=None),
+        floor=Floor(agreement=0.0, kl_nats=0.02, difference=None),
     )  # fmt: skip
     done = compress(subject, recipe)
     assert [row.verdict for row in done.rows[2::2]] == [Verdict.UNDONE, Verdict.KEPT]
-    assert done.rows[2].kl_nats > 0.01 > done.rows[4].kl_nats
+    assert done.rows[2].kl_nats > 0.02 > done.rows[4].kl_nats
     assert done.state.config.intermediate_size == 29
     assert done.rows[4].parameters == done.rows[0].parameters - 2 * 3 * 48 * 19
 

@@ -14,7 +14,7 @@ import msgspec
 
 from potstill.cli.export_table import tell_success
 from potstill.cli.output import emit_json, emit_table, json_option, note
-from potstill.cli.run_options import Decorator, apply, left_alone
+from potstill.cli.run_options import Decorator, apply, left_alone, typed_options
 from potstill.cli.training_options import batch_option, playing_options, sign_option, threads_option
 
 LM_DEFAULTS = {"batch": 8, "finetune_steps": 60, "learning_rate": 1e-3}
@@ -130,6 +130,8 @@ def compress(student: str, json_mode: bool, **options: Any) -> None:
     options["file"] = file = place_of(student)
     if (file / STUDENT).is_file() or file.suffix == SUFFIX:
         options |= {name: value for name, value in LM_DEFAULTS.items() if name in left_alone()}
+        if not options["play"] and "directory" not in typed_options():
+            options["directory"] = None  # settings name games to play, and nothing is played
         plan = lm_compressing.planned(options)
         made = lm_compressing.make(plan)
         acting = f"potstill run --env {plan.tuned.environment} --student tuned:{made.file} --arm zero-shot"

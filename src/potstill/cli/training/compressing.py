@@ -75,6 +75,8 @@ def planned(options: dict[str, Any]) -> CompressPlan:
     key = key_of(options["key"])
     if out.resolve() == file.resolve():
         raise ConfigError(f"{out} is the policy itself, which is the smaller one's parent. Give another name.")
+    if options["base"]:
+        raise ConfigError(f"--base is for tuned language models, and {file} is no folder of one. Leave it away.")
     policy = opened(file)
     if policy.kind not in KINDS:
         raise ConfigError(

@@ -15,7 +15,7 @@ import numpy as np
 from potstill.distill.weights.compress.axes import Axis
 from potstill.distill.weights.compress.gradients import products
 from potstill.distill.weights.compress.recipe import Compression
-from potstill.distill.weights.compress.scores import kept_of
+from potstill.distill.weights.compress.scores import Products, kept_of
 from potstill.distill.weights.gate import Side
 from potstill.distill.weights.lm.axes import axes_of, kind_of, permitted, staying, without
 from potstill.distill.weights.lm.chats import Chat
@@ -56,7 +56,10 @@ def pruned(model: Any, data: LmExamples, share: float, recipe: Compression) -> A
     for name, value in model.named_parameters():
         value.requires_grad_(name in parts)
     network = LmNetwork(model)
-    made = lambda: products(network, data, seed=recipe.seed, batches=BATCHES, size=recipe.batch)  # noqa: E731
+
+    def made() -> Products:
+        return products(network, data, seed=recipe.seed, batches=BATCHES, size=recipe.batch)
+
     counts = {name: staying(permitted(model.config, axis), axis.size, share) for name, axis in axes.items()}
     keep = kept_of(axes, arrays, made, counts, recipe.score)
     model.requires_grad_(False)

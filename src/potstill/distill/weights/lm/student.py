@@ -149,6 +149,7 @@ def questions_of(chats: Sequence[Chat], most: int = ASKED) -> list[Asked]:
 
 
 def asked(chat: Chat) -> Asked:
+    """A chat as a question of the gate."""
     return Asked(situation=Situation(observation=chat.messages[-1].content), admissible=chat.admissible, chat=chat)
 
 
