@@ -43,6 +43,8 @@ def check_architecture(config: Mapping[str, Any]) -> None:
             )
     if kind == "gemma3_text":
         _check_gemma(config)
+    if kind == "qwen2":
+        _check_qwen(config)
 
 
 def write_shape(writer: Any, config: Any) -> None:
@@ -84,6 +86,16 @@ def _ropes(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """How positions turn: of all layers, or of those that attend to everything and then of those that do not."""
     told = config.get("rope_parameters") or {}
     return [told[kind] for kind in (_FULL, _NEAR)] if _FULL in told else [told]
+
+
+def _check_qwen(config: Mapping[str, Any]) -> None:
+    heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
+    together = heads * (config.get("head_dim") or width // heads)
+    if together != width:
+        raise ConfigError(
+            f"llama.cpp takes for granted that the heads of Qwen2 are together as wide as its embeddings ({width}), "
+            f"and this model's {heads} heads have {together}: some were taken out. {ELSE}"
+        )
 
 
 def _check_gemma(config: Mapping[str, Any]) -> None:
