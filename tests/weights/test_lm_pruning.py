@@ -305,6 +305,7 @@ def test_what_cannot_be_is_told_before_hours_are_spent(subject: Subject, tmp_pat
         ({"width": 8}, "--width is for rankers"),
         ({"prune": (0.5,), "sparse": 0.5}, "--zeros is for rankers"),
         ({"bits": (8,)}, r"--int8 and --int4 is for rankers.*potstill export STUDENT --gguf OUT"),
+        ({"prune": (0.5,), "temperature": 2.0}, "temperature is 2.0"),
         ({"prune": (0.5,), "axes": ("hedas",)}, "Did you mean 'heads'"),
         ({"prune": (0.3,), "axes": ("heads",)}, "takes out none of this model's 3 heads.* Type: --prune 0.34"),
         ({"prune": (0.5, 0.5, 0.5), "axes": ("heads",)}, "none of this model's 1 heads.* Type: --axis units"),

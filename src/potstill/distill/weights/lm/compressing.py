@@ -2,7 +2,7 @@
 
 The stages and their judge are those of small policies (``compress.stages``). What passes is written as whole weights
 and is a tuned student like the given one. Knows students and folders. Does not know which weights belong to a head
-(``axes``), how is tuned (``pruning``), or who plays episodes.
+(``axes``), how one is tuned (``pruning``), or who plays episodes.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ def check_recipe(recipe: Compression) -> None:
                 f"{name} is for rankers and perceptrons. Of a language model heads and units are taken out (--prune "
                 "0.25), and fewer bits are an export's: potstill export STUDENT --gguf OUT --quantize q8_0"
             )
+    if recipe.temperature != 1:
+        raise ConfigError(f"temperature is {recipe.temperature}. A language model's choices are learnt as they are: 1.")
     for axis in recipe.axes:
         one_of("axis", axis, NAMES)
 
