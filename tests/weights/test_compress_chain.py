@@ -15,12 +15,13 @@ from policy_examples import decisions
 
 from potstill.distill.weights import gate
 from potstill.distill.weights.compress.axes import axes_of, shrunk
-from potstill.distill.weights.compress.chain import Verdict, compress
+from potstill.distill.weights.compress.chain import compress
 from potstill.distill.weights.compress.cost import memory_bytes, size_bytes
 from potstill.distill.weights.compress.gradients import products
 from potstill.distill.weights.compress.quantize import in_bits, multiplied_out
 from potstill.distill.weights.compress.recipe import Compression
 from potstill.distill.weights.compress.scores import by_taylor, kept
+from potstill.distill.weights.compress.stages import Verdict
 from potstill.distill.weights.compress.subject import Subject, mlp_subject, reader_subject
 from potstill.distill.weights.gate import Floor
 from potstill.distill.weights.lineage import Manifest
@@ -185,7 +186,7 @@ def test_units_that_taylor_keeps_decide_better_than_those_that_it_drops(circle: 
     arrays, config = dict(circle.policy.arrays), dict(circle.policy.config)
     axis = axes_of(config)["layers.0"]
     trained = circle.network(arrays, config)
-    scores = by_taylor(list(products(trained, circle.learn)), axis)
+    scores = by_taylor(products(trained, circle.learn), axis)
 
     def agreement(units: list[int]) -> float:
         small, told = shrunk(arrays, config, "layers.0", units)

@@ -69,7 +69,7 @@ def test_where_nothing_passes_nothing_is_written(policy: Path, here: Here) -> No
     done = here("compress", policy, "--out", out, "--width", 4, "--distill-steps", 1, "--least-agreement", 1)
     assert (done.code, done.out) == (1, "")
     (line,) = [line for line in done.err.splitlines() if line.startswith("error")]
-    assert "No stage does what the policy does (distil into width 4: agreement" in line
+    assert "No stage does what the student does (distil into width 4: agreement" in line
     assert "Nothing was written" in line
     assert sorted(path.name for path in policy.parent.iterdir()) == before
 
@@ -148,6 +148,14 @@ def test_an_onnx_file_that_does_fewer_tasks_is_not_written(tmp_path: Path) -> No
     [
         (("export", "student.policy", "--onnx", "a.onnx", "--max-steps", "3"), "are for --play, which is 0"),
         (("compress", "student.policy", "--int8"), "--out small.policy"),
+        (
+            ("compress", "student.policy", "--out", "a.policy", "--int8", "--base", "tiny"),
+            "--base is for tuned language",
+        ),
+        (
+            ("compress", "student.policy", "--out", "a.policy", "--prune", ".5", "--axis", "heads"),
+            "No axis named 'heads'",
+        ),
         (("compress", "student.policy", "--out", "a.policy"), "--prune 0.5 --int8"),
         (("compress", "student.policy", "--out", "no/a.policy", "--int8"), "no folder no"),
         (("compress", "student.policy", "--out", "student.policy", "--int8"), "is the policy itself"),
@@ -155,7 +163,7 @@ def test_an_onnx_file_that_does_fewer_tasks_is_not_written(tmp_path: Path) -> No
         (("compress", "bare.policy", "--out", "a.policy", "--int8"), "--data FOLDER"),
         (("compress", "mlp.policy", "--out", "a.policy", "--int8"), "--data FOLDER"),
         (("compress", "film.policy", "--out", "a.policy", "--int8"), "--data FOLDER"),
-        (("compress", "student.policy", "--out", ".", "--int8"), "is a directory"),
+        (("compress", "student.policy", "--out", ".", "--int8"), "is a folder, and the student is one file"),
         (("compress", "student.policy", "--out", "a.policy", "--int8", "--sign", "mlp.policy"), "is not a key in PEM"),
         (("export", "student.policy", "--onnx", "."), "is a directory"),
         (("export", "student.policy", "--onnx", "a.onnx", "--sign", "mlp.policy"), "is not a key in PEM"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import policy_files as files
-from potstill.distill.weights.compress.axes import Axis, Part, axes_of, shrunk
+from potstill.distill.weights.compress.axes import Axis, Part, axes_of, shrunk, taken
 from potstill.distill.weights.compress.masks import masked, masks_of
 from potstill.distill.weights.compress.quantize import in_bits, multiplied_out
 from potstill.distill.weights.compress.recipe import Compression
@@ -126,6 +126,16 @@ def test_scores_by_hand() -> None:
     assert by_taylor(batches, axis).tolist() == [8.0, 4.0]
 
 
+def test_units_of_several_numbers_by_hand() -> None:
+    """Two heads of two numbers each: rows 0 and 1, 2 and 3 of what makes them, columns of what reads them."""
+    axis = Axis("heads", 2, (Part("q", 0, width=2), Part("o", 1, start=1, width=2)))
+    arrays = {"q": np.array([[1.0], [2.0], [0.0], [3.0]]), "o": np.array([[9.0, 2.0, 4.0, 0.0, 4.0, 9.0]])}
+    assert by_magnitude(arrays, axis).tolist() == [5.0, 5.0]  # the roots of 1 + 4 + 4 + 16 and 9 + 16
+    assert by_taylor([arrays], axis).tolist() == [81.0, 49.0]  # 1 + 2 + 2 + 4 and 3 + 4, squared
+    small = taken(arrays, axis, [1])
+    assert (small["q"].tolist(), small["o"].tolist()) == ([[0.0], [3.0]], [[9.0, 0.0, 4.0, 9.0]])
+
+
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=30), st.floats(0.01, 0.99))
 def test_the_best_stay_in_their_order(scores: list[float], share: float) -> None:
     stay = kept(np.array(scores), share)
@@ -202,6 +212,7 @@ def test_a_file_whose_halves_do_not_fit_is_refused() -> None:
         ({"sparse": -0.1}, "weights to set to zero is -0.1"),
         ({"bits": (2,)}, "2 bits"),
         ({"width": 1000}, "width to distil into is 1000"),
+        ({"bits": (8,), "hard_share": 1.5}, "share of recorded actions is 1.5"),
         ({"bits": (8,), "finetune_steps": 0}, "finetune_steps is 0"),
         ({"bits": (8,), "score": "taylr"}, "Did you mean 'taylor'"),
     ],

@@ -219,6 +219,12 @@ def test_models_that_llama_cpp_would_read_otherwise_are_refused(tmp_path: Path) 
         check_architecture({"model_type": "mamba"})
     with pytest.raises(ConfigError, match="plain rotary positions, and this one has 'yarn'"):
         check_architecture({"model_type": "llama", "rope_parameters": {"rope_type": "yarn"}})
+    fewer = {"model_type": "qwen2", "hidden_size": 896, "num_attention_heads": 7, "head_dim": 64}
+    with pytest.raises(
+        ConfigError, match=r"as wide as its embeddings \(896\), and this model's 7 heads have 448: some"
+    ):
+        check_architecture(fewer)
+    check_architecture({**fewer, "num_attention_heads": 14})
     words = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": [["a", "b"]]}, "added_tokens": [
         {"id": 2, "content": "<end>", "special": True}], "pre_tokenizer": {"type": "ByteLevel"}}  # fmt: skip
     found = words_of(words, 4)

@@ -42,7 +42,11 @@ def write(path: Path, trained: tuple[Made, student.Prepared], *, merged: bool = 
     tiny, prepared = trained
 
     def approve(partial: Path) -> dict[str, object]:
-        return {"parity": student.parity(prepared, open_tuned(partial), student.questions_of(tiny.held_out)).summary()}
+        return {
+            "parity": student.parity(
+                student.trained_side(prepared), open_tuned(partial), student.questions_of(tiny.held_out)
+            ).summary()
+        }
 
     return folder.write(
         path, prepared, tiny.recipe, Manifest(), environment="house-rules", instructions=INSTRUCTIONS, approve=approve,
@@ -154,7 +158,11 @@ def test_below_the_floor_nothing_is_written_and_the_old_one_stays(
 
     def approve(partial: Path) -> dict[str, object]:
         prepared.network.load_state_dict({name: value + 1 for name, value in kept.items()})
-        return {"parity": student.parity(prepared, open_tuned(partial), student.questions_of(tiny.held_out)).summary()}
+        return {
+            "parity": student.parity(
+                student.trained_side(prepared), open_tuned(partial), student.questions_of(tiny.held_out)
+            ).summary()
+        }
 
     with pytest.raises(gate.GateFailed, match="does not act as the trained one"):
         folder.write(

@@ -18,7 +18,8 @@ from tiny_lm import tiny_checkpoint
 
 pytestmark = pytest.mark.extra
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "tuned-models.md"
-INSTEAD = {"--base": "tiny", "--steps": "2", "--n": "4", "--model": "torch:tiny"}
+SMALL = {"--prune": "0.05", "--finetune-steps": "2"}
+INSTEAD = {"--base": "tiny", "--steps": "2", "--n": "4", "--model": "torch:tiny", **SMALL}
 
 
 def test_every_command_of_the_guide_works(
@@ -29,11 +30,13 @@ def test_every_command_of_the_guide_works(
     blocks = re.findall(r"^```bash\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.splitlines()]
     quoted = [shlex.split(line)[1:] for line in lines if line.startswith("potstill ")]
-    assert [words[0] for words in quoted] == ["distill", "distill", "run", "lineage", *["distill"] * 3, "export", "run"]
+    trained, reasoned = ["distill", "distill", "run", "lineage"], ["distill"] * 3
+    assert [words[0] for words in quoted] == [*trained, *reasoned, "compress", "export", "run"]
     for words in quoted:
         told = [INSTEAD.get(before, word) for before, word in zip(["", *words], words, strict=False)]
         with pytest.raises(SystemExit) as ended:
             main([*told, *(("--max-steps", "3") if words[0] == "run" else ())])
         assert not ended.value.code, capfd.readouterr().err
     assert (tmp_path / "student-lm" / "student.json").exists()
+    assert (tmp_path / "small-lm" / "model.safetensors").exists()
     assert (tmp_path / "student.gguf").exists()

@@ -55,7 +55,9 @@ SUBCOMMANDS = {
     "models": Subcommand("potstill.cli.models:models", "List, fetch and check models."),
     "envs": Subcommand("potstill.cli.envs:envs", "List and check environments and their tasks."),
     "edge": Subcommand("potstill.cli.edge:edge", "Run a trained policy with numpy alone."),
-    "compress": Subcommand("potstill.cli.compress:compress", "Make a trained policy smaller, as far as the gate lets."),
+    "compress": Subcommand(
+        "potstill.cli.compress:compress", "Make a trained student smaller, as far as the gate lets."
+    ),
     "export": Subcommand("potstill.cli.export:export", "Write a trained policy for another runtime."),
     "lineage": Subcommand("potstill.cli.lineage:lineage", "Tell where a trained artefact comes from."),
     "config": Subcommand("potstill.cli.config:config", "Show the settings in force and their sources."),

@@ -44,6 +44,12 @@ def typed_options() -> dict[str, str]:
     }
 
 
+def left_alone() -> set[str]:
+    """The parameters that have their default: nobody typed them, and no settings name them."""
+    context = click.get_current_context()
+    return {name for name in context.params if context.get_parameter_source(name) is ParameterSource.DEFAULT}
+
+
 task_options: tuple[Decorator, ...] = (
     click.option("--env", "environment", help=HELP["env"]),
     click.option("--tasks", "directory", type=click.Path(), help="Folder with the games, where they are files."),

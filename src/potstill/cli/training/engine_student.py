@@ -70,7 +70,7 @@ def write(plan: EnginePlan, handed: Handed) -> Made:
 
     def approve(partial: Path) -> dict[str, Any]:
         model = open_tuned(partial, threads=plan.budget.threads)
-        tables.append(student.parity(prepared, model, questions).summary())
+        tables.append(student.parity(student.trained_side(prepared), model, questions).summary())
         asyncio.run(model.aclose())
         return {"parity": tables[0], "parity_with_engine": as_trained}
 

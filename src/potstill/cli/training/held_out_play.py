@@ -11,7 +11,9 @@ from potstill.distill.weights.data import Labelled, read_manifest
 from potstill.distill.weights.data.environments import environments_in
 from potstill.envs.registry import open_source
 from potstill.errors import ConfigError
+from potstill.models.tuned_file import Tuned
 from potstill.run.runner import choose_tasks
+from potstill.run.voice import agent_of
 from potstill.types import Task
 
 if TYPE_CHECKING:
@@ -79,6 +81,12 @@ def player_in(
     if len(environments) == 1:
         return player_of(environments[0], splits, held_out, count, seed, playing)
     return Players({name: player_of(name, splits, held_out, count, seed, playing[name]) for name in environments})
+
+
+def player_for(tuned: Tuned, data: PolicyData, count: int, seed: int, playing: Mapping[str, Any]) -> Player:
+    """The same for a tuned language model, on the tasks that its own data hold out."""
+    splits = sorted(read_manifest(data.folder).sources.splits)
+    return player_of(tuned.environment, splits, data.held_out, count, seed, playing, agent=agent_of(tuned.voice))
 
 
 def player_on(data: PolicyData, count: int, seed: int, playing: Mapping[str, Any]) -> Plays:

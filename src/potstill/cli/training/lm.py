@@ -266,7 +266,7 @@ def make(plan: LmPlan) -> Made:
 
     def approve(partial: Path) -> dict[str, Any]:
         model = open_tuned(partial, threads=plan.recipe.train.threads)
-        found = student.parity(prepared, model, student.questions_of(read.held_out)).summary()
+        found = student.parity(student.trained_side(prepared), model, student.questions_of(read.held_out)).summary()
         asyncio.run(model.aclose())
         tables.append(found)
         return {"parity": found}

@@ -12,19 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from potstill.cli.policy_data import PolicyData, needed
-from potstill.cli.training.held_out_play import player_of
+from potstill.cli.training.held_out_play import player_for
 from potstill.cli.training.plan import key_of, named_as, place_of, playing_of
 from potstill.distill.weights import gate
-from potstill.distill.weights.data import read_manifest
 from potstill.distill.weights.gate_shapes import questions_of
 from potstill.distill.weights.lineage import created
 from potstill.errors import ConfigError, MissingExtra
 from potstill.models.tuned_file import Engine, Tuned, read_tuned
-from potstill.run.voice import agent_of
 
 if TYPE_CHECKING:
     from potstill.distill.weights.lm.exporting import Exported, Form
-    from potstill.distill.weights.train.playing import Player
 
 DEFAULTS = {Engine.LLAMA_CPP: "q8_0", Engine.CTRANSLATE2: "int8"}
 PACKAGES = ("torch", "transformers", "peft", "gguf")
@@ -92,7 +89,7 @@ def make(plan: LmExportPlan) -> Exported:
     from potstill.distill.weights.lm.exporting import export
 
     with contextlib.ExitStack() as stack:
-        player = _player(plan)
+        player = player_for(plan.tuned, plan.data, plan.play, 0, plan.playing) if plan.play else None
         return export(
             plan.folder,
             plan.out,
@@ -105,11 +102,3 @@ def make(plan: LmExportPlan) -> Exported:
             key=plan.key,
             created=created(os.environ),
         )
-
-
-def _player(plan: LmExportPlan) -> Player | None:
-    if not plan.play:
-        return None
-    splits = sorted(read_manifest(plan.data.folder).sources.splits)
-    agent = agent_of(plan.tuned.voice)
-    return player_of(plan.environment, splits, plan.data.held_out, plan.play, 0, plan.playing, agent=agent)

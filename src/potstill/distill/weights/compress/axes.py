@@ -2,8 +2,8 @@
 
 A unit is a neuron of a hidden layer or one dimension of a vector that several matrices share. Taking it out takes a row
 of those that make it and a column of those that read it. The contracts in ``edge.mlp``, ``edge.ranker`` and
-``edge.film`` say which.
-Pure: arrays in, arrays out. Does not know which units are worth keeping (``scores``).
+``edge.film`` say which; of language models ``lm.axes``. Pure: arrays in, arrays out. Does not know which units are
+worth keeping (``scores``).
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ BLOCKS = 7
 
 
 class Part(NamedTuple):
-    """Where an axis lies in an array: unit i is the index ``start + i`` along dimension ``dimension``."""
+    """Where an axis lies in an array: unit i is the ``width`` indices from ``start + i * width`` on, along
+    ``dimension``."""
 
     array: str
     dimension: int
     start: int = 0
+    width: int = 1
 
 
 class Axis(NamedTuple):
@@ -56,26 +58,34 @@ def shrunk(
     """
     axes = axes_of(config)
     one_of("axis", name, axes)
-    axis = axes[name]
+    found = taken(arrays, axes[name], keep)
+    if name == "query":
+        found["query.weight"] = found["query.weight"] * np.float32(math.sqrt(len(keep) / axes[name].size))
+    return found, _smaller(config, name, len(keep))
+
+
+def taken(arrays: Mapping[str, Array], axis: Axis, keep: Sequence[int]) -> dict[str, Array]:
+    """All arrays, those of the axis with these units alone, in this order. Raises ``ConfigError`` as ``shrunk``."""
     units = np.asarray(keep, np.int64)
     if not len(units) or len(set(units.tolist())) < len(units) or units.min() < 0 or units.max() >= axis.size:
-        raise ConfigError(f"Units of '{name}' are 0 to {axis.size - 1}, one at least and each once; got {keep!s:.80}.")
+        raise ConfigError(
+            f"Units of '{axis.name}' are 0 to {axis.size - 1}, one at least and each once; got {keep!s:.80}."
+        )
     found = dict(arrays)
     for array in {part.array for part in axis.parts}:
         for dimension in {part.dimension for part in axis.parts if part.array == array}:
-            starts = [part.start for part in axis.parts if (part.array, part.dimension) == (array, dimension)]
-            found[array] = _taken(found[array], dimension, starts, axis.size, units)
-    if name == "query":
-        found["query.weight"] = found["query.weight"] * np.float32(math.sqrt(len(units) / axis.size))
-    return found, _smaller(config, name, len(units))
+            blocks = [part for part in axis.parts if (part.array, part.dimension) == (array, dimension)]
+            found[array] = _taken(found[array], dimension, blocks, axis.size, units)
+    return found
 
 
-def _taken(array: Array, dimension: int, starts: Sequence[int], size: int, units: Array) -> Array:
-    """Blocks of ``size`` numbers lose all but ``units``; what lies between and behind them stays."""
+def _taken(array: Array, dimension: int, blocks: Sequence[Part], size: int, units: Array) -> Array:
+    """Blocks of ``size`` units lose all but ``units``; what lies between and behind them stays."""
     left, at = [], 0
-    for start in sorted(starts):
-        left += [np.arange(at, start), start + units]
-        at = start + size
+    for block in sorted(blocks, key=lambda block: block.start):
+        inside = (units[:, None] * block.width + np.arange(block.width)).ravel()
+        left += [np.arange(at, block.start), block.start + inside]
+        at = block.start + size * block.width
     order = np.concatenate([*left, np.arange(at, array.shape[dimension])])
     return np.ascontiguousarray(np.take(array, order, axis=dimension))
 

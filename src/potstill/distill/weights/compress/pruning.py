@@ -9,7 +9,7 @@ from potstill.distill.weights.compress.axes import axes_of, shrunk
 from potstill.distill.weights.compress.features import matching
 from potstill.distill.weights.compress.gradients import products
 from potstill.distill.weights.compress.recipe import Compression
-from potstill.distill.weights.compress.scores import Score, by_magnitude, by_taylor, kept
+from potstill.distill.weights.compress.scores import kept_of, left
 from potstill.distill.weights.compress.subject import Subject
 from potstill.distill.weights.losses.config import Kind, Loss
 from potstill.distill.weights.train.config import TrainConfig
@@ -23,13 +23,11 @@ def pruned(
     """The policy without ``share`` of the units of each axis. All axes are scored as they stand, then cut."""
     found, smaller = dict(arrays), dict(config)
     axes = {name: axis for name, axis in axes_of(smaller).items() if name in (recipe.axes or axes_of(smaller))}
-    if recipe.score is Score.TAYLOR:
-        made = list(products(subject.network(found, smaller), subject.learn, seed=recipe.seed))
-        scores = {name: by_taylor(made, axis) for name, axis in axes.items()}
-    else:
-        scores = {name: by_magnitude(found, axis) for name, axis in axes.items()}
-    for name, score in scores.items():
-        found, smaller = shrunk(found, smaller, name, kept(score, share))
+    network = subject.network(found, smaller)
+    counts = {name: left(axis.size, share) for name, axis in axes.items()}
+    stay = kept_of(axes, found, lambda: products(network, subject.learn, seed=recipe.seed), counts, recipe.score)
+    for name, units in stay.items():
+        found, smaller = shrunk(found, smaller, name, units)
     return found, smaller
 
 

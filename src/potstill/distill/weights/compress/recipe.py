@@ -57,6 +57,8 @@ class Compression(Struct, frozen=True, kw_only=True):
         for share in self.prune:
             _share("A share of units to prune", share)
         _share("The share of weights to set to zero", self.sparse, least=0.0)
+        if not 0 <= self.hard_share <= 1:
+            raise ConfigError(f"The share of recorded actions is {self.hard_share}. Allowed: 0 to 1.")
         for bits in self.bits:
             if bits not in WIDTHS:
                 raise ConfigError(f"{bits} bits a weight are not known. Allowed: 8, 4.")

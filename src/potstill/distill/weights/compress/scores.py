@@ -8,7 +8,7 @@ makes. Does not know networks or data.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 
 import numpy as np
@@ -18,6 +18,8 @@ from potstill.distill.weights.compress.axes import Axis
 from potstill.edge.tensors import Array
 
 Scores = NDArray[np.float64]
+Products = Iterable[Mapping[str, Array]]
+"""For each batch, of each array its gradient times itself."""
 
 
 class Score(StrEnum):
@@ -36,18 +38,39 @@ def by_magnitude(arrays: Mapping[str, Array], axis: Axis) -> Scores:
     return np.sqrt(_summed({name: np.square(array, dtype=np.float64) for name, array in arrays.items()}, axis))
 
 
-def by_taylor(products: Iterable[Mapping[str, Array]], axis: Axis) -> Scores:
+def by_taylor(products: Products, axis: Axis) -> Scores:
     """The mean over batches of ``(sum of gradient * weight over the unit's numbers)^2``, shape (units,).
-
-    ``products``: for each batch, of each array its gradient times itself.
 
     >>> from potstill.distill.weights.compress.axes import Part
     >>> products = [{"a": np.array([1.0, -2.0])}, {"a": np.array([3.0, 0.0])}]
     >>> by_taylor(products, Axis("x", 2, (Part("a", 0),))).tolist()
     [5.0, 2.0]
     """
-    found = [np.square(_summed(one, axis)) for one in products]
-    return np.asarray(np.mean(found, axis=0))
+    return _by_taylor(products, {axis.name: axis})[axis.name]
+
+
+def _by_taylor(products: Products, axes: Mapping[str, Axis]) -> dict[str, Scores]:
+    """Of several axes in one walk over the batches: a language model's products are as large as itself."""
+    found: dict[str, list[Scores]] = {name: [] for name in axes}
+    for one in products:
+        for name, axis in axes.items():
+            found[name].append(np.square(_summed(one, axis)))
+    return {name: np.asarray(np.mean(some, axis=0)) for name, some in found.items()}
+
+
+def kept_of(
+    axes: Mapping[str, Axis],
+    arrays: Mapping[str, Array],
+    products: Callable[[], Products],
+    counts: Mapping[str, int],
+    score: Score,
+) -> dict[str, list[int]]:
+    """The best units of each axis, so many of each. ``products`` are made for Taylor's score alone."""
+    if score is Score.TAYLOR:
+        scores = _by_taylor(products(), axes)
+    else:
+        scores = {name: by_magnitude(arrays, axis) for name, axis in axes.items()}
+    return {name: _best(found, counts[name]) for name, found in scores.items()}
 
 
 def kept(scores: Scores, share: float) -> list[int]:
@@ -58,14 +81,27 @@ def kept(scores: Scores, share: float) -> list[int]:
     >>> kept(np.array([0.1, 0.9, 0.5, 0.9]), 0.5)
     [1, 3]
     """
-    count = max(1, len(scores) - math.floor(len(scores) * share + 1e-9))
+    return _best(scores, left(len(scores), share))
+
+
+def _best(scores: Scores, count: int) -> list[int]:
     return sorted(np.argsort(-scores, kind="stable")[:count].tolist())
+
+
+def left(units: int, share: float) -> int:
+    """How many of so many units stay when ``share`` of them is taken out; at least one.
+
+    >>> left(3, 0.25), left(3, 0.34), left(1536, 0.25)
+    (3, 2, 1152)
+    """
+    return max(1, units - math.floor(units * share + 1e-9))
 
 
 def _summed(arrays: Mapping[str, Array], axis: Axis) -> Scores:
     """Of each unit, the sum of all numbers that belong to it; one that two parts share counts twice."""
     found = np.zeros(axis.size)
     for part in axis.parts:
-        block = np.take(arrays[part.array], np.arange(part.start, part.start + axis.size), axis=part.dimension)
+        numbers = np.arange(part.start, part.start + axis.size * part.width)
+        block = np.take(arrays[part.array], numbers, axis=part.dimension)
         found += np.moveaxis(block, part.dimension, 0).reshape(axis.size, -1).sum(axis=1)
     return found

@@ -11,6 +11,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from potstill.distill.weights.lm.axes import head_dim
 from potstill.errors import ConfigError
 from potstill.models.convert import load_transformers, offline
 from potstill.models.ct2_engine import load_ctranslate2
@@ -34,7 +37,7 @@ def write_ct2(path: Path, model: Any, tokenizer: Any, quantization: str) -> None
         model.save_pretrained(str(whole))
         tokenizer.save_pretrained(str(whole))
         with offline():
-            converters.TransformersConverter(str(whole)).convert(str(path), quantization=quantization)
+            _converter(converters, model.config)(str(whole)).convert(str(path), quantization=quantization)
         _with_begin(path / "config.json")
         tokenizer.save_pretrained(str(path))
     except (ValueError, NotImplementedError) as error:  # its words for an architecture, or a part of one, unknown
@@ -44,6 +47,24 @@ def write_ct2(path: Path, model: Any, tokenizer: Any, quantization: str) -> None
         ) from None
     finally:
         shutil.rmtree(whole, ignore_errors=True)
+
+
+def _converter(converters: Any, config: Any) -> Any:
+    """The package divides the width of the embeddings by the number of heads for most architectures, which is another
+    size than that of a head where some were taken out (``axes``); then each layer says it."""
+    size = head_dim(config)
+    if size * config.num_attention_heads == config.hidden_size:
+        return converters.TransformersConverter
+
+    class Telling(converters.TransformersConverter):  # type: ignore[misc]
+        def _load(self) -> Any:
+            spec = super()._load()
+            for layer in spec.decoder.layer:
+                # Its own fields are fixed once it is made.
+                object.__setattr__(layer.self_attention, "head_dim", np.dtype("int32").type(size))
+            return spec
+
+    return Telling
 
 
 def _with_begin(config: Path) -> None:

@@ -58,8 +58,40 @@ def write(
     reasoned_by: Mapping[str, int] | None = None,
     key: Path | None = None,
 ) -> Written:
-    """Write a student in the place of whatever student has this name. ``merged``: whole weights, which need no base;
-    ``reasoned_by``: see ``Tuned``.
+    """Write what was trained. ``merged``: whole weights, which need no base; ``reasoned_by``: see ``Tuned``.
+
+    Raises as ``write_student``.
+    """
+
+    def save(partial: Path) -> None:
+        _weights(partial, prepared.network, prepared.base if merged else None)
+        prepared.texts.tokenizer.save_pretrained(str(partial))
+
+    tuned = Tuned(
+        base=Base(name=recipe.base, sha256=prepared.base_sha256),
+        merged=merged,
+        template=prepared.texts.template,
+        environment=environment,
+        instructions=instructions,
+        voice=recipe.voice,
+        demonstrations=recipe.demonstrations,
+        reasoned_by=dict(reasoned_by or {}),
+        files={},
+    )
+    return write_student(path, tuned, save, manifest, approve=approve, key=key)
+
+
+def write_student(
+    path: Path,
+    tuned: Tuned,
+    save: Callable[[Path], None],
+    manifest: lineage.Manifest,
+    *,
+    approve: Approval,
+    key: Path | None = None,
+) -> Written:
+    """Write a student in the place of whatever student has this name. ``tuned``: what it says of itself, but for its
+    files; ``save`` puts weights and tokenizer into a folder.
 
     Raises ``ConfigError`` for another thing of this name, ``StoreError`` where the disk fails, and what ``approve``
     raises; then the old folder is intact.
@@ -69,19 +101,9 @@ def write(
     try:
         with telling(path):
             partial.mkdir()
-            _weights(partial, prepared.network, prepared.base if merged else None)
-            prepared.texts.tokenizer.save_pretrained(str(partial))
-            tuned = Tuned(
-                base=Base(name=recipe.base, sha256=prepared.base_sha256),
-                merged=merged,
-                template=prepared.texts.template,
-                environment=environment,
-                instructions=instructions,
-                voice=recipe.voice,
-                demonstrations=recipe.demonstrations,
-                reasoned_by=dict(reasoned_by or {}),
-                files={found.name: file_sha256(found) for found in sorted(partial.iterdir())},
-            )
+            save(partial)
+            files = {found.name: file_sha256(found) for found in sorted(partial.iterdir())}
+            tuned = msgspec.structs.replace(tuned, files=files)
             (partial / STUDENT).write_bytes(msgspec.json.format(msgspec.json.encode(tuned), indent=1) + b"\n")
             metrics = {**manifest.metrics, **approve(partial)}
             told = msgspec.structs.replace(manifest, kind=KIND, metrics=metrics)

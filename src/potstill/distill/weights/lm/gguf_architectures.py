@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from potstill.distill.weights.lm.axes import head_dim
 from potstill.errors import ConfigError
 
 ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "gemma3_text": "gemma3"}
@@ -42,11 +43,13 @@ def check_architecture(config: Mapping[str, Any]) -> None:
             )
     if kind == "gemma3_text":
         _check_gemma(config)
+    if kind == "qwen2":
+        _check_qwen(config)
 
 
 def write_shape(writer: Any, config: Any) -> None:
     """The metadata, into a ``gguf.GGUFWriter``."""
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    head = head_dim(config)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -83,6 +86,16 @@ def _ropes(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """How positions turn: of all layers, or of those that attend to everything and then of those that do not."""
     told = config.get("rope_parameters") or {}
     return [told[kind] for kind in (_FULL, _NEAR)] if _FULL in told else [told]
+
+
+def _check_qwen(config: Mapping[str, Any]) -> None:
+    heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
+    together = heads * (config.get("head_dim") or width // heads)
+    if together != width:
+        raise ConfigError(
+            f"llama.cpp takes for granted that the heads of Qwen2 are together as wide as its embeddings ({width}), "
+            f"and this model's {heads} heads have {together}: some were taken out. {ELSE}"
+        )
 
 
 def _check_gemma(config: Mapping[str, Any]) -> None:

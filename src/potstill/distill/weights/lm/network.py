@@ -24,12 +24,14 @@ torch = load_torch()
 
 
 class LmNetwork(Module):
-    """``peft_model``: as ``get_peft_model`` makes it. Letters as in ``tokens``; V entries of the vocabulary."""
+    """A model of transformers, as it is or with adapters. Letters as in ``tokens``; V entries of the vocabulary."""
 
-    def __init__(self, peft_model: Any) -> None:
+    def __init__(self, model: Any, base: Any | None = None) -> None:
+        """``model``: what is trained and kept, in those weights that need gradients; ``base``: the model of
+        transformers within, where PEFT has put its own around it."""
         super().__init__()
-        self.peft = peft_model
-        self.engine = TorchEngine(peft_model.get_base_model())
+        self.peft = model
+        self.engine = TorchEngine(model if base is None else base)
 
     def forward(self, inputs: Spans | Choices) -> Any:
         """``Spans``: logits (N, V). ``Choices``: log-probabilities (B, A), ``-inf`` behind the last candidate."""
@@ -63,11 +65,15 @@ class LmNetwork(Module):
 
     def parameters(self, recurse: bool = True) -> Iterator[Any]:
         """The adapters' weights, in a fixed order."""
-        return (value for value in self.peft.parameters() if value.requires_grad)
+        return (value for _, value in self.named_parameters())
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Any]]:
+        """The same, by the names that PEFT or transformers give them."""
+        return ((name, value) for name, value in self.peft.named_parameters() if value.requires_grad)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The adapters' alone: a checkpoint need not repeat the base."""
-        return {name: value for name, value in self.peft.named_parameters() if value.requires_grad}
+        return dict(self.named_parameters())
 
     def load_state_dict(self, state: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
         with torch.no_grad():
@@ -96,7 +102,8 @@ def new_network(model: Any, recipe: LmRecipe) -> LmNetwork:
         torch.manual_seed(recipe.train.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an older name
-            return LmNetwork(peft.get_peft_model(model, config))
+            adapted = peft.get_peft_model(model, config)
+            return LmNetwork(adapted, adapted.get_base_model())
 
 
 def _go_on() -> None:

@@ -145,18 +145,20 @@ class Asked(Question, frozen=True, kw_only=True):
 
 def questions_of(chats: Sequence[Chat], most: int = ASKED) -> list[Asked]:
     """``most`` held-out chats, evenly picked."""
-    some = chats[:: max(1, -(-len(chats) // most))]
-    return [
-        Asked(situation=Situation(observation=chat.messages[-1].content), admissible=chat.admissible, chat=chat)
-        for chat in some
-    ]
+    return [asked(chat) for chat in chats[:: max(1, -(-len(chats) // most))]]
 
 
-def parity(prepared: Prepared, written: TunedModel, questions: Sequence[Asked]) -> gate.Parity:
-    """Both sides' likelihoods of every candidate: the network in training, and the student as it acts."""
-    found = gate.compare(
-        trained_side(prepared), _acting_side(written), questions, floor=FLOOR, batches=(1,), shapes=as_recorded
-    )
+def asked(chat: Chat) -> Asked:
+    """A chat as a question of the gate."""
+    return Asked(situation=Situation(observation=chat.messages[-1].content), admissible=chat.admissible, chat=chat)
+
+
+def parity(trained: gate.Side, written: TunedModel, questions: Sequence[Asked]) -> gate.Parity:
+    """Both sides' likelihoods of every candidate: ``side_of`` a network, and the student as it acts.
+
+    Raises ``GateFailed``.
+    """
+    found = gate.compare(trained, _acting_side(written), questions, floor=FLOOR, batches=(1,), shapes=as_recorded)
     if not found.passed:
         raise gate.GateFailed(found)
     return found
@@ -164,12 +166,17 @@ def parity(prepared: Prepared, written: TunedModel, questions: Sequence[Asked]) 
 
 def trained_side(prepared: Prepared) -> gate.Side:
     """The network in training, as a side of the gate."""
+    return side_of(prepared.network, prepared.texts)
+
+
+def side_of(network: LmNetwork, texts: LmTexts) -> gate.Side:
+    """A network as a side of the gate that is asked ``Asked``."""
 
     def answer(questions: Sequence[Asked]) -> list[Any]:
         chats = [question.chat for question in questions]
-        batch = LmChoices(chats, prepared.texts).batch(np.arange(len(chats)))
-        prepared.network.eval()
-        scores_BA = prepared.network(batch.inputs).numpy()
+        batch = LmChoices(chats, texts).batch(np.arange(len(chats)))
+        network.eval()
+        scores_BA = network(batch.inputs).numpy()
         return [row[: len(chat.admissible)] for row, chat in zip(scores_BA, chats, strict=True)]
 
     return answer
