@@ -19,9 +19,9 @@ from grid_examples import decisions
 from command_line import Here
 from potstill.distill.weights import gate
 from potstill.distill.weights.compress.chain import compress
-from potstill.distill.weights.compress.stages import Compressed, Verdict
 from potstill.distill.weights.compress.quantize import multiplied_out
 from potstill.distill.weights.compress.recipe import Compression
+from potstill.distill.weights.compress.stages import Compressed, Verdict
 from potstill.distill.weights.compress.subject import Subject, subject_of
 from potstill.distill.weights.gate import Floor
 from potstill.distill.weights.lineage import Manifest
