@@ -71,7 +71,7 @@ def main() -> None:
     played: dict[str, dict[int, list[Trajectory]]] = {}
     for seed in range(options.seeds):
         teacher = taught(options, 0 if options.one_teacher else seed)
-        files.append({"recipe": "as trained", "seed": seed, **measured(teacher, teacher, options)})
+        files.append({"recipe": "as trained", "seed": seed, **measured(teacher, teacher, teacher)})
         played.setdefault("as trained", {})[seed] = play(options, teacher)
         for chain in [one for one in chains(options) if one.name in (options.chains or [one.name])]:
             own = f"-own{seed}" if options.one_teacher else ""
@@ -80,7 +80,7 @@ def main() -> None:
             found = compressed(options, given, out, chain, seed)
             stages += [{"recipe": chain.name, "seed": seed, **row} for row in found["stages"]]
             if found["written"]:
-                files.append({"recipe": chain.name, "seed": seed, **measured(out, teacher, options)})
+                files.append({"recipe": chain.name, "seed": seed, **measured(out, teacher, given)})
                 played.setdefault(chain.name, {})[seed] = play(options, out)
         write(options, stages, files, played)
 
@@ -176,13 +176,14 @@ def compressed(options: argparse.Namespace, teacher: Path, out: Path, chain: Cha
     return result
 
 
-def measured(file: Path, teacher: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Bytes and CPU milliseconds of a decision in three runtimes, the median of five rounds."""
+def measured(file: Path, teacher: Path, given: Path) -> dict[str, Any]:
+    """Bytes and CPU milliseconds of a decision in three runtimes, the median of five rounds. ``given``: what the file
+    was made of, beside which its data lie."""
     from potstill.distill.weights.compress.subject import subject_of
     from potstill.distill.weights.policies.pytorch import load_torch
 
     load_torch().set_num_threads(1)
-    data = needed(teacher, None, "the bench")
+    data = needed(given, None, "the bench")
     policy, questions = open_policy(file), questions_of(data.held_out, most=60)
     subject = subject_of(policy, data.held_out, data.held_out)
     network = subject.network(multiplied_out(policy.arrays), policy.config)
