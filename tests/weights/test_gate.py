@@ -175,6 +175,9 @@ def small() -> dict[str, Any]:
 def test_fewer_bits_pass_a_lower_floor_only(tmp_path: Path) -> None:
     with pytest.raises(GateFailed):
         write(tmp_path, arrays=small())
+    with pytest.raises(GateFailed, match=r"\): still 'go to .+', .+ nats and .+ from what it was;? ") as caught:
+        write(tmp_path, arrays=small(), floor=Floor(agreement=0, kl_nats=1e-9, difference=None, tie=0.5))
+    assert "became" not in str(caught.value)
     written, parity = write(tmp_path, arrays=small(), floor=Floor(agreement=0.5, kl_nats=0.05, difference=None))
     assert 0 < max(row.difference for row in parity.rows) < 0.5
     assert open_policy(written.path).parameters == sum(array.size for array in files.ranker_arrays().values())

@@ -83,6 +83,13 @@ class Differing(Struct, frozen=True, kw_only=True):
     kl_nats: float
     difference: float
 
+    @property
+    def told(self) -> str:
+        """What became of the answer."""
+        if self.trained == self.exported:
+            return f"still {self.trained!r}, {self.kl_nats:.2g} nats and {self.difference:.2g} from what it was"
+        return f"{self.trained!r} became {self.exported!r}"
+
 
 class Parity(Struct, frozen=True, kw_only=True):
     """The table, and the questions that are answered worst (``NAMED`` at most; ``differing_in_all`` counts them)."""
@@ -201,9 +208,7 @@ def _reasons(parity: Parity) -> list[str]:
             f"agreement {worst.agreement:.3f}, KL {worst.kl_nats:.2g} nats, difference {worst.difference:.2g} "
             f"({worst.shape}, batches of {worst.batch}); {parity.differing_in_all} answers differ"
         )
-        found += [
-            f"{one.question} ({one.shape}): {one.trained!r} became {one.exported!r}" for one in parity.differing[:3]
-        ]
+        found += [f"{one.question} ({one.shape}): {one.told}" for one in parity.differing[:3]]
     if parity.success is not None and not parity.success.passed:
         told = parity.success
         lost = ", ".join(f"{task} (seed {seed})" for task, seed in told.lost[:3])
