@@ -113,12 +113,14 @@ def test_likelihoods_of_all_candidates_add_up_to_one() -> None:
 
 
 def test_of_some_candidates_what_was_told_is_known_and_the_rest_is_not() -> None:
-    some = step(0, "look", calls=(scored(("look", math.log(0.6)), ("jump", math.log(0.1)), ("go south", -math.inf)),))
+    some = step(
+        0, "look", calls=(scored(("look", math.log(0.6)), ("go south", math.log(0.2)), ("jump", math.log(0.2))),)
+    )
     found = only(some)
     assert found.evidence is Evidence.TOP_K
     north, south, look = probabilities(found) or ()
     assert math.isnan(north)
-    assert (south, look) == pytest.approx((0.0, 0.6))
+    assert (south, look) == pytest.approx((0.25, 0.75))  # of the .8 that are not on an action which is not there
     encoded = msgspec.json.encode(found)
     assert msgspec.json.decode(encoded, type=Labelled) == found
     whole = step(0, "look", calls=(scored(("look", -1.0), ("go north", -2.0), ("go south", -3.0)),))
@@ -134,6 +136,10 @@ def test_of_some_candidates_what_was_told_is_known_and_the_rest_is_not() -> None
     "call",
     [
         scored(("look", -0.1), ("go north", -0.2)),
+        scored(("look", -8.0), ("go north", -10.0)),
+        scored(("look", math.log(0.5)), ("go north", -math.inf)),
+        scored(("go north", math.log(0.9))),
+        scored(("look", math.log(1e-9)), ("jump", 0.0)),
         scored(("look", math.nan), ("go north", -2.0)),
         scored(("jump", -0.1)),
         scored(("look", math.nan), ("go north", -2.0), ("go south", -3.0)),
@@ -145,6 +151,10 @@ def test_of_some_candidates_what_was_told_is_known_and_the_rest_is_not() -> None
     ],
     ids=[
         "some, above 1 in all",
+        "some, of which an untold one would be likelier",
+        "some, and one that cannot be while half is left",
+        "some without what was done",
+        "some, nearly all elsewhere",
         "some, NaN",
         "another",
         "NaN",

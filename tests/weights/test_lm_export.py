@@ -296,7 +296,7 @@ def test_a_real_model_keeps_its_choices(smollm2: Path, tmp_path: Path, engine: E
     for file in find_checkpoint("smollm2-135m").iterdir():
         (folder / file.name).symlink_to(file)
     as_student(folder, INSTRUCTIONS)
-    floor = gate.Floor(agreement=0.7, kl_nats=0.05, difference=None, tie=0.01)
+    floor = gate.Floor(agreement=0.7, kl_nats=0.05, difference=None, tie_nats=0.01)
     done = written(folder, tmp_path, engine, bits, floor=floor)
     assert done.size_bytes < 0.3 * done.student_bytes
     assert verify([Path(done.path)]).complete

@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from potstill.cli.policy_data import PolicyData, needed
 from potstill.cli.training.held_out_play import player_for
 from potstill.cli.training.plan import key_of, named_as, place_of, playing_of
@@ -50,7 +52,7 @@ def planned(folder: Path, options: dict[str, Any]) -> LmExportPlan:
     """Everything that can be refused before weights are loaded. Raises ``ConfigError``, ``MissingExtra``."""
     if any(importlib.util.find_spec(package) is None for package in PACKAGES):
         raise MissingExtra("Exporting a tuned language model", "lm")
-    from potstill.distill.weights.lm.exporting import TIE, Form, check_form
+    from potstill.distill.weights.lm.exporting import FLOOR, Form, check_form
 
     engines = {Engine.LLAMA_CPP: options["gguf"], Engine.CTRANSLATE2: options["ctranslate2"]}
     named = [(engine, out) for engine, out in engines.items() if out is not None]
@@ -68,11 +70,10 @@ def planned(folder: Path, options: dict[str, Any]) -> LmExportPlan:
         form=form,
         tuned=read_tuned(folder),
         data=needed(folder, options["data"], "an export"),
-        floor=gate.Floor(
+        floor=msgspec.structs.replace(
+            FLOOR,
             agreement=options["least_agreement"],
             kl_nats=options["most_kl"],
-            difference=None,
-            tie=TIE,
             success_margin=options["margin"],
         ),
         questions=options["questions"],

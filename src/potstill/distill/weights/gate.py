@@ -40,21 +40,23 @@ class Floor(Struct, frozen=True, kw_only=True):
     """What an export must reach in every row of the table. None: not asked."""
 
     agreement: float = 1.0
-    """Share of questions with the same likeliest action. Another one that is as likely within ``tie`` is the same."""
+    """Share of questions with the same likeliest action. Another one that is as likely within the ties is the same."""
     kl_nats: float | None = 1e-5
     """Mean over the questions of KL(trained || exported)."""
     difference: float | None = 1e-3
     """The largest of two logits of one action, in units of the question's largest logit where that is above 1."""
     tie: float = 1e-5
+    """Two logits that near, in the same units, are as large: programs add up in other orders."""
+    tie_nats: float = 0.0
+    """Two log-probabilities that near are as likely: which comes first was no preference."""
     success_margin: float = 0.02
     """How much lower the share of successful episodes may be, where episodes are played."""
 
 
 EXACT = Floor()
 """For the same numbers in another program."""
-COMPRESSED = Floor(agreement=0.98, kl_nats=0.05, difference=None, tie=1e-3)
-"""For fewer bits. Two actions that the trained policy tells apart by no more than two programs may differ in the same
-numbers (``EXACT.difference``) are a tie: rounding turns such a pair around, and neither was preferred."""
+COMPRESSED = Floor(agreement=0.98, kl_nats=0.05, difference=None, tie_nats=1e-3)
+"""For fewer bits. Rounding turns two actions around that are as likely within a thousandth, .5003 against .4997."""
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -150,7 +152,7 @@ def compare(
     for shape, asked in shapes(questions).items():
         for batch in batches:
             found = _Answers(shape, batch, [question for _, question in asked], [index for index, _ in asked])
-            found.ask(trained, exported, floor.tie)
+            found.ask(trained, exported, floor)
             rows.append(found.row())
             differing += found.differing(floor)
     differing.sort(key=lambda one: (one.trained == one.exported, -one.kl_nats, -one.difference))
@@ -233,7 +235,7 @@ class _Answers:
     def __init__(self, shape: str, batch: int, questions: Sequence[Any], indices: Sequence[int]) -> None:
         self.shape, self.batch, self.questions, self.indices = shape, batch, questions, indices
 
-    def ask(self, trained: Side, exported: Side, tie: float) -> None:
+    def ask(self, trained: Side, exported: Side, floor: Floor) -> None:
         pairs = list(zip(self._asked(trained, "trained"), self._asked(exported, "exported"), strict=True))
         for place, (ours, theirs) in enumerate(pairs):
             if len(ours) != len(theirs):
@@ -243,7 +245,7 @@ class _Answers:
                 )
         self.best = [(int(ours.argmax()), int(theirs.argmax())) for ours, theirs in pairs]
         self.same = [
-            bool(ours[best[1]] >= ours[best[0]] - tie * _unit(ours))
+            bool(ours[best[1]] >= ours[best[0]] - max(floor.tie * _unit(ours), floor.tie_nats))
             for (ours, _), best in zip(pairs, self.best, strict=True)
         ]
         self.kl = [_kl(ours, theirs) for ours, theirs in pairs]

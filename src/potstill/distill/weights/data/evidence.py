@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from potstill.distill.weights.data.labelled import Evidence, normalised, some
+from potstill.distill.weights.data.labelled import Evidence, normalised, top_k
 from potstill.distill.weights.soft_labels import voted
 from potstill.run.arms import Reasoning
 from potstill.run.prompt import split_reply
@@ -27,9 +27,9 @@ class Distribution(NamedTuple):
 
 
 def distribution_of(step: Step, admissible: Sequence[str]) -> Distribution:
-    """The best that is known: likelihoods of all candidates, else of some, else at least two valid samples."""
+    """The best that is known: likelihoods of all candidates, else of the likeliest, else at least two valid samples."""
     calls = [call for call in step.calls if _answers(call, step.answerer)]
-    scored = _likelihoods(calls, admissible)
+    scored = _likelihoods(calls, admissible, step.action.text.strip())
     if scored is not None:
         return Distribution(Evidence.TOP_K if None in scored else Evidence.LOG_PROBABILITIES, log_probabilities=scored)
     own = _own_votes(step, admissible)
@@ -46,13 +46,13 @@ def _answers(call: Call, answerer: Answerer) -> bool:
     return call.answerer is answerer and call.purpose is Purpose.ACT and call.error is None
 
 
-def _likelihoods(calls: Sequence[Call], admissible: Sequence[str]) -> tuple[float | None, ...] | None:
-    """Of the last reply that scored every candidate, else of the last that scored some."""
+def _likelihoods(calls: Sequence[Call], admissible: Sequence[str], action: str) -> tuple[float | None, ...] | None:
+    """Of the last reply that scored every candidate, else of the last that scored the likeliest."""
     scored = [dict(reply.candidates) for call in calls for reply in call.replies if reply.candidates]
     for scores in reversed(scored):
         if set(scores) >= set(admissible):
             return normalised([scores[action] for action in admissible])
-    return next(filter(None, (some([one.get(action) for action in admissible]) for one in reversed(scored))), None)
+    return next(filter(None, (top_k(scores, admissible, action) for scores in reversed(scored))), None)
 
 
 def _own_votes(step: Step, admissible: Sequence[str]) -> tuple[str | None, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -117,14 +117,23 @@ def normalised(scores: Sequence[float]) -> tuple[float, ...] | None:
     return tuple(max(score - most - log_total, FLOOR) for score in scores)
 
 
-def some(scores: Sequence[float | None]) -> tuple[float | None, ...] | None:
-    """Log-probabilities of a top-k as they are, at least ``FLOOR``; None where they say nothing: nothing possible is
-    told, a NaN, or more than 1 in all, so that they are scores of another kind."""
-    told = [score for score in scores if score is not None]
-    total = math.fsum(math.exp(min(score, 1.0)) for score in told)
-    if not 0 < total <= 1 + SUM_TOLERANCE:  # False of a NaN, too
+def top_k(scores: Mapping[str, float], admissible: Sequence[str], action: str) -> tuple[float | None, ...] | None:
+    """Log-probabilities of the likeliest few of a model's actions, as those of ``admissible``; None where they are none.
+
+    They are none where the action that was taken is not told, one is NaN, they add up to more than 1, or so much is
+    left that an action which was not told would have to be likelier than one that was (scores of whole answers that
+    were never normalised). What lies on actions that are not admissible is dealt out over the others.
+    """
+    told = [scores.get(one) for one in admissible]
+    shares = [math.exp(min(score, 1.0)) for score in told if score is not None]
+    outside = math.fsum(math.exp(min(score, 1.0)) for name, score in scores.items() if name not in admissible)
+    total, whole = math.fsum(shares), max(math.fsum(shares), 1 - outside)
+    if action not in scores or total + outside > 1 + SUM_TOLERANCE or not 0 < total <= whole:  # False of a NaN, too
         return None
-    return tuple(None if score is None else max(score, FLOOR) for score in scores)
+    if whole - total > (len(told) - len(shares)) * min(shares) + SUM_TOLERANCE * whole:
+        return None
+    log_whole = math.log(whole)
+    return tuple(None if score is None else min(max(score - log_whole, FLOOR), 0.0) for score in told)
 
 
 # --- sameness -------------------------------------------------------------------------------------------------------

@@ -34,10 +34,10 @@ from potstill.models.tuned import TunedModel, open_tuned, whole_model
 from potstill.models.tuned_file import STUDENT, Engine, Tuned, check_files, check_sealed, file_sha256, read_tuned
 from potstill.types import Struct
 
-TIE = 0.01
-"""A choice that the student found as likely, within a hundredth of its largest log-probability, is the same: rounding
-turns such a pair around, and neither was meant."""
-FLOOR = gate.Floor(agreement=0.95, kl_nats=0.05, difference=None, tie=TIE)
+TIE_NATS = 0.01
+"""A choice that the student found as likely within a hundredth (.5025 against .4975) is the same: rounding turns such a
+pair around."""
+FLOOR = gate.Floor(agreement=0.95, kl_nats=0.05, difference=None, tie_nats=TIE_NATS)
 """Of weights in fewer bits against those in 32."""
 Play = Callable[[TunedModel], Outcomes]
 """Has a student do the same held-out tasks as any other one."""

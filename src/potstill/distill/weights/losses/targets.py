@@ -53,29 +53,30 @@ def paired(student_BA: Tensor, teacher: Teacher, mask_BA: Tensor | None, rest: R
         return Pair(student_BA, teacher.values_BA, mask_BA)
     if isinstance(teacher, Probabilities):
         return Pair(student_BA, teacher.values_BA.log(), mask_BA)
-    told_BA = _told(teacher, student_BA)
+    told_BA, known_BA = _told(teacher, student_BA)
     if rest == Rest.RENORMALISED:
         return Pair(student_BA, told_BA, mask_BA)
-    return _with_bucket(student_BA, told_BA, everything(student_BA, mask_BA))
+    return _with_bucket(student_BA, told_BA, known_BA, everything(student_BA, mask_BA))
 
 
-def _told(teacher: TopK, student_BA: Tensor) -> Tensor:
-    """The k log-probabilities at their actions, ``-inf`` at the others. Empty entries go into a column that is cut."""
+def _told(teacher: TopK, student_BA: Tensor) -> tuple[Tensor, Tensor]:
+    """The k log-probabilities at their actions, ``-inf`` at the others, and which were told: a probability of zero may
+    be. Empty entries go into a column that is cut."""
     rows, actions = student_BA.shape
     values_BK = teacher.log_probabilities_BK.to(torch.promote_types(student_BA.dtype, torch.float32))
     places_BK = torch.where(teacher.indices_BK >= 0, teacher.indices_BK, actions)
     empty = torch.full((rows, actions + 1), -math.inf, dtype=values_BK.dtype, device=student_BA.device)
-    return empty.scatter(1, places_BK, values_BK)[:, :actions]
+    none = torch.zeros((rows, actions + 1), dtype=torch.bool, device=student_BA.device)
+    return empty.scatter(1, places_BK, values_BK)[:, :actions], none.scatter(1, places_BK, True)[:, :actions]
 
 
-def _with_bucket(student_BA: Tensor, told_BA: Tensor, mask_BA: Tensor) -> Pair:
+def _with_bucket(student_BA: Tensor, told_BA: Tensor, known_BA: Tensor, mask_BA: Tensor) -> Pair:
     """The told actions and one outcome for all others.
 
     The student's bucket is the sum of its other actions at T = 1, so both sides are made coarser first and tempered
     afterwards: the student that minimises the divergence holds the teacher's k probabilities and its rest exactly, at
     every temperature. How it splits the rest stays its own.
     """
-    known_BA = told_BA > -math.inf
     other_BA = mask_BA & ~known_BA
     some_B1 = other_BA.any(-1, keepdim=True)
     others_BA = torch.where(other_BA, student_BA, torch.where(some_B1, -math.inf, 0.0))
