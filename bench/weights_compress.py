@@ -104,7 +104,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--chains", nargs="+", metavar="NAME", help="only these, such as 'distil 64, int8'")
     parser.add_argument("--features", type=float, default=0.0, metavar="WEIGHT", help="a twin that matches them")
     parser.add_argument("--one-teacher", action="store_true", help="students differ by their own seeds alone")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.own and not options.longer:
+        parser.error("--own needs --longer STEPS")
+    return options
 
 
 def chains(options: argparse.Namespace) -> Iterator[Chain]:
@@ -146,7 +149,8 @@ def taught(options: argparse.Namespace, seed: int) -> Path:
 def narrow_of(options: argparse.Namespace, wide: Path, steps: int, seed: int) -> Path:
     """A narrow ranker of the wide one's probabilities in tasks of ``train`` that it does by itself: more of them than
     the expert showed, and nobody is asked for these labels."""
-    out, db = wide.with_name(f"{wide.stem}-own-{steps}.policy"), wide.with_name(f"{wide.stem}-own-{options.own}.db")
+    db = wide.with_name(f"{wide.stem}-own-{options.own}.db")
+    out = wide.with_name(f"{wide.stem}-own-{options.own}-{steps}-by{seed}.policy")
     if not db.exists():
         words = ("--env", options.env, "--split", "train", "--n", options.own, "--option", f"train={options.own}")
         potstill("distill", "context", *words, "--teacher", f"policy:{wide}", "--run", "own", "--db", db)

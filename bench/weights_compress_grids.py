@@ -80,8 +80,11 @@ def compressed(
         data = babyai.made_of(options)[0]
         command = ("compress", given, "--data", data, "--out", out, "--seed", seed, *words, "--json")
         done = subprocess.run(
-            [sys.executable, "-m", "potstill", *map(str, command)], stdout=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-m", "potstill", *map(str, command)], capture_output=True, text=True, check=False
         )
+        print(done.stderr, file=sys.stderr)
+        if done.returncode and "No stage does" not in done.stderr:
+            done.check_returncode()
         told.write_text(done.stdout if done.returncode == 0 else json.dumps({"stages": []}))
     found: list[dict[str, Any]] = json.loads(told.read_text())["stages"]
     return found

@@ -7,11 +7,11 @@
     python recipes/control_teachers.py cart-pole --out teachers/mine.policy --saved ppo_cartpole.zip
 
 Gymnasium ships no rules for these tasks. Two layers of 256 units (67,586 parameters in CartPole); the settings are
-those of RL Baselines3 Zoo (hyperparams/ppo.yml, read 2026-11) where it has them. What is kept is the policy's network
-alone, layer by layer, so that it acts by numpy and answers with its own probabilities. ``--saved`` takes an agent that
-Stable-Baselines3 saved (PPO or A2C that sees the observations as they are, not through VecNormalize): only the tensors
-in the file are read, nothing in it is run. A file that is there is not trained again. LunarLander needs no teacher
-here: its rules are ``--teacher expert``.
+those of RL Baselines3 Zoo (hyperparams/ppo.yml, read 2026-11) where it has them, for Acrobot without its normalised
+observations and with fewer steps. What is kept is the policy's network alone, layer by layer, so that it acts by numpy
+and answers with its own probabilities. ``--saved`` takes an agent that Stable-Baselines3 saved (PPO or A2C that sees
+the observations as they are, not through VecNormalize): only the tensors in the file are read, nothing in it is run. A
+file that is there is not trained again. LunarLander needs no teacher here: its rules are ``--teacher expert``.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from potstill.distill.weights.policies.mlp import MlpShape
 from potstill.distill.weights.policies.pytorch import load_torch
 from potstill.edge.mlp import ACTIVATIONS, Mlp
 from potstill.edge.policy import open_policy
+from potstill.edge.tensors import BadFile
 from potstill.envs.control.environment import simulator
 from potstill.envs.control.games import ACROBOT, CART_POLE, Game
 from potstill.errors import ConfigError
@@ -60,10 +61,13 @@ FIRST_EPISODE = 900_000
 def make(game: Game, out: Path, *, environment_steps: int | None = None) -> Path:
     """The teacher's file; trained where it is not there yet."""
     if not out.exists():
-        started, steps = time.process_time(), environment_steps or STEPS[game.name]
+        started, steps = time.process_time(), STEPS[game.name] if environment_steps is None else environment_steps
+        if steps < 1:
+            raise ConfigError(f"{steps} environment steps teach nothing. Give 1 or more: --environment-steps")
         state = trained(game, steps)
         spent = {"environment_steps": steps, "training_cpu_s": round(time.process_time() - started, 1)}
-        keep(out, state, game, {"seed": SEED, **SETTINGS[game.name]}, spent)
+        given = {"seed": SEED, "environments": WORLDS[game.name], "net_arch": [WIDTH, WIDTH], **SETTINGS[game.name]}
+        keep(out, state, game, given | ({"falling_from": [RATE, CLIP]} if game is CART_POLE else {}), spent)
     return out
 
 
@@ -117,12 +121,16 @@ def trained(game: Game, steps: int) -> Mapping[str, Any]:
 
 def tensors_of(saved: Path) -> Mapping[str, Any]:
     """Of the file that ``model.save`` wrote: ``policy.pth`` alone, as tensors (the rest are pickles, left unread)."""
+    torch = load_torch()
     try:
         with zipfile.ZipFile(saved) as file:
             inside = io.BytesIO(file.read("policy.pth"))
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{saved} is not what model.save of Stable-Baselines3 writes ({error}).") from None
-    state: Mapping[str, Any] = load_torch().load(inside, map_location="cpu", weights_only=True)
+        state = torch.load(inside, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a file that is none makes of the reader is not foreseen
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"{saved} is not what model.save of Stable-Baselines3 writes ({what}).") from None
+    if not isinstance(state, dict) or not all(isinstance(one, torch.Tensor) for one in state.values()):
+        raise ConfigError(f"{saved} is not what model.save of Stable-Baselines3 writes (its policy is no tensors).")
     return state
 
 
@@ -133,7 +141,8 @@ def network_of(state: Mapping[str, Any], game: Game, activation: str) -> tuple[d
     """
     hidden = (f"mlp_extractor.policy_net.{place}" for place in itertools.count(0, 2))  # activations stand between
     layers = [*itertools.takewhile(lambda name: f"{name}.weight" in state, hidden), "action_net"]
-    if "action_net.weight" not in state or "log_std" in state:
+    wanted = [f"{name}.{part}" for name in layers for part in ("weight", "bias")]
+    if any(name not in state for name in wanted) or "log_std" in state:
         raise ConfigError(f"It is no PPO or A2C agent that chooses among actions. Its tensors: {', '.join(state)}.")
     arrays = {
         f"layers.{place}.{part}": np.asarray(state[f"{name}.{part}"], np.float32)
@@ -180,8 +189,12 @@ def main() -> None:
             file = read(game, options.out, options.saved, options.activation)
     except ConfigError as error:
         sys.exit(f"Error: {error}")
-    policy = open_policy(file)
-    assert isinstance(policy.network, Mlp), "make wrote one"
+    try:
+        policy = open_policy(file)
+    except (OSError, BadFile) as error:
+        sys.exit(f"Error: {file} is there and is no policy ({error}). Give another name: --out")
+    if not isinstance(policy.network, Mlp) or policy.network.actions != game.actions:
+        sys.exit(f"Error: {file} is there and is another policy. Give another name: --out")
     played = returns(game, policy.network, range(FIRST_EPISODE, FIRST_EPISODE + PLAYED))
     print(
         f"{options.out}: {policy.parameters} parameters, mean return {statistics.mean(played):.1f} of {PLAYED} greedy "

@@ -15,11 +15,11 @@ from potstill.cli.training.checkpointed import checkpointed
 pytestmark = pytest.mark.extra
 
 
-def stopped(path: Path, *, resume: bool = False, writes: bool = False) -> str:
+def stopped(path: Path, *, resume: bool = False, writes: bool = False, begun: bool = False) -> str:
     """What is said when Ctrl-C comes, once ``path`` was written or not."""
 
     def train() -> None:
-        with checkpointed(path, "student", 10, resume=resume) as (keeping, bar):
+        with checkpointed(path, "student", 10, resume=resume, begun=begun) as (keeping, bar):
             bar.update(1)
             assert (keeping.path, keeping.resume) == (path, resume)
             if writes:
@@ -37,14 +37,15 @@ def test_a_checkpoint_that_was_written_is_where_to_go_on(tmp_path: Path) -> None
 
 
 def test_before_the_first_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
-    assert stopped(tmp_path / "c.pt") == "no step was made yet. To begin anew, type the same command"
+    assert stopped(tmp_path / "c.pt") == "no checkpoint was written yet. To begin anew, type the same command"
+    assert stopped(tmp_path / "c.pt", begun=True).startswith("the parts before this one are kept. To go on, type")
 
 
 def test_an_earlier_trainings_checkpoint_is_not_this_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "c.pt"
     path.write_bytes(b"old")
     os.utime(path, ns=(1, 1))
-    assert stopped(path) == f"no step was made yet. To begin anew, type the same command; {path} is as it was"
+    assert stopped(path) == f"no checkpoint was written yet. To begin anew, type the same command; {path} is as it was"
     assert f"{path} is there and is replaced" in capsys.readouterr().err
     assert "is kept. To go on" in stopped(path, resume=True)
     assert "is kept. To go on" in stopped(path, writes=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -69,4 +71,18 @@ def test_other_agents_and_other_files_are_refused(tmp_path: Path) -> None:
     for name in ("no.zip", "absent.zip"):
         with pytest.raises(ConfigError, match=r"is not what model\.save"):
             recipe.read(CART_POLE, tmp_path / "t.policy", tmp_path / name)
+    for name, content in (("junk", b"junk"), ("list", [1]), ("words", {"a": "b"}), ("half", {"action_net.weight": 1})):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as file, file.open("policy.pth", "w") as inside:
+            if isinstance(content, bytes):
+                inside.write(content)
+            else:
+                saved = io.BytesIO()
+                torch.save(content, saved)
+                inside.write(saved.getvalue())
+        with pytest.raises(ConfigError, match=r"is not what model\.save"):
+            recipe.read(CART_POLE, tmp_path / "t.policy", tmp_path / f"{name}.zip")
+    with pytest.raises(ConfigError, match="no PPO or A2C agent"):
+        recipe.network_of({"action_net.weight": torch.zeros(2, 4)}, CART_POLE, "tanh")
+    with pytest.raises(ConfigError, match="-5 environment steps"):
+        recipe.make(CART_POLE, tmp_path / "t.policy", environment_steps=-5)
     assert not (tmp_path / "t.policy").exists()

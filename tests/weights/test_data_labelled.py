@@ -113,9 +113,8 @@ def test_likelihoods_of_all_candidates_add_up_to_one() -> None:
 
 
 def test_of_some_candidates_what_was_told_is_known_and_the_rest_is_not() -> None:
-    some = step(
-        0, "look", calls=(scored(("look", math.log(0.6)), ("go south", math.log(0.2)), ("jump", math.log(0.2))),)
-    )
+    told = {"look": 0.6, "go south": 0.2, "jump": 0.2}
+    some = step(0, "look", calls=(scored(*((action, math.log(share)) for action, share in told.items())),))
     found = only(some)
     assert found.evidence is Evidence.TOP_K
     north, south, look = probabilities(found) or ()
@@ -139,7 +138,6 @@ def test_of_some_candidates_what_was_told_is_known_and_the_rest_is_not() -> None
         scored(("look", -8.0), ("go north", -10.0)),
         scored(("look", math.log(0.5)), ("go north", -math.inf)),
         scored(("go north", math.log(0.9))),
-        scored(("look", math.log(1e-9)), ("jump", 0.0)),
         scored(("look", math.nan), ("go north", -2.0)),
         scored(("jump", -0.1)),
         scored(("look", math.nan), ("go north", -2.0), ("go south", -3.0)),
@@ -154,7 +152,6 @@ def test_of_some_candidates_what_was_told_is_known_and_the_rest_is_not() -> None
         "some, of which an untold one would be likelier",
         "some, and one that cannot be while half is left",
         "some without what was done",
-        "some, nearly all elsewhere",
         "some, NaN",
         "another",
         "NaN",

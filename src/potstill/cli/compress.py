@@ -127,8 +127,8 @@ def compress(student: str, json_mode: bool, **options: Any) -> None:
     the lineage.
 
     A language model loses attention heads and units of its MLPs (--prune, --axis), and is tuned by adapters that become
-    part of its weights: 60 steps of 8 decisions at 0.001, unless you say otherwise. Fewer bits are an export's:
-    potstill export small-lm --gguf OUT.
+    part of its weights: 60 steps of 8 decisions with a --learning-rate of 0.001, unless you say otherwise. Fewer bits
+    are an export's: potstill export small-lm --gguf OUT.
     """
     from potstill.cli.training import compressing, lm_compressing
     from potstill.models.gguf import SUFFIX

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def checkpointed(
-    path: Path, name: str, total: int, *, resume: bool, unit: str = "steps"
+    path: Path, name: str, total: int, *, resume: bool, unit: str = "steps", begun: bool = False
 ) -> Iterator[tuple[Keeping, Any]]:
     """Where the training of ``total`` ``unit`` keeps its checkpoint, and its progress bar.
 
-    Ctrl-C aborts with a line that says how to go on. A checkpoint of an earlier training, which this one has not
-    replaced yet, is no checkpoint of this one.
+    ``begun``: this is a later part of what was begun, and earlier parts are kept. Ctrl-C aborts with a line that says
+    how to go on. A checkpoint of an earlier training that this one has not replaced yet is no checkpoint of this one.
     """
     from potstill.distill.weights.train.loop import Keeping
 
@@ -37,8 +37,13 @@ def checkpointed(
             yield Keeping(path, resume=resume), bar
     except KeyboardInterrupt:
         if not resume and _written(path) == before:
+            if begun:
+                raise click.Abort from InterruptedError(
+                    "the parts before this one are kept. To go on, type the same command with --resume"
+                )
             raise click.Abort from InterruptedError(
-                "no step was made yet. To begin anew, type the same command" + (f"; {path} is as it was" * bool(before))
+                "no checkpoint was written yet. To begin anew, type the same command"
+                + (f"; {path} is as it was" * bool(before))
             )
         raise click.Abort from InterruptedError(
             f"the checkpoint {path} is kept. To go on, type the same command with --resume"

@@ -85,7 +85,7 @@ def _learn(plan: WeightsPlan, dagger: DaggerPlan, prepared: Prepared, player: Pl
         recipe=msgspec.structs.replace(plan.recipe, train=config),
         resume=plan.resume and (index == 0 or (plan.folder / checkpoint).exists()),
     )
-    return train(part, prepared, player, checkpoint)
+    return train(part, prepared, player, checkpoint, begun=index > 0)
 
 
 def _ask(collector: Collector, plan: WeightsPlan, dagger: DaggerPlan, prepared: Prepared, index: int) -> Round:

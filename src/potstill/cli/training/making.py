@@ -127,14 +127,15 @@ def made_of(
 
 
 def train(
-    plan: WeightsPlan, prepared: Prepared, player: Plays | None, checkpoint: str = CHECKPOINT
+    plan: WeightsPlan, prepared: Prepared, player: Plays | None, checkpoint: str = CHECKPOINT, *, begun: bool = False
 ) -> tuple[Trained, float]:
     """Train with progress; also the CPU seconds that it took, of all processes. Ctrl-C aborts with a line that says
-    how to go on."""
+    how to go on. ``begun``: as ``checkpointed`` has it."""
     from potstill.distill.weights.train import teaching
 
     started, total = time.process_time(), plan.recipe.train.total(len(prepared.data))
-    with checkpointed(plan.folder / checkpoint, plan.out.name, total, resume=plan.resume) as (keeping, bar):
+    place = plan.folder / checkpoint
+    with checkpointed(place, plan.out.name, total, resume=plan.resume, begun=begun) as (keeping, bar):
         trained = teaching.teach(prepared, plan.recipe, evaluate=player, keeping=keeping, watch=Watch(bar).told)
     return trained, time.process_time() - started + trained.others_cpu_s
 

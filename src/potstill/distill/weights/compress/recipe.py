@@ -46,13 +46,17 @@ class Compression(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         one_of("score", self.score, Score)
-        if self.width < 0 or self.width > 512:
+        if self.width and not 4 <= self.width <= 512:
             raise ConfigError(f"The width to distil into is {self.width}. Allowed: 4 to 512.")
         if not 0 <= self.features <= 100:
             raise ConfigError(f"The weight of features is {self.features}. Allowed: 0 (left out) to 100.")
         if self.features and not self.width:
             raise ConfigError(
                 "Features are matched while a narrower student is distilled. Type for example: --width 32"
+            )
+        if self.axes and not self.prune:
+            raise ConfigError(
+                f"Axes say where units are taken out, and none are: --axis {self.axes[0]} goes with --prune 0.5"
             )
         for share in self.prune:
             _share("A share of units to prune", share)

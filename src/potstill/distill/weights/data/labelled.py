@@ -118,7 +118,7 @@ def normalised(scores: Sequence[float]) -> tuple[float, ...] | None:
 
 
 def top_k(scores: Mapping[str, float], admissible: Sequence[str], action: str) -> tuple[float | None, ...] | None:
-    """Log-probabilities of the likeliest few of a model's actions, as those of ``admissible``; None where they are none.
+    """Log-probabilities of the likeliest few of a model's actions, as ``admissible`` stands; None: they are none.
 
     They are none where the action that was taken is not told, one is NaN, they add up to more than 1, or so much is
     left that an action which was not told would have to be likelier than one that was (scores of whole answers that
