@@ -254,11 +254,17 @@ def shown(options: Namespace, cell: str) -> tuple[str, str]:
 
 
 def episodes(options: Namespace, student: Student) -> Iterator[Seen]:
-    """Test tasks played alone and, by what was tuned, in a cascade with the expert."""
-    plays = options.n and (options.play_base or student.seed is not None)
-    if not plays or student.made.get("recipe_demonstrations"):
+    """Test tasks played alone, with demonstrations where ``--demos`` has any, and, by what was tuned without, in a
+    cascade with the expert."""
+    if not options.n or (student.seed is None and not options.play_base):
         return
-    arms: dict[str, tuple[object, ...]] = {"alone": ("--arm", "zero-shot", "--alone-temperature", 0)}
+    arms: dict[str, tuple[object, ...]] = {}
+    if not student.made.get("recipe_demonstrations"):
+        arms["alone"] = ("--arm", "zero-shot", "--alone-temperature", 0)
+    if options.demos:
+        allowed = ("--student-option", "allow_demonstrations=true") if student.recipe == "tuned" else ()
+        told = ("--arm", "context", "--k", options.demos, "--alone-temperature", 0)
+        arms[f"with {shown(options, 'shown')[0]}"] = (*told, *allowed)
     if student.recipe == "tuned":
         cascade = ("--arm", "cascade", "--signal", "likelihood", "--teacher", "expert")
         arms |= {f"cascade at {least}": (*cascade, "--threshold", least) for least in options.thresholds}
