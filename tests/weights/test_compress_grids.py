@@ -30,6 +30,7 @@ from potstill.distill.weights.train import students
 from potstill.distill.weights.train.config import TrainConfig
 from potstill.distill.weights.train.recipe import FilmRecipe
 from potstill.distill.weights.train.teaching import teach
+from potstill.edge.film import Film as EdgeFilm
 from potstill.edge.policy import Policy, network
 
 pytestmark = pytest.mark.extra
@@ -92,12 +93,13 @@ def test_the_whole_chain_makes_a_grid_student_smaller(subject: Subject, done: Co
 def test_what_it_did_before_is_learnt_as_in_training(subject: Subject, done: Compressed) -> None:
     """Having turned, the toy's teacher picks up whatever it sees: a student without a past could not know."""
     small = network(done.state.written, done.state.config)
+    assert isinstance(small, EdgeFilm)
     turned = [one for one in HELD if one.action == "pick up"]
 
     def picks_up(past: bool) -> float:
         situations = [msgspec.to_builtins(one.situation) for one in turned]
         told = [situation if past else {**situation, "past": []} for situation in situations]
-        logits = [small.logits(said, list(one.admissible)) for said, one in zip(told, turned, strict=True)]  # type: ignore[call-arg]
+        logits = [small.logits(said, list(one.admissible)) for said, one in zip(told, turned, strict=True)]
         return float(
             np.mean([one.admissible[int(np.argmax(x))] == "pick up" for x, one in zip(logits, turned, strict=True)])
         )

@@ -73,8 +73,8 @@ def test_where_nothing_passes_nothing_is_written(trained: Path, here: Here) -> N
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("student-lm", "--out", "a", "--width", "8"), "--width is for rankers and perceptrons"),
-        (("student-lm", "--out", "a", "--zeros", ".5"), "--zeros is for rankers and perceptrons"),
+        (("student-lm", "--out", "a", "--width", "8"), "Policies take --width"),
+        (("student-lm", "--out", "a", "--zeros", ".5"), "Policies take --zeros"),
         (("student-lm", "--out", "a", "--prune", ".5", "--int4"), "potstill export STUDENT --gguf OUT"),
         (("student-lm", "--out", "a", "--prune", ".5", "--axis", "hidden"), "Available: heads, units"),
         (("student-lm", "--out", "a", "--prune", "1"), "is 1.0. Allowed: 0.01 to 0.99"),

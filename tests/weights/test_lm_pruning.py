@@ -301,18 +301,19 @@ def test_what_is_done_decides_where_episodes_are_played(subject: Subject) -> Non
 
 
 def test_what_cannot_be_is_told_before_hours_are_spent(subject: Subject, tmp_path: Path) -> None:
-    for options, said in (
-        ({"width": 8}, "--width is for rankers"),
-        ({"prune": (0.5,), "sparse": 0.5}, "--zeros is for rankers"),
-        ({"bits": (8,)}, r"--int8 and --int4 is for rankers.*potstill export STUDENT --gguf OUT"),
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"width": 8}, "Policies take --width"),
+        ({"prune": (0.5,), "sparse": 0.5}, "Policies take --zeros"),
+        ({"bits": (8,)}, r"Policies take --int8 and --int4.*potstill export STUDENT --gguf OUT"),
         ({"prune": (0.5,), "temperature": 2.0}, "temperature is 2.0"),
         ({"prune": (0.5,), "axes": ("hedas",)}, "Did you mean 'heads'"),
         ({"prune": (0.3,), "axes": ("heads",)}, "takes out none of this model's 3 heads.* Type: --prune 0.34"),
         ({"prune": (0.5, 0.5, 0.5), "axes": ("heads",)}, "none of this model's 1 heads.* Type: --axis units"),
         ({"prune": (0.01,)}, "takes out none"),
-    ):
+    )
+    for options, said in refused:
         with pytest.raises(ConfigError, match=said):
-            compress(subject, Compression(**options))  # type: ignore[arg-type]
+            compress(subject, Compression(**options))
     for at, (fields, said) in enumerate((
         ({"voice": Voice(reasoning="with-action", history_turns=0)}, "tuned with reasoning"),
         ({"demonstrations": 1}, "tuned with demonstrations"),

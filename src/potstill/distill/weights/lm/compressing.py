@@ -60,8 +60,8 @@ def check_recipe(recipe: Compression) -> None:
     for given, name in ((recipe.width, "--width"), (recipe.sparse, "--zeros"), (recipe.bits, "--int8 and --int4")):
         if given:
             raise ConfigError(
-                f"{name} is for rankers and perceptrons. Of a language model heads and units are taken out (--prune "
-                "0.25), and fewer bits are an export's: potstill export STUDENT --gguf OUT --quantize q8_0"
+                f"Policies take {name}. Of a language model heads and units are taken out (--prune 0.25), and fewer "
+                "bits are an export's: potstill export STUDENT --gguf OUT --quantize q8_0"
             )
     if recipe.temperature != 1:
         raise ConfigError(f"temperature is {recipe.temperature}. A language model's choices are learnt as they are: 1.")

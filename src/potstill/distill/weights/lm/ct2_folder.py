@@ -31,13 +31,13 @@ def write_ct2(path: Path, model: Any, tokenizer: Any, quantization: str) -> None
 
     Raises ``ConfigError`` for a model that the package does not know.
     """
-    converters = load_converter()
+    load_converter()
     whole = path.with_name(f"{path.name}.whole")
     try:
         model.save_pretrained(str(whole))
         tokenizer.save_pretrained(str(whole))
         with offline():
-            _converter(converters, model.config)(str(whole)).convert(str(path), quantization=quantization)
+            _converter(whole, model.config).convert(str(path), quantization=quantization)
         _with_begin(path / "config.json")
         tokenizer.save_pretrained(str(path))
     except (ValueError, NotImplementedError) as error:  # its words for an architecture, or a part of one, unknown
@@ -49,22 +49,26 @@ def write_ct2(path: Path, model: Any, tokenizer: Any, quantization: str) -> None
         shutil.rmtree(whole, ignore_errors=True)
 
 
-def _converter(converters: Any, config: Any) -> Any:
-    """The package divides the width of the embeddings by the number of heads for most architectures, which is another
-    size than that of a head where some were taken out (``axes``); then each layer says it."""
-    size = head_dim(config)
+def _converter(whole: Path, config: Any) -> Any:
+    """The package's converter of a checkpoint, which is told the size of a head.
+
+    For most architectures it divides the width of the embeddings by the number of heads, which is another size where
+    heads were taken out (``axes``); a layer that says its own size is believed.
+    """
+    converter, size = load_converter().TransformersConverter(str(whole)), head_dim(config)
     if size * config.num_attention_heads == config.hidden_size:
-        return converters.TransformersConverter
+        return converter
+    read = converter._load
 
-    class Telling(converters.TransformersConverter):  # type: ignore[misc]
-        def _load(self) -> Any:
-            spec = super()._load()
-            for layer in spec.decoder.layer:
-                # Its own fields are fixed once it is made.
-                object.__setattr__(layer.self_attention, "head_dim", np.dtype("int32").type(size))
-            return spec
+    def told() -> Any:
+        spec = read()
+        for layer in spec.decoder.layer:
+            # Its own fields are fixed once it is made.
+            object.__setattr__(layer.self_attention, "head_dim", np.dtype("int32").type(size))
+        return spec
 
-    return Telling
+    converter._load = told
+    return converter
 
 
 def _with_begin(config: Path) -> None:
